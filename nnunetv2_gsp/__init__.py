@@ -1,0 +1,4 @@
+"""Group Shift Pointwise networks for nnU-Net v2.
+
+This file imports nothing on purpose: it runs at every interpreter start (see `plugin/startup.py`).
+"""

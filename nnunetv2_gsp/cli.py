@@ -1,0 +1,55 @@
+"""`nnUNetv2_gsp <verb>`: parses, calls one function, prints. Heavy imports wait until a verb needs them."""
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from nnunetv2_gsp.errors import InputError
+from nnunetv2_gsp.plugin import startup  # noqa: F401  (an editable install has no .pth: the verbs work all the same)
+
+
+def _doctor(_: argparse.Namespace) -> int:
+    from nnunetv2_gsp.plugin.doctor import diagnose
+
+    findings = diagnose()
+    for finding in findings:
+        print(finding)
+    return 0 if all(finding.ok for finding in findings) else 1
+
+
+def _demo(arguments: argparse.Namespace) -> int:
+    from nnunetv2_gsp.demo import run_demo
+
+    run_demo(arguments.o, arguments.device)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="nnUNetv2_gsp",
+        description="Group Shift Pointwise networks for nnU-Net. Training and prediction are nnU-Net's own commands: "
+                    "nnUNetv2_train DATASET 3d_fullres 0 -tr nnUNetTrainerGSP",
+    )
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+
+    doctor = verbs.add_parser("doctor", help="say what is found, what is not, and the line that mends it")
+    doctor.set_defaults(run=_doctor)
+
+    demo = verbs.add_parser("demo", help="train, predict and evaluate on a brain tumour phantom, from raw files on")
+    demo.add_argument("-o", type=Path, default=Path("nnUNet_gsp_demo"), metavar="FOLDER",
+                      help="where the files go; run again, it resumes there (default: %(default)s)")
+    demo.add_argument("-device", choices=("cpu", "cuda", "mps"), default="cpu",
+                      help="cpu takes a small setting, cuda and mps a full-size one (default: %(default)s)")
+    demo.set_defaults(run=_demo)
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run one verb. Exits with 0 if all is well, 1 on a finding or a user's mistake, 2 on a wrong command line."""
+    parsed = _parser().parse_args(arguments)
+    try:
+        sys.exit(parsed.run(parsed))
+    except (InputError, OSError) as error:
+        sys.exit(f"nnUNetv2_gsp {parsed.verb}: {error}")
+    except KeyboardInterrupt:
+        sys.exit(f"{os.linesep}nnUNetv2_gsp {parsed.verb}: interrupted")

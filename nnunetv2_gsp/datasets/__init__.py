@@ -1,0 +1,1 @@
+"""How does challenge data come in? One module a challenge, one for the phantom."""
