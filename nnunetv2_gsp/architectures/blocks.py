@@ -1,0 +1,64 @@
+"""Blocks of pointwise convolutions, with Group Shifts at their insert positions."""
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from dynamic_network_architectures.building_blocks.simple_conv_blocks import ConvDropoutNormReLU
+from torch import Tensor, nn
+
+from nnunetv2_gsp.ops import GroupShift
+
+
+def shift_or_identity(spatial_groups: Sequence[int], shift_channels: int) -> nn.Module:
+    """Return the shift; where a map is one block or no channel moves it is the identity, and nothing is copied."""
+    if shift_channels == 0 or max(spatial_groups) == 1:
+        return nn.Identity()
+    return GroupShift(spatial_groups, shift_channels)
+
+
+def is_shifted_after(convolution: int, n_convolutions: int, shift_position: str) -> bool:
+    """Tell whether a shift follows convolution number `convolution` (from 0) of a block (Fig. 2 of the paper).
+
+    CSC shifts between neighbours, CCS after the last, CSCS (and CSCSUpShift) after each.
+    """
+    is_last = convolution == n_convolutions - 1
+    return {"none": False, "CSC": not is_last, "CCS": is_last}.get(shift_position, True)
+
+
+class GSPConvBlock(nn.Module):
+    """The paper's "Conv Block": n times 1×1×1 convolution, norm and nonlinearity, and the shifts between them.
+
+    Args:
+        n_convolutions: how many.
+        input_channels: of the first convolution.
+        output_channels: of every convolution.
+        make_shift: builds the shift for `output_channels`, with the groups of this block's feature map.
+        shift_position: which convolutions a shift follows; see `is_shifted_after`.
+        convolution: arguments of dynamic-network-architectures' `ConvDropoutNormReLU` (conv_op, norm_op, ...).
+    """
+
+    def __init__(self, n_convolutions: int, input_channels: int, output_channels: int,
+                 make_shift: Callable[[], nn.Module], shift_position: str, convolution: dict[str, Any]):
+        super().__init__()
+        layers: list[nn.Module] = []
+        for index in range(n_convolutions):
+            layers.append(pointwise_convolution(input_channels if index == 0 else output_channels, output_channels,
+                                                convolution))
+            if is_shifted_after(index, n_convolutions, shift_position):
+                layers.append(make_shift())
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, input_channels, *spatial) to (N, output_channels, *spatial)."""
+        return self.layers(x)
+
+    def compute_conv_feature_map_size(self, map_size: Sequence[int]) -> np.int64:
+        """Count the elements of every convolution's output for a map of `map_size` voxels."""
+        return sum((layer.compute_conv_feature_map_size(map_size) for layer in self.layers
+                    if isinstance(layer, ConvDropoutNormReLU)), start=np.int64(0))
+
+
+def pointwise_convolution(input_channels: int, output_channels: int, convolution: dict[str, Any]) -> ConvDropoutNormReLU:
+    """Build one 1×1×1 convolution with dropout, norm and nonlinearity as the plans have them."""
+    return ConvDropoutNormReLU(input_channels=input_channels, output_channels=output_channels, kernel_size=1, stride=1,
+                               **convolution)

@@ -1,0 +1,225 @@
+"""GSPUNet: the U-Net that nnU-Net planned, every convolution 1×1×1, Group Shifts in between."""
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from dynamic_network_architectures.building_blocks.helper import (
+    convert_conv_op_to_dim,
+    get_matching_pool_op,
+    maybe_convert_scalar_to_list,
+)
+from dynamic_network_architectures.initialization.weight_init import InitWeights_He
+from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
+from torch.nn.modules.dropout import _DropoutNd
+
+from nnunetv2_gsp.architectures.blocks import GSPConvBlock, pointwise_convolution, shift_or_identity
+from nnunetv2_gsp.architectures.settings import ShiftSettings
+from nnunetv2_gsp.architectures.spatial_groups import shift_channels_of
+
+PerStage = int | Sequence[int]
+
+
+class GSPUNet(nn.Module):
+    """A U-Net of Group Shift Pointwise convolutions, built from the plans' `arch_kwargs` as `PlainConvUNet` is.
+
+    Everything learnable is pointwise, norms apart. Down-sampling is max-pooling by the planned strides; up-sampling is
+    a 1×1×1 convolution block at the low resolution, then linear interpolation.
+
+    Args:
+        input_channels: of the image.
+        n_stages: resolutions, the highest first.
+        features_per_stage: channels C of every stage.
+        conv_op: nn.Conv2d or nn.Conv3d.
+        strides: one a stage, each a number or one number an axis.
+        n_conv_per_stage: convolutions of every encoder stage.
+        num_classes: segmentation heads.
+        n_conv_per_stage_decoder: convolutions of every decoder stage, lowest resolution first.
+        spatial_groups: (g_d, g_h[, g_w]) of every stage; resolved, since they depend on the patch size.
+        shift_channels: C_s of every stage; without it half of the channels, as in the paper.
+        shift_position: none, CSC, CCS, CSCS or CSCSUpShift (Fig. 2 of the paper).
+        shift_location: encoder, decoder or both.
+        kernel_sizes: taken because stock plans have them, and ignored: every kernel is 1×1×1.
+        conv_bias, norm_op, norm_op_kwargs, dropout_op, dropout_op_kwargs, nonlin, nonlin_kwargs, nonlin_first: as in
+            `PlainConvUNet`.
+        deep_supervision: return logits of every decoder stage instead of the highest resolution's alone. The heads are
+            always built, so that weights load either way.
+
+    Raises:
+        ValueError: if an argument does not have one fitting entry a stage.
+    """
+
+    def __init__(self, input_channels: int, n_stages: int, features_per_stage: PerStage, conv_op: type[_ConvNd],
+                 strides: int | Sequence[int | Sequence[int]], n_conv_per_stage: PerStage, num_classes: int,
+                 n_conv_per_stage_decoder: PerStage, spatial_groups: Sequence[Sequence[int]],
+                 shift_channels: Sequence[int] | None = None, shift_position: str = "CSC",
+                 shift_location: str = "both", kernel_sizes: Any = None, conv_bias: bool = False,
+                 norm_op: type[nn.Module] | None = None, norm_op_kwargs: dict | None = None,
+                 dropout_op: type[_DropoutNd] | None = None, dropout_op_kwargs: dict | None = None,
+                 nonlin: type[nn.Module] | None = None, nonlin_kwargs: dict | None = None,
+                 deep_supervision: bool = False, nonlin_first: bool = False):
+        super().__init__()
+        features = _one_a_stage("features_per_stage", features_per_stage, n_stages)
+        strides = [tuple(maybe_convert_scalar_to_list(conv_op, stride))
+                   for stride in _one_a_stage("strides", strides, n_stages)]
+        if shift_channels is None:
+            shift_channels = [shift_channels_of(*stage) for stage in zip(spatial_groups, features, strict=False)]
+        self.shift_settings = ShiftSettings(tuple(tuple(groups) for groups in spatial_groups), tuple(shift_channels),
+                                            shift_position, shift_location)
+        self.shift_settings.check_against(features, convert_conv_op_to_dim(conv_op))
+        self.register_buffer("gsp_settings", self.shift_settings.to_tensor())
+
+        convolution = {
+            "conv_op": conv_op, "conv_bias": conv_bias, "norm_op": norm_op, "norm_op_kwargs": norm_op_kwargs,
+            "dropout_op": dropout_op, "dropout_op_kwargs": dropout_op_kwargs, "nonlin": nonlin,
+            "nonlin_kwargs": nonlin_kwargs, "nonlin_first": nonlin_first,
+        }
+        self.encoder = GSPEncoder(input_channels, features, strides,
+                                  _one_a_stage("n_conv_per_stage", n_conv_per_stage, n_stages),
+                                  self.shift_settings, convolution)
+        self.decoder = GSPDecoder(features, strides, num_classes,
+                                  _one_a_stage("n_conv_per_stage_decoder", n_conv_per_stage_decoder, n_stages - 1),
+                                  self.shift_settings, convolution, deep_supervision)
+
+    def forward(self, x: Tensor) -> Tensor | list[Tensor]:
+        """Map (N, input_channels, *patch) to logits (N, num_classes, *patch).
+
+        With deep supervision to a list of them, the full resolution first.
+        """
+        return self.decoder(self.encoder(x))
+
+    def compute_conv_feature_map_size(self, input_size: Sequence[int]) -> np.int64:
+        """Count the elements of every convolution's output; nnU-Net's planner estimates GPU memory from it.
+
+        Args:
+            input_size: the patch in voxels, without batch and channels.
+        """
+        map_sizes = []
+        size = tuple(input_size)
+        for stride in self.encoder.strides:
+            size = tuple(voxels // step for voxels, step in zip(size, stride, strict=True))
+            map_sizes.append(size)
+        return (self.encoder.compute_conv_feature_map_size(map_sizes)
+                + self.decoder.compute_conv_feature_map_size(map_sizes))
+
+    @staticmethod
+    def initialize(module: nn.Module) -> None:
+        """Initialise as `PlainConvUNet` does: He for leaky ReLU, biases 0."""
+        InitWeights_He(1e-2)(module)
+
+    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args: Any, **kwargs: Any) -> None:
+        """Refuse weights of other settings: they would fit in every shape and predict nonsense."""
+        theirs = state_dict.get(prefix + "gsp_settings")
+        if theirs is not None and not torch.equal(theirs.cpu(), self.shift_settings.to_tensor()):
+            raise ValueError(f"These weights were trained with other GSP settings than this network has; theirs are "
+                             f"[{ShiftSettings.from_tensor(theirs)}], the network's are [{self.shift_settings}]: use "
+                             f"the plans that were saved beside the weights.")
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+
+class GSPEncoder(nn.Module):
+    """Max-pooling and a block of convolutions a stage; returns every stage's features."""
+
+    def __init__(self, input_channels: int, features: Sequence[int], strides: Sequence[tuple[int, ...]],
+                 n_conv_per_stage: Sequence[int], settings: ShiftSettings, convolution: dict[str, Any]):
+        super().__init__()
+        self.strides = strides
+        max_pool = get_matching_pool_op(convolution["conv_op"], pool_type="max")
+        stages = []
+        for stage, (channels, stride) in enumerate(zip(features, strides, strict=True)):
+            block = GSPConvBlock(n_conv_per_stage[stage], input_channels, channels, _shift_maker(settings, stage),
+                                 _position_in("encoder", settings), convolution)
+            stages.append(block if math.prod(stride) == 1 else nn.Sequential(max_pool(stride, stride), block))
+            input_channels = channels
+        self.stages = nn.ModuleList(stages)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """Map the image to the features of every stage, the highest resolution first."""
+        features = []
+        for stage in self.stages:
+            x = stage(x)
+            features.append(x)
+        return features
+
+    def compute_conv_feature_map_size(self, map_sizes: Sequence[Sequence[int]]) -> np.int64:
+        """Count the elements of every convolution's output; `map_sizes` has one entry a stage."""
+        blocks = (stage[-1] if isinstance(stage, nn.Sequential) else stage for stage in self.stages)
+        return sum((block.compute_conv_feature_map_size(size) for block, size in zip(blocks, map_sizes, strict=True)),
+                   start=np.int64(0))
+
+
+class GSPDecoder(nn.Module):
+    """Up-sampling, the skip and a block of convolutions a stage, lowest resolution first, and the heads."""
+
+    def __init__(self, features: Sequence[int], strides: Sequence[tuple[int, ...]], num_classes: int,
+                 n_conv_per_stage: Sequence[int], settings: ShiftSettings, convolution: dict[str, Any],
+                 deep_supervision: bool):
+        super().__init__()
+        self.deep_supervision = deep_supervision
+        position = _position_in("decoder", settings)
+        upsamplings, stages, seg_layers = [], [], []
+        for index, stage in enumerate(reversed(range(len(features) - 1))):
+            make_shift = _shift_maker(settings, stage)
+            channels = features[stage]
+            upsamplings.append(PointwiseUpsampling(features[stage + 1], channels, strides[stage + 1], convolution,
+                                                   make_shift() if position == "CSCSUpShift" else nn.Identity()))
+            stages.append(GSPConvBlock(n_conv_per_stage[index], 2 * channels, channels, make_shift, position,
+                                       convolution))
+            seg_layers.append(convolution["conv_op"](channels, num_classes, 1, bias=True))
+        self.upsamplings = nn.ModuleList(upsamplings)
+        self.stages = nn.ModuleList(stages)
+        self.seg_layers = nn.ModuleList(seg_layers)
+
+    def forward(self, skips: list[Tensor]) -> Tensor | list[Tensor]:
+        """Map the encoder's features to logits, or with deep supervision to a list, the full resolution first."""
+        x = skips[-1]
+        logits = []
+        for index, skip in enumerate(reversed(skips[:-1])):
+            x = self.stages[index](torch.cat((self.upsamplings[index](x), skip), dim=1))
+            if self.deep_supervision or index == len(self.stages) - 1:
+                logits.append(self.seg_layers[index](x))
+        return logits[::-1] if self.deep_supervision else logits[-1]
+
+    def compute_conv_feature_map_size(self, map_sizes: Sequence[Sequence[int]]) -> np.int64:
+        """Count the elements of every convolution's output that `forward` computes; one map size an encoder stage."""
+        total = np.int64(0)
+        for index, stage in enumerate(reversed(range(len(map_sizes) - 1))):
+            total += self.upsamplings[index].convolution.compute_conv_feature_map_size(map_sizes[stage + 1])
+            total += self.stages[index].compute_conv_feature_map_size(map_sizes[stage])
+            if self.deep_supervision or stage == 0:
+                total += np.prod([self.seg_layers[index].out_channels, *map_sizes[stage]], dtype=np.int64)
+        return total
+
+
+class PointwiseUpsampling(nn.Module):
+    """A 1×1×1 convolution block at the low resolution, then linear interpolation: an eighth of the other order's cost."""
+
+    def __init__(self, input_channels: int, output_channels: int, stride: tuple[int, ...],
+                 convolution: dict[str, Any], shift: nn.Module):
+        super().__init__()
+        self.convolution = pointwise_convolution(input_channels, output_channels, convolution)
+        self.interpolation = nn.Upsample(scale_factor=tuple(float(step) for step in stride),
+                                         mode="trilinear" if len(stride) == 3 else "bilinear")
+        self.shift = shift
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, input_channels, *low) to (N, output_channels, *high)."""
+        return self.shift(self.interpolation(self.convolution(x)))
+
+
+def _one_a_stage(name: str, value: Any, n_stages: int) -> list:
+    values = [value] * n_stages if isinstance(value, int) else list(value)
+    if len(values) != n_stages:
+        raise ValueError(f"{name} must be one number or have {n_stages} entries, got {len(values)}: {value}.")
+    return values
+
+
+def _position_in(location: str, settings: ShiftSettings) -> str:
+    return settings.shift_position if settings.shift_location in (location, "both") else "none"
+
+
+def _shift_maker(settings: ShiftSettings, stage: int) -> Callable[[], nn.Module]:
+    return partial(shift_or_identity, settings.spatial_groups[stage], settings.shift_channels[stage])

@@ -1,0 +1,124 @@
+"""nnUNetTrainerGSP and its few variants: nnU-Net's training of the GSP counterpart of the planned network."""
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+from batchgenerators.utilities.file_and_folder_operations import load_json
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
+from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
+from torch import nn
+
+from nnunetv2_gsp.architectures.from_plans import describe, gsp_architecture, is_gsp
+
+__all__ = ["nnUNetTrainerGSP", "nnUNetTrainerGSPNoDeepSupervision"]
+
+_SHIFT_SETTINGS = ("spatial_groups", "shift_channels", "shift_position", "shift_location")
+
+
+class nnUNetTrainerGSP(nnUNetTrainer):
+    """Train a `GSPUNet` in place of the planned U-Net; everything else is nnU-Net's.
+
+    With stock plans the spatial groups follow from the feature-map sizes; plans that name `GSPUNet` are taken at their
+    word. Either way the resolved settings are saved in the model folder's plans.json, and what stands there already
+    holds for `--c`, `--val` and every other fold.
+    """
+
+    def initialize(self) -> None:
+        """Fix the network's settings, then let nnU-Net initialise.
+
+        Raises:
+            ValueError: if the plans contradict the plans.json of the model folder, or do not make a network.
+            NotImplementedError: if the plans name a network that has no GSP counterpart.
+        """
+        if not self.was_initialized:
+            self._resolve_plans()
+        super().initialize()
+
+    @staticmethod
+    def build_network_architecture(plans_manager: PlansManager, configuration_manager: ConfigurationManager,
+                                   num_input_channels: int, num_output_channels: int,
+                                   enable_deep_supervision: bool = True) -> nn.Module:
+        """Build the GSP counterpart of the planned network; nnU-Net calls this for training and prediction.
+
+        Returns:
+            A network that maps (N, num_input_channels, *patch) to logits (N, num_output_channels, *patch), with deep
+            supervision to a list of them, the full resolution first.
+        """
+        architecture = gsp_architecture(configuration_manager.configuration["architecture"],
+                                        configuration_manager.patch_size)
+        return get_network_from_plans(architecture["network_class_name"], architecture["arch_kwargs"],
+                                      architecture["_kw_requires_import"], num_input_channels, num_output_channels,
+                                      allow_init=True, deep_supervision=enable_deep_supervision)
+
+    def _resolve_plans(self) -> None:
+        """Replace our plans by a copy that spells the network out; nnU-Net saves it as plans.json beside the model.
+
+        A shift has no weights, so a checkpoint is worth nothing without these settings.
+        """
+        stock = self.configuration_manager.configuration["architecture"]
+        patch_size = self.configuration_manager.patch_size
+        architecture = gsp_architecture(stock, patch_size)
+        saved = self._saved_configuration()
+        if saved is not None:
+            _check_agreement(architecture, patch_size, saved, self.output_folder_base, settings_are_given=is_gsp(stock))
+            architecture = saved["architecture"]
+
+        plans = deepcopy(self.plans_manager.plans)
+        plans["configurations"][self.configuration_name]["architecture"] = architecture
+        # a new manager: the old one caches its configurations
+        self.plans_manager = PlansManager(plans)
+        self.configuration_manager = self.plans_manager.get_configuration(self.configuration_name)
+        self.my_init_kwargs = {**self.my_init_kwargs, "plans": plans}
+
+        if not is_gsp(stock) and "Residual" in stock["network_class_name"]:
+            self.print_to_log_file("The plans ask for residual blocks: each stage of the GSP network has two "
+                                   "convolutions instead, in encoder and decoder, without shortcuts.")
+        self.print_to_log_file(describe(architecture, patch_size), "\n", add_timestamp=False)
+
+    def _saved_configuration(self) -> dict[str, Any] | None:
+        """Return this configuration as saved in the model folder by an earlier fold or run, if there was one."""
+        plans_file = Path(self.output_folder_base) / "plans.json"
+        if not plans_file.is_file():
+            return None
+        return PlansManager(load_json(str(plans_file))).get_configuration(self.configuration_name).configuration
+
+
+def _check_agreement(architecture: dict[str, Any], patch_size: list[int], saved: dict[str, Any], folder: str,
+                     settings_are_given: bool) -> None:
+    """Raise ValueError where the plans and the saved configuration differ; rule-made shift settings give way."""
+    ours = {"network_class_name": architecture["network_class_name"], "patch_size": list(patch_size),
+            **architecture["arch_kwargs"]}
+    theirs = {"network_class_name": saved["architecture"]["network_class_name"],
+              "patch_size": list(saved["patch_size"]), **saved["architecture"]["arch_kwargs"]}
+    overruled = () if settings_are_given else _SHIFT_SETTINGS
+    for name in sorted({*ours, *theirs} - {*overruled}):
+        if ours.get(name) != theirs.get(name):
+            raise ValueError(f"All folds of {folder} share its plans.json, whose {name} is {theirs.get(name)}, but the "
+                             f"plans given now have {ours.get(name)}: train them under another plans name (-p), or move "
+                             f"that folder away.")
+
+
+class nnUNetTrainerGSPNoDeepSupervision(nnUNetTrainerGSP):
+    """Train with a loss at full resolution only."""
+
+    def initialize(self) -> None:
+        """Switch deep supervision off before the network and the loss are made."""
+        self.enable_deep_supervision = False
+        super().initialize()
+
+
+def _with_epochs(num_epochs: int) -> type[nnUNetTrainerGSP]:
+    """Make the variant that trains for `num_epochs`, under the name nnU-Net's own variants would lead one to expect."""
+    def initialize(self: nnUNetTrainerGSP) -> None:
+        self.num_epochs = num_epochs
+        nnUNetTrainerGSP.initialize(self)
+
+    name = f"nnUNetTrainerGSP_{num_epochs}epoch{'s' if num_epochs > 1 else ''}"
+    members = {"__doc__": f"Train for {num_epochs} epochs.", "__module__": __name__, "initialize": initialize}
+    return type(name, (nnUNetTrainerGSP,), members)
+
+
+for _variant in map(_with_epochs, (1, 5, 10, 20, 50, 100, 250, 500)):
+    globals()[_variant.__name__] = _variant
+    __all__.append(_variant.__name__)
