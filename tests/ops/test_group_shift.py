@@ -75,10 +75,8 @@ def test_hand_computed_in_one_row():
 
 def test_every_block_meets_every_other():
     """Sec. 2.2: after the shift a voxel holds one channel group of the same voxel in every spatial group."""
-    spatial_groups, block = (2, 2, 2), (3, 2, 4)
-    blocks = torch.arange(8).view(2, 1, 2, 1, 2, 1).expand(2, 3, 2, 2, 2, 4).reshape(1, 1, 6, 4, 8)
-    met = group_shift(blocks.expand(1, 8, 6, 4, 8), spatial_groups, 8)
-    assert block == (6 // 2, 4 // 2, 8 // 2)
+    block_of_voxel = torch.arange(8).view(2, 1, 2, 1, 2, 1).expand(2, 3, 2, 2, 2, 4).reshape(1, 1, 6, 4, 8)
+    met = group_shift(block_of_voxel.expand(1, 8, 6, 4, 8), (2, 2, 2), 8)
     assert torch.equal(met.sort(1).values, torch.arange(8).view(1, 8, 1, 1, 1).expand_as(met))
 
 

@@ -1,0 +1,65 @@
+from copy import deepcopy
+
+import pytest
+
+from nnunetv2_gsp.architectures.from_plans import GSP_NETWORK, describe, gsp_architecture
+from tests.architectures.networks import gsp_unet, isotropic, located, stock_architecture
+
+
+def test_stock_plans_get_resolved_settings_and_are_left_alone():
+    stock = stock_architecture((16, 32, 64), isotropic(3))
+    before = deepcopy(stock)
+    architecture = gsp_architecture(stock, (16, 32, 32))
+    assert stock == before
+    assert architecture["network_class_name"] == GSP_NETWORK
+    assert architecture["arch_kwargs"] == {
+        **before["arch_kwargs"], "spatial_groups": [[2, 2, 2], [1, 4, 4], [2, 4, 4]], "shift_channels": [8, 16, 32],
+        "shift_position": "CSC", "shift_location": "both"}
+
+
+def test_gsp_plans_are_taken_at_their_word():
+    architecture = gsp_architecture(stock_architecture((16, 32), isotropic(2)), (8, 8, 8))
+    architecture["arch_kwargs"].update(spatial_groups=[[1, 2, 2], [1, 1, 2]], shift_channels=[4, 6],
+                                       shift_position="CCS")
+    assert gsp_architecture(architecture, (8, 8, 8)) == architecture
+
+
+def test_residual_plans_become_two_convolutions_a_stage():
+    kwargs = gsp_architecture(stock_architecture((16, 32, 32), isotropic(3), "residual"), (8, 8, 8))["arch_kwargs"]
+    assert kwargs["n_conv_per_stage"] == [2, 2, 2]
+    assert kwargs["n_conv_per_stage_decoder"] == [2, 2]
+    assert "n_blocks_per_stage" not in kwargs
+    plain = gsp_architecture(stock_architecture((16, 32, 32), isotropic(3)), (8, 8, 8))["arch_kwargs"]
+    assert kwargs == plain
+
+
+def test_other_networks_are_refused_by_name():
+    primus = stock_architecture((16, 32), isotropic(2))
+    primus["network_class_name"] = "dynamic_network_architectures.architectures.primus.Primus"
+    with pytest.raises(NotImplementedError, match=r"primus\.Primus"):
+        gsp_architecture(primus, (8, 8, 8))
+
+
+@pytest.mark.parametrize(("patch_size", "groups", "message"), [
+    ((8, 8, 10), None, r"strides a map of \(4, 4, 5\)"),
+    ((8, 8, 8), [[2, 2, 2], [3, 1, 1], [1, 1, 1]], "stage 1 .* 4×4×4 voxels .* got 3×1×1"),
+    ((8, 8, 8), [[2, 2, 2], [2, 2, 2], [4, 1, 1]], "stage 2 .* 2×2×2 voxels .* got 4×1×1"),
+])
+def test_what_does_not_divide_is_named(patch_size, groups, message):
+    architecture = stock_architecture((16, 32, 32), isotropic(3))
+    if groups is not None:
+        architecture = gsp_architecture(architecture, (8, 8, 8))
+        architecture["arch_kwargs"]["spatial_groups"] = groups
+    with pytest.raises(ValueError, match=message):
+        gsp_architecture(architecture, patch_size)
+
+
+def test_table_says_what_the_network_does():
+    architecture = gsp_architecture(stock_architecture((32, 98), [(1, 1, 1), (2, 2, 2)]), (14, 14, 14))
+    lines = describe(architecture, (14, 14, 14)).splitlines()
+    assert lines[0] == "Group Shift, CSC in both:"
+    assert lines[2].split() == ["0", "14×14×14", "32", "2×2×2", "7×7×7", "16"]
+    assert lines[3].split()[:6] == ["1", "7×7×7", "98", "1×7×7", "7×1×1", "49"]
+    assert "no equal split of equal axes" in lines[3]
+    assert located(architecture)["shift_channels"] == list(
+        gsp_unet((14, 14, 14), (32, 98), [(1, 1, 1), (2, 2, 2)]).shift_settings.shift_channels)

@@ -1,0 +1,25 @@
+"""Real nnU-Net in temporary folders, on the CPU, with few processes."""
+import os
+from pathlib import Path
+
+# read by nnU-Net when it is imported
+os.environ["nnUNet_def_n_proc"] = "2"
+os.environ["nnUNet_n_proc_DA"] = "0"
+os.environ["nnUNet_extTrainer"] = str(Path(__file__).parent / "ext_trainers")
+
+import pytest
+
+from nnunetv2_gsp.plugin import startup
+
+startup.append_ext_trainer_folder()  # as the .pth of an installed package does
+
+
+@pytest.fixture(scope="module")
+def nnunet_folders(tmp_path_factory):
+    """Set nnU-Net's three folder variables to empty folders; returns their parent."""
+    base = tmp_path_factory.mktemp("nnunet")
+    with pytest.MonkeyPatch.context() as environment:
+        for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
+            (base / name).mkdir()
+            environment.setenv(name, str(base / name))
+        yield base
