@@ -3,8 +3,8 @@ import os
 from pathlib import Path
 
 # read by nnU-Net when it is imported
-os.environ["nnUNet_def_n_proc"] = "2"
-os.environ["nnUNet_n_proc_DA"] = "0"
+os.environ["nnUNet_def_n_proc"] = "1"
+os.environ["nnUNet_n_proc_DA"] = "1"
 os.environ["nnUNet_extTrainer"] = str(Path(__file__).parent / "ext_trainers")
 
 import pytest

@@ -1,8 +1,8 @@
 """Blocks of pointwise convolutions, with Group Shifts at their insert positions."""
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
 from dynamic_network_architectures.building_blocks.simple_conv_blocks import ConvDropoutNormReLU
 from torch import Tensor, nn
 
@@ -40,25 +40,28 @@ class GSPConvBlock(nn.Module):
     def __init__(self, n_convolutions: int, input_channels: int, output_channels: int,
                  make_shift: Callable[[], nn.Module], shift_position: str, convolution: dict[str, Any]):
         super().__init__()
-        layers: list[nn.Module] = []
-        for index in range(n_convolutions):
-            layers.append(pointwise_convolution(input_channels if index == 0 else output_channels, output_channels,
-                                                convolution))
-            if is_shifted_after(index, n_convolutions, shift_position):
-                layers.append(make_shift())
-        self.layers = nn.Sequential(*layers)
+        self.output_channels = output_channels
+        self.convs = nn.ModuleList(
+            pointwise_convolution(input_channels if index == 0 else output_channels, output_channels, convolution)
+            for index in range(n_convolutions))
+        # apart from the convolutions, so that weights have the same names whatever the position
+        self.shifts = nn.ModuleList(
+            make_shift() if is_shifted_after(index, n_convolutions, shift_position) else nn.Identity()
+            for index in range(n_convolutions))
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, input_channels, *spatial) to (N, output_channels, *spatial)."""
-        return self.layers(x)
+        for convolution, shift in zip(self.convs, self.shifts, strict=True):
+            x = shift(convolution(x))
+        return x
 
-    def compute_conv_feature_map_size(self, map_size: Sequence[int]) -> np.int64:
+    def compute_conv_feature_map_size(self, map_size: Sequence[int]) -> int:
         """Count the elements of every convolution's output for a map of `map_size` voxels."""
-        return sum((layer.compute_conv_feature_map_size(map_size) for layer in self.layers
-                    if isinstance(layer, ConvDropoutNormReLU)), start=np.int64(0))
+        return len(self.convs) * self.output_channels * math.prod(map_size)
 
 
-def pointwise_convolution(input_channels: int, output_channels: int, convolution: dict[str, Any]) -> ConvDropoutNormReLU:
+def pointwise_convolution(input_channels: int, output_channels: int,
+                          convolution: dict[str, Any]) -> ConvDropoutNormReLU:
     """Build one 1×1×1 convolution with dropout, norm and nonlinearity as the plans have them."""
     return ConvDropoutNormReLU(input_channels=input_channels, output_channels=output_channels, kernel_size=1, stride=1,
                                **convolution)

@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
 from dynamic_network_architectures.building_blocks.helper import (
     convert_conv_op_to_dim,
@@ -18,7 +17,7 @@ from torch.nn.modules.dropout import _DropoutNd
 
 from nnunetv2_gsp.architectures.blocks import GSPConvBlock, pointwise_convolution, shift_or_identity
 from nnunetv2_gsp.architectures.settings import ShiftSettings
-from nnunetv2_gsp.architectures.spatial_groups import shift_channels_of
+from nnunetv2_gsp.architectures.spatial_groups import feature_map_sizes, shift_channels_of
 
 PerStage = int | Sequence[int]
 
@@ -63,8 +62,8 @@ class GSPUNet(nn.Module):
                  deep_supervision: bool = False, nonlin_first: bool = False):
         super().__init__()
         features = _one_a_stage("features_per_stage", features_per_stage, n_stages)
-        strides = [tuple(maybe_convert_scalar_to_list(conv_op, stride))
-                   for stride in _one_a_stage("strides", strides, n_stages)]
+        stride_per_axis = [tuple(maybe_convert_scalar_to_list(conv_op, stride))
+                           for stride in _one_a_stage("strides", strides, n_stages)]
         if shift_channels is None:
             shift_channels = [shift_channels_of(*stage) for stage in zip(spatial_groups, features, strict=False)]
         self.shift_settings = ShiftSettings(tuple(tuple(groups) for groups in spatial_groups), tuple(shift_channels),
@@ -77,10 +76,10 @@ class GSPUNet(nn.Module):
             "dropout_op": dropout_op, "dropout_op_kwargs": dropout_op_kwargs, "nonlin": nonlin,
             "nonlin_kwargs": nonlin_kwargs, "nonlin_first": nonlin_first,
         }
-        self.encoder = GSPEncoder(input_channels, features, strides,
+        self.encoder = GSPEncoder(input_channels, features, stride_per_axis,
                                   _one_a_stage("n_conv_per_stage", n_conv_per_stage, n_stages),
                                   self.shift_settings, convolution)
-        self.decoder = GSPDecoder(features, strides, num_classes,
+        self.decoder = GSPDecoder(features, stride_per_axis, num_classes,
                                   _one_a_stage("n_conv_per_stage_decoder", n_conv_per_stage_decoder, n_stages - 1),
                                   self.shift_settings, convolution, deep_supervision)
 
@@ -91,17 +90,13 @@ class GSPUNet(nn.Module):
         """
         return self.decoder(self.encoder(x))
 
-    def compute_conv_feature_map_size(self, input_size: Sequence[int]) -> np.int64:
+    def compute_conv_feature_map_size(self, input_size: Sequence[int]) -> int:
         """Count the elements of every convolution's output; nnU-Net's planner estimates GPU memory from it.
 
         Args:
             input_size: the patch in voxels, without batch and channels.
         """
-        map_sizes = []
-        size = tuple(input_size)
-        for stride in self.encoder.strides:
-            size = tuple(voxels // step for voxels, step in zip(size, stride, strict=True))
-            map_sizes.append(size)
+        map_sizes = feature_map_sizes(input_size, self.encoder.strides)
         return (self.encoder.compute_conv_feature_map_size(map_sizes)
                 + self.decoder.compute_conv_feature_map_size(map_sizes))
 
@@ -144,11 +139,10 @@ class GSPEncoder(nn.Module):
             features.append(x)
         return features
 
-    def compute_conv_feature_map_size(self, map_sizes: Sequence[Sequence[int]]) -> np.int64:
+    def compute_conv_feature_map_size(self, map_sizes: Sequence[Sequence[int]]) -> int:
         """Count the elements of every convolution's output; `map_sizes` has one entry a stage."""
-        blocks = (stage[-1] if isinstance(stage, nn.Sequential) else stage for stage in self.stages)
-        return sum((block.compute_conv_feature_map_size(size) for block, size in zip(blocks, map_sizes, strict=True)),
-                   start=np.int64(0))
+        blocks = (module for module in self.modules() if isinstance(module, GSPConvBlock))
+        return sum(block.compute_conv_feature_map_size(size) for block, size in zip(blocks, map_sizes, strict=True))
 
 
 class GSPDecoder(nn.Module):
@@ -159,6 +153,7 @@ class GSPDecoder(nn.Module):
                  deep_supervision: bool):
         super().__init__()
         self.deep_supervision = deep_supervision
+        self.num_classes = num_classes
         position = _position_in("decoder", settings)
         upsamplings, stages, seg_layers = [], [], []
         for index, stage in enumerate(reversed(range(len(features) - 1))):
@@ -183,19 +178,22 @@ class GSPDecoder(nn.Module):
                 logits.append(self.seg_layers[index](x))
         return logits[::-1] if self.deep_supervision else logits[-1]
 
-    def compute_conv_feature_map_size(self, map_sizes: Sequence[Sequence[int]]) -> np.int64:
+    def compute_conv_feature_map_size(self, map_sizes: Sequence[Sequence[int]]) -> int:
         """Count the elements of every convolution's output that `forward` computes; one map size an encoder stage."""
-        total = np.int64(0)
-        for index, stage in enumerate(reversed(range(len(map_sizes) - 1))):
-            total += self.upsamplings[index].convolution.compute_conv_feature_map_size(map_sizes[stage + 1])
-            total += self.stages[index].compute_conv_feature_map_size(map_sizes[stage])
-            if self.deep_supervision or stage == 0:
-                total += np.prod([self.seg_layers[index].out_channels, *map_sizes[stage]], dtype=np.int64)
-        return total
+        low, high = list(map_sizes[:0:-1]), list(map_sizes[-2::-1])  # lowest resolution first, as the stages
+        upsamplings = (module for module in self.modules() if isinstance(module, PointwiseUpsampling))
+        blocks = (module for module in self.modules() if isinstance(module, GSPConvBlock))
+        heads = high if self.deep_supervision else high[-1:]
+        return (sum(map(PointwiseUpsampling.compute_conv_feature_map_size, upsamplings, low))
+                + sum(map(GSPConvBlock.compute_conv_feature_map_size, blocks, high))
+                + sum(self.num_classes * math.prod(size) for size in heads))
 
 
 class PointwiseUpsampling(nn.Module):
-    """A 1×1×1 convolution block at the low resolution, then linear interpolation: an eighth of the other order's cost."""
+    """A 1×1×1 convolution block at the low resolution, then linear interpolation.
+
+    The other order costs eight times as much; for the bare convolution the two commute exactly.
+    """
 
     def __init__(self, input_channels: int, output_channels: int, stride: tuple[int, ...],
                  convolution: dict[str, Any], shift: nn.Module):
@@ -204,6 +202,10 @@ class PointwiseUpsampling(nn.Module):
         self.interpolation = nn.Upsample(scale_factor=tuple(float(step) for step in stride),
                                          mode="trilinear" if len(stride) == 3 else "bilinear")
         self.shift = shift
+
+    def compute_conv_feature_map_size(self, low_size: Sequence[int]) -> int:
+        """Count the elements of the convolution's output, which has the low resolution."""
+        return int(self.convolution.compute_conv_feature_map_size(low_size))
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, input_channels, *low) to (N, output_channels, *high)."""

@@ -31,6 +31,7 @@ class ShiftSettings:
     shift_location: str
 
     def __post_init__(self) -> None:
+        """Refuse unknown positions and locations."""
         _check_choice("shift_position", self.shift_position, SHIFT_POSITIONS)
         _check_choice("shift_location", self.shift_location, SHIFT_LOCATIONS)
 

@@ -10,9 +10,9 @@ from torch import nn
 def group_shift(x: torch.Tensor, spatial_groups: Sequence[int], shift_channels: int) -> torch.Tensor:
     """Move blocks of features between spatial groups (Sec. 2 and Eq. 2-8 of the paper).
 
-    The map is cut into G = g_d·g_h·g_w equal blocks and the first `shift_channels` channels into G equal groups. Channel
-    group i moves by i blocks, cyclically, the first spatial axis running fastest; the other channels stay. No arithmetic
-    is done, so the result is exact in every dtype. The gradient is the inverse shift.
+    The map is cut into G = g_d·g_h·g_w equal blocks and the first `shift_channels` channels into G equal groups.
+    Channel group i moves by i blocks, cyclically, the first spatial axis running fastest; the other channels stay. No
+    arithmetic is done, so the result is exact in every dtype. The gradient is the inverse shift.
 
     Args:
         x: (N, C, *spatial), two or three spatial axes, any dtype, contiguous or not.

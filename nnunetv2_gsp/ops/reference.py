@@ -21,7 +21,7 @@ def group_shift_reference(x: torch.Tensor, spatial_groups: Sequence[int], shift_
     if x.ndim == 4:
         return group_shift_reference(x[..., None], (*spatial_groups, 1), shift_channels)[..., 0]
     g_d, g_h, g_w = spatial_groups
-    channels, depth, height, width = x.shape[1:]
+    depth, height, width = x.shape[2:]
     d, h, w = depth // g_d, height // g_h, width // g_w
     c_g = shift_channels // (g_d * g_h * g_w)
     c, x_, y, z = torch.meshgrid(*(torch.arange(size) for size in x.shape[1:]), indexing="ij")

@@ -24,6 +24,10 @@ class nnUNetTrainerGSP(nnUNetTrainer):
     holds for `--c`, `--val` and every other fold.
     """
 
+    plans_manager: PlansManager
+    configuration_manager: ConfigurationManager
+    my_init_kwargs: dict[str, Any]
+
     def initialize(self) -> None:
         """Fix the network's settings, then let nnU-Net initialise.
 
@@ -94,9 +98,9 @@ def _check_agreement(architecture: dict[str, Any], patch_size: list[int], saved:
     overruled = () if settings_are_given else _SHIFT_SETTINGS
     for name in sorted({*ours, *theirs} - {*overruled}):
         if ours.get(name) != theirs.get(name):
-            raise ValueError(f"All folds of {folder} share its plans.json, whose {name} is {theirs.get(name)}, but the "
-                             f"plans given now have {ours.get(name)}: train them under another plans name (-p), or move "
-                             f"that folder away.")
+            raise ValueError(f"All folds of {folder} share its plans.json, whose {name} is {theirs.get(name)}, but "
+                             f"the plans given now have {ours.get(name)}: train them under another plans name (-p), or "
+                             f"move that folder away.")
 
 
 class nnUNetTrainerGSPNoDeepSupervision(nnUNetTrainerGSP):

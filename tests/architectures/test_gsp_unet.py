@@ -54,12 +54,16 @@ def test_feature_map_elements_are_counted_as_hooks_count_them(description):
     patch_size, features, strides = description
     for deep_supervision in (True, False):
         network = gsp_unet(patch_size, features, strides, deep_supervision=deep_supervision)
-        elements = []
-        for module in network.modules():
-            if isinstance(module, nn.Conv2d | nn.Conv3d):
-                module.register_forward_hook(lambda _, __, output: elements.append(output.numel()))
-        network(torch.zeros(1, 2, *patch_size))
-        assert network.compute_conv_feature_map_size(patch_size) == sum(elements)
+        assert network.compute_conv_feature_map_size(patch_size) == elements_of_convolutions(network, patch_size)
+
+
+def elements_of_convolutions(network, patch_size):
+    elements = []
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.Conv3d):
+            module.register_forward_hook(lambda _, __, output: elements.append(output.numel()))
+    network(torch.zeros(1, 2, *patch_size))
+    return sum(elements)
 
 
 @pytest.mark.parametrize("kind", ["plain", "residual"])
@@ -72,8 +76,8 @@ def test_takes_stock_arch_kwargs_as_they_are(kind):
     assert [conv.bias is None for conv in network.modules() if isinstance(conv, nn.Conv3d)].count(False) == 2  # heads
 
 
-def shift_positions(sequence):
-    return "".join("S" if isinstance(layer, GroupShift) else "C" for layer in sequence)
+def shift_positions(block):
+    return "".join("CS" if isinstance(shift, GroupShift) else "C" for shift in block.shifts)
 
 
 @pytest.mark.parametrize(("position", "block"), [("none", "CC"), ("CSC", "CSC"), ("CCS", "CCS"), ("CSCS", "CSCS"),
@@ -83,8 +87,8 @@ def test_shifts_stand_where_figure_2_has_them(position, block, location):
     network = gsp_unet((8, 8, 8), (16, 16, 16), isotropic(3), shift_position=position, shift_location=location)
     encoder_blocks = [stage if not isinstance(stage, nn.Sequential) else stage[-1] for stage in network.encoder.stages]
     in_encoder, in_decoder = location != "decoder", location != "encoder"
-    assert {shift_positions(stage.layers) for stage in encoder_blocks} == {block if in_encoder else "CC"}
-    assert {shift_positions(stage.layers) for stage in network.decoder.stages} == {block if in_decoder else "CC"}
+    assert {shift_positions(stage) for stage in encoder_blocks} == {block if in_encoder else "CC"}
+    assert {shift_positions(stage) for stage in network.decoder.stages} == {block if in_decoder else "CC"}
     assert all(isinstance(upsampling.shift, GroupShift) == (position == "CSCSUpShift" and in_decoder)
                for upsampling in network.decoder.upsamplings)
 
@@ -148,8 +152,8 @@ def test_weights_load_strictly_from_deep_supervision_to_none():
 def test_weights_of_other_settings_are_refused_in_a_sentence_that_names_both(other):
     network = gsp_unet((8, 8, 8), (8, 16), isotropic(2))
     foreign = gsp_unet((8, 8, 8), (8, 16), isotropic(2), **other)
-    assert [value.shape for value in network.state_dict().values()] == [
-        value.shape for value in foreign.state_dict().values()]  # nothing but the guard can tell
+    assert {name: value.shape for name, value in network.state_dict().items()} == {
+        name: value.shape for name, value in foreign.state_dict().items()}  # nothing but the guard can tell
     before = {name: value.clone() for name, value in network.state_dict().items()}
     with pytest.raises(ValueError, match="other GSP settings") as refusal:
         network.load_state_dict(foreign.state_dict())
@@ -163,7 +167,7 @@ def test_initialised_as_stock():
     torch.manual_seed(0)
     network = gsp_unet((8, 8, 8), (64, 64), isotropic(2))
     network.apply(network.initialize)
-    second = network.encoder.stages[0].layers[2].conv
+    second = network.encoder.stages[0].convs[1].conv
     assert second.weight.std().item() == pytest.approx((2 / (1 + 1e-4) / 64) ** 0.5, rel=0.05)  # He et al. 2015, Eq. 15
     assert not second.bias.any()
 

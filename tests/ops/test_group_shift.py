@@ -1,4 +1,4 @@
-"""The fast shift against the paper's equations written plainly: a shift does no arithmetic, so equality, not closeness."""
+"""The fast shift against the paper's equations written plainly: equality, for a shift does no arithmetic."""
 import math
 
 import pytest

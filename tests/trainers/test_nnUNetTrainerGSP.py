@@ -1,0 +1,211 @@
+"""Against real nnU-Net: planned, preprocessed, trained and predicted through its own code, on an ellipsoid in noise."""
+import json
+import pickle
+from copy import deepcopy
+
+import numpy as np
+import pytest
+import torch
+from nnunetv2.experiment_planning.plan_and_preprocess_api import extract_fingerprints, plan_experiments, preprocess
+from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+from nnunetv2.run.run_training import get_trainer_from_args, run_training
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+import nnunetv2_gsp.trainers
+from nnunetv2_gsp.architectures import GSPUNet, from_plans
+from nnunetv2_gsp.ops import GroupShift
+from tests.raw_dataset import write_raw_dataset
+
+DATASET, ID = "Dataset901_Ellipsoid", 901
+TRAINER = "nnUNetTrainerGSPFewIterations"
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def planned(nnunet_folders):
+    write_raw_dataset(nnunet_folders / "nnUNet_raw", DATASET)
+    extract_fingerprints([ID], num_processes=1)
+    plans_name = plan_experiments([ID])
+    preprocess([ID], plans_name, ["3d_fullres"], [1])
+    return nnunet_folders
+
+
+@pytest.fixture(scope="module")
+def model_folder(planned):
+    """Train one fold from stock plans and return the model folder."""
+    run_training(str(ID), "3d_fullres", 0, TRAINER, device=CPU)
+    return planned / "nnUNet_results" / DATASET / f"{TRAINER}__nnUNetPlans__3d_fullres"
+
+
+@pytest.fixture
+def other_rule(monkeypatch):
+    """Change the rule for spatial groups, as a later version of this package might."""
+    monkeypatch.setattr(from_plans, "spatial_groups_of", lambda map_size, max_groups: (1, 1, 2))
+
+
+def new_trainer(name=TRAINER, plans="nnUNetPlans", fold=0):
+    return get_trainer_from_args(str(ID), "3d_fullres", fold, name, plans, device=CPU)
+
+
+def predict(model_folder):
+    """Return logits of fold 0 for a fixed random image."""
+    predictor = nnUNetPredictor(device=CPU, allow_tqdm=False)
+    predictor.initialize_from_trained_model_folder(str(model_folder), (0,))
+    image = torch.from_numpy(np.random.default_rng(0).normal(size=(1, 24, 24, 40)).astype(np.float32))
+    return predictor.predict_logits_from_preprocessed_data(image)
+
+
+def saved_kwargs(model_folder):
+    plans = json.loads((model_folder / "plans.json").read_text())
+    return plans["configurations"]["3d_fullres"]["architecture"]["arch_kwargs"]
+
+
+def write_gsp_plans(planned, name, change=lambda arch_kwargs: None):
+    """Write plans that name GSPUNet into the preprocessed folder; returns them."""
+    folder = planned / "nnUNet_preprocessed" / DATASET
+    plans = json.loads((folder / "nnUNetPlans.json").read_text())
+    configuration = plans["configurations"]["3d_fullres"]
+    configuration["architecture"] = from_plans.gsp_architecture(configuration["architecture"],
+                                                                configuration["patch_size"])
+    change(configuration["architecture"]["arch_kwargs"])
+    plans["plans_name"] = name
+    (folder / f"{name}.json").write_text(json.dumps(plans))
+    return plans
+
+
+def test_model_folder_spells_the_network_out_and_stock_plans_stay_stock(planned, model_folder):
+    plans = json.loads((model_folder / "plans.json").read_text())
+    architecture = plans["configurations"]["3d_fullres"]["architecture"]
+    assert architecture["network_class_name"] == from_plans.GSP_NETWORK
+    assert len(architecture["arch_kwargs"]["spatial_groups"]) == architecture["arch_kwargs"]["n_stages"]
+    stock = json.loads((planned / "nnUNet_preprocessed" / DATASET / "nnUNetPlans.json").read_text())
+    assert stock["configurations"]["3d_fullres"]["architecture"]["network_class_name"].endswith("PlainConvUNet")
+    checkpoint = torch.load(model_folder / "fold_0" / "checkpoint_final.pth", weights_only=False)
+    assert checkpoint["init_args"]["plans"]["configurations"] == plans["configurations"]
+
+
+def test_log_has_the_table_of_stages(model_folder):
+    log = next((model_folder / "fold_0").glob("training_log_*.txt")).read_text()
+    kwargs = saved_kwargs(model_folder)
+    table = log[log.index("Group Shift, CSC in both"):].splitlines()
+    for stage, groups in enumerate(kwargs["spatial_groups"]):
+        assert table[2 + stage].split()[3] == "×".join(map(str, groups))
+
+
+def test_training_validated_every_case_of_the_fold(planned, model_folder):
+    splits = json.loads((planned / "nnUNet_preprocessed" / DATASET / "splits_final.json").read_text())
+    summary = json.loads((model_folder / "fold_0" / "validation" / "summary.json").read_text())
+    assert len(summary["metric_per_case"]) == len(splits[0]["val"])
+
+
+def test_settings_outlive_a_change_of_the_rule(planned, model_folder, other_rule):
+    """Prediction is bit-identical; --c, --val and a second fold keep what the first fold was trained with."""
+    before = saved_kwargs(model_folder)
+    probe = new_trainer("nnUNetTrainerGSPNoDeepSupervision")
+    probe.initialize()
+    assert probe.network.shift_settings.spatial_groups[0] == (1, 1, 2)  # the rule did change
+
+    with pytest.MonkeyPatch.context() as rule_undone:
+        rule_undone.setattr(from_plans, "spatial_groups_of", lambda *_: pytest.fail("the rule was asked"))
+        logits = predict(model_folder)
+    assert torch.equal(logits, predict(model_folder))
+    for arguments in ({"fold": 0, "continue_training": True}, {"fold": 0, "only_run_validation": True}, {"fold": 1}):
+        run_training(str(ID), "3d_fullres", trainer_class_name=TRAINER, device=CPU, **arguments)
+        assert saved_kwargs(model_folder) == before
+    checkpoint = torch.load(model_folder / "fold_1" / "checkpoint_final.pth", weights_only=False)
+    groups = [tuple(stage) for stage in before["spatial_groups"]]
+    assert checkpoint["network_weights"]["gsp_settings"].tolist()[4:7] == list(groups[0])
+    assert torch.equal(logits, predict(model_folder))
+
+
+def test_weights_decide_what_is_predicted(model_folder, tmp_path):
+    """The guard holds inside nnU-Net's own loading: a model folder whose plans were edited does not predict."""
+    import shutil
+
+    edited = tmp_path / model_folder.name
+    shutil.copytree(model_folder, edited)
+    plans = json.loads((edited / "plans.json").read_text())
+    kwargs = plans["configurations"]["3d_fullres"]["architecture"]["arch_kwargs"]
+    kwargs["shift_position"] = "CCS"
+    (edited / "plans.json").write_text(json.dumps(plans))
+    with pytest.raises(ValueError, match="other GSP settings"):
+        predict(edited)
+
+
+@pytest.mark.parametrize(("change", "named"), [
+    (lambda kwargs: kwargs.update(shift_position="CCS"), "shift_position is CSC"),
+    (lambda kwargs: kwargs.update(features_per_stage=[2 * c for c in kwargs["features_per_stage"]]),
+     "features_per_stage"),
+])
+def test_plans_that_contradict_the_model_folder_are_refused(planned, model_folder, change, named):
+    before = (model_folder / "plans.json").read_bytes()
+    plans = write_gsp_plans(planned, "nnUNetPlans_contradicting", change)
+    trainer = recursive_find_trainer_class_by_name(TRAINER)(
+        {**plans, "plans_name": "nnUNetPlans", "continue_training": False}, "3d_fullres", 2,
+        json.loads((planned / "nnUNet_preprocessed" / DATASET / "dataset.json").read_text()), CPU)
+    with pytest.raises(ValueError, match=named) as refusal:
+        trainer.initialize()
+    assert "\n" not in str(refusal.value)
+    assert (model_folder / "plans.json").read_bytes() == before
+
+
+def test_gsp_plans_make_stock_trainers_build_the_same_network(planned, model_folder):
+    manager = PlansManager(write_gsp_plans(planned, "nnUNetGSPPlans"))
+    configuration = manager.get_configuration("3d_fullres")
+    weights = torch.load(model_folder / "fold_0" / "checkpoint_final.pth", weights_only=False)["network_weights"]
+    logits = []
+    for trainer in (nnUNetTrainer, nnunetv2_gsp.trainers.nnUNetTrainerGSP):
+        network = trainer.build_network_architecture(manager, configuration, 1, 2, enable_deep_supervision=False)
+        assert type(network) is GSPUNet
+        network.load_state_dict(weights)
+        logits.append(network(torch.linspace(-1, 1, int(np.prod(configuration.patch_size))).reshape(
+            1, 1, *configuration.patch_size)))
+    assert torch.equal(*logits)
+
+
+def test_building_does_not_change_the_plans(planned):
+    plans = json.loads((planned / "nnUNet_preprocessed" / DATASET / "nnUNetPlans.json").read_text())
+    before = deepcopy(plans)
+    manager = PlansManager(plans)
+    network = nnunetv2_gsp.trainers.nnUNetTrainerGSP.build_network_architecture(
+        manager, manager.get_configuration("3d_fullres"), 1, 2, True)
+    assert any(isinstance(module, GroupShift) for module in network.modules())
+    assert plans == before
+
+
+@pytest.mark.parametrize(("suffix", "num_epochs"), [("1epoch", 1), *((f"{n}epochs", n)
+                                                                     for n in (5, 10, 20, 50, 100, 250, 500))])
+def test_training_length_by_name(planned, suffix, num_epochs):
+    trainer = new_trainer(f"nnUNetTrainerGSP_{suffix}")
+    trainer.initialize()
+    assert (trainer.num_epochs, trainer.lr_scheduler.max_steps) == (num_epochs, num_epochs)
+    assert pickle.loads(pickle.dumps(type(trainer))) is type(trainer)
+    assert type(trainer) is getattr(nnunetv2_gsp.trainers, f"nnUNetTrainerGSP_{suffix}")
+
+
+def test_without_deep_supervision(planned):
+    trainer = new_trainer("nnUNetTrainerGSPNoDeepSupervision")
+    trainer.initialize()
+    patch = trainer.configuration_manager.patch_size
+    assert trainer.network(torch.zeros(1, 1, *patch)).shape == (1, 2, *patch)
+    assert trainer._get_deep_supervision_scales() is None
+
+
+def test_pretrained_weights_of_the_same_and_of_other_settings(planned, model_folder):
+    from nnunetv2.run.load_pretrained_weights import load_pretrained_weights
+
+    checkpoint = str(model_folder / "fold_0" / "checkpoint_final.pth")
+    trainer = new_trainer("nnUNetTrainerGSP")
+    trainer.initialize()
+    load_pretrained_weights(trainer.network, checkpoint)
+    loaded = trainer.network.encoder.stages[0].convs[0].conv.weight
+    trained = torch.load(checkpoint, weights_only=False)["network_weights"]["encoder.stages.0.convs.0.conv.weight"]
+    assert torch.equal(loaded, trained)
+
+    write_gsp_plans(planned, "nnUNetPlans_ccs", lambda kwargs: kwargs.update(shift_position="CCS"))
+    other = new_trainer("nnUNetTrainerGSP", plans="nnUNetPlans_ccs")
+    other.initialize()
+    with pytest.raises(ValueError, match="other GSP settings"):
+        load_pretrained_weights(other.network, checkpoint)
