@@ -74,7 +74,8 @@ def _plain_kwargs(architecture: dict[str, Any]) -> dict[str, Any]:
         kwargs["n_conv_per_stage_decoder"] = [_CONVOLUTIONS_OF_A_RESIDUAL_STAGE] * (kwargs["n_stages"] - 1)
     elif network != "PlainConvUNet":
         raise NotImplementedError(f"GSP replaces the convolutions of PlainConvUNet and ResidualEncoderUNet; these "
-                                  f"plans name {architecture['network_class_name']}, whose layers are others: train with plans that name one of the two, such as nnUNetPlans.")
+                                  f"plans name {architecture['network_class_name']}, which it does not know: train "
+                                  f"with plans that name one of the two, such as nnUNetPlans.")
     return kwargs
 
 

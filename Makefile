@@ -1,0 +1,30 @@
+# Each target works on a fresh machine: it makes .venv first, where that is missing.
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/installed
+
+.PHONY: demo test lint bench clean
+
+demo: $(INSTALLED)  ## train, predict and evaluate on a brain tumour phantom (about 10 minutes on 2 cores)
+	$(BIN)/nnUNetv2_gsp demo
+
+test: $(INSTALLED)  ## everything that must hold, on the CPU
+	$(BIN)/python -m pytest
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check
+	$(BIN)/mypy
+
+bench: $(INSTALLED)  ## speed, side by side; a JSON and a table on screen
+	$(BIN)/python -m pytest -q tests/ops
+	$(BIN)/python -m benchmarks.bench_group_shift
+
+# An editable install, so that .venv always runs this checkout.
+$(INSTALLED): setup.cfg setup.py pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install -q --upgrade pip
+	$(BIN)/python -m pip install -q -e '.[dev]'
+	touch $@
+
+clean:
+	rm -rf .venv build dist *.egg-info

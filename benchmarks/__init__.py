@@ -1,0 +1,1 @@
+"""Speed, side by side in one process; never part of the test suite."""

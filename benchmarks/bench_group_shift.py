@@ -1,0 +1,54 @@
+"""What does a group shift cost? Against `clone()`, the price of moving the data once; at 32 channels and 128³, fp32.
+
+Run it with `python -m benchmarks.bench_group_shift [--rounds N] [--json FILE]`.
+"""
+import argparse
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+
+from benchmarks.timing import environment, interleaved
+from nnunetv2_gsp.ops import group_shift
+from nnunetv2_gsp.ops.reference import group_shift_reference
+
+SHAPE, SPATIAL_GROUPS, SHIFT_CHANNELS = (1, 32, 128, 128, 128), (2, 2, 2), 16
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=25, help="default: %(default)s")
+    parser.add_argument("--json", type=Path, help="write the figures there too")
+    arguments = parser.parse_args()
+
+    x = torch.randn(SHAPE)
+    small = x[:, :, :8, :8, :8].contiguous()
+    if not torch.equal(group_shift(small, SPATIAL_GROUPS, SHIFT_CHANNELS),
+                       group_shift_reference(small, SPATIAL_GROUPS, SHIFT_CHANNELS)):
+        raise SystemExit("group_shift differs from its reference: no figures.")
+    shifted = group_shift(x.requires_grad_(), SPATIAL_GROUPS, SHIFT_CHANNELS)
+    cloned = x.clone()
+    upstream = torch.randn(SHAPE)
+
+    timings = interleaved({
+        "clone, forward": lambda: x.clone(),
+        "shift, forward": lambda: group_shift(x, SPATIAL_GROUPS, SHIFT_CHANNELS),
+        # the gradient of a clone is passed on as it is, so a copy of it is the price to compare with
+        "clone, backward": lambda: torch.autograd.grad(cloned, x, upstream, retain_graph=True)[0].clone(),
+        "shift, backward": lambda: torch.autograd.grad(shifted, x, upstream, retain_graph=True),
+    }, arguments.rounds)
+    ratios = {way: timings[f"shift, {way}"].median_ms / timings[f"clone, {way}"].median_ms
+              for way in ("forward", "backward")}
+
+    print(f"{SHAPE}, groups {SPATIAL_GROUPS}, {SHIFT_CHANNELS} channels shifted; {environment()}")
+    print("| | clone, ms (10-90 %) | shift, ms (10-90 %) | ratio |\n|---|---|---|---|")
+    for way, ratio in ratios.items():
+        print(f"| {way} | {timings[f'clone, {way}']} | {timings[f'shift, {way}']} | {ratio:.2f} |")
+    if arguments.json:
+        arguments.json.write_text(json.dumps({"environment": environment(), "ratios": ratios, "timings_ms": {
+            name: asdict(timing) for name, timing in timings.items()}}, indent=1))
+
+
+if __name__ == "__main__":
+    main()
