@@ -17,6 +17,14 @@ def _doctor(_: argparse.Namespace) -> int:
     return 0 if all(finding.ok for finding in findings) else 1
 
 
+def _plan(arguments: argparse.Namespace) -> int:
+    from nnunetv2_gsp.plans import write_gsp_plans
+
+    plans = write_gsp_plans(arguments.d, arguments.p, arguments.o, arguments.overwrite)
+    print(f"Wrote {plans}. Train with any trainer: nnUNetv2_train {arguments.d} CONFIGURATION FOLD -p {plans.stem}")
+    return 0
+
+
 def _demo(arguments: argparse.Namespace) -> int:
     from nnunetv2_gsp.demo import run_demo
 
@@ -34,6 +42,14 @@ def _parser() -> argparse.ArgumentParser:
 
     doctor = verbs.add_parser("doctor", help="say what is found, what is not, and the line that mends it")
     doctor.set_defaults(run=_doctor)
+
+    plan = verbs.add_parser("plan", help="write plans that name the GSP network, for any trainer's -p")
+    plan.add_argument("-d", required=True, metavar="DATASET", help="name or id")
+    plan.add_argument("-p", default="nnUNetPlans", metavar="PLANS", help="plans to start from (default: %(default)s)")
+    plan.add_argument("-o", default="nnUNetGSPPlans", metavar="NAME",
+                      help="name of the new plans (default: %(default)s)")
+    plan.add_argument("--overwrite", action="store_true", help="replace plans of that name")
+    plan.set_defaults(run=_plan)
 
     demo = verbs.add_parser("demo", help="train, predict and evaluate on a brain tumour phantom, from raw files on")
     demo.add_argument("-o", type=Path, default=Path("nnUNet_gsp_demo"), metavar="FOLDER",
