@@ -1,13 +1,18 @@
 """Against real nnU-Net: planned, preprocessed, trained and predicted through its own code, on an ellipsoid in noise."""
 import json
 import pickle
+import shutil
 from copy import deepcopy
 
 import numpy as np
 import pytest
 import torch
+from nnunetv2.evaluation.find_best_configuration import find_best_configuration
 from nnunetv2.experiment_planning.plan_and_preprocess_api import extract_fingerprints, plan_experiments, preprocess
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+from nnunetv2.model_sharing.model_export import export_pretrained_model
+from nnunetv2.model_sharing.model_import import install_model_from_zip_file
+from nnunetv2.run.load_pretrained_weights import load_pretrained_weights
 from nnunetv2.run.run_training import get_trainer_from_args, run_training
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
@@ -35,7 +40,7 @@ def planned(nnunet_folders):
 @pytest.fixture(scope="module")
 def model_folder(planned):
     """Train one fold from stock plans and return the model folder."""
-    run_training(str(ID), "3d_fullres", 0, TRAINER, device=CPU)
+    run_training(str(ID), "3d_fullres", 0, TRAINER, export_validation_probabilities=True, device=CPU)
     return planned / "nnUNet_results" / DATASET / f"{TRAINER}__nnUNetPlans__3d_fullres"
 
 
@@ -122,8 +127,6 @@ def test_settings_outlive_a_change_of_the_rule(planned, model_folder, other_rule
 
 def test_weights_decide_what_is_predicted(model_folder, tmp_path):
     """The guard holds inside nnU-Net's own loading: a model folder whose plans were edited does not predict."""
-    import shutil
-
     edited = tmp_path / model_folder.name
     shutil.copytree(model_folder, edited)
     plans = json.loads((edited / "plans.json").read_text())
@@ -149,6 +152,26 @@ def test_plans_that_contradict_the_model_folder_are_refused(planned, model_folde
         trainer.initialize()
     assert "\n" not in str(refusal.value)
     assert (model_folder / "plans.json").read_bytes() == before
+
+
+def test_find_best_configuration_weighs_and_ensembles_stock_and_gsp(planned, model_folder):
+    stock = "nnUNetTrainerFewIterations"
+    run_training(str(ID), "3d_fullres", 0, stock, export_validation_probabilities=True, device=CPU)
+    models = [{"plans": "nnUNetPlans", "configuration": "3d_fullres", "trainer": name} for name in (stock, TRAINER)]
+    find_best_configuration(ID, models, num_processes=1, folds=(0,))
+    information = json.loads((model_folder.parent / "inference_information.json").read_text())
+    compared = set(information["all_results"])
+    assert {f"{stock}__nnUNetPlans__3d_fullres", model_folder.name} < compared
+    assert sum(name.startswith("ensemble") for name in compared) == 1
+
+
+def test_exported_model_predicts_the_same_bits_where_it_is_installed(model_folder, tmp_path, monkeypatch):
+    logits = predict(model_folder)
+    export_pretrained_model(ID, str(tmp_path / "model.zip"), ("3d_fullres",), TRAINER, folds=(0,))
+    monkeypatch.setenv("nnUNet_results", str(tmp_path / "elsewhere"))
+    install_model_from_zip_file(str(tmp_path / "model.zip"))
+    installed = tmp_path / "elsewhere" / DATASET / model_folder.name
+    assert torch.equal(predict(installed), logits)
 
 
 def test_gsp_plans_make_stock_trainers_build_the_same_network(planned, model_folder):
@@ -194,8 +217,6 @@ def test_without_deep_supervision(planned):
 
 
 def test_pretrained_weights_of_the_same_and_of_other_settings(planned, model_folder):
-    from nnunetv2.run.load_pretrained_weights import load_pretrained_weights
-
     checkpoint = str(model_folder / "fold_0" / "checkpoint_final.pth")
     trainer = new_trainer("nnUNetTrainerGSP")
     trainer.initialize()
