@@ -11,15 +11,11 @@ class BuildWithStartupLine(build_py):
     STARTUP_LINE = "nnunetv2_gsp.pth"
 
     def run(self):
-        """Copy the startup line beside the packages; an editable install has no such place and goes without."""
+        """Copy the startup line to the top of the wheel, where pip records it and removes it again."""
         super().run()
-        if not self.editable_mode:
-            self.copy_file(self.STARTUP_LINE, str(Path(self.build_lib) / self.STARTUP_LINE))
-
-    def get_outputs(self, include_bytecode=True):
-        """List the startup line too, so that pip records it and removes it again."""
-        startup_line = [] if self.editable_mode else [str(Path(self.build_lib) / self.STARTUP_LINE)]
-        return super().get_outputs(include_bytecode) + startup_line
+        # an editable wheel is not made from build_lib: what does not stay in the tree is "installed" straight into it
+        top = self.get_finalized_command("install").install_lib if self.editable_mode else self.build_lib
+        self.copy_file(self.STARTUP_LINE, str(Path(top) / self.STARTUP_LINE))
 
 
 setup(cmdclass={"build_py": BuildWithStartupLine})

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from nnunetv2_gsp.errors import InputError
-from nnunetv2_gsp.plugin import startup  # noqa: F401  (an editable install has no .pth: the verbs work all the same)
+from nnunetv2_gsp.plugin import startup  # noqa: F401  (where the .pth did not run, the verbs work all the same)
 
 
 def _doctor(_: argparse.Namespace) -> int:

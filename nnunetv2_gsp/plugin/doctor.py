@@ -1,0 +1,168 @@
+"""Is everything there that training needs? What is found, what is not, and the line that mends it."""
+import os
+import shlex
+import subprocess
+import sys
+import tempfile
+import textwrap
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+from packaging.requirements import Requirement
+
+from nnunetv2_gsp.plugin import startup
+
+_DISTRIBUTION = "nnunetv2_gsp"
+
+_HAS_OUR_FOLDER = f"""
+import os, sys
+sys.exit({startup.EXT_TRAINER_FOLDER!r} not in os.environ.get({startup.VARIABLE!r}, "").split(os.pathsep))
+"""
+
+# nnU-Net searches before anything of ours is imported, as in its own commands.
+_SEARCH_LIKE_NNUNET = """
+import inspect
+from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
+found = recursive_find_trainer_class_by_name("nnUNetTrainerGSP")
+from nnunetv2_gsp.trainers import nnUNetTrainerGSP
+if found is not nnUNetTrainerGSP:
+    raise SystemExit(f"another class of that name comes first, in {inspect.getfile(found)}")
+"""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What was found, and the line that mends it. A finding that is ok may have one too: a hint, not a need."""
+
+    ok: bool
+    what: str
+    mend: str = ""
+
+    def __str__(self) -> str:
+        """One line: ok, note or FAIL, what was found, and what mends it."""
+        mark = "FAIL" if not self.ok else "note" if self.mend else "ok"
+        return f"{mark:<4}  {self.what}" + (f"  ->  {self.mend}" if self.mend else "")
+
+
+def diagnose() -> list[Finding]:
+    """Look at the packages, the devices, nnU-Net's search and its folders; a search takes nnU-Net ten seconds.
+
+    Returns:
+        One finding for each thing looked at. What is broken is a finding too, never an exception.
+    """
+    return [
+        Finding(True, f"Python {sys.version.split()[0]} ({sys.executable})"),
+        *_packages(),
+        _device(),
+        _startup_line(),
+        _trainer_search(),
+        _folder("nnUNet_raw", training_writes=False),
+        _folder("nnUNet_preprocessed", training_writes=True),
+        _folder("nnUNet_results", training_writes=True),
+    ]
+
+
+def _packages() -> list[Finding]:
+    """Hold what is installed against the requirements in our own metadata, which come from setup.cfg."""
+    package_folder = Path(startup.__file__).parents[1]
+    try:
+        version = metadata.version(_DISTRIBUTION)
+        requirements = [Requirement(line) for line in metadata.requires(_DISTRIBUTION) or ()]
+    except metadata.PackageNotFoundError:
+        return [Finding(False, f"{_DISTRIBUTION} in {package_folder} is not installed",
+                        shlex.join(["pip", "install", str(package_folder.parent)]))]
+    needed = [r for r in requirements if r.marker is None]
+    of_the_demo = [r for r in requirements if r.marker is not None and r.marker.evaluate({"extra": "demo"})]
+    return [
+        Finding(True, f"{_DISTRIBUTION} {version} ({package_folder})"),
+        *map(_package, needed),
+        _demo_extra(of_the_demo),
+    ]
+
+
+def _package(requirement: Requirement) -> Finding:
+    try:
+        version = metadata.version(requirement.name)
+    except metadata.PackageNotFoundError:
+        return Finding(False, f"{requirement.name} is not installed", _pip_install(requirement))
+    if not requirement.specifier.contains(version, prereleases=True):
+        return Finding(False, f"{requirement.name} {version} does not fit {requirement.specifier}",
+                       _pip_install(requirement))
+    return Finding(True, f"{requirement.name} {version}")
+
+
+def _demo_extra(requirements: Iterable[Requirement]) -> Finding:
+    unmet = [requirement for requirement in requirements if not _package(requirement).ok]
+    if unmet:
+        lacking = ", ".join(requirement.name for requirement in unmet)
+        return Finding(True, f"the extra `demo` lacks {lacking}", _pip_install(*unmet))
+    return Finding(True, "the extra `demo` is there")
+
+
+def _pip_install(*requirements: Requirement) -> str:
+    return shlex.join(["pip", "install", *(f"{wanted.name}{wanted.specifier}" for wanted in requirements)])
+
+
+def _device() -> Finding:
+    try:
+        import torch
+
+        if torch.cuda.is_available():
+            return Finding(True, f"cuda: {torch.cuda.get_device_name()}")
+        if torch.backends.mps.is_available():
+            return Finding(True, "mps", "train and predict with -device mps")
+    except Exception as error:  # a broken torch raises anything: OSError for a library, RuntimeError for a driver ...
+        return Finding(False, f"torch does not work: {_last_line(str(error))}", "pip install --force-reinstall torch")
+    return Finding(True, "torch sees no GPU", "train and predict with -device cpu")
+
+
+def _startup_line() -> Finding:
+    if _run_as_nnunet_would(_HAS_OUR_FOLDER).returncode == 0:
+        return Finding(True, f"{startup.VARIABLE} holds {startup.EXT_TRAINER_FOLDER} when Python starts")
+    return Finding(False, "nnunetv2_gsp.pth did not run when Python started",
+                   f"export {startup.VARIABLE}={shlex.quote(os.environ[startup.VARIABLE])}")
+
+
+def _trainer_search() -> Finding:
+    search = _run_as_nnunet_would(_SEARCH_LIKE_NNUNET)
+    if search.returncode == 0:
+        return Finding(True, "nnU-Net finds nnUNetTrainerGSP")
+    return Finding(False, f"nnU-Net does not find nnUNetTrainerGSP: {_last_line(search.stderr)}",
+                   f"mend what fails above; if nothing does, reinstall {_DISTRIBUTION}")
+
+
+def _run_as_nnunet_would(code: str) -> subprocess.CompletedProcess[str]:
+    """Run code in a fresh interpreter, with the environment and the first import path of nnU-Net's commands."""
+    environment = {name: value for name, value in os.environ.items() if name != startup.VARIABLE}
+    if startup.INHERITED_VALUE is not None:
+        environment[startup.VARIABLE] = startup.INHERITED_VALUE
+    return subprocess.run([sys.executable, "-c", code], env=environment, cwd=Path(sys.executable).parent,
+                          capture_output=True, text=True)
+
+
+def _folder(variable: str, training_writes: bool) -> Finding:
+    folder = os.environ.get(variable)
+    if not folder:
+        return Finding(False, f"{variable} is not set", f"export {variable}=/path/to/{variable}")
+    if not os.path.isdir(folder):
+        return Finding(False, f"{variable}: there is no folder {folder}", f"mkdir -p {shlex.quote(folder)}")
+    if not _is_writable(folder):
+        return Finding(not training_writes, f"{variable}: nothing can be written to {folder}",
+                       f"chmod u+w {shlex.quote(folder)}")
+    return Finding(True, f"{variable}: {folder}")
+
+
+def _is_writable(folder: str) -> bool:
+    """Try it: permission bits say nothing about a read-only mount, a quota or a superuser."""
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            return True
+    except OSError:
+        return False
+
+
+def _last_line(text: str) -> str:
+    lines = text.strip().splitlines() or ["no reason given"]
+    return textwrap.shorten(lines[-1], width=200, placeholder=" ...")
