@@ -38,8 +38,8 @@ def gsp_architecture(architecture: dict[str, Any], patch_size: Sequence[int]) ->
         return resolved
     kwargs = _plain_kwargs(resolved)
     maps = feature_map_sizes(patch_size, kwargs["strides"])
-    # C_s ≤ C/2 (the paper's ratio) bounds the number of groups
-    groups = [spatial_groups_of(size, shift_channels_of((1,), channels))
+    # half of the channels move (the paper's ratio), and each group needs one
+    groups = [spatial_groups_of(size, channels // 2)
               for size, channels in zip(maps, kwargs["features_per_stage"], strict=True)]
     kwargs["spatial_groups"] = [list(stage) for stage in groups]
     kwargs["shift_channels"] = [shift_channels_of(stage, channels)

@@ -53,10 +53,10 @@ def has_equal_groups_on_equal_axes(map_size: Sequence[int], groups: Sequence[int
     return len(set(zip(map_size, groups, strict=True))) == len(set(map_size))
 
 
-def shift_channels_of(groups: Sequence[int], channels: int, shift_ratio: float = 0.5) -> int:
-    """Return C_s: the largest multiple of G in shift_ratio·C (1/2 is the paper's C_s = C_k); 0 if G does not fit."""
+def shift_channels_of(groups: Sequence[int], channels: int) -> int:
+    """Return C_s: the largest multiple of G in half of the channels (the paper's C_s = C_k); 0 if G does not fit."""
     n_groups = math.prod(groups)
-    return n_groups * (int(shift_ratio * channels) // n_groups)
+    return n_groups * (channels // 2 // n_groups)
 
 
 def _divisor_tuples(map_size: Sequence[int], max_groups: int) -> Iterable[tuple[int, ...]]:
