@@ -2,4 +2,7 @@
 
 
 class InputError(Exception):
-    """A user's mistake in one sentence: what was expected, what came, what to do. The command line prints no traceback."""
+    """A user's mistake in one sentence: what was expected, what came, what to do.
+
+    The command line prints it without a traceback.
+    """

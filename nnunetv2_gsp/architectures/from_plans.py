@@ -3,6 +3,7 @@ from collections.abc import Sequence
 from copy import deepcopy
 from typing import Any
 
+from nnunetv2_gsp.architectures.settings import DEFAULT_LOCATION, DEFAULT_POSITION
 from nnunetv2_gsp.architectures.spatial_groups import (
     feature_map_sizes,
     has_equal_groups_on_equal_axes,
@@ -22,7 +23,8 @@ def is_gsp(architecture: dict[str, Any]) -> bool:
 def gsp_architecture(architecture: dict[str, Any], patch_size: Sequence[int]) -> dict[str, Any]:
     """Return the GSP counterpart of an `architecture` entry, with spatial groups and shifted channels resolved.
 
-    A GSP entry comes back as it is. The input is not changed.
+    A GSP entry comes back with its own groups; what it leaves out is filled in with the defaults. The input is not
+    changed.
 
     Args:
         architecture: network_class_name, arch_kwargs and _kw_requires_import, as in nnU-Net's plans.
@@ -30,22 +32,22 @@ def gsp_architecture(architecture: dict[str, Any], patch_size: Sequence[int]) ->
 
     Raises:
         NotImplementedError: for a network that is neither PlainConvUNet nor ResidualEncoderUNet.
-        ValueError: if the strides do not divide the patch, or the groups the feature maps.
+        ValueError: if the strides do not divide the patch, or given groups the feature maps.
     """
     resolved = deepcopy(architecture)
-    if is_gsp(architecture):
-        _check_groups_divide_maps(resolved["arch_kwargs"], patch_size)
-        return resolved
-    kwargs = _plain_kwargs(resolved)
+    kwargs = resolved["arch_kwargs"] if is_gsp(architecture) else _plain_kwargs(resolved)
     maps = feature_map_sizes(patch_size, kwargs["strides"])
-    # half of the channels move (the paper's ratio), and each group needs one
-    groups = [spatial_groups_of(size, channels // 2)
-              for size, channels in zip(maps, kwargs["features_per_stage"], strict=True)]
-    kwargs["spatial_groups"] = [list(stage) for stage in groups]
-    kwargs["shift_channels"] = [shift_channels_of(stage, channels)
-                                for stage, channels in zip(groups, kwargs["features_per_stage"], strict=True)]
-    kwargs["shift_position"] = "CSC"
-    kwargs["shift_location"] = "both"
+    features = kwargs["features_per_stage"]
+    if is_gsp(architecture):
+        _check_groups_divide_maps(kwargs.get("spatial_groups", ()), maps)
+    else:
+        # half of the channels move (the paper's ratio), and each group needs one
+        kwargs["spatial_groups"] = [list(spatial_groups_of(size, channels // 2))
+                                    for size, channels in zip(maps, features, strict=True)]
+    kwargs.setdefault("shift_channels", [shift_channels_of(groups, channels) for groups, channels
+                                         in zip(kwargs["spatial_groups"], features, strict=True)])
+    kwargs.setdefault("shift_position", DEFAULT_POSITION)
+    kwargs.setdefault("shift_location", DEFAULT_LOCATION)
     return {**resolved, "network_class_name": GSP_NETWORK, "arch_kwargs": kwargs}
 
 
@@ -79,13 +81,15 @@ def _plain_kwargs(architecture: dict[str, Any]) -> dict[str, Any]:
     return kwargs
 
 
-def _check_groups_divide_maps(kwargs: dict[str, Any], patch_size: Sequence[int]) -> None:
-    maps = feature_map_sizes(patch_size, kwargs["strides"])
-    for stage, (size, groups) in enumerate(zip(maps, kwargs["spatial_groups"], strict=True)):
+def _check_groups_divide_maps(spatial_groups: Sequence[Sequence[int]], maps: Sequence[Sequence[int]]) -> None:
+    if len(spatial_groups) != len(maps):
+        raise ValueError(f"GSP plans must have spatial_groups for each of the {len(maps)} stages, got "
+                         f"{len(spatial_groups)}: add them, or make the plans with nnUNetv2_gsp plan.")
+    for stage, (size, groups) in enumerate(zip(maps, spatial_groups, strict=True)):
         if len(groups) != len(size) or any(count < 1 or voxels % count
                                            for voxels, count in zip(size, groups, strict=True)):
-            raise ValueError(f"spatial_groups of stage {stage} must divide its feature map of {_times(size)} voxels "
-                             f"(patch {_times(patch_size)}), got {_times(groups)}: change them in the plans.")
+            raise ValueError(f"spatial_groups of stage {stage} must divide its feature map of {_times(size)} voxels, "
+                             f"got {_times(groups)}: change them in the plans.")
 
 
 def _times(sizes: Sequence[int]) -> str:

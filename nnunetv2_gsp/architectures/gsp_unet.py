@@ -16,7 +16,7 @@ from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.dropout import _DropoutNd
 
 from nnunetv2_gsp.architectures.blocks import GSPConvBlock, pointwise_convolution, shift_or_identity
-from nnunetv2_gsp.architectures.settings import ShiftSettings
+from nnunetv2_gsp.architectures.settings import DEFAULT_LOCATION, DEFAULT_POSITION, ShiftSettings
 from nnunetv2_gsp.architectures.spatial_groups import feature_map_sizes, shift_channels_of
 
 PerStage = int | Sequence[int]
@@ -54,8 +54,8 @@ class GSPUNet(nn.Module):
     def __init__(self, input_channels: int, n_stages: int, features_per_stage: PerStage, conv_op: type[_ConvNd],
                  strides: int | Sequence[int | Sequence[int]], n_conv_per_stage: PerStage, num_classes: int,
                  n_conv_per_stage_decoder: PerStage, spatial_groups: Sequence[Sequence[int]],
-                 shift_channels: Sequence[int] | None = None, shift_position: str = "CSC",
-                 shift_location: str = "both", kernel_sizes: Any = None, conv_bias: bool = False,
+                 shift_channels: Sequence[int] | None = None, shift_position: str = DEFAULT_POSITION,
+                 shift_location: str = DEFAULT_LOCATION, kernel_sizes: Any = None, conv_bias: bool = False,
                  norm_op: type[nn.Module] | None = None, norm_op_kwargs: dict | None = None,
                  dropout_op: type[_DropoutNd] | None = None, dropout_op_kwargs: dict | None = None,
                  nonlin: type[nn.Module] | None = None, nonlin_kwargs: dict | None = None,

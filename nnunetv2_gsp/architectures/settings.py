@@ -11,6 +11,8 @@ import torch
 
 SHIFT_POSITIONS = ("none", "CSC", "CCS", "CSCS", "CSCSUpShift")
 SHIFT_LOCATIONS = ("encoder", "decoder", "both")
+# the paper's choices where it says no more
+DEFAULT_POSITION, DEFAULT_LOCATION = "CSC", "both"
 _FORMAT = 1  # of the buffer
 
 

@@ -24,6 +24,14 @@ def test_gsp_plans_are_taken_at_their_word():
     assert gsp_architecture(architecture, (8, 8, 8)) == architecture
 
 
+def test_gsp_plans_that_give_only_the_groups_get_the_papers_defaults():
+    architecture = gsp_architecture(stock_architecture((16, 32), isotropic(2)), (8, 8, 8))
+    short = deepcopy(architecture)
+    for name in ("shift_channels", "shift_position", "shift_location"):
+        del short["arch_kwargs"][name]
+    assert gsp_architecture(short, (8, 8, 8)) == architecture
+
+
 def test_residual_plans_become_two_convolutions_a_stage():
     kwargs = gsp_architecture(stock_architecture((16, 32, 32), isotropic(3), "residual"), (8, 8, 8))["arch_kwargs"]
     assert kwargs["n_conv_per_stage"] == [2, 2, 2]
@@ -42,8 +50,10 @@ def test_other_networks_are_refused_by_name():
 
 @pytest.mark.parametrize(("patch_size", "groups", "message"), [
     ((8, 8, 10), None, r"strides a map of \(4, 4, 5\)"),
-    ((8, 8, 8), [[2, 2, 2], [3, 1, 1], [1, 1, 1]], "stage 1 .* 4×4×4 voxels .* got 3×1×1"),
-    ((8, 8, 8), [[2, 2, 2], [2, 2, 2], [4, 1, 1]], "stage 2 .* 2×2×2 voxels .* got 4×1×1"),
+    ((8, 8, 8), [[2, 2, 2], [3, 1, 1], [1, 1, 1]], "stage 1 .* 4×4×4 voxels, got 3×1×1"),
+    ((8, 8, 8), [[2, 2, 2], [2, 2, 2]], "each of the 3 stages, got 2"),
+    ((8, 8, 8), [[2, 2, 2], [2, 2], [1, 1, 1]], "stage 1 .* got 2×2"),
+    ((8, 8, 8), [[2, 2, 2], [2, 2, 2], [4, 1, 1]], "stage 2 .* 2×2×2 voxels, got 4×1×1"),
 ])
 def test_what_does_not_divide_is_named(patch_size, groups, message):
     architecture = stock_architecture((16, 32, 32), isotropic(3))
