@@ -15,9 +15,10 @@ lint: $(INSTALLED)
 	$(BIN)/ruff check
 	$(BIN)/mypy
 
-bench: $(INSTALLED)  ## speed, side by side; a JSON and a table on screen
-	$(BIN)/python -m pytest -q tests/ops
+bench: $(INSTALLED)  ## speed, side by side, a table each; not over failing tests
+	$(BIN)/python -m pytest -q tests/ops tests/architectures
 	$(BIN)/python -m benchmarks.bench_group_shift
+	$(BIN)/python -m benchmarks.bench_networks
 
 # An editable install, so that .venv always runs this checkout.
 $(INSTALLED): setup.cfg setup.py pyproject.toml

@@ -17,6 +17,7 @@ SHAPE, SPATIAL_GROUPS, SHIFT_CHANNELS = (1, 32, 128, 128, 128), (2, 2, 2), 16
 
 
 def main() -> None:
+    """Check the shift, then time it and `clone()`, taking turns."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=25, help="default: %(default)s")
     parser.add_argument("--json", type=Path, help="write the figures there too")
