@@ -37,6 +37,21 @@ def test_a_folder_goes_on_with_its_own_setting_only(demo):
         Demo(demo.folder, "cuda", FULL_SIZE).claim_folder()
 
 
+@pytest.mark.parametrize("checkpoints", [[], ["checkpoint_best.pth"]])
+def test_an_interrupted_training_is_continued_and_a_new_one_is_not(demo, monkeypatch, checkpoints):
+    (demo.preprocessed.parent / "nnUNetPlansSmall.json").parent.mkdir(parents=True)
+    (demo.preprocessed.parent / "nnUNetPlansSmall.json").write_text("{}")
+    demo.fold.mkdir(parents=True)
+    for name in checkpoints:
+        (demo.fold / name).touch()
+    commands = []
+    monkeypatch.setattr(Demo, "_run", lambda _, *command: commands.append(command))
+    demo.train()
+    [command] = commands
+    assert command[0] == "nnUNetv2_train"
+    assert ("--c" in command) == bool(checkpoints)
+
+
 def test_a_command_that_fails_leaves_no_product(demo):
     with pytest.raises(InputError, match="nnUNetv2_evaluate_folder was expected to finish"):
         demo.evaluate()

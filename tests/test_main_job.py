@@ -63,7 +63,9 @@ def test_plan_preprocess_train_interrupt_continue_predict(raw_dataset, nnunet_fo
     run("nnUNetv2_predict", "-i", images, "-o", predictions, "-d", dataset_id, "-c", CONFIGURATION, "-tr", TRAINER,
         "-f", "all", "-device", "cpu", "-npp", 1, "-nps", 1)
     labels = set(json.loads((raw_dataset / "dataset.json").read_text())["labels"])
-    for image in sorted(images.glob("*_0000.*")):
+    cases = sorted(images.glob("*_0000.*"))
+    assert cases
+    for image in cases:
         check_prediction(image, predictions / image.name.replace("_0000.", "."), highest_label=len(labels) - 1)
 
 
@@ -93,7 +95,7 @@ def interrupt_in_epoch_1(train):
             if line.rstrip().endswith("Epoch 1"):
                 os.killpg(process.pid, signal.SIGINT)
                 break
-        process.communicate()
+        process.communicate(timeout=120)
     assert process.returncode != 0, printed
     return printed
 

@@ -5,6 +5,7 @@ import pytest
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunetv2_gsp.architectures.from_plans import GSP_NETWORK, gsp_architecture
+from nnunetv2_gsp.cli import main
 from nnunetv2_gsp.errors import InputError
 from nnunetv2_gsp.plans import gsp_plans, write_gsp_plans
 from tests.architectures.networks import isotropic, stock_architecture
@@ -66,6 +67,14 @@ def test_existing_plans_are_replaced_only_on_request(planned):
     assert json.loads(target.read_text())["plans_name"] == "nnUNetGSPPlans"
     with pytest.raises(InputError, match="not replaced"):
         write_gsp_plans("904", output_name="nnUNetPlans", overwrite=True)
+
+
+def test_the_verb(planned, capsys):
+    with pytest.raises(SystemExit) as exited:
+        main(["plan", "-d", "904", "-p", "nnUNetPlans", "-o", "mine"])
+    assert exited.value.code == 0
+    assert json.loads((planned / "mine.json").read_text())["plans_name"] == "mine"
+    assert "-p mine" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("dataset", "plans_name", "message"), [

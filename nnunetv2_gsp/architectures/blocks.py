@@ -22,7 +22,7 @@ def is_shifted_after(convolution: int, n_convolutions: int, shift_position: str)
     CSC shifts between neighbours, CCS after the last, CSCS (and CSCSUpShift) after each.
     """
     is_last = convolution == n_convolutions - 1
-    return {"none": False, "CSC": not is_last, "CCS": is_last}.get(shift_position, True)
+    return {"none": False, "CSC": not is_last, "CCS": is_last, "CSCS": True, "CSCSUpShift": True}[shift_position]
 
 
 class GSPConvBlock(nn.Module):

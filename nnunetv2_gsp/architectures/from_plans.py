@@ -3,6 +3,8 @@ from collections.abc import Sequence
 from copy import deepcopy
 from typing import Any
 
+import numpy as np
+
 from nnunetv2_gsp.architectures.settings import DEFAULT_LOCATION, DEFAULT_POSITION
 from nnunetv2_gsp.architectures.spatial_groups import (
     feature_map_sizes,
@@ -17,7 +19,12 @@ _CONVOLUTIONS_OF_A_RESIDUAL_STAGE = 2  # as many as nnU-Net plans for a plain st
 
 def is_gsp(architecture: dict[str, Any]) -> bool:
     """Tell whether the entry names a GSP network; its settings are then explicit and no rule applies."""
-    return architecture["network_class_name"] == GSP_NETWORK
+    return _class_name(architecture) == "GSPUNet"
+
+
+def is_residual(architecture: dict[str, Any]) -> bool:
+    """Tell whether the entry names nnU-Net's residual encoder U-Net."""
+    return _class_name(architecture) == "ResidualEncoderUNet"
 
 
 def gsp_architecture(architecture: dict[str, Any], patch_size: Sequence[int]) -> dict[str, Any]:
@@ -48,13 +55,15 @@ def gsp_architecture(architecture: dict[str, Any], patch_size: Sequence[int]) ->
                                          in zip(kwargs["spatial_groups"], features, strict=True)])
     kwargs.setdefault("shift_position", DEFAULT_POSITION)
     kwargs.setdefault("shift_location", DEFAULT_LOCATION)
+    _check_something_shifts(kwargs)
     return {**resolved, "network_class_name": GSP_NETWORK, "arch_kwargs": kwargs}
 
 
 def describe(architecture: dict[str, Any], patch_size: Sequence[int]) -> str:
     """Return a table of a GSP entry, a line a stage: map size, channels, groups, block (voxels), shifted channels."""
     kwargs = architecture["arch_kwargs"]
-    lines = [f"Group Shift, {kwargs['shift_position']} in {kwargs['shift_location']}:",
+    location = {"both": "encoder and decoder"}.get(kwargs["shift_location"], kwargs["shift_location"])
+    lines = [f"Group Shift, {kwargs['shift_position']} in {location}:",
              f"{'stage':>5}  {'map':<15} {'channels':>8}  {'groups':<12} {'block':<15} {'shifted channels':>16}"]
     stages = zip(feature_map_sizes(patch_size, kwargs["strides"]), kwargs["features_per_stage"],
                  kwargs["spatial_groups"], kwargs["shift_channels"], strict=True)
@@ -68,13 +77,12 @@ def describe(architecture: dict[str, Any], patch_size: Sequence[int]) -> str:
 
 def _plain_kwargs(architecture: dict[str, Any]) -> dict[str, Any]:
     """Return the `arch_kwargs` in PlainConvUNet's terms."""
-    network = architecture["network_class_name"].rsplit(".", 1)[-1]
     kwargs = architecture["arch_kwargs"]
-    if network == "ResidualEncoderUNet":
+    if is_residual(architecture):
         del kwargs["n_blocks_per_stage"]
         kwargs["n_conv_per_stage"] = [_CONVOLUTIONS_OF_A_RESIDUAL_STAGE] * kwargs["n_stages"]
         kwargs["n_conv_per_stage_decoder"] = [_CONVOLUTIONS_OF_A_RESIDUAL_STAGE] * (kwargs["n_stages"] - 1)
-    elif network != "PlainConvUNet":
+    elif _class_name(architecture) != "PlainConvUNet":
         raise NotImplementedError(f"GSP replaces the convolutions of PlainConvUNet and ResidualEncoderUNet; these "
                                   f"plans name {architecture['network_class_name']}, which it does not know: train "
                                   f"with plans that name one of the two, such as nnUNetPlans.")
@@ -90,6 +98,17 @@ def _check_groups_divide_maps(spatial_groups: Sequence[Sequence[int]], maps: Seq
                                            for voxels, count in zip(size, groups, strict=True)):
             raise ValueError(f"spatial_groups of stage {stage} must divide its feature map of {_times(size)} voxels, "
                              f"got {_times(groups)}: change them in the plans.")
+
+
+def _check_something_shifts(kwargs: dict[str, Any]) -> None:
+    convolutions = np.hstack([kwargs["n_conv_per_stage"], kwargs["n_conv_per_stage_decoder"]])
+    if kwargs["shift_position"] == "CSC" and convolutions.max() < 2:
+        raise ValueError("CSC shifts between the convolutions of a block, but these plans have one a block, so nothing "
+                         "would move: give n_conv_per_stage 2, or set shift_position to CCS.")
+
+
+def _class_name(architecture: dict[str, Any]) -> str:
+    return architecture["network_class_name"].rsplit(".", 1)[-1]
 
 
 def _times(sizes: Sequence[int]) -> str:

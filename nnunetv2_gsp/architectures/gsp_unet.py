@@ -108,7 +108,7 @@ class GSPUNet(nn.Module):
     def _load_from_state_dict(self, state_dict: dict, prefix: str, *args: Any, **kwargs: Any) -> None:
         """Refuse weights of other settings: they would fit in every shape and predict nonsense."""
         theirs = state_dict.get(prefix + "gsp_settings")
-        if theirs is not None and not torch.equal(theirs.cpu(), self.shift_settings.to_tensor()):
+        if theirs is not None and ShiftSettings.from_tensor(theirs) != self.shift_settings:
             raise ValueError(f"These weights were trained with other GSP settings than this network has; theirs are "
                              f"[{ShiftSettings.from_tensor(theirs)}], the network's are [{self.shift_settings}]: use "
                              f"the plans that were saved beside the weights.")
@@ -123,19 +123,19 @@ class GSPEncoder(nn.Module):
         super().__init__()
         self.strides = strides
         max_pool = get_matching_pool_op(convolution["conv_op"], pool_type="max")
-        stages = []
-        for stage, (channels, stride) in enumerate(zip(features, strides, strict=True)):
-            block = GSPConvBlock(n_conv_per_stage[stage], input_channels, channels, _shift_maker(settings, stage),
-                                 _position_in("encoder", settings), convolution)
-            stages.append(block if math.prod(stride) == 1 else nn.Sequential(max_pool(stride, stride), block))
-            input_channels = channels
-        self.stages = nn.ModuleList(stages)
+        self.pools = nn.ModuleList(nn.Identity() if math.prod(stride) == 1 else max_pool(stride, stride)
+                                   for stride in strides)
+        self.stages = nn.ModuleList(
+            GSPConvBlock(n_convolutions, channels_in, channels, _shift_maker(settings, stage),
+                         _position_in("encoder", settings), convolution)
+            for stage, (n_convolutions, channels_in, channels) in enumerate(
+                zip(n_conv_per_stage, [input_channels, *features[:-1]], features, strict=True)))
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """Map the image to the features of every stage, the highest resolution first."""
         features = []
-        for stage in self.stages:
-            x = stage(x)
+        for pool, stage in zip(self.pools, self.stages, strict=True):
+            x = stage(pool(x))
             features.append(x)
         return features
 

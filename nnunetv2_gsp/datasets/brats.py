@@ -17,11 +17,6 @@ REGIONS = {"whole_tumor": (1, 2, 3), "tumor_core": (1, 3), "enhancing_tumor": (3
 REGIONS_CLASS_ORDER = (2, 1, 3)  # what is left of each region once the next one is painted over it
 
 
-def inverted(labels: Mapping[int, int]) -> dict[int, int]:
-    """The way back, from nnU-Net's labels to the edition's."""
-    return {inside: on_disk for on_disk, inside in labels.items()}
-
-
 def relabel(segmentation: np.ndarray, labels: Mapping[int, int]) -> np.ndarray:
     """Replace each label by its partner in the table; any shape, returned as uint8.
 
@@ -50,7 +45,8 @@ def convert_brats21(source: Path, dataset: Path, held_out: Collection[str] = ())
         held_out: names of cases that go to imagesTs and labelsTs instead of imagesTr and labelsTr.
 
     Raises:
-        InputError: there are no cases, a file is missing, or a segmentation holds a label that is not BraTS 2021's.
+        InputError: there are no cases, a held-out one is not among them, the dataset exists, a file is missing, or a
+            segmentation holds a label that is not BraTS 2021's.
     """
     from nnunetv2.dataset_conversion.generate_dataset_json import generate_dataset_json
 
@@ -58,6 +54,11 @@ def convert_brats21(source: Path, dataset: Path, held_out: Collection[str] = ())
     if not cases:
         raise InputError(f"Expected case folders named BraTS2021_00000 and so on in {source}, found none; "
                          f"give the folder that holds them.")
+    unknown = set(held_out) - {case.name for case in cases}
+    if unknown:
+        raise InputError(f"Expected held-out cases among those of {source}, got {', '.join(sorted(unknown))}.")
+    if dataset.exists():
+        raise InputError(f"{dataset} exists and is not replaced; remove it or choose another name.")
     unfinished = dataset.with_name(f"unfinished_{dataset.name}")  # a name nnU-Net does not take for a dataset
     shutil.rmtree(unfinished, ignore_errors=True)
     for case in cases:

@@ -14,9 +14,9 @@ from typing import NamedTuple
 import numpy as np
 import SimpleITK as sitk
 
+from nnunetv2_gsp.datasets.brats import CHANNELS
 from nnunetv2_gsp.errors import InputError
 
-MODALITIES = ("t1", "t1ce", "t2", "flair")
 NECROSIS, EDEMA, ENHANCING = 1, 2, 4
 
 FIELD_OF_VIEW_MM = (240, 240, 155)
@@ -91,7 +91,7 @@ def make_phantom(folder: Path, n_cases: int, spacing_mm: float, seed: int = 0, p
 
     Images are int16 and 0 outside the brain, segmentations uint8 with 0, 1 (necrosis), 2 (oedema), 4 (enhancing). At
     1 mm the geometry is that of BraTS: 240×240×155 voxels. Case k depends on the seed and on k alone. Cases that are
-    there already are kept, and an interruption leaves no half-written one.
+    there already are kept as they are, and an interruption leaves no half-written one.
 
     Args:
         folder: where the case folders go; made if missing.
@@ -151,7 +151,7 @@ def make_case(rng: np.random.Generator, spacing_mm: float) -> tuple[dict[str, np
     images = {}
     noise_level = rng.uniform(0.04, 0.09)
     texture = 1 + 0.05 * _smooth_noise(rng, 8, spacing_mm)
-    for channel, modality in enumerate(MODALITIES):
+    for channel, modality in enumerate(CHANNELS):
         clean = _paint(tissue, layers, {name: row[channel] for name, row in signal.items()}) * texture
         images[modality] = _scan(rng, clean, noise_level, spacing_mm) * brain
     return images, _label(core, necrosis, edema) * brain

@@ -26,7 +26,8 @@ def group_shift(x: torch.Tensor, spatial_groups: Sequence[int], shift_channels: 
         ValueError: if axes, groups and channels do not fit; says what was expected and what came.
     """
     _check(tuple(x.shape), tuple(spatial_groups), shift_channels)
-    return _GroupShift.apply(x, tuple(spatial_groups), shift_channels, 1)
+    rows = x.reshape(-1, x.shape[-1] // spatial_groups[-1])
+    return _ShiftRows.apply(rows, x.shape, tuple(spatial_groups), shift_channels, 1).view(x.shape)
 
 
 class GroupShift(nn.Module):
@@ -46,22 +47,25 @@ class GroupShift(nn.Module):
         return f"spatial_groups={self.spatial_groups}, shift_channels={self.shift_channels}"
 
 
-class _GroupShift(torch.autograd.Function):
-    """A permutation: the backward pass is the same gather with the opposite step, not a scatter-add."""
+class _ShiftRows(torch.autograd.Function):
+    """A permutation of rows: the backward pass is the same gather with the opposite step, not a scatter-add.
+
+    It takes and gives rows because what a Function returns must not be a view, or nobody may change it in place.
+    """
 
     @staticmethod
-    def forward(x: torch.Tensor, spatial_groups: tuple[int, ...], shift_channels: int, step: int) -> torch.Tensor:
-        rows = _source_rows(x.shape, spatial_groups, shift_channels, step, x.device)
-        row_length = x.shape[-1] // spatial_groups[-1]
-        return x.reshape(-1, row_length).index_select(0, rows).view(x.shape)
+    def forward(rows: torch.Tensor, shape: Sequence[int], spatial_groups: tuple[int, ...], shift_channels: int,
+                step: int) -> torch.Tensor:
+        return rows.index_select(0, _source_rows(shape, spatial_groups, shift_channels, step, rows.device))
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: torch.Tensor) -> None:
-        _, ctx.spatial_groups, ctx.shift_channels, ctx.step = inputs
+        _, ctx.shape, ctx.spatial_groups, ctx.shift_channels, ctx.step = inputs
 
     @staticmethod
-    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None, None, None]:
-        return _GroupShift.apply(gradient, ctx.spatial_groups, ctx.shift_channels, -ctx.step), None, None, None
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        rows = _ShiftRows.apply(gradient, ctx.shape, ctx.spatial_groups, ctx.shift_channels, -ctx.step)
+        return rows, None, None, None, None
 
 
 def _source_rows(shape: Sequence[int], spatial_groups: tuple[int, ...], shift_channels: int, step: int,

@@ -9,7 +9,7 @@ from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch import nn
 
-from nnunetv2_gsp.architectures.from_plans import describe, gsp_architecture, is_gsp
+from nnunetv2_gsp.architectures.from_plans import describe, gsp_architecture, is_gsp, is_residual
 
 __all__ = ["nnUNetTrainerGSP", "nnUNetTrainerGSPNoDeepSupervision"]
 
@@ -75,7 +75,7 @@ class nnUNetTrainerGSP(nnUNetTrainer):
         self.configuration_manager = self.plans_manager.get_configuration(self.configuration_name)
         self.my_init_kwargs = {**self.my_init_kwargs, "plans": plans}
 
-        if not is_gsp(stock) and "Residual" in stock["network_class_name"]:
+        if is_residual(stock):
             self.print_to_log_file("The plans ask for residual blocks: each stage of the GSP network has two "
                                    "convolutions instead, in encoder and decoder, without shortcuts.")
         self.print_to_log_file(describe(architecture, patch_size), "\n", add_timestamp=False)
@@ -114,13 +114,16 @@ class nnUNetTrainerGSPNoDeepSupervision(nnUNetTrainerGSP):
 
 def _with_epochs(num_epochs: int) -> type[nnUNetTrainerGSP]:
     """Make the variant that trains for `num_epochs`, under the name nnU-Net's own variants would lead one to expect."""
-    def initialize(self: nnUNetTrainerGSP) -> None:
-        self.num_epochs = num_epochs
-        nnUNetTrainerGSP.initialize(self)
+    class Variant(nnUNetTrainerGSP):
+        __doc__ = f"Train for {num_epochs} epochs."
 
-    name = f"nnUNetTrainerGSP_{num_epochs}epoch{'s' if num_epochs > 1 else ''}"
-    members = {"__doc__": f"Train for {num_epochs} epochs.", "__module__": __name__, "initialize": initialize}
-    return type(name, (nnUNetTrainerGSP,), members)
+        def initialize(self) -> None:
+            self.num_epochs = num_epochs
+            super().initialize()
+
+    # under its name it is found by nnU-Net and pickles
+    Variant.__name__ = Variant.__qualname__ = f"nnUNetTrainerGSP_{num_epochs}epoch{'s' if num_epochs > 1 else ''}"
+    return Variant
 
 
 for _variant in map(_with_epochs, (1, 5, 10, 20, 50, 100, 250, 500)):

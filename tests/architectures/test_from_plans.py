@@ -32,6 +32,18 @@ def test_gsp_plans_that_give_only_the_groups_get_the_papers_defaults():
     assert gsp_architecture(short, (8, 8, 8)) == architecture
 
 
+def test_the_short_path_names_the_same_network():
+    architecture = gsp_architecture(stock_architecture((16, 32), isotropic(2)), (8, 8, 8))
+    short = {**architecture, "network_class_name": "nnunetv2_gsp.architectures.GSPUNet"}
+    assert gsp_architecture(short, (8, 8, 8)) == architecture
+
+
+def test_plans_whose_blocks_have_nothing_to_shift_between_are_refused():
+    single = stock_architecture((16, 32), isotropic(2), n_conv_per_stage=[1, 1], n_conv_per_stage_decoder=[1])
+    with pytest.raises(ValueError, match="nothing would move"):
+        gsp_architecture(single, (8, 8, 8))
+
+
 def test_residual_plans_become_two_convolutions_a_stage():
     kwargs = gsp_architecture(stock_architecture((16, 32, 32), isotropic(3), "residual"), (8, 8, 8))["arch_kwargs"]
     assert kwargs["n_conv_per_stage"] == [2, 2, 2]
@@ -67,7 +79,7 @@ def test_what_does_not_divide_is_named(patch_size, groups, message):
 def test_table_says_what_the_network_does():
     architecture = gsp_architecture(stock_architecture((32, 98), [(1, 1, 1), (2, 2, 2)]), (14, 14, 14))
     lines = describe(architecture, (14, 14, 14)).splitlines()
-    assert lines[0] == "Group Shift, CSC in both:"
+    assert lines[0] == "Group Shift, CSC in encoder and decoder:"
     assert lines[2].split() == ["0", "14×14×14", "32", "2×2×2", "7×7×7", "16"]
     assert lines[3].split()[:6] == ["1", "7×7×7", "98", "1×7×7", "7×1×1", "49"]
     assert "no equal split of equal axes" in lines[3]

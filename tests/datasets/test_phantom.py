@@ -5,7 +5,8 @@ import pytest
 import SimpleITK as sitk
 from scipy import ndimage
 
-from nnunetv2_gsp.datasets.phantom import MODALITIES, _vary_contrast, load_head, make_case, make_phantom
+from nnunetv2_gsp.datasets.brats import CHANNELS
+from nnunetv2_gsp.datasets.phantom import _vary_contrast, load_head, make_case, make_phantom
 from nnunetv2_gsp.errors import InputError
 
 COARSE_MM = 5.0
@@ -38,7 +39,7 @@ def test_the_files_are_those_of_brats_2021(folder):
                      for case in (0, 1) for kind in ("flair", "seg", "t1", "t1ce", "t2")]
 
 
-@pytest.mark.parametrize("kind", [*MODALITIES, "seg"])
+@pytest.mark.parametrize("kind", [*CHANNELS, "seg"])
 def test_every_file_has_the_geometry_of_brats(folder, kind):
     image = _image(folder, 1, kind)
     assert image.GetSize() == (48, 48, 31)  # 240×240×155 mm
@@ -107,7 +108,7 @@ def test_much_that_is_as_bright_as_oedema_is_no_tumour(cases):
     assert np.median(volumes_ml) > 5
 
 
-@pytest.mark.parametrize("modality", MODALITIES)
+@pytest.mark.parametrize("modality", CHANNELS)
 def test_no_threshold_finds_the_tumour(cases, modality):
     """Even the best threshold of each case, which only the answer tells."""
     best = []
@@ -120,14 +121,14 @@ def test_no_threshold_finds_the_tumour(cases, modality):
 
 def test_a_seed_gives_the_same_bits_and_another_seed_others():
     first, again, other = (make_case(np.random.default_rng(seed), COARSE_MM) for seed in (3, 3, 4))
-    assert all(np.array_equal(first[0][modality], again[0][modality]) for modality in MODALITIES)
+    assert all(np.array_equal(first[0][modality], again[0][modality]) for modality in CHANNELS)
     assert np.array_equal(first[1], again[1])
     assert not np.array_equal(first[1], other[1])
 
 
 def test_a_case_does_not_depend_on_the_number_of_cases(folder, tmp_path):
     make_phantom(tmp_path, 1, COARSE_MM)
-    for kind in (*MODALITIES, "seg"):
+    for kind in (*CHANNELS, "seg"):
         assert np.array_equal(_voxels(tmp_path, 0, kind), _voxels(folder, 0, kind))
 
 

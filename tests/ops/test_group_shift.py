@@ -100,10 +100,11 @@ def test_any_memory_layout(view):
 
 
 def test_input_is_left_alone_and_output_is_new():
-    x = counted((1, 8, 4, 4, 4))
-    before = x.clone()
-    group_shift(x, (2, 2, 2), 8).add_(1)
-    assert torch.equal(x, before)
+    x = counted((1, 8, 4, 4, 4)).requires_grad_()
+    before = x.detach().clone()
+    group_shift(x, (2, 2, 2), 8).mul_(3).sum().backward()  # as an inplace nonlinearity would
+    assert torch.equal(x.detach(), before)
+    assert torch.equal(x.grad, torch.full_like(x, 3))
 
 
 @pytest.mark.parametrize(("shape", "spatial_groups", "shift_channels"),

@@ -94,7 +94,7 @@ def test_model_folder_spells_the_network_out_and_stock_plans_stay_stock(planned,
 def test_log_has_the_table_of_stages(model_folder):
     log = next((model_folder / "fold_0").glob("training_log_*.txt")).read_text()
     kwargs = saved_kwargs(model_folder)
-    table = log[log.index("Group Shift, CSC in both"):].splitlines()
+    table = log[log.index("Group Shift, CSC in encoder and decoder"):].splitlines()
     for stage, groups in enumerate(kwargs["spatial_groups"]):
         assert table[2 + stage].split()[3] == "×".join(map(str, groups))
 
@@ -214,6 +214,18 @@ def test_without_deep_supervision(planned):
     patch = trainer.configuration_manager.patch_size
     assert trainer.network(torch.zeros(1, 1, *patch)).shape == (1, 2, *patch)
     assert trainer._get_deep_supervision_scales() is None
+
+
+def test_variants_combine(planned):
+    """The epochs set before the mixin's turn must not cut it off."""
+    class Both(nnunetv2_gsp.trainers.nnUNetTrainerGSP_5epochs, nnunetv2_gsp.trainers.nnUNetTrainerGSPNoDeepSupervision):
+        pass
+
+    found = new_trainer("nnUNetTrainerGSP")
+    trainer = Both({**found.plans_manager.plans, "continue_training": False}, "3d_fullres", 0, found.dataset_json, CPU)
+    trainer.initialize()
+    assert trainer.num_epochs == 5
+    assert not trainer.enable_deep_supervision
 
 
 def test_pretrained_weights_of_the_same_and_of_other_settings(planned, model_folder):
