@@ -1,7 +1,7 @@
 """The main job as a user does it, in nnU-Net's own commands: plan, preprocess, train, interrupt, --c, predict.
 
 The embedded phantom always runs it. Real scans run the same path if GSP_REAL_MRI names the folder of an nnU-Net raw
-dataset (Dataset902_BrainTumour, say), from which nothing is written.
+dataset, to which nothing is written.
 """
 import json
 import os

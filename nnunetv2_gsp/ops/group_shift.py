@@ -25,9 +25,10 @@ def group_shift(x: torch.Tensor, spatial_groups: Sequence[int], shift_channels: 
     Raises:
         ValueError: if axes, groups and channels do not fit; says what was expected and what came.
     """
-    _check(tuple(x.shape), tuple(spatial_groups), shift_channels)
-    rows = x.reshape(-1, x.shape[-1] // spatial_groups[-1])
-    return _ShiftRows.apply(rows, x.shape, tuple(spatial_groups), shift_channels, 1).view(x.shape)
+    shape, groups = tuple(x.shape), tuple(spatial_groups)
+    _check(shape, groups, shift_channels)
+    rows = x.reshape(-1, shape[-1] // groups[-1])
+    return _ShiftRows.apply(rows, shape, groups, shift_channels, 1).view(shape)
 
 
 class GroupShift(nn.Module):
@@ -54,13 +55,10 @@ class _ShiftRows(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(rows: torch.Tensor, shape: Sequence[int], spatial_groups: tuple[int, ...], shift_channels: int,
-                step: int) -> torch.Tensor:
+    def forward(ctx: Any, rows: torch.Tensor, shape: tuple[int, ...], spatial_groups: tuple[int, ...],
+                shift_channels: int, step: int) -> torch.Tensor:
+        ctx.shape, ctx.spatial_groups, ctx.shift_channels, ctx.step = shape, spatial_groups, shift_channels, step
         return rows.index_select(0, _source_rows(shape, spatial_groups, shift_channels, step, rows.device))
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple, output: torch.Tensor) -> None:
-        _, ctx.shape, ctx.spatial_groups, ctx.shift_channels, ctx.step = inputs
 
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
