@@ -2,14 +2,9 @@
 
 Run it with `python -m benchmarks.bench_group_shift [--rounds N] [--json FILE]`.
 """
-import argparse
-import json
-from dataclasses import asdict
-from pathlib import Path
-
 import torch
 
-from benchmarks.timing import environment, interleaved
+from benchmarks.timing import command_line, environment, interleaved, save
 from nnunetv2_gsp.ops import group_shift
 from nnunetv2_gsp.ops.reference import group_shift_reference
 
@@ -18,10 +13,7 @@ SHAPE, SPATIAL_GROUPS, SHIFT_CHANNELS = (1, 32, 128, 128, 128), (2, 2, 2), 16
 
 def main() -> None:
     """Check the shift, then time it and `clone()`, taking turns."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=25, help="default: %(default)s")
-    parser.add_argument("--json", type=Path, help="write the figures there too")
-    arguments = parser.parse_args()
+    arguments = command_line(__doc__, rounds=25)
 
     x = torch.randn(SHAPE)
     small = x[:, :, :8, :8, :8].contiguous()
@@ -46,9 +38,7 @@ def main() -> None:
     print("| | clone, ms (10-90 %) | shift, ms (10-90 %) | ratio |\n|---|---|---|---|")
     for way, ratio in ratios.items():
         print(f"| {way} | {timings[f'clone, {way}']} | {timings[f'shift, {way}']} | {ratio:.2f} |")
-    if arguments.json:
-        arguments.json.write_text(json.dumps({"environment": environment(), "ratios": ratios, "timings_ms": {
-            name: asdict(timing) for name, timing in timings.items()}}, indent=1))
+    save(arguments.json, timings)
 
 
 if __name__ == "__main__":

@@ -2,17 +2,13 @@
 
 Run it with `python -m benchmarks.bench_networks [--rounds N] [--json FILE]`.
 """
-import argparse
-import json
-from dataclasses import asdict
 from functools import partial
-from pathlib import Path
 
 import torch
 from dynamic_network_architectures.architectures.unet import PlainConvUNet
 from torch import nn
 
-from benchmarks.timing import environment, interleaved
+from benchmarks.timing import command_line, environment, interleaved, save
 from nnunetv2_gsp.architectures import GSPUNet
 from nnunetv2_gsp.architectures.spatial_groups import feature_map_sizes, spatial_groups_of
 
@@ -22,10 +18,7 @@ WIDTHS = {"32 to 320": (32, 64, 128, 256, 320, 320), "16 to 256": (16, 32, 64, 1
 
 def main() -> None:
     """Time stock and GSP at both widths, taking turns."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5, help="default: %(default)s")
-    parser.add_argument("--json", type=Path, help="write the figures there too")
-    arguments = parser.parse_args()
+    arguments = command_line(__doc__, rounds=5)
 
     networks: dict[str, nn.Module] = {"stock, 32 to 320": stock(WIDTHS["32 to 320"])}
     networks |= {f"GSP, {name}": gsp(widths) for name, widths in WIDTHS.items()}
@@ -40,9 +33,7 @@ def main() -> None:
     for name, timing in timings.items():
         parameters = sum(parameter.numel() for parameter in networks[name].parameters())
         print(f"| {name} | {parameters / 1e6:.2f} M | {timing} | {baseline / timing.median_ms:.2f} |")
-    if arguments.json:
-        arguments.json.write_text(json.dumps({"environment": environment(), "timings_ms": {
-            name: asdict(timing) for name, timing in timings.items()}}, indent=1))
+    save(arguments.json, timings)
 
 
 def stock(widths: tuple[int, ...]) -> nn.Module:

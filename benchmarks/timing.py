@@ -1,9 +1,12 @@
 """Interleaved timing: every contender once a round, so that whatever else the machine does hits them alike."""
+import argparse
+import json
 import platform
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import torch
 
@@ -30,6 +33,21 @@ def interleaved(contenders: dict[str, Callable[[], object]], rounds: int) -> dic
             run()
             milliseconds[name].append((time.perf_counter() - start) * 1e3)
     return {name: _summary(values[1:]) for name, values in milliseconds.items()}
+
+
+def command_line(description: str | None, rounds: int) -> argparse.Namespace:
+    """Parse what every bench takes: `rounds` and, where the figures go too, `json`."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=rounds, help="default: %(default)s")
+    parser.add_argument("--json", type=Path, help="write the figures there too")
+    return parser.parse_args()
+
+
+def save(file: Path | None, timings: dict[str, Timing]) -> None:
+    """Write the figures and what they depend on, if a file was asked for."""
+    if file is not None:
+        file.write_text(json.dumps({"environment": environment(), "timings_ms": {
+            name: asdict(timing) for name, timing in timings.items()}}, indent=1))
 
 
 def environment() -> dict[str, str | int]:

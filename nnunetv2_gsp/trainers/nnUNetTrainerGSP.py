@@ -1,5 +1,6 @@
 """nnUNetTrainerGSP and its few variants: nnU-Net's training of the GSP counterpart of the planned network."""
 from copy import deepcopy
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,9 @@ from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 from torch import nn
 
 from nnunetv2_gsp.architectures.from_plans import describe, gsp_architecture, is_gsp, is_residual
+from nnunetv2_gsp.architectures.settings import ShiftSettings
 
 __all__ = ["nnUNetTrainerGSP", "nnUNetTrainerGSPNoDeepSupervision"]
-
-_SHIFT_SETTINGS = ("spatial_groups", "shift_channels", "shift_position", "shift_location")
 
 
 class nnUNetTrainerGSP(nnUNetTrainer):
@@ -95,8 +95,8 @@ def _check_agreement(architecture: dict[str, Any], patch_size: list[int], saved:
             **architecture["arch_kwargs"]}
     theirs = {"network_class_name": saved["architecture"]["network_class_name"],
               "patch_size": list(saved["patch_size"]), **saved["architecture"]["arch_kwargs"]}
-    overruled = () if settings_are_given else _SHIFT_SETTINGS
-    for name in sorted({*ours, *theirs} - {*overruled}):
+    overruled = set() if settings_are_given else {setting.name for setting in fields(ShiftSettings)}
+    for name in sorted({*ours, *theirs} - overruled):
         if ours.get(name) != theirs.get(name):
             raise ValueError(f"All folds of {folder} share its plans.json, whose {name} is {theirs.get(name)}, but "
                              f"the plans given now have {ours.get(name)}: train them under another plans name (-p), or "
