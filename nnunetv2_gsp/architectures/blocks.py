@@ -1,4 +1,4 @@
-"""Blocks of pointwise convolutions, with Group Shifts at their insert positions."""
+"""Blocks of convolutions, with shifts at their insert positions."""
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -6,14 +6,20 @@ from typing import Any
 from dynamic_network_architectures.building_blocks.simple_conv_blocks import ConvDropoutNormReLU
 from torch import Tensor, nn
 
-from nnunetv2_gsp.ops import GroupShift
+from nnunetv2_gsp.ops import GroupShift, LocalShift
 
 
-def shift_or_identity(spatial_groups: Sequence[int], shift_channels: int) -> nn.Module:
-    """Return the shift; where a map is one block or no channel moves it is the identity, and nothing is copied."""
-    if shift_channels == 0 or max(spatial_groups) == 1:
-        return nn.Identity()
-    return GroupShift(spatial_groups, shift_channels)
+def shift_or_identity(spatial_groups: Sequence[int], shift_channels: int, local_shift_channels: int) -> nn.Module:
+    """Return the group shift, the local shift of the channels behind it, or both one after the other.
+
+    Where a map is one block or no channel moves it is the identity, and nothing is copied.
+    """
+    shifts: list[nn.Module] = []
+    if shift_channels > 0 and max(spatial_groups) > 1:
+        shifts.append(GroupShift(spatial_groups, shift_channels))
+    if local_shift_channels > 0:
+        shifts.append(LocalShift(shift_channels, local_shift_channels))
+    return shifts[0] if len(shifts) == 1 else nn.Sequential(*shifts)
 
 
 def is_shifted_after(convolution: int, n_convolutions: int, shift_position: str) -> bool:
@@ -26,7 +32,7 @@ def is_shifted_after(convolution: int, n_convolutions: int, shift_position: str)
 
 
 class GSPConvBlock(nn.Module):
-    """The paper's "Conv Block": n times 1×1×1 convolution, norm and nonlinearity, and the shifts between them.
+    """The paper's "Conv Block": n times convolution, norm and nonlinearity, and the shifts between them.
 
     Args:
         n_convolutions: how many.
@@ -34,7 +40,8 @@ class GSPConvBlock(nn.Module):
         output_channels: of every convolution.
         make_shift: builds the shift for `output_channels`, with the groups of this block's feature map.
         shift_position: which convolutions a shift follows; see `is_shifted_after`.
-        convolution: arguments of dynamic-network-architectures' `ConvDropoutNormReLU` (conv_op, norm_op, ...).
+        convolution: arguments of dynamic-network-architectures' `ConvDropoutNormReLU` (conv_op,
+            kernel_size, norm_op, ...).
     """
 
     def __init__(self, n_convolutions: int, input_channels: int, output_channels: int,
@@ -42,7 +49,8 @@ class GSPConvBlock(nn.Module):
         super().__init__()
         self.output_channels = output_channels
         self.convs = nn.ModuleList(
-            pointwise_convolution(input_channels if index == 0 else output_channels, output_channels, convolution)
+            ConvDropoutNormReLU(input_channels=input_channels if index == 0 else output_channels,
+                                output_channels=output_channels, **convolution)
             for index in range(n_convolutions))
         # apart from the convolutions, so that weights have the same names whatever the position
         self.shifts = nn.ModuleList(
@@ -58,10 +66,3 @@ class GSPConvBlock(nn.Module):
     def compute_conv_feature_map_size(self, map_size: Sequence[int]) -> int:
         """Count the elements of every convolution's output for a map of `map_size` voxels."""
         return len(self.convs) * self.output_channels * math.prod(map_size)
-
-
-def pointwise_convolution(input_channels: int, output_channels: int,
-                          convolution: dict[str, Any]) -> ConvDropoutNormReLU:
-    """Build one 1×1×1 convolution with dropout, norm and nonlinearity as the plans have them."""
-    return ConvDropoutNormReLU(input_channels=input_channels, output_channels=output_channels, kernel_size=1, stride=1,
-                               **convolution)

@@ -1,16 +1,18 @@
 """The `architecture` entry of nnU-Net's plans: stock in, GSP with resolved settings out."""
+import json
 from collections.abc import Sequence
 from copy import deepcopy
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
+from nnunetv2_gsp.architectures.request import ShiftRequest
 from nnunetv2_gsp.architectures.settings import DEFAULT_LOCATION, DEFAULT_POSITION
 from nnunetv2_gsp.architectures.spatial_groups import (
     feature_map_sizes,
     has_equal_groups_on_equal_axes,
     shift_channels_of,
-    spatial_groups_of,
 )
 
 GSP_NETWORK = "nnunetv2_gsp.architectures.gsp_unet.GSPUNet"
@@ -27,7 +29,8 @@ def is_residual(architecture: dict[str, Any]) -> bool:
     return _class_name(architecture) == "ResidualEncoderUNet"
 
 
-def gsp_architecture(architecture: dict[str, Any], patch_size: Sequence[int]) -> dict[str, Any]:
+def gsp_architecture(architecture: dict[str, Any], patch_size: Sequence[int],
+                     request: ShiftRequest | None = None, kernel: int = 1) -> dict[str, Any]:
     """Return the GSP counterpart of an `architecture` entry, with spatial groups and shifted channels resolved.
 
     A GSP entry comes back with its own groups; what it leaves out is filled in with the defaults. The input is not
@@ -36,43 +39,58 @@ def gsp_architecture(architecture: dict[str, Any], patch_size: Sequence[int]) ->
     Args:
         architecture: network_class_name, arch_kwargs and _kw_requires_import, as in nnU-Net's plans.
         patch_size: in voxels.
+        request: the shifts that a stock entry gets; without it the paper's.
+        kernel: edge of the convolutions that a stock entry gets, 1 or 3 voxels.
 
     Raises:
         NotImplementedError: for a network that is neither PlainConvUNet nor ResidualEncoderUNet.
-        ValueError: if the strides do not divide the patch, or given groups the feature maps.
+        ValueError: if the strides do not divide the patch, given groups the feature maps, or a request does not fit.
     """
     resolved = deepcopy(architecture)
-    kwargs = resolved["arch_kwargs"] if is_gsp(architecture) else _plain_kwargs(resolved)
-    maps = feature_map_sizes(patch_size, kwargs["strides"])
-    features = kwargs["features_per_stage"]
     if is_gsp(architecture):
-        _check_groups_divide_maps(kwargs.get("spatial_groups", ()), maps)
+        _complete(resolved["arch_kwargs"], patch_size)
     else:
-        # half of the channels move (the paper's ratio), and each group needs one
-        kwargs["spatial_groups"] = [list(spatial_groups_of(size, channels // 2))
-                                    for size, channels in zip(maps, features, strict=True)]
-    kwargs.setdefault("shift_channels", [shift_channels_of(groups, channels) for groups, channels
-                                         in zip(kwargs["spatial_groups"], features, strict=True)])
-    kwargs.setdefault("shift_position", DEFAULT_POSITION)
-    kwargs.setdefault("shift_location", DEFAULT_LOCATION)
-    _check_something_shifts(kwargs)
-    return {**resolved, "network_class_name": GSP_NETWORK, "arch_kwargs": kwargs}
+        resolved["arch_kwargs"] = kwargs = _plain_kwargs(resolved)
+        settings = (request or ShiftRequest()).resolve(feature_map_sizes(patch_size, kwargs["strides"]),
+                                                       kwargs["features_per_stage"])
+        kwargs.update(json.loads(json.dumps(asdict(settings))), kernel=kernel)  # lists, as a plans file has them
+    _check_something_shifts(resolved["arch_kwargs"])
+    return {**resolved, "network_class_name": GSP_NETWORK}
 
 
 def describe(architecture: dict[str, Any], patch_size: Sequence[int]) -> str:
-    """Return a table of a GSP entry, a line a stage: map size, channels, groups, block (voxels), shifted channels."""
+    """Return a table of a GSP entry, a line a stage.
+
+    Its columns: map size (voxels), channels, spatial groups, block (voxels), channels that move by blocks and, if there
+    are any, by single voxels.
+    """
     kwargs = architecture["arch_kwargs"]
     location = {"both": "encoder and decoder"}.get(kwargs["shift_location"], kwargs["shift_location"])
-    lines = [f"Group Shift, {kwargs['shift_position']} in {location}:",
-             f"{'stage':>5}  {'map':<15} {'channels':>8}  {'groups':<12} {'block':<15} {'shifted channels':>16}"]
+    has_local_shift = any(kwargs["local_shift_channels"])
+    edges = "×".join([str(kwargs["kernel"])] * len(patch_size))
+    header = f"{'stage':>5}  {'map':<15} {'channels':>8}  {'groups':<12} {'block':<15} {'shifted channels':>16}"
+    lines = [f"Group Shift, {kwargs['shift_position']} in {location}, {edges} convolutions:",
+             header + ("  locally" if has_local_shift else "")]
     stages = zip(feature_map_sizes(patch_size, kwargs["strides"]), kwargs["features_per_stage"],
-                 kwargs["spatial_groups"], kwargs["shift_channels"], strict=True)
-    for stage, (size, channels, groups, shifted) in enumerate(stages):
+                 kwargs["spatial_groups"], kwargs["shift_channels"], kwargs["local_shift_channels"], strict=True)
+    for stage, (size, channels, groups, shifted, local) in enumerate(stages):
         block = [voxels // count for voxels, count in zip(size, groups, strict=True)]
         note = "" if has_equal_groups_on_equal_axes(size, groups) else "  (no equal split of equal axes)"
         lines.append(f"{stage:>5}  {_times(size):<15} {channels:>8}  {_times(groups):<12} {_times(block):<15} "
-                     f"{shifted:>16}{note}")
+                     f"{shifted:>16}{f'{local:>9}' if has_local_shift else ''}{note}")
     return "\n".join(lines)
+
+
+def _complete(kwargs: dict[str, Any], patch_size: Sequence[int]) -> None:
+    """Fill in what GSP plans leave out, with what `GSPUNet` would take."""
+    maps = feature_map_sizes(patch_size, kwargs["strides"])
+    _check_groups_divide_maps(kwargs.get("spatial_groups", ()), maps)
+    kwargs.setdefault("shift_channels", [shift_channels_of(groups, channels // 2) for groups, channels in
+                                         zip(kwargs["spatial_groups"], kwargs["features_per_stage"], strict=True)])
+    kwargs.setdefault("shift_position", DEFAULT_POSITION)
+    kwargs.setdefault("shift_location", DEFAULT_LOCATION)
+    kwargs.setdefault("local_shift_channels", [0] * len(maps))
+    kwargs.setdefault("kernel", 1)
 
 
 def _plain_kwargs(architecture: dict[str, Any]) -> dict[str, Any]:
@@ -113,3 +131,4 @@ def _class_name(architecture: dict[str, Any]) -> str:
 
 def _times(sizes: Sequence[int]) -> str:
     return "×".join(map(str, sizes))
+

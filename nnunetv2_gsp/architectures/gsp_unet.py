@@ -10,13 +10,14 @@ from dynamic_network_architectures.building_blocks.helper import (
     get_matching_pool_op,
     maybe_convert_scalar_to_list,
 )
+from dynamic_network_architectures.building_blocks.simple_conv_blocks import ConvDropoutNormReLU
 from dynamic_network_architectures.initialization.weight_init import InitWeights_He
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.dropout import _DropoutNd
 
-from nnunetv2_gsp.architectures.blocks import GSPConvBlock, pointwise_convolution, shift_or_identity
-from nnunetv2_gsp.architectures.settings import DEFAULT_LOCATION, DEFAULT_POSITION, ShiftSettings
+from nnunetv2_gsp.architectures.blocks import GSPConvBlock, shift_or_identity
+from nnunetv2_gsp.architectures.settings import DEFAULT_LOCATION, DEFAULT_POSITION, KERNELS, ShiftSettings
 from nnunetv2_gsp.architectures.spatial_groups import feature_map_sizes, shift_channels_of
 
 PerStage = int | Sequence[int]
@@ -26,7 +27,7 @@ class GSPUNet(nn.Module):
     """A U-Net of Group Shift Pointwise convolutions, built from the plans' `arch_kwargs` as `PlainConvUNet` is.
 
     Everything learnable is pointwise, norms apart. Down-sampling is max-pooling by the planned strides; up-sampling is
-    a 1×1×1 convolution block at the low resolution, then linear interpolation.
+    a convolution at the low resolution, then linear interpolation.
 
     Args:
         input_channels: of the image.
@@ -41,7 +42,10 @@ class GSPUNet(nn.Module):
         shift_channels: C_s of every stage; without it half of the channels, as in the paper.
         shift_position: none, CSC, CCS, CSCS or CSCSUpShift (Fig. 2 of the paper).
         shift_location: encoder, decoder or both.
-        kernel_sizes: taken because stock plans have them, and ignored: every kernel is 1×1×1.
+        local_shift_channels: of every stage, how many channels behind the first C_s move by single voxels; without it
+            none, as in the paper.
+        kernel: edge of every convolution but the heads, in voxels: 1, or 3 for the paper's baseline (Table 1, 3D FCN).
+        kernel_sizes: taken because stock plans have them, and ignored: `kernel` counts.
         conv_bias, norm_op, norm_op_kwargs, dropout_op, dropout_op_kwargs, nonlin, nonlin_kwargs, nonlin_first: as in
             `PlainConvUNet`.
         deep_supervision: return logits of every decoder stage instead of the highest resolution's alone. The heads are
@@ -55,26 +59,31 @@ class GSPUNet(nn.Module):
                  strides: int | Sequence[int | Sequence[int]], n_conv_per_stage: PerStage, num_classes: int,
                  n_conv_per_stage_decoder: PerStage, spatial_groups: Sequence[Sequence[int]],
                  shift_channels: Sequence[int] | None = None, shift_position: str = DEFAULT_POSITION,
-                 shift_location: str = DEFAULT_LOCATION, kernel_sizes: Any = None, conv_bias: bool = False,
+                 shift_location: str = DEFAULT_LOCATION, local_shift_channels: Sequence[int] | None = None,
+                 kernel: int = 1, kernel_sizes: Any = None, conv_bias: bool = False,
                  norm_op: type[nn.Module] | None = None, norm_op_kwargs: dict | None = None,
                  dropout_op: type[_DropoutNd] | None = None, dropout_op_kwargs: dict | None = None,
                  nonlin: type[nn.Module] | None = None, nonlin_kwargs: dict | None = None,
                  deep_supervision: bool = False, nonlin_first: bool = False):
         super().__init__()
+        if kernel not in KERNELS:
+            raise ValueError(f"kernel must be one of {', '.join(map(str, KERNELS))}, got {kernel!r}.")
         features = _one_a_stage("features_per_stage", features_per_stage, n_stages)
         stride_per_axis = [tuple(maybe_convert_scalar_to_list(conv_op, stride))
                            for stride in _one_a_stage("strides", strides, n_stages)]
         if shift_channels is None:
-            shift_channels = [shift_channels_of(*stage) for stage in zip(spatial_groups, features, strict=False)]
+            shift_channels = [shift_channels_of(groups, channels // 2)
+                              for groups, channels in zip(spatial_groups, features, strict=False)]
         self.shift_settings = ShiftSettings(tuple(tuple(groups) for groups in spatial_groups), tuple(shift_channels),
-                                            shift_position, shift_location)
+                                            shift_position, shift_location,
+                                            tuple(local_shift_channels or [0] * n_stages))
         self.shift_settings.check_against(features, convert_conv_op_to_dim(conv_op))
         self.register_buffer("gsp_settings", self.shift_settings.to_tensor())
 
         convolution = {
-            "conv_op": conv_op, "conv_bias": conv_bias, "norm_op": norm_op, "norm_op_kwargs": norm_op_kwargs,
-            "dropout_op": dropout_op, "dropout_op_kwargs": dropout_op_kwargs, "nonlin": nonlin,
-            "nonlin_kwargs": nonlin_kwargs, "nonlin_first": nonlin_first,
+            "conv_op": conv_op, "kernel_size": kernel, "stride": 1, "conv_bias": conv_bias, "norm_op": norm_op,
+            "norm_op_kwargs": norm_op_kwargs, "dropout_op": dropout_op, "dropout_op_kwargs": dropout_op_kwargs,
+            "nonlin": nonlin, "nonlin_kwargs": nonlin_kwargs, "nonlin_first": nonlin_first,
         }
         self.encoder = GSPEncoder(input_channels, features, stride_per_axis,
                                   _one_a_stage("n_conv_per_stage", n_conv_per_stage, n_stages),
@@ -159,7 +168,7 @@ class GSPDecoder(nn.Module):
         for index, stage in enumerate(reversed(range(len(features) - 1))):
             make_shift = _shift_maker(settings, stage)
             channels = features[stage]
-            upsamplings.append(PointwiseUpsampling(features[stage + 1], channels, strides[stage + 1], convolution,
+            upsamplings.append(ConvUpsampling(features[stage + 1], channels, strides[stage + 1], convolution,
                                                    make_shift() if position == "CSCSUpShift" else nn.Identity()))
             stages.append(GSPConvBlock(n_conv_per_stage[index], 2 * channels, channels, make_shift, position,
                                        convolution))
@@ -181,24 +190,25 @@ class GSPDecoder(nn.Module):
     def compute_conv_feature_map_size(self, map_sizes: Sequence[Sequence[int]]) -> int:
         """Count the elements of every convolution's output that `forward` computes; one map size an encoder stage."""
         low, high = list(map_sizes[:0:-1]), list(map_sizes[-2::-1])  # lowest resolution first, as the stages
-        upsamplings = (module for module in self.modules() if isinstance(module, PointwiseUpsampling))
+        upsamplings = (module for module in self.modules() if isinstance(module, ConvUpsampling))
         blocks = (module for module in self.modules() if isinstance(module, GSPConvBlock))
         heads = high if self.deep_supervision else high[-1:]
-        return (sum(map(PointwiseUpsampling.compute_conv_feature_map_size, upsamplings, low))
+        return (sum(map(ConvUpsampling.compute_conv_feature_map_size, upsamplings, low))
                 + sum(map(GSPConvBlock.compute_conv_feature_map_size, blocks, high))
                 + sum(self.num_classes * math.prod(size) for size in heads))
 
 
-class PointwiseUpsampling(nn.Module):
-    """A 1×1×1 convolution block at the low resolution, then linear interpolation.
+class ConvUpsampling(nn.Module):
+    """A convolution, norm and nonlinearity at the low resolution, then linear interpolation.
 
-    The other order costs eight times as much; for the bare convolution the two commute exactly.
+    The other order costs eight times as much; a bare 1×1×1 convolution and the interpolation commute exactly.
     """
 
     def __init__(self, input_channels: int, output_channels: int, stride: tuple[int, ...],
                  convolution: dict[str, Any], shift: nn.Module):
         super().__init__()
-        self.convolution = pointwise_convolution(input_channels, output_channels, convolution)
+        self.convolution = ConvDropoutNormReLU(input_channels=input_channels, output_channels=output_channels,
+                                               **convolution)
         self.interpolation = nn.Upsample(scale_factor=tuple(float(step) for step in stride),
                                          mode="trilinear" if len(stride) == 3 else "bilinear")
         self.shift = shift
@@ -224,4 +234,5 @@ def _position_in(location: str, settings: ShiftSettings) -> str:
 
 
 def _shift_maker(settings: ShiftSettings, stage: int) -> Callable[[], nn.Module]:
-    return partial(shift_or_identity, settings.spatial_groups[stage], settings.shift_channels[stage])
+    return partial(shift_or_identity, settings.spatial_groups[stage], settings.shift_channels[stage],
+                   settings.local_shift_channels[stage])

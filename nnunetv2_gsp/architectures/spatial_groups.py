@@ -53,10 +53,25 @@ def has_equal_groups_on_equal_axes(map_size: Sequence[int], groups: Sequence[int
     return len(set(zip(map_size, groups, strict=True))) == len(set(map_size))
 
 
-def shift_channels_of(groups: Sequence[int], channels: int) -> int:
-    """Return C_s: the largest multiple of G in half of the channels (the paper's C_s = C_k); 0 if G does not fit."""
+def snapped_groups(groups: Sequence[int], map_size: Sequence[int]) -> tuple[int, ...]:
+    """Return, per axis, the largest divisor of the map that is not above the count asked for.
+
+    The paper asks for (5, 5, 5) on a map that 5 does not divide, and does not say how.
+
+    Raises:
+        ValueError: unless there is one positive count an axis.
+    """
+    if len(groups) != len(map_size) or min(groups) < 1:
+        raise ValueError(f"spatial_groups must be {len(map_size)} positive counts a stage, one an axis of the patch, "
+                         f"got {tuple(groups)}.")
+    return tuple(max(divisor for divisor in range(1, min(count, size) + 1) if size % divisor == 0)
+                 for count, size in zip(groups, map_size, strict=True))
+
+
+def shift_channels_of(groups: Sequence[int], max_channels: int) -> int:
+    """Return C_s: the largest multiple of G in `max_channels`, so that each group has as many; 0 if G does not fit."""
     n_groups = math.prod(groups)
-    return n_groups * (channels // 2 // n_groups)
+    return n_groups * (max_channels // n_groups)
 
 
 def _divisor_tuples(map_size: Sequence[int], max_groups: int) -> Iterable[tuple[int, ...]]:

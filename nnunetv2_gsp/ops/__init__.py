@@ -1,4 +1,5 @@
-"""What is a group shift? `reference.py` is the paper's definition, `group_shift.py` the same, fast."""
+"""What is a shift? `reference.py` defines the group shift and the local shift; the other modules are the same, fast."""
 from nnunetv2_gsp.ops.group_shift import GroupShift, group_shift
+from nnunetv2_gsp.ops.local_shift import LocalShift, local_shift
 
-__all__ = ["GroupShift", "group_shift"]
+__all__ = ["GroupShift", "LocalShift", "group_shift", "local_shift"]

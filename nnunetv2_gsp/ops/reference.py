@@ -1,4 +1,5 @@
-"""Group Shift as the paper formulates it (Sec. 2.3), one line an equation: the definition, obvious and slow."""
+"""The shifts' definitions, obvious and slow: Group Shift as the paper formulates it (Sec. 2.3), a line an equation."""
+import itertools
 from collections.abc import Sequence
 
 import torch
@@ -37,4 +38,25 @@ def group_shift_reference(x: torch.Tensor, spatial_groups: Sequence[int], shift_
 
     shifted = torch.empty_like(x)
     shifted[:, c_new, x_new, y_new, z_new] = x[:, c, x_, y, z]  # Eq. 1
+    return shifted
+
+
+def local_shift_reference(x: torch.Tensor, first_channel: int, shift_channels: int) -> torch.Tensor:
+    """Shift single voxels by one, for each direction -D, +D, -H, +H[, -W, +W] an equal part of the channels.
+
+    Args:
+        x: (N, C, D, H[, W]), any dtype.
+        first_channel: where the moving channels begin.
+        shift_channels: how many move, a positive multiple of the directions.
+    """
+    axes = range(2, x.ndim)
+    part = shift_channels // (2 * len(axes))
+    shifted = x.clone()
+    for direction, (axis, step) in enumerate(itertools.product(axes, (-1, 1))):
+        for channel in range(first_channel + direction * part, first_channel + (direction + 1) * part):
+            for index in range(x.shape[axis]):
+                source = index - step
+                is_inside = 0 <= source < x.shape[axis]
+                shifted[:, channel].select(axis - 1, index)[:] = (
+                    x[:, channel].select(axis - 1, source) if is_inside else 0)
     return shifted

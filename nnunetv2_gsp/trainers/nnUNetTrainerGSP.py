@@ -85,7 +85,8 @@ class nnUNetTrainerGSP(nnUNetTrainer):
         plans_file = Path(self.output_folder_base) / "plans.json"
         if not plans_file.is_file():
             return None
-        return PlansManager(load_json(str(plans_file))).get_configuration(self.configuration_name).configuration
+        saved = PlansManager(load_json(str(plans_file))).get_configuration(self.configuration_name).configuration
+        return {**saved, "architecture": gsp_architecture(saved["architecture"], saved["patch_size"])}
 
 
 def _check_agreement(architecture: dict[str, Any], patch_size: list[int], saved: dict[str, Any], folder: str,

@@ -14,7 +14,7 @@ def test_stock_plans_get_resolved_settings_and_are_left_alone():
     assert architecture["network_class_name"] == GSP_NETWORK
     assert architecture["arch_kwargs"] == {
         **before["arch_kwargs"], "spatial_groups": [[2, 2, 2], [1, 4, 4], [2, 4, 4]], "shift_channels": [8, 16, 32],
-        "shift_position": "CSC", "shift_location": "both"}
+        "shift_position": "CSC", "shift_location": "both", "local_shift_channels": [0, 0, 0], "kernel": 1}
 
 
 def test_gsp_plans_are_taken_at_their_word():
@@ -27,7 +27,7 @@ def test_gsp_plans_are_taken_at_their_word():
 def test_gsp_plans_that_give_only_the_groups_get_the_papers_defaults():
     architecture = gsp_architecture(stock_architecture((16, 32), isotropic(2)), (8, 8, 8))
     short = deepcopy(architecture)
-    for name in ("shift_channels", "shift_position", "shift_location"):
+    for name in ("shift_channels", "shift_position", "shift_location", "local_shift_channels", "kernel"):
         del short["arch_kwargs"][name]
     assert gsp_architecture(short, (8, 8, 8)) == architecture
 
@@ -79,7 +79,7 @@ def test_what_does_not_divide_is_named(patch_size, groups, message):
 def test_table_says_what_the_network_does():
     architecture = gsp_architecture(stock_architecture((32, 98), [(1, 1, 1), (2, 2, 2)]), (14, 14, 14))
     lines = describe(architecture, (14, 14, 14)).splitlines()
-    assert lines[0] == "Group Shift, CSC in encoder and decoder:"
+    assert lines[0] == "Group Shift, CSC in encoder and decoder, 1×1×1 convolutions:"
     assert lines[2].split() == ["0", "14×14×14", "32", "2×2×2", "7×7×7", "16"]
     assert lines[3].split()[:6] == ["1", "7×7×7", "98", "1×7×7", "7×1×1", "49"]
     assert "no equal split of equal axes" in lines[3]

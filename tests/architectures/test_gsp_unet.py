@@ -171,7 +171,11 @@ def test_initialised_as_stock():
 
 
 @pytest.mark.parametrize(("changes", "message"), [
-    ({"spatial_groups": [(2, 2, 2)]}, "2 here"),
+    ({"spatial_groups": [(2, 2, 2)]}, "in spatial_groups, 2 here; got 1"),
+    ({"local_shift_channels": [6]}, "in local_shift_channels, 2 here; got 1"),
+    ({"local_shift_channels": [0, 4]}, "stage 1 must be a multiple of 6"),
+    ({"local_shift_channels": [6, 0]}, r"from 0 to 4 \(the channels behind shift_channels\), got 6"),
+    ({"kernel": 5}, "kernel must be one of 1, 3, got 5"),
     ({"spatial_groups": [(2, 2), (2, 2)]}, "3 positive counts"),
     ({"shift_channels": [3, 8]}, "multiple of 4"),
     ({"shift_channels": [16, 8], "features_per_stage": [8, 16]}, "from 0 to 8, got 16"),

@@ -5,7 +5,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nnunetv2_gsp.architectures.spatial_groups import feature_map_sizes, shift_channels_of, spatial_groups_of
+from nnunetv2_gsp.architectures.spatial_groups import (
+    feature_map_sizes,
+    shift_channels_of,
+    snapped_groups,
+    spatial_groups_of,
+)
 
 WIDTHS_TINY = (16, 32, 64, 128, 256)
 WIDTHS_NNUNET = (32, 64, 128, 256, 320, 320)
@@ -60,10 +65,34 @@ def test_rule_as_written(map_size, max_groups):
 
 
 @given(st.integers(1, 64), st.integers(1, 512))
-def test_shifted_channels_are_the_largest_multiple_in_half(n_groups, channels):
-    shifted = shift_channels_of((n_groups,), channels)
+def test_shifted_channels_are_the_largest_multiple(n_groups, max_channels):
+    shifted = shift_channels_of((n_groups,), max_channels)
     assert shifted % n_groups == 0
-    assert shifted <= channels / 2 < shifted + n_groups
+    assert shifted <= max_channels < shifted + n_groups
+
+
+@given(st.lists(st.tuples(st.integers(1, 12), st.integers(1, 48)), min_size=2, max_size=3))
+def test_snapped_to_the_largest_divisor_not_above(axes):
+    asked, size = zip(*axes, strict=True)
+    for count, voxels, snapped in zip(asked, size, snapped_groups(asked, size), strict=True):
+        assert snapped <= count
+        assert voxels % snapped == 0
+        assert all(voxels % other for other in range(snapped + 1, count + 1))
+
+
+def test_the_papers_brats_groups_on_its_patch():
+    """(5, 5, 5) of the fifth stage fits neither its 4×8×8 map nor an 8×8×8 one."""
+    maps = feature_map_sizes((64, 128, 128), [(1, 1, 1), *[(2, 2, 2)] * 4])
+    asked = [(2, 2, 2), (2, 2, 2), (2, 2, 2), (4, 4, 4), (5, 5, 5)]
+    assert [snapped_groups(groups, size) for groups, size in zip(asked, maps, strict=True)] == [
+        *asked[:4], (4, 4, 4)]
+    assert snapped_groups((5, 5, 5), (8, 8, 8)) == (4, 4, 4)
+
+
+@pytest.mark.parametrize("groups", [(2, 2), (2, 0, 2), (2, 2, 2, 2)])
+def test_groups_that_are_not_one_positive_count_an_axis_are_named(groups):
+    with pytest.raises(ValueError, match="3 positive counts"):
+        snapped_groups(groups, (8, 8, 8))
 
 
 def test_sizes_of_anisotropic_stages():

@@ -1,0 +1,92 @@
+"""What is asked of the shifts before feature maps and channels are known, and what becomes of it when they are."""
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+from nnunetv2_gsp.architectures.settings import DEFAULT_LOCATION, DEFAULT_POSITION, ShiftSettings
+from nnunetv2_gsp.architectures.spatial_groups import shift_channels_of, snapped_groups, spatial_groups_of
+
+
+@dataclass(frozen=True)
+class ShiftRequest:
+    """Shifts in terms of ratios and wishes, independent of any one patch size.
+
+    Attributes:
+        spatial_groups: (g_d, g_h[, g_w]) of every stage, highest resolution first; None leaves them to the rule
+            (`spatial_groups_of`). Counts that do not divide their map are snapped to the largest divisor below.
+        strict: raise instead of snapping.
+        shift_ratio: C_s/C, from 0 to 1; the paper uses 1/2, and 1 in its ablation.
+        local_shift_ratio: part of the channels that move by single voxels, from 0 to 1 - shift_ratio.
+        shift_position: where in a block of convolutions the shifts come (Fig. 2 of the paper).
+        shift_location: in the encoder, the decoder or both.
+    """
+
+    spatial_groups: Sequence[Sequence[int]] | None = None
+    strict: bool = False
+    shift_ratio: float = 0.5
+    local_shift_ratio: float = 0.0
+    shift_position: str = DEFAULT_POSITION
+    shift_location: str = DEFAULT_LOCATION
+
+    def __post_init__(self) -> None:
+        """Refuse ratios that ask for more channels than there are."""
+        for name in ("shift_ratio", "local_shift_ratio"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} must be from 0 to 1, got {getattr(self, name)}.")
+        if _exact(self.shift_ratio) + _exact(self.local_shift_ratio) > 1:
+            raise ValueError(f"shift_ratio + local_shift_ratio must be at most 1, got {self.shift_ratio} + "
+                             f"{self.local_shift_ratio}: a channel moves by blocks or by voxels, not both.")
+
+    def resolve(self, maps: Sequence[Sequence[int]], features_per_stage: Sequence[int]) -> ShiftSettings:
+        """Settle groups and channels of every stage.
+
+        Args:
+            maps: size of every stage's feature map in voxels.
+            features_per_stage: channels C of every stage.
+
+        Raises:
+            ValueError: if there is not one entry of spatial_groups a stage, if groups do not divide their map and are
+                not to be snapped, or if a positive ratio leaves a group or a direction without a channel.
+        """
+        self._check_number_of_stages(maps)
+        max_shifted = [math.floor(_exact(self.shift_ratio) * channels) for channels in features_per_stage]
+        groups = [self._groups_of(stage, size, limit)
+                  for stage, (size, limit) in enumerate(zip(maps, max_shifted, strict=True))]
+        shifted = [shift_channels_of(counts, limit) for counts, limit in zip(groups, max_shifted, strict=True)]
+        n_directions = 2 * len(maps[0])
+        local = [n_directions * math.floor(_exact(self.local_shift_ratio) * channels / n_directions)
+                 for channels in features_per_stage]
+        for stage, channels in enumerate(features_per_stage):
+            if self.shift_ratio > 0 and shifted[stage] == 0:
+                raise ValueError(f"shift_ratio {self.shift_ratio} leaves no whole channel for each of the "
+                                 f"{math.prod(groups[stage])} groups {groups[stage]} of stage {stage}, which has "
+                                 f"{channels} channels: raise the ratio, or ask for fewer groups.")
+            if self.local_shift_ratio > 0 and local[stage] == 0:
+                raise ValueError(f"local_shift_ratio {self.local_shift_ratio} leaves no whole channel for each of the "
+                                 f"{n_directions} directions in stage {stage}, which has {channels} channels: raise "
+                                 f"the ratio, or set it to 0.")
+        return ShiftSettings(tuple(groups), tuple(shifted), self.shift_position, self.shift_location, tuple(local))
+
+    def _check_number_of_stages(self, maps: Sequence[Sequence[int]]) -> None:
+        if self.spatial_groups is not None and len(self.spatial_groups) != len(maps):
+            raise ValueError(f"spatial_groups must have one entry a stage, {len(maps)} in these plans, got "
+                             f"{len(self.spatial_groups)}: add or drop entries, or give the whole topology "
+                             f"(patch_size, features_per_stage, strides) with them.")
+
+    def _groups_of(self, stage: int, size: Sequence[int], max_groups: int) -> tuple[int, ...]:
+        if self.shift_ratio == 0:
+            return (1,) * len(size)
+        if self.spatial_groups is None:
+            return spatial_groups_of(size, max_groups)
+        asked = tuple(self.spatial_groups[stage])
+        groups = snapped_groups(asked, size)
+        if self.strict and groups != asked:
+            raise ValueError(f"spatial_groups of stage {stage} must divide its feature map of {tuple(size)} voxels, "
+                             f"got {asked}; {groups} would, or drop strict to have it snapped.")
+        return groups
+
+
+def _exact(ratio: float) -> Fraction:
+    """Take a ratio as it is written: 0.3 of 10 channels are three, which floating point would make two."""
+    return Fraction(str(ratio))

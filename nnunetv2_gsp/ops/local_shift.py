@@ -1,0 +1,68 @@
+"""Local shift: single voxels move by one, where a group shift moves whole blocks. Not in the paper."""
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+from torch.nn.functional import pad
+
+
+def local_shift(x: torch.Tensor, first_channel: int, shift_channels: int) -> torch.Tensor:
+    """Move channels by one voxel along each axis in both directions, zeros entering at the border (as in ShiftNet).
+
+    The channels from `first_channel` on are cut into equal parts, one a direction: the first moves towards the start of
+    the first spatial axis (voxel i takes the value of voxel i+1), the second towards its end, and so on for every axis.
+    The other channels stay. No arithmetic is done, so the result is exact in every dtype.
+
+    Args:
+        x: (N, C, *spatial), two or three spatial axes, any dtype, contiguous or not.
+        first_channel: where the moving channels begin.
+        shift_channels: how many move, a positive multiple of 4 in 2D and of 6 in 3D.
+
+    Returns:
+        A new tensor with the shape and dtype of `x`.
+
+    Raises:
+        ValueError: if axes and channels do not fit; says what was expected and what came.
+    """
+    n_axes = x.ndim - 2
+    _check(tuple(x.shape), first_channel, shift_channels)
+    part = shift_channels // (2 * n_axes)
+    rest = x.shape[1] - first_channel - shift_channels
+    before, *parts, after = x.split([first_channel, *[part] * (2 * n_axes), rest], dim=1)
+    moved = [pad(channels, _one_step(direction // 2, n_axes, towards_end=direction % 2))
+             for direction, channels in enumerate(parts)]
+    return torch.cat([before, *moved, after], dim=1)
+
+
+class LocalShift(nn.Module):
+    """`local_shift` as a module without parameters, for (N, C, *spatial) maps."""
+
+    def __init__(self, first_channel: int, shift_channels: int):
+        super().__init__()
+        self.first_channel = first_channel
+        self.shift_channels = shift_channels
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Shift (N, C, *spatial); see `local_shift`."""
+        return local_shift(x, self.first_channel, self.shift_channels)
+
+    def extra_repr(self) -> str:
+        """Show the settings where a network is printed."""
+        return f"first_channel={self.first_channel}, shift_channels={self.shift_channels}"
+
+
+def _one_step(axis: int, n_axes: int, towards_end: int) -> Sequence[int]:
+    """Return the padding that moves a map by one voxel: what enters at one border leaves at the other."""
+    step = (1, -1) if towards_end else (-1, 1)
+    # `pad` counts axes from the last
+    return (0, 0) * (n_axes - 1 - axis) + step + (0, 0) * axis
+
+
+def _check(shape: tuple[int, ...], first_channel: int, shift_channels: int) -> None:
+    if len(shape) not in (4, 5):
+        raise ValueError(f"local_shift expects (N, C, *spatial) with 2 or 3 spatial axes, got shape {shape}.")
+    n_directions = 2 * (len(shape) - 2)
+    if shift_channels < 1 or shift_channels % n_directions or not 0 <= first_channel <= shape[1] - shift_channels:
+        raise ValueError(f"local_shift expects shift_channels to be a positive multiple of {n_directions} (the "
+                         f"directions) and to end within the {shape[1]} channels, got {shift_channels} from channel "
+                         f"{first_channel} on.")
