@@ -1,5 +1,6 @@
 """`nnUNetv2_gsp <verb>`: parses, calls one function, prints. Heavy imports wait until a verb needs them."""
 import argparse
+import json
 import os
 import sys
 from pathlib import Path
@@ -18,10 +19,21 @@ def _doctor(_: argparse.Namespace) -> int:
 
 
 def _plan(arguments: argparse.Namespace) -> int:
-    from nnunetv2_gsp.plans import write_gsp_plans
+    from nnunetv2_gsp.plans import summary, write_gsp_plans
 
-    plans = write_gsp_plans(arguments.d, arguments.p, arguments.o, arguments.overwrite)
-    print(f"Wrote {plans}. Train with any trainer: nnUNetv2_train {arguments.d} CONFIGURATION FOLD -p {plans.stem}")
+    file = write_gsp_plans(arguments.d, arguments.p, arguments.o, arguments.template, dict(arguments.set), arguments.c,
+                           arguments.overwrite)
+    print(summary(json.loads(file.read_text()), file.parent))
+    print(f"\nWrote {file}. Train with any trainer: nnUNetv2_train {arguments.d} CONFIGURATION FOLD -p {file.stem}")
+    return 0
+
+
+def _templates(_: argparse.Namespace) -> int:
+    from nnunetv2_gsp.plans_templates import load_template, template_names
+
+    width = max(map(len, template_names()))
+    for name in template_names():
+        print(f"{name:<{width}}  {load_template(name).description}")
     return 0
 
 
@@ -43,13 +55,21 @@ def _parser() -> argparse.ArgumentParser:
     doctor = verbs.add_parser("doctor", help="say what is found, what is not, and the line that mends it")
     doctor.set_defaults(run=_doctor)
 
-    plan = verbs.add_parser("plan", help="write plans that name the GSP network, for any trainer's -p")
+    plan = verbs.add_parser(
+        "plan", help="write plans that name the GSP network, for any trainer's -p",
+        description="Derive GSP plans from the plans that nnU-Net made for a dataset. Data that are preprocessed serve "
+                    "again wherever the preprocessing is the same; where it is not, the command is printed.")
     plan.add_argument("-d", required=True, metavar="DATASET", help="name or id")
     plan.add_argument("-p", default="nnUNetPlans", metavar="PLANS", help="plans to start from (default: %(default)s)")
-    plan.add_argument("-o", default="nnUNetGSPPlans", metavar="NAME",
-                      help="name of the new plans (default: %(default)s)")
+    plan.add_argument("-c", nargs="+", metavar="CONFIGURATION", help="which configurations (default: every one)")
+    _add_template(plan)
+    plan.add_argument("-o", metavar="NAME",
+                      help="name of the new plans (default: nnUNetGSPPlans, or nnUNetGSPPlans_TEMPLATE)")
     plan.add_argument("--overwrite", action="store_true", help="replace plans of that name")
     plan.set_defaults(run=_plan)
+
+    templates = verbs.add_parser("templates", help="list the templates, a line each")
+    templates.set_defaults(run=_templates)
 
     demo = verbs.add_parser("demo", help="train, predict and evaluate on a brain tumour phantom, from raw files on")
     demo.add_argument("-o", type=Path, default=Path("nnUNet_gsp_demo"), metavar="FOLDER",
@@ -58,6 +78,27 @@ def _parser() -> argparse.ArgumentParser:
                       help="cpu takes a small setting, cuda and mps a full-size one (default: %(default)s)")
     demo.set_defaults(run=_demo)
     return parser
+
+
+def _add_template(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--template", default="default", metavar="NAME",
+                        help="settings with a name, see nnUNetv2_gsp templates; or a .json file (default: %(default)s)")
+    parser.add_argument("--set", nargs="+", action="extend", type=_setting, default=[], metavar="KEY=VALUE",
+                        help="settings in place of the template's, as in shift_ratio=1 shift_position=CCS "
+                             "'spatial_groups=[[2,2,2],[2,4,4]]'")
+
+
+def _setting(text: str) -> tuple[str, object]:
+    """Parse `key=value`: the value as JSON, as a number that JSON does not know (.25), or as the text it is."""
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise argparse.ArgumentTypeError(f"expected KEY=VALUE, got {text}")
+    for parse in (json.loads, float):
+        try:
+            return key, parse(value)
+        except ValueError:
+            continue
+    return key, value
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -1,72 +1,171 @@
-"""A dataset's plans -> that dataset's GSP plans, which stock trainers take with `-p`."""
+"""A template and a dataset's plans -> that dataset's GSP plans, which any trainer takes with `-p`."""
 import json
 import os
+import re
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
+from batchgenerators.utilities.file_and_folder_operations import load_json
+from nnunetv2.paths import nnUNet_preprocessed
+from nnunetv2.utilities.dataset_name_id_conversion import maybe_convert_to_dataset_name
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+from nnunetv2_gsp.architectures.from_plans import describe, gsp_architecture, is_gsp, plain_architecture
+from nnunetv2_gsp.architectures.spatial_groups import feature_map_sizes
 from nnunetv2_gsp.errors import InputError
+from nnunetv2_gsp.plans_templates import TOPOLOGY, Template, load_template
+
+Configuration = dict[str, Any]
+_NNUNETS_OWN_FILES = ("dataset", "dataset_fingerprint", "splits_final")  # beside the plans
 
 
-def write_gsp_plans(dataset: str, plans_name: str = "nnUNetPlans", output_name: str = "nnUNetGSPPlans",
-                    overwrite: bool = False) -> Path:
-    """Write plans that name `GSPUNet`, with resolved settings, beside the dataset's own.
-
-    The data identifiers stay, so what is preprocessed is used again.
+def write_gsp_plans(dataset: str, plans_name: str = "nnUNetPlans", output_name: str | None = None,
+                    template: str = "default", overrides: Mapping[str, Any] | None = None,
+                    configurations: Sequence[str] | None = None, overwrite: bool = False) -> Path:
+    """Write plans that name `GSPUNet`, with resolved settings, beside the dataset's own; see `derive_gsp_plans`.
 
     Args:
-        dataset: name or id, as nnU-Net takes it.
-        plans_name: the plans to start from (PlainConvUNet or ResidualEncoderUNet).
-        output_name: name of the new plans.
         overwrite: replace plans of that name.
 
     Returns:
         The new file.
 
     Raises:
-        InputError: a folder variable is not set, the dataset was not planned, or the new plans exist.
+        InputError: as `derive_gsp_plans`, and if the new plans exist.
     """
-    folder = _preprocessed_folder(dataset)
-    source, target = folder / f"{plans_name}.json", folder / f"{output_name}.json"
-    if not source.is_file():
-        raise InputError(f"Expected the plans {source}, found no such file; run nnUNetv2_plan_and_preprocess -d "
-                         f"{dataset}, or name other plans with -p.")
-    if target.exists() and (target == source or not overwrite):
+    target, plans = derive_gsp_plans(dataset, plans_name, output_name, template, overrides, configurations)
+    is_source = target.stem == plans_name
+    if target.exists() and (is_source or not overwrite):
         raise InputError(f"{target} exists and is not replaced; choose another name with -o"
-                         f"{'' if target == source else ', or replace it with --overwrite'}.")
-    plans = gsp_plans(json.loads(source.read_text()), output_name)
+                         f"{'' if is_source else ', or replace it with --overwrite'}.")
     unfinished = target.with_suffix(".json.part")
     unfinished.write_text(json.dumps(plans, indent=4))
     os.replace(unfinished, target)
     return target
 
 
-def gsp_plans(plans: dict[str, Any], name: str) -> dict[str, Any]:
-    """Return a copy of nnU-Net plans, called `name`, in which every configuration names a resolved GSP network.
+def derive_gsp_plans(dataset: str, plans_name: str = "nnUNetPlans", output_name: str | None = None,
+                     template: str = "default", overrides: Mapping[str, Any] | None = None,
+                     configurations: Sequence[str] | None = None) -> tuple[Path, dict[str, Any]]:
+    """Return where the GSP plans of a dataset go and what stands in them; nothing is written.
+
+    Args:
+        dataset: name or id, as nnU-Net takes it.
+        plans_name: the plans to start from (PlainConvUNet or ResidualEncoderUNet).
+        output_name: name of the new plans; without it nnUNetGSPPlans, and the template's name behind it.
+        template: name or file of the settings.
+        overrides: settings that replace the template's.
+        configurations: which ones; without it all that have the template's number of axes.
 
     Raises:
-        InputError: a configuration's network has no GSP counterpart, or its strides do not divide its patch.
+        InputError: a folder variable is not set, the dataset was not planned, the name can't name plans, or the
+            settings are unknown or do not fit the plans.
     """
-    from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+    settings = load_template(template, overrides)
+    name = output_name or ("nnUNetGSPPlans" if settings.name == "default" else f"nnUNetGSPPlans_{settings.name}")
+    if not re.fullmatch(r"\w[\w.-]*", name) or "__" in name or name in _NNUNETS_OWN_FILES:
+        raise InputError(f"Expected a name for the plans that can be part of nnU-Net's folder names (letters, digits, "
+                         f"'-', '.', single '_') and is not one of its files', got {name!r}; choose another with -o.")
+    folder = preprocessed_folder(dataset)
+    source = folder / f"{plans_name}.json"
+    if not source.is_file():
+        raise InputError(f"Expected the plans {source}, found no such file; run nnUNetv2_plan_and_preprocess -d "
+                         f"{dataset}, or name other plans with -p.")
+    return folder / f"{name}.json", gsp_plans(load_json(str(source)), name, settings, configurations)
 
-    from nnunetv2_gsp.architectures.from_plans import gsp_architecture
 
+def gsp_plans(plans: dict[str, Any], name: str, template: Template,
+              configurations: Sequence[str] | None = None) -> dict[str, Any]:
+    """Return a copy of nnU-Net plans, called `name`, in which every configuration names a resolved GSP network.
+
+    Configurations that were not asked for are left out, but for those that others build on: nobody shall train a stock
+    network under the name of GSP plans. The template stands in the plans as "gsp_template", for the record.
+
+    Raises:
+        InputError: a configuration is not there or does not fit the template, or its network has no GSP counterpart.
+    """
     stock = PlansManager(deepcopy(plans))
-    resolved = {**deepcopy(plans), "plans_name": name}
-    for configuration_name in stock.available_configurations:
-        configuration = stock.get_configuration(configuration_name)
+    effective = {each: stock.get_configuration(each).configuration for each in stock.available_configurations}
+    kept = _kept(effective, template, configurations)
+    resolved = {}
+    for each in kept:
         try:
-            architecture = gsp_architecture(configuration.configuration["architecture"], configuration.patch_size)
+            gsp = with_shifts(with_topology(effective[each], template), template)
         except (ValueError, NotImplementedError) as error:
-            raise InputError(f"Configuration {configuration_name}: {error}") from error
-        resolved["configurations"][configuration_name]["architecture"] = architecture
-    return resolved
+            raise InputError(f"Configuration {each}: {error}") from error
+        changed = {key: value for key, value in gsp.items() if value != effective[each].get(key)}
+        resolved[each] = {**deepcopy(plans["configurations"][each]), **changed}
+        _forget_next_stages_but(kept, resolved[each])
+    record = {"name": template.name, "source": template.source, "settings": dict(template.settings)}
+    return {**deepcopy(plans), "plans_name": name, "gsp_template": record, "configurations": resolved}
 
 
-def _preprocessed_folder(dataset: str) -> Path:
-    from nnunetv2.paths import nnUNet_preprocessed
-    from nnunetv2.utilities.dataset_name_id_conversion import maybe_convert_to_dataset_name
+def with_topology(configuration: Configuration, template: Template) -> Configuration:
+    """Return a stock configuration with the template's patch, batch, stages and normalisation in place of the planned.
 
+    Args:
+        configuration: as nnU-Net's ConfigurationManager has it, inheritance resolved; it is not changed.
+
+    Raises:
+        ValueError: if what the template gives does not fit what stays: number of axes or of stages.
+        NotImplementedError: for a network that is neither PlainConvUNet nor ResidualEncoderUNet.
+    """
+    if is_gsp(configuration["architecture"]):
+        raise NotImplementedError("these plans name a GSP network already; start from those that nnU-Net made (-p).")
+    n_axes = len(configuration["patch_size"])
+    if template.n_axes not in (None, n_axes):
+        raise ValueError(f"template {template.name} is made for {template.n_axes} axes, these plans have {n_axes}; "
+                         f"choose configurations with {template.n_axes} axes (-c).")
+    changed = deepcopy(configuration)
+    changed.update({key: template.settings[key] for key in ("patch_size", "batch_size") if key in template.settings})
+    if any(key in template.settings for key in TOPOLOGY):
+        changed["architecture"] = _with_stages(plain_architecture(changed["architecture"]), template.settings, n_axes)
+    _set_mask_for_norm(changed, template.settings.get("use_mask_for_norm"))
+    return changed
+
+
+def with_shifts(configuration: Configuration, template: Template) -> Configuration:
+    """Return a stock configuration with the GSP counterpart of its network, settings resolved.
+
+    Raises:
+        ValueError: if the strides do not divide the patch, or the template's settings do not fit the stages.
+        NotImplementedError: for a network that is neither PlainConvUNet nor ResidualEncoderUNet.
+    """
+    return {**configuration, "architecture": gsp_architecture(configuration["architecture"],
+                                                              configuration["patch_size"], template.request,
+                                                              template.kernel)}
+
+
+def summary(plans: dict[str, Any], folder: Path) -> str:
+    """Say what stands in GSP plans: each configuration's table, which groups were snapped, what has to be preprocessed.
+
+    Args:
+        plans: as `gsp_plans` returns them.
+        folder: of the dataset, below nnUNet_preprocessed.
+    """
+    manager = PlansManager(deepcopy(plans))
+    paragraphs = []
+    for name in manager.available_configurations:
+        configuration = manager.get_configuration(name)
+        architecture = configuration.configuration["architecture"]
+        lines = [f"{name}, patch {'×'.join(map(str, configuration.patch_size))}, batch {configuration.batch_size}",
+                 describe(architecture, configuration.patch_size),
+                 *_snapped(plans, architecture["arch_kwargs"], configuration.patch_size)]
+        if not (folder / configuration.data_identifier).is_dir():
+            lines.append(f"Not preprocessed yet ({configuration.data_identifier}): nnUNetv2_preprocess -d "
+                         f"{plans['dataset_name']} -plans_name {plans['plans_name']} -c {name}")
+        paragraphs.append("\n".join(lines))
+    return "\n\n".join(paragraphs)
+
+
+def preprocessed_folder(dataset: str) -> Path:
+    """Return the folder of a planned dataset below nnUNet_preprocessed; `dataset` is a name or an id.
+
+    Raises:
+        InputError: nnUNet_preprocessed is not set, or there is no such dataset.
+    """
     if not nnUNet_preprocessed.is_set():
         raise InputError("nnUNet_preprocessed is not set; export it as nnU-Net's documentation/setting_up_paths.md "
                          "describes.")
@@ -80,3 +179,78 @@ def _preprocessed_folder(dataset: str) -> Path:
         raise InputError(f"Expected the planned dataset {folder}, found no such folder; run "
                          f"nnUNetv2_plan_and_preprocess -d {dataset}.")
     return folder
+
+
+def _kept(effective: Mapping[str, Configuration], template: Template, wanted: Sequence[str] | None) -> list[str]:
+    """Return the wanted configurations, in the order of the plans, and those that they build on."""
+    if wanted is None:
+        wanted = [name for name, configuration in effective.items()
+                  if template.n_axes in (None, len(configuration["patch_size"]))]
+    for name in wanted:
+        if name not in effective:
+            raise InputError(f"Expected configurations of these plans ({', '.join(effective)}), got {name}; choose "
+                             f"with -c.")
+    if not wanted:
+        raise InputError(f"Template {template.name} is made for {template.n_axes} axes, and no configuration of these "
+                         f"plans ({', '.join(effective)}) has as many; choose another template.")
+    kept: set[str] = set()
+    pending = list(wanted)
+    while pending:
+        name = pending.pop()
+        kept.add(name)
+        built_on = (effective[name].get(key) for key in ("inherits_from", "previous_stage"))
+        pending.extend(other for other in built_on if other is not None and other not in kept)
+    return [name for name in effective if name in kept]
+
+
+def _forget_next_stages_but(kept: Sequence[str], configuration: Configuration) -> None:
+    """Keep nnU-Net from predicting for the second stage of a cascade that these plans do not have."""
+    stages = configuration.get("next_stage")
+    if stages is None:
+        return
+    left = [stage for stage in ([stages] if isinstance(stages, str) else stages) if stage in kept]
+    configuration.pop("next_stage")
+    if left:
+        configuration["next_stage"] = left
+
+
+def _with_stages(architecture: dict[str, Any], settings: Mapping[str, Any], n_axes: int) -> dict[str, Any]:
+    """Return a plain entry with the settings' stages."""
+    kwargs = {**architecture["arch_kwargs"], **{key: deepcopy(settings[key]) for key in TOPOLOGY if key in settings}}
+    n_stages = len(kwargs["features_per_stage"])
+    lengths = {"strides": n_stages, "n_conv_per_stage": n_stages, "n_conv_per_stage_decoder": n_stages - 1}
+    for name, expected in lengths.items():
+        if isinstance(kwargs[name], int):
+            kwargs[name] = [kwargs[name]] * expected
+        if len(kwargs[name]) != expected:
+            raise ValueError(f"{name} must have {expected} entries for the {n_stages} stages of features_per_stage, "
+                             f"got {len(kwargs[name])}: set both.")
+    if any(len(stride) != n_axes for stride in kwargs["strides"]):
+        raise ValueError(f"strides must have {n_axes} numbers a stage, one an axis of the patch, got "
+                         f"{kwargs['strides']}.")
+    kwargs["n_stages"] = n_stages
+    if "strides" in settings:  # nnU-Net plans kernels of 1 along axes that are not strided yet
+        kwargs["kernel_sizes"] = [[3] * n_axes] * n_stages
+    return {**architecture, "arch_kwargs": kwargs}
+
+
+def _set_mask_for_norm(configuration: Configuration, use_mask: bool | None) -> None:
+    """Switch the mask on or off in every channel; other data need another identifier, and plans with the same share it.
+
+    The mask is nnU-Net's: the nonzero voxels.
+    """
+    if use_mask is None:
+        return
+    planned = configuration["use_mask_for_norm"]
+    if planned != [use_mask] * len(planned):
+        configuration["use_mask_for_norm"] = [use_mask] * len(planned)
+        configuration["data_identifier"] += "_masked_norm" if use_mask else "_unmasked_norm"
+
+
+def _snapped(plans: dict[str, Any], kwargs: dict[str, Any], patch_size: Sequence[int]) -> list[str]:
+    """Return a line for each stage whose groups are not those that the template asks for."""
+    asked = plans["gsp_template"]["settings"].get("spatial_groups", [])
+    maps = feature_map_sizes(patch_size, kwargs["strides"])
+    return [f"Stage {stage}: {tuple(groups)} groups were asked for, {tuple(got)} divide the map of {size} voxels."
+            for stage, (groups, got, size) in enumerate(zip(asked, kwargs["spatial_groups"], maps, strict=False))
+            if list(groups) != list(got) and any(kwargs["shift_channels"])]

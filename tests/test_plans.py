@@ -7,21 +7,32 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from nnunetv2_gsp.architectures.from_plans import GSP_NETWORK, gsp_architecture
 from nnunetv2_gsp.cli import main
 from nnunetv2_gsp.errors import InputError
-from nnunetv2_gsp.plans import gsp_plans, write_gsp_plans
+from nnunetv2_gsp.plans import gsp_plans, summary, write_gsp_plans
+from nnunetv2_gsp.plans_templates import load_template
 from tests.architectures.networks import isotropic, stock_architecture
 
 DATASET = "Dataset904_Plans"
 
 
 def stock_plans():
-    """Return plans with a 2d configuration, a fullres one and the cascade that inherits from it."""
+    """Return plans with a 2d configuration, a fullres one, and the cascade that inherits from it."""
+    def configuration(name, patch_size, architecture, **more):
+        return {"data_identifier": f"nnUNetPlans_{name}", "patch_size": patch_size, "batch_size": 2,
+                "use_mask_for_norm": [True, False], "architecture": architecture, **more}
+
     return {"dataset_name": DATASET, "plans_name": "nnUNetPlans", "configurations": {
-        "2d": {"data_identifier": "nnUNetPlans_2d", "patch_size": [32, 64],
-               "architecture": stock_architecture((16, 32, 64), isotropic(3, dim=2))},
-        "3d_fullres": {"data_identifier": "nnUNetPlans_3d_fullres", "patch_size": [16, 32, 32],
-                       "architecture": stock_architecture((16, 32, 64), isotropic(3), "residual")},
+        "2d": configuration("2d", [32, 64], stock_architecture((16, 32, 64), isotropic(3, dim=2))),
+        "3d_lowres": configuration("3d_lowres", [16, 16, 16], stock_architecture((16, 32, 64), isotropic(3)),
+                                   next_stage="3d_cascade_fullres"),
+        "3d_fullres": configuration("3d_fullres", [16, 32, 32],
+                                    stock_architecture((16, 32, 64), isotropic(3), "residual")),
         "3d_cascade_fullres": {"inherits_from": "3d_fullres", "previous_stage": "3d_lowres"},
     }}
+
+
+def effective(plans, configuration):
+    """Return a configuration as nnU-Net sees it."""
+    return PlansManager(deepcopy(plans)).get_configuration(configuration).configuration
 
 
 @pytest.fixture
@@ -37,14 +48,89 @@ def planned(tmp_path, monkeypatch):
 
 def test_every_configuration_names_a_resolved_gsp_network_and_nothing_else_changes():
     before = stock_plans()
-    plans = gsp_plans(before, "mine")
+    plans = gsp_plans(before, "mine", load_template("default"))
     assert before == stock_plans()
     assert plans["plans_name"] == "mine"
+    assert list(plans["configurations"]) == list(before["configurations"])
     for name in before["configurations"]:
-        ours, stock = (dict(PlansManager(deepcopy(p)).get_configuration(name).configuration) for p in (plans, before))
+        ours, stock = effective(plans, name), effective(before, name)
         assert ours.pop("architecture") == gsp_architecture(stock.pop("architecture"), stock["patch_size"])
+        assert PlansManager(plans).get_configuration(name).next_stage_names == (
+            PlansManager(before).get_configuration(name).next_stage_names)
+        ours.pop("next_stage", None), stock.pop("next_stage", None)
         assert ours == stock
-    assert gsp_plans(plans, "mine") == plans
+
+
+def test_a_template_of_the_paper_replaces_the_topology():
+    plans = gsp_plans(stock_plans(), "mine", load_template("brats18_csc_dec"))
+    assert list(plans["configurations"]) == ["3d_lowres", "3d_fullres", "3d_cascade_fullres"]  # it has three axes
+    for name in plans["configurations"]:
+        configuration = effective(plans, name)
+        kwargs = configuration["architecture"]["arch_kwargs"]
+        assert configuration["patch_size"] == [64, 128, 128]
+        assert configuration["batch_size"] == 4
+        assert kwargs["features_per_stage"] == [16, 32, 64, 128, 256]
+        assert kwargs["n_stages"] == len(kwargs["strides"]) == len(kwargs["kernel_sizes"]) == 5
+        assert kwargs["n_conv_per_stage"] == [2] * 5
+        assert kwargs["n_conv_per_stage_decoder"] == [2] * 4
+        assert "n_blocks_per_stage" not in kwargs
+        # (5, 5, 5) does not divide the 4×8×8 map
+        assert kwargs["spatial_groups"] == [[2, 2, 2], [2, 2, 2], [2, 2, 2], [4, 4, 4], [4, 4, 4]]
+        assert kwargs["shift_channels"] == [8, 16, 32, 64, 128]
+        assert (kwargs["shift_position"], kwargs["shift_location"]) == ("CSC", "decoder")
+    assert plans["gsp_template"]["settings"]["spatial_groups"][-1] == [5, 5, 5]
+
+
+def test_other_normalisation_means_other_data_and_templates_share_them():
+    plans = [gsp_plans(stock_plans(), "mine", load_template(name)) for name in ("brats18_csc", "promise12_prosgv1")]
+    for each in plans:
+        assert effective(each, "3d_fullres")["use_mask_for_norm"] == [True, True]
+        assert effective(each, "3d_fullres")["data_identifier"] == "nnUNetPlans_3d_fullres_masked_norm"
+        assert effective(each, "3d_cascade_fullres")["data_identifier"] == "nnUNetPlans_3d_fullres_masked_norm"
+        assert effective(each, "3d_lowres")["data_identifier"] == "nnUNetPlans_3d_lowres_masked_norm"
+    masked = stock_plans()
+    masked["configurations"]["3d_fullres"]["use_mask_for_norm"] = [True, True]
+    same = gsp_plans(masked, "mine", load_template("brats18_csc"))
+    assert effective(same, "3d_fullres")["data_identifier"] == "nnUNetPlans_3d_fullres"
+
+
+def test_chosen_configurations_come_with_those_they_build_on():
+    def configurations(*chosen):
+        return gsp_plans(stock_plans(), "mine", load_template("default"), chosen)["configurations"]
+
+    assert list(configurations("2d")) == ["2d"]
+    assert list(configurations("3d_cascade_fullres")) == ["3d_lowres", "3d_fullres", "3d_cascade_fullres"]
+    assert configurations("3d_cascade_fullres")["3d_lowres"]["next_stage"] == ["3d_cascade_fullres"]
+    alone = configurations("3d_lowres")
+    assert list(alone) == ["3d_lowres"]
+    assert "next_stage" not in alone["3d_lowres"]  # nnU-Net would look for it after the training
+
+
+@pytest.mark.parametrize(("template", "overrides", "configurations", "message"), [
+    ("brats18_csc", {}, ["2d"], "Configuration 2d: template brats18_csc is made for 3 axes, these plans have 2"),
+    ("default", {}, ["3d"], r"Expected configurations of these plans \(2d, 3d_lowres, .*got 3d"),
+    ("default", {"spatial_groups": [[2, 2, 2]]}, None, "one entry a stage, 3 in these plans, got 1"),
+    ("default", {"features_per_stage": [16, 32]}, None, "strides must have 2 entries for the 2 stages .* got 3"),
+    ("default", {"features_per_stage": [16, 32, 64, 64], "strides": [[1] * 3] * 4}, None,
+     "n_conv_per_stage must have 4 entries .* got 3"),
+    ("default", {"strides": [[1, 1], [2, 2], [2, 2]]}, ["3d_fullres"], "made for 2 axes"),
+    ("default", {"strides": [[1, 1, 1], [2, 2], [2, 2, 2]]}, ["3d_fullres"], "strides must have 3 numbers a stage"),
+    ("default", {"shift_ratio": 0.8, "local_shift_ratio": 0.4}, None, "at most 1, got 0.8"),
+    ("default", {"patch_size": [18, 32, 32]}, ["3d_fullres"], "The strides must divide the patch"),
+    ("default", {"spatial_groups": [[2] * 3, [2] * 3, [3, 2, 2]], "strict": True}, ["3d_fullres"],
+     r"got \(3, 2, 2\); \(2, 2, 2\) would"),
+    ("default", {"spatial_groups": [[4] * 3] * 3}, ["3d_fullres"], "no whole channel for each of the 64 groups"),
+])
+def test_settings_that_do_not_fit_are_named(template, overrides, configurations, message):
+    with pytest.raises(InputError, match=message) as refusal:
+        gsp_plans(stock_plans(), "mine", load_template(template, overrides), configurations)
+    assert "\n" not in str(refusal.value)
+
+
+def test_gsp_plans_are_no_source():
+    once = gsp_plans(stock_plans(), "mine", load_template("default"))
+    with pytest.raises(InputError, match="name a GSP network already"):
+        gsp_plans(once, "mine", load_template("default"))
 
 
 def test_written_beside_the_stock_plans_by_id_or_name(planned):
@@ -54,7 +140,9 @@ def test_written_beside_the_stock_plans_by_id_or_name(planned):
     assert plans["plans_name"] == "other"
     assert plans["configurations"]["2d"]["architecture"]["network_class_name"] == GSP_NETWORK
     assert json.loads((planned / "nnUNetPlans.json").read_text()) == stock_plans()
-    assert sorted(file.name for file in planned.iterdir()) == ["nnUNetGSPPlans.json", "nnUNetPlans.json", "other.json"]
+    assert write_gsp_plans("904", template="brats18_csc") == planned / "nnUNetGSPPlans_brats18_csc.json"
+    assert sorted(file.name for file in planned.iterdir()) == [
+        "nnUNetGSPPlans.json", "nnUNetGSPPlans_brats18_csc.json", "nnUNetPlans.json", "other.json"]
 
 
 def test_existing_plans_are_replaced_only_on_request(planned):
@@ -71,10 +159,51 @@ def test_existing_plans_are_replaced_only_on_request(planned):
 
 def test_the_verb(planned, capsys):
     with pytest.raises(SystemExit) as exited:
-        main(["plan", "-d", "904", "-p", "nnUNetPlans", "-o", "mine"])
+        main(["plan", "-d", "904", "-p", "nnUNetPlans", "-c", "3d_fullres", "-o", "mine", "--template", "brats18_csc",
+              "--set", "shift_position=CCS", "local_shift_ratio=.25", "--set", "patch_size=[32,32,32]"])
     assert exited.value.code == 0
-    assert json.loads((planned / "mine.json").read_text())["plans_name"] == "mine"
-    assert "-p mine" in capsys.readouterr().out
+    plans = json.loads((planned / "mine.json").read_text())
+    assert plans["plans_name"] == "mine"
+    assert list(plans["configurations"]) == ["3d_fullres"]
+    kwargs = effective(plans, "3d_fullres")["architecture"]["arch_kwargs"]
+    assert (kwargs["shift_position"], kwargs["local_shift_channels"]) == ("CCS", [0, 6, 12, 30, 60])
+    printed = capsys.readouterr().out
+    assert "-p mine" in printed
+    assert "Stage 4: (5, 5, 5) groups were asked for, (2, 2, 2) divide the map of (2, 2, 2) voxels" in printed
+    assert "nnUNetv2_preprocess -d Dataset904_Plans -plans_name mine -c 3d_fullres" in printed
+
+
+def test_summary_asks_for_preprocessing_only_where_it_is_missing(planned):
+    plans = gsp_plans(stock_plans(), "mine", load_template("default"), ["2d", "3d_fullres"])
+    (planned / "nnUNetPlans_2d").mkdir()
+    text = summary(plans, planned)
+    assert "-c 2d" not in text
+    assert "-c 3d_fullres" in text
+
+
+@pytest.mark.parametrize("name", ["a/b", "a__b", "../up", ".hidden", "dataset", "splits_final"])
+def test_a_name_that_cannot_name_plans_is_refused(name, planned):
+    with pytest.raises(InputError, match="Expected a name for the plans"):
+        write_gsp_plans("904", output_name=name)
+
+
+@pytest.mark.parametrize("arguments", [["--set", "shift_ration=1"], ["--template", "brats18"], ["-c", "4d"],
+                                       ["--set", "shift_position=SCS"], ["--set", "shift_ratio=2"]])
+def test_a_mistake_ends_in_a_sentence_and_nothing_is_written(arguments, planned):
+    with pytest.raises(SystemExit) as exited:
+        main(["plan", "-d", "904", *arguments])
+    assert exited.value.code.startswith("nnUNetv2_gsp plan: ")
+    assert "\n" not in exited.value.code
+    assert [file.name for file in planned.iterdir()] == ["nnUNetPlans.json"]
+
+
+def test_templates_are_listed_a_line_each(capsys):
+    with pytest.raises(SystemExit) as exited:
+        main(["templates"])
+    assert exited.value.code == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 13
+    assert any(line.startswith("brats18_csc_dec ") and "Table 3" in line for line in lines)
 
 
 @pytest.mark.parametrize(("dataset", "plans_name", "message"), [

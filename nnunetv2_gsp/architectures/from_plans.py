@@ -2,13 +2,13 @@
 import json
 from collections.abc import Sequence
 from copy import deepcopy
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import Any
 
 import numpy as np
 
 from nnunetv2_gsp.architectures.request import ShiftRequest
-from nnunetv2_gsp.architectures.settings import DEFAULT_LOCATION, DEFAULT_POSITION
+from nnunetv2_gsp.architectures.settings import DEFAULT_LOCATION, DEFAULT_POSITION, ShiftSettings
 from nnunetv2_gsp.architectures.spatial_groups import (
     feature_map_sizes,
     has_equal_groups_on_equal_axes,
@@ -16,6 +16,7 @@ from nnunetv2_gsp.architectures.spatial_groups import (
 )
 
 GSP_NETWORK = "nnunetv2_gsp.architectures.gsp_unet.GSPUNet"
+PLAIN_NETWORK = "dynamic_network_architectures.architectures.unet.PlainConvUNet"
 _CONVOLUTIONS_OF_A_RESIDUAL_STAGE = 2  # as many as nnU-Net plans for a plain stage
 
 
@@ -50,12 +51,48 @@ def gsp_architecture(architecture: dict[str, Any], patch_size: Sequence[int],
     if is_gsp(architecture):
         _complete(resolved["arch_kwargs"], patch_size)
     else:
-        resolved["arch_kwargs"] = kwargs = _plain_kwargs(resolved)
+        resolved["arch_kwargs"] = kwargs = plain_architecture(resolved)["arch_kwargs"]
         settings = (request or ShiftRequest()).resolve(feature_map_sizes(patch_size, kwargs["strides"]),
                                                        kwargs["features_per_stage"])
         kwargs.update(json.loads(json.dumps(asdict(settings))), kernel=kernel)  # lists, as a plans file has them
     _check_something_shifts(resolved["arch_kwargs"])
     return {**resolved, "network_class_name": GSP_NETWORK}
+
+
+def plain_architecture(architecture: dict[str, Any]) -> dict[str, Any]:
+    """Return a stock entry in PlainConvUNet's terms: residual stages become two convolutions; the input stays as it is.
+
+    Raises:
+        NotImplementedError: for a network that is neither PlainConvUNet nor ResidualEncoderUNet.
+    """
+    plain = deepcopy(architecture)
+    kwargs = plain["arch_kwargs"]
+    if is_residual(architecture):
+        del kwargs["n_blocks_per_stage"]
+        kwargs["n_conv_per_stage"] = [_CONVOLUTIONS_OF_A_RESIDUAL_STAGE] * kwargs["n_stages"]
+        kwargs["n_conv_per_stage_decoder"] = [_CONVOLUTIONS_OF_A_RESIDUAL_STAGE] * (kwargs["n_stages"] - 1)
+    elif _class_name(architecture) != "PlainConvUNet":
+        raise NotImplementedError(f"GSP replaces the convolutions of PlainConvUNet and ResidualEncoderUNet; these "
+                                  f"plans name {architecture['network_class_name']}, which it does not know: train "
+                                  f"with plans that name one of the two, such as nnUNetPlans.")
+    return {**plain, "network_class_name": PLAIN_NETWORK}
+
+
+def stock_architecture(architecture: dict[str, Any]) -> dict[str, Any]:
+    """Return the stock counterpart of an `architecture` entry; the input is not changed.
+
+    A stock entry is its own. A GSP entry gets a PlainConvUNet with the same stages, widths, strides and convolutions,
+    and with the entry's `kernel_sizes` where they fit its stages, else with edges of 3 voxels.
+    """
+    stock = deepcopy(architecture)
+    if not is_gsp(architecture):
+        return stock
+    shift_settings = {field.name for field in fields(ShiftSettings)}
+    kwargs = {name: value for name, value in stock["arch_kwargs"].items() if name not in {*shift_settings, "kernel"}}
+    planned = kwargs.get("kernel_sizes") or ()
+    if not isinstance(planned, int) and len(planned) != kwargs["n_stages"]:
+        kwargs["kernel_sizes"] = 3
+    return {**stock, "network_class_name": PLAIN_NETWORK, "arch_kwargs": kwargs}
 
 
 def describe(architecture: dict[str, Any], patch_size: Sequence[int]) -> str:
@@ -91,20 +128,6 @@ def _complete(kwargs: dict[str, Any], patch_size: Sequence[int]) -> None:
     kwargs.setdefault("shift_location", DEFAULT_LOCATION)
     kwargs.setdefault("local_shift_channels", [0] * len(maps))
     kwargs.setdefault("kernel", 1)
-
-
-def _plain_kwargs(architecture: dict[str, Any]) -> dict[str, Any]:
-    """Return the `arch_kwargs` in PlainConvUNet's terms."""
-    kwargs = architecture["arch_kwargs"]
-    if is_residual(architecture):
-        del kwargs["n_blocks_per_stage"]
-        kwargs["n_conv_per_stage"] = [_CONVOLUTIONS_OF_A_RESIDUAL_STAGE] * kwargs["n_stages"]
-        kwargs["n_conv_per_stage_decoder"] = [_CONVOLUTIONS_OF_A_RESIDUAL_STAGE] * (kwargs["n_stages"] - 1)
-    elif _class_name(architecture) != "PlainConvUNet":
-        raise NotImplementedError(f"GSP replaces the convolutions of PlainConvUNet and ResidualEncoderUNet; these "
-                                  f"plans name {architecture['network_class_name']}, which it does not know: train "
-                                  f"with plans that name one of the two, such as nnUNetPlans.")
-    return kwargs
 
 
 def _check_groups_divide_maps(spatial_groups: Sequence[Sequence[int]], maps: Sequence[Sequence[int]]) -> None:

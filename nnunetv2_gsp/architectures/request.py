@@ -17,7 +17,8 @@ class ShiftRequest:
             (`spatial_groups_of`). Counts that do not divide their map are snapped to the largest divisor below.
         strict: raise instead of snapping.
         shift_ratio: C_s/C, from 0 to 1; the paper uses 1/2, and 1 in its ablation.
-        local_shift_ratio: part of the channels that move by single voxels, from 0 to 1 - shift_ratio.
+        local_shift_ratio: part of the channels that move by single voxels, from 0 to 1 - shift_ratio; a stage in which
+            that is less than a channel a direction has no local shift.
         shift_position: where in a block of convolutions the shifts come (Fig. 2 of the paper).
         shift_location: in the encoder, the decoder or both.
     """
@@ -47,7 +48,7 @@ class ShiftRequest:
 
         Raises:
             ValueError: if there is not one entry of spatial_groups a stage, if groups do not divide their map and are
-                not to be snapped, or if a positive ratio leaves a group or a direction without a channel.
+                not to be snapped, or if a positive ratio leaves a group, or all local shifts, without a channel.
         """
         self._check_number_of_stages(maps)
         max_shifted = [math.floor(_exact(self.shift_ratio) * channels) for channels in features_per_stage]
@@ -62,10 +63,10 @@ class ShiftRequest:
                 raise ValueError(f"shift_ratio {self.shift_ratio} leaves no whole channel for each of the "
                                  f"{math.prod(groups[stage])} groups {groups[stage]} of stage {stage}, which has "
                                  f"{channels} channels: raise the ratio, or ask for fewer groups.")
-            if self.local_shift_ratio > 0 and local[stage] == 0:
-                raise ValueError(f"local_shift_ratio {self.local_shift_ratio} leaves no whole channel for each of the "
-                                 f"{n_directions} directions in stage {stage}, which has {channels} channels: raise "
-                                 f"the ratio, or set it to 0.")
+        if self.local_shift_ratio > 0 and not any(local):
+            raise ValueError(f"local_shift_ratio {self.local_shift_ratio} leaves no whole channel for each of the "
+                             f"{n_directions} directions in any stage, of {max(features_per_stage)} channels at most: "
+                             f"raise the ratio, or set it to 0.")
         return ShiftSettings(tuple(groups), tuple(shifted), self.shift_position, self.shift_location, tuple(local))
 
     def _check_number_of_stages(self, maps: Sequence[Sequence[int]]) -> None:

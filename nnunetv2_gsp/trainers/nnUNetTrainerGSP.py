@@ -13,7 +13,7 @@ from torch import nn
 from nnunetv2_gsp.architectures.from_plans import describe, gsp_architecture, is_gsp, is_residual
 from nnunetv2_gsp.architectures.settings import ShiftSettings
 
-__all__ = ["nnUNetTrainerGSP", "nnUNetTrainerGSPNoDeepSupervision"]
+__all__ = ["nnUNetTrainerGSP", "nnUNetTrainerGSPNoDeepSupervision", "nnUNetTrainerGSPPaper"]
 
 
 class nnUNetTrainerGSP(nnUNetTrainer):
@@ -111,6 +111,30 @@ class nnUNetTrainerGSPNoDeepSupervision(nnUNetTrainerGSP):
         """Switch deep supervision off before the network and the loss are made."""
         self.enable_deep_supervision = False
         super().initialize()
+
+
+class nnUNetTrainerGSPPaper(nnUNetTrainerGSPNoDeepSupervision):
+    """Train as the paper does (Sec. 3): SGD, poly learning rate from 0.01 with power 0.9, Dice loss alone.
+
+    What differs from nnU-Net's recipe: the loss, which is Dice without cross-entropy, and at full resolution only (no
+    deep supervision).
+
+    What is the paper's and nnU-Net's alike: SGD and the poly learning rate. Fold 0 of nnU-Net's five-fold split trains
+    on 80 % of the cases and validates on 20 %, the paper's 8:2.
+
+    What the paper leaves open and nnU-Net decides: momentum (Nesterov, 0.99), weight decay (3e-5), length (1000 epochs
+    of 250 iterations), augmentation, and sliding-window prediction with mirroring. The paper crops at random; nnU-Net
+    lays a third of the patches around the foreground.
+
+    What the plans decide: patch, batch of 4 and the z-score over the foreground come with the templates promise12_* and
+    brats18_*.
+    """
+
+    def _build_loss(self) -> nn.Module:
+        """Return nnU-Net's loss without the cross-entropy; labels, regions and the ignore label stay its business."""
+        loss = super()._build_loss()
+        loss.weight_ce = 0
+        return loss
 
 
 def _with_epochs(num_epochs: int) -> type[nnUNetTrainerGSP]:

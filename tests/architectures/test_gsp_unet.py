@@ -3,12 +3,15 @@ import itertools
 import numpy as np
 import pytest
 import torch
+import torchinfo
 from dynamic_network_architectures.architectures.unet import PlainConvUNet
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from nnunetv2_gsp.architectures import GSPUNet
 from nnunetv2_gsp.ops import GroupShift
+from nnunetv2_gsp.plans import with_shifts, with_topology
+from nnunetv2_gsp.plans_templates import load_template
 from tests.architectures.networks import gsp_unet, isotropic, located, stock_architecture
 
 NETWORKS = {
@@ -75,6 +78,45 @@ def test_takes_stock_arch_kwargs_as_they_are():
     assert [conv.bias is None for conv in network.modules() if isinstance(conv, nn.Conv3d)].count(False) == 2  # heads
 
 
+def test_kernel_3_is_the_papers_3d_fcn_with_everything_else_equal(description):
+    """Every convolution but the heads has 3×3×3 weights; the weights are named as in the pointwise network."""
+    patch_size, features, strides = description
+    pointwise, conv3d = (gsp_unet(patch_size, features, strides, shift_position="none", kernel=kernel)
+                         for kernel in (1, 3))
+    weights = pointwise.state_dict()
+    n_taps = 3 ** len(patch_size)
+    for name, weight in conv3d.state_dict().items():
+        is_kernel = weight.ndim > 1 and "seg_layers" not in name
+        assert weight.numel() == weights[name].numel() * (n_taps if is_kernel else 1)
+    assert conv3d(torch.randn(1, 2, *patch_size)).shape == (1, 3, *patch_size)
+
+
+def test_local_shift_stands_behind_the_group_shift_at_the_same_places():
+    network = gsp_unet((8, 8, 8), (16, 32, 32), isotropic(3), local_shift_channels=[6, 12, 0])
+    for index, stage in enumerate(network.encoder.stages):
+        shift, after_last = stage.shifts
+        assert isinstance(after_last, nn.Identity)
+        if index == 2:
+            assert isinstance(shift, GroupShift)
+        else:
+            group, local = shift
+            assert (group.shift_channels, local.first_channel) == (network.shift_settings.shift_channels[index],) * 2
+            assert local.shift_channels == [6, 12][index]
+    plain = gsp_unet((8, 8, 8), (16, 32, 32), isotropic(3))
+    assert {name: value.shape for name, value in plain.state_dict().items() if name != "gsp_settings"} == {
+        name: value.shape for name, value in network.state_dict().items() if name != "gsp_settings"}
+
+
+def test_with_a_local_shift_alone_a_voxel_sees_its_neighbours():
+    torch.manual_seed(0)
+    network = gsp_unet((8, 8, 8), (8, 8), isotropic(2), input_channels=1, shift_channels=[0, 0],
+                       local_shift_channels=[6, 6], norm_op=None, shift_location="encoder")
+    x = torch.randn(1, 1, 8, 8, 8, requires_grad=True)
+    network.encoder.stages[0](x)[0, :, 3, 3, 3].sum().backward()
+    offsets = {tuple(int(i) - 3 for i in voxel) for voxel in x.grad[0, 0].nonzero()}
+    assert offsets == {(0, 0, 0), (1, 0, 0), (-1, 0, 0), (0, 1, 0), (0, -1, 0), (0, 0, 1), (0, 0, -1)}
+
+
 def shift_positions(block):
     return "".join("CS" if isinstance(shift, GroupShift) else "C" for shift in block.shifts)
 
@@ -136,6 +178,26 @@ def test_parameters_and_macs_beside_stock():
     assert cost(gsp) == pytest.approx((1.332, 18.84), abs=0.005)
 
 
+@pytest.mark.parametrize("patch", [[64, 128, 128], [128, 128, 128]])
+def test_the_tiny_network_costs_no_more_than_table_3_says(patch):
+    """At most 0.25 M parameters and, at 4×128³, 7.91 GMACs; by torch's counter and by torchinfo."""
+    template = load_template("brats18_csc_dec", {"patch_size": patch})
+    stock = {"architecture": stock_architecture((32, 64, 128, 256, 320, 320), isotropic(6)), "patch_size": [128] * 3,
+             "use_mask_for_norm": [True] * 4}
+    configuration = with_shifts(with_topology(stock, template), template)
+    assert configuration["patch_size"] == patch
+    with torch.device("meta"):
+        network = GSPUNet(input_channels=4, num_classes=4, **located(configuration["architecture"]))
+        x = torch.empty(1, 4, *patch)
+    with FlopCounterMode(display=False) as counter:
+        network(x)
+    macs = counter.get_total_flops() / 2
+    other_counter = torchinfo.summary(network, input_data=x, device="meta", verbose=0)
+    assert sum(p.numel() for p in network.parameters()) == other_counter.total_params <= 0.25e6
+    assert macs <= 7.91e9
+    assert macs <= other_counter.total_mult_adds <= 1.05 * macs  # it counts biases and norms too
+
+
 def test_weights_load_strictly_from_deep_supervision_to_none():
     trained = gsp_unet((8, 8, 8), (8, 16), isotropic(2), deep_supervision=True)
     inference = gsp_unet((8, 8, 8), (8, 16), isotropic(2), deep_supervision=False)
@@ -146,12 +208,13 @@ def test_weights_load_strictly_from_deep_supervision_to_none():
 
 @pytest.mark.parametrize("other", [{"shift_position": "CCS"}, {"shift_location": "decoder"},
                                    {"spatial_groups": [(2, 1, 2), (2, 2, 2)]},
-                                   {"shift_channels": [0, 8]}])
+                                   {"shift_channels": [0, 8]}, {"shift_channels": [0, 8],
+                                                                "local_shift_channels": [6, 0]}])
 def test_weights_of_other_settings_are_refused_in_a_sentence_that_names_both(other):
     network = gsp_unet((8, 8, 8), (8, 16), isotropic(2))
     foreign = gsp_unet((8, 8, 8), (8, 16), isotropic(2), **other)
-    assert {name: value.shape for name, value in network.state_dict().items()} == {
-        name: value.shape for name, value in foreign.state_dict().items()}  # nothing but the guard can tell
+    assert {name: value.shape for name, value in network.state_dict().items() if name != "gsp_settings"} == {
+        name: value.shape for name, value in foreign.state_dict().items() if name != "gsp_settings"}  # only it can tell
     before = {name: value.clone() for name, value in network.state_dict().items()}
     with pytest.raises(ValueError, match="other GSP settings") as refusal:
         network.load_state_dict(foreign.state_dict())

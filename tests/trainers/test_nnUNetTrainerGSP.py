@@ -15,11 +15,13 @@ from nnunetv2.model_sharing.model_import import install_model_from_zip_file
 from nnunetv2.run.load_pretrained_weights import load_pretrained_weights
 from nnunetv2.run.run_training import get_trainer_from_args, run_training
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from nnunetv2.training.nnUNetTrainer.variants.loss.nnUNetTrainerDiceLoss import nnUNetTrainerDiceLoss
 from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 import nnunetv2_gsp.trainers
-from nnunetv2_gsp.architectures import GSPUNet, from_plans
+from nnunetv2_gsp import plans
+from nnunetv2_gsp.architectures import GSPUNet, from_plans, request
 from nnunetv2_gsp.ops import GroupShift
 from tests.raw_dataset import write_raw_dataset
 
@@ -47,7 +49,7 @@ def model_folder(planned):
 @pytest.fixture
 def other_rule(monkeypatch):
     """Change the rule for spatial groups, as a later version of this package might."""
-    monkeypatch.setattr(from_plans, "spatial_groups_of", lambda map_size, max_groups: (1, 1, 2))
+    monkeypatch.setattr(request, "spatial_groups_of", lambda map_size, max_groups: (1, 1, 2))
 
 
 def new_trainer(name=TRAINER, plans="nnUNetPlans", fold=0):
@@ -113,7 +115,7 @@ def test_settings_outlive_a_change_of_the_rule(planned, model_folder, other_rule
     assert probe.network.shift_settings.spatial_groups[0] == (1, 1, 2)  # the rule did change
 
     with pytest.MonkeyPatch.context() as rule_undone:
-        rule_undone.setattr(from_plans, "spatial_groups_of", lambda *_: pytest.fail("the rule was asked"))
+        rule_undone.setattr(request, "spatial_groups_of", lambda *_: pytest.fail("the rule was asked"))
         logits = predict(model_folder)
     assert torch.equal(logits, predict(model_folder))
     for arguments in ({"fold": 0, "continue_training": True}, {"fold": 0, "only_run_validation": True}, {"fold": 1}):
@@ -188,6 +190,31 @@ def test_gsp_plans_make_stock_trainers_build_the_same_network(planned, model_fol
     assert torch.equal(*logits)
 
 
+@pytest.mark.parametrize(("template", "small"), [
+    ("default", {}),
+    ("brats18_csc_dec_local", {
+        "patch_size": [16, 16, 16], "batch_size": 2, "features_per_stage": [16, 24, 32], "use_mask_for_norm": False,
+        "strides": [[1] * 3, [2] * 3, [2] * 3], "spatial_groups": [[2, 2, 2], [2, 2, 2], [3, 2, 2]]}),
+])
+def test_planned_templates_train_under_both_trainers_to_the_same_outputs(planned, template, small):
+    """`plan`, then `-p` with the stock trainer and with ours: either's weights give the same logits in the other."""
+    plans_file = plans.write_gsp_plans(str(ID), template=template, overrides=small, configurations=["3d_fullres"])
+    logits = []
+    for trained_by in (TRAINER, "nnUNetTrainerFewIterations"):
+        run_training(str(ID), "3d_fullres", 0, trained_by, plans_file.stem, device=CPU)
+        folder = planned / "nnUNet_results" / DATASET / f"{trained_by}__{plans_file.stem}__3d_fullres"
+        weights = torch.load(folder / "fold_0" / "checkpoint_final.pth", weights_only=False)["network_weights"]
+        manager = PlansManager(json.loads((folder / "plans.json").read_text()))
+        for trainer in (nnUNetTrainer, nnunetv2_gsp.trainers.nnUNetTrainerGSP):
+            network = trainer.build_network_architecture(manager, manager.get_configuration("3d_fullres"), 1, 2, False)
+            network.load_state_dict(weights)
+            patch_size = manager.get_configuration("3d_fullres").patch_size
+            logits.append(network(torch.linspace(-1, 1, int(np.prod(patch_size))).reshape(1, 1, *patch_size)))
+    assert torch.equal(logits[0], logits[1])
+    assert torch.equal(logits[2], logits[3])
+    assert not torch.equal(logits[0], logits[2])  # two trainings
+
+
 def test_building_does_not_change_the_plans(planned):
     plans = json.loads((planned / "nnUNet_preprocessed" / DATASET / "nnUNetPlans.json").read_text())
     before = deepcopy(plans)
@@ -214,6 +241,46 @@ def test_without_deep_supervision(planned):
     patch = trainer.configuration_manager.patch_size
     assert trainer.network(torch.zeros(1, 1, *patch)).shape == (1, 2, *patch)
     assert trainer._get_deep_supervision_scales() is None
+
+
+@pytest.fixture
+def paper_trainer(planned):
+    trainer = new_trainer("nnUNetTrainerGSPPaper")
+    trainer.initialize()
+    return trainer
+
+
+def test_the_papers_protocol(paper_trainer):
+    """Sec. 3: SGD, poly learning rate 0.01 with power 0.9, Dice loss alone, at full resolution."""
+    optimizer, schedule = paper_trainer.optimizer, paper_trainer.lr_scheduler
+    assert type(optimizer) is torch.optim.SGD
+    for epoch in (0, 1, 400, 999):
+        schedule.step(epoch)
+        assert optimizer.param_groups[0]["lr"] == pytest.approx(0.01 * (1 - epoch / paper_trainer.num_epochs) ** 0.9)
+    patch = paper_trainer.configuration_manager.patch_size
+    logits = torch.randn(2, 2, *patch)
+    target = torch.randint(0, 2, (2, 1, *patch))
+    assert paper_trainer.network(torch.zeros(1, 1, *patch)).shape == (1, 2, *patch)
+    nnunets_dice_loss = nnUNetTrainerDiceLoss._build_loss(paper_trainer)
+    assert paper_trainer.loss(logits, target) == nnunets_dice_loss(logits, target)
+
+
+def test_the_papers_loss_leaves_ignored_voxels_out(planned, paper_trainer):
+    dataset_json = {**paper_trainer.dataset_json, "labels": {"background": 0, "ellipsoid": 1, "ignore": 2}}
+    trainer = nnunetv2_gsp.trainers.nnUNetTrainerGSPPaper(
+        {**paper_trainer.plans_manager.plans, "continue_training": False}, "3d_fullres", 0, dataset_json, CPU)
+    trainer.initialize()
+    target = torch.randint(0, 2, (2, 1, 8, 8, 8))
+    target[:, :, :4] = 2
+    logits = torch.randn(2, 2, 8, 8, 8)
+    loss = trainer.loss(logits, target)
+    logits[:, :, :4] += 5 * torch.randn(2, 2, 4, 8, 8)
+    assert trainer.loss(logits, target) == loss
+
+
+def test_fold_0_is_the_papers_split(planned, model_folder):
+    splits = json.loads((planned / "nnUNet_preprocessed" / DATASET / "splits_final.json").read_text())
+    assert (len(splits[0]["train"]), len(splits[0]["val"])) == (4, 1)  # 8:2 of five cases
 
 
 def test_variants_combine(planned):

@@ -1,0 +1,119 @@
+"""The templates against the paper's tables, typed in from the paper."""
+import json
+
+import pytest
+
+from nnunetv2_gsp.errors import InputError
+from nnunetv2_gsp.plans_templates import load_template, template_names
+
+# Table 2 of the paper: (depth, height, width) of stages 1 to 5
+TABLE_2 = {
+    "promise12_prosgv1": [(2, 2, 2), (2, 2, 2), (2, 4, 4), (1, 8, 8), (1, 8, 8)],
+    "promise12_prosgv2": [(1, 2, 2), (1, 4, 4), (2, 4, 4), (1, 8, 8), (1, 8, 8)],
+    "promise12_prosgv3": [(2, 2, 2), (1, 4, 4), (1, 4, 4), (1, 8, 8), (1, 8, 8)],
+    "promise12_prosgv4": [(1, 2, 2), (2, 2, 2), (2, 4, 4), (1, 8, 8), (1, 8, 8)],
+}
+BRATS_GROUPS = [(2, 2, 2), (2, 2, 2), (2, 2, 2), (4, 4, 4), (5, 5, 5)]  # Sec. 3.2
+
+
+def test_every_named_setting_of_the_paper_is_there_and_says_where_it_stands():
+    assert set(template_names()) == {
+        "default", "default_local", *TABLE_2, "promise12_baseline_pointwise", "promise12_baseline_conv3d",
+        "brats18_csc", "brats18_csc_dec", "brats18_csc_dec_local", "brats18_baseline_pointwise",
+        "brats18_baseline_conv3d"}
+    for name in template_names():
+        template = load_template(name)
+        assert "\n" not in template.description
+        assert any(place in template.source for place in ("Table", "Sec.", "beyond the paper"))
+
+
+@pytest.mark.parametrize("name", TABLE_2)
+def test_spatial_groups_of_table_2(name):
+    assert [tuple(stage) for stage in load_template(name).request.spatial_groups] == TABLE_2[name]
+
+
+@pytest.mark.parametrize(("prefix", "patch"), [("promise12", [16, 128, 128]), ("brats18", [64, 128, 128])])
+def test_the_papers_topology(prefix, patch):
+    for name in template_names():
+        if name.startswith(prefix):
+            settings = load_template(name).settings
+            assert settings["patch_size"] == patch  # Sec. 3, depth first
+            assert settings["batch_size"] == 4
+            assert settings["features_per_stage"] == [16, 32, 64, 128, 256]
+            assert settings["strides"] == [[1, 1, 1], *[[2, 2, 2]] * 4]
+            assert (settings["n_conv_per_stage"], settings["n_conv_per_stage_decoder"]) == (2, 2)
+            assert settings["use_mask_for_norm"] is True
+
+
+@pytest.mark.parametrize(("name", "position", "location", "ratio", "local", "kernel"), [
+    ("default", "CSC", "both", 0.5, 0, 1),
+    ("default_local", "CSC", "both", 0.5, 0.25, 1),
+    ("promise12_prosgv3", "CSC", "both", 0.5, 0, 1),
+    ("promise12_baseline_pointwise", "none", "both", 0, 0, 1),
+    ("promise12_baseline_conv3d", "none", "both", 0, 0, 3),
+    ("brats18_csc", "CSC", "both", 0.5, 0, 1),
+    ("brats18_csc_dec", "CSC", "decoder", 0.5, 0, 1),
+    ("brats18_csc_dec_local", "CSC", "decoder", 0.5, 0.25, 1),
+    ("brats18_baseline_pointwise", "none", "both", 0, 0, 1),
+    ("brats18_baseline_conv3d", "none", "both", 0, 0, 3),
+])
+def test_shifts(name, position, location, ratio, local, kernel):
+    template = load_template(name)
+    request = template.request
+    assert (request.shift_position, request.shift_location, request.shift_ratio, request.local_shift_ratio) == (
+        position, location, ratio, local)
+    assert template.kernel == kernel
+    if name.startswith("brats18"):
+        assert [tuple(stage) for stage in request.spatial_groups] == BRATS_GROUPS
+
+
+def test_overrides_replace_and_a_file_inherits(tmp_path):
+    assert load_template("brats18_csc", {"shift_position": "CCS"}).settings["shift_position"] == "CCS"
+    assert load_template("brats18_csc").request.shift_position == "CSC"
+    file = tmp_path / "mine.json"
+    file.write_text(json.dumps({"description": "mine", "source": "me", "inherits_from": "brats18_csc_dec",
+                                "shift_ratio": 0.25}))
+    template = load_template(str(file))
+    assert (template.name, template.description) == ("mine", "mine")
+    assert template.settings == {**load_template("brats18_csc_dec").settings, "shift_ratio": 0.25}
+
+
+@pytest.mark.parametrize(("name", "message"), [
+    ("brats18_cs", r"got brats18_cs \(nearest: brats18_csc\)"),
+    ("schema", "got schema"),
+    ("nowhere.json", "found no such file"),
+])
+def test_an_unknown_template_is_named_with_the_nearest(name, message):
+    with pytest.raises(InputError, match=message):
+        load_template(name)
+
+
+@pytest.mark.parametrize(("overrides", "message"), [
+    ({"shift_ration": 1}, r"got shift_ration \(nearest: shift_ratio\)"),
+    ({"spatial_group": []}, r"got spatial_group \(nearest: spatial_groups\)"),
+    ({"shift_position": "SCS"}, "shift_position: 'SCS' is not one of .*'CSC'"),
+    ({"kernel": 5}, "kernel: 5 is not one of"),
+    ({"shift_ratio": 1.5}, "shift_ratio: 1.5 is greater than the maximum of 1"),
+    ({"strict": "yes"}, "strict: 'yes' is not of type 'boolean'"),
+    ({"patch_size": [16, 0, 16]}, r"patch_size\[1\]: 0 is less than the minimum of 1"),
+    ({"spatial_groups": [[2, 2, 2], [2]]}, r"spatial_groups\[1\]: \[2\] is too short"),
+    ({"n_conv_per_stage": "two"}, "n_conv_per_stage"),
+])
+def test_what_the_schema_does_not_allow_is_named(overrides, message):
+    with pytest.raises(InputError, match=message) as refusal:
+        load_template("default", overrides)
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(("content", "message"), [
+    ("{", "Expected JSON"),
+    ("[]", "Expected settings by name .* got a list"),
+    ('{"description": "mine"}', "'source' is a required property"),
+    ('{"description": "mine", "source": "me", "inherits_from": "mine"}', "got mine"),
+    ('{"description": "mine", "source": "me", "shift": 1}', r"got shift \(nearest: shift_"),
+])
+def test_a_broken_file_is_named(content, message, tmp_path):
+    file = tmp_path / "mine.json"
+    file.write_text(content)
+    with pytest.raises(InputError, match=message):
+        load_template(str(file))
