@@ -4,9 +4,10 @@ Run it with `python -m benchmarks.bench_group_shift [--rounds N] [--json FILE]`.
 """
 import torch
 
-from benchmarks.timing import command_line, environment, interleaved, save
+from benchmarks.timing import command_line, save
 from nnunetv2_gsp.ops import group_shift
 from nnunetv2_gsp.ops.reference import group_shift_reference
+from nnunetv2_gsp.timing import environment, interleaved
 
 SHAPE, SPATIAL_GROUPS, SHIFT_CHANNELS = (1, 32, 128, 128, 128), (2, 2, 2), 16
 

@@ -8,9 +8,10 @@ import torch
 from dynamic_network_architectures.architectures.unet import PlainConvUNet
 from torch import nn
 
-from benchmarks.timing import command_line, environment, interleaved, save
+from benchmarks.timing import command_line, save
 from nnunetv2_gsp.architectures import GSPUNet
 from nnunetv2_gsp.architectures.spatial_groups import feature_map_sizes, spatial_groups_of
+from nnunetv2_gsp.timing import environment, interleaved
 
 PATCH, CHANNELS, CLASSES = (128, 128, 128), 4, 4
 WIDTHS = {"32 to 320": (32, 64, 128, 256, 320, 320), "16 to 256": (16, 32, 64, 128, 256)}

@@ -37,6 +37,23 @@ def _templates(_: argparse.Namespace) -> int:
     return 0
 
 
+def _profile(arguments: argparse.Namespace) -> int:
+    from nnunetv2_gsp.plans_templates import load_template
+    from nnunetv2_gsp.profiling import profile_dataset, profile_template
+
+    if arguments.d is not None:
+        profile = profile_dataset(arguments.d, arguments.c, arguments.p, arguments.device, arguments.rounds)
+    else:
+        profile = profile_template(load_template(arguments.template, dict(arguments.set)), arguments.patch,
+                                   arguments.channels, arguments.classes, arguments.device, arguments.rounds)
+    print(profile.table())
+    if arguments.json is not None:
+        _write(arguments.json, json.dumps(profile.to_dict(), indent=4))
+    if arguments.markdown is not None:
+        _write(arguments.markdown, profile.markdown())
+    return 0
+
+
 def _demo(arguments: argparse.Namespace) -> int:
     from nnunetv2_gsp.demo import run_demo
 
@@ -71,6 +88,30 @@ def _parser() -> argparse.ArgumentParser:
     templates = verbs.add_parser("templates", help="list the templates, a line each")
     templates.set_defaults(run=_templates)
 
+    profile = verbs.add_parser(
+        "profile", help="count and time a GSP network beside stock nnU-Net",
+        description="Parameters, MACs, FLOPs, activation memory and latency of the GSP network and of stock nnU-Net, "
+                    "from the plans of a dataset (-d) or from a template alone.")
+    profile.add_argument("-d", metavar="DATASET", help="name or id; without it a template is profiled")
+    profile.add_argument("-c", default="3d_fullres", metavar="CONFIGURATION",
+                         help="of the plans (default: %(default)s)")
+    profile.add_argument("-p", default="nnUNetPlans", metavar="PLANS",
+                         help="stock or GSP plans of the dataset (default: %(default)s)")
+    _add_template(profile)
+    profile.add_argument("--patch", nargs="+", type=int, metavar="VOXELS",
+                         help="patch of the template's network, where it has none of its own")
+    profile.add_argument("--channels", type=int, default=4, metavar="N",
+                         help="input channels of the template's network (default: %(default)s)")
+    profile.add_argument("--classes", type=int, default=4, metavar="N",
+                         help="output channels of the template's network (default: %(default)s)")
+    profile.add_argument("-device", default="cpu", help="where latency is measured: cpu, cuda or mps "
+                                                        "(default: %(default)s)")
+    profile.add_argument("--rounds", type=int, default=5, metavar="N",
+                         help="timed forward passes of each network (default: %(default)s)")
+    profile.add_argument("--json", type=Path, metavar="FILE", help="write all figures there too")
+    profile.add_argument("--markdown", type=Path, metavar="FILE", help="write the table there too")
+    profile.set_defaults(run=_profile)
+
     demo = verbs.add_parser("demo", help="train, predict and evaluate on a brain tumour phantom, from raw files on")
     demo.add_argument("-o", type=Path, default=Path("nnUNet_gsp_demo"), metavar="FOLDER",
                       help="where the files go; run again, it resumes there (default: %(default)s)")
@@ -86,6 +127,13 @@ def _add_template(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--set", nargs="+", action="extend", type=_setting, default=[], metavar="KEY=VALUE",
                         help="settings in place of the template's, as in shift_ratio=1 shift_position=CCS "
                              "'spatial_groups=[[2,2,2],[2,4,4]]'")
+
+
+def _write(file: Path, text: str) -> None:
+    """Write a file that is never there in part."""
+    unfinished = file.with_name(f"{file.name}.part")
+    unfinished.write_text(text, encoding="utf-8")
+    os.replace(unfinished, file)
 
 
 def _setting(text: str) -> tuple[str, object]:

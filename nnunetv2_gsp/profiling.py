@@ -1,0 +1,362 @@
+"""What does it cost? Parameters, MACs, activation memory and latency of a GSP network, beside stock nnU-Net."""
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from batchgenerators.utilities.file_and_folder_operations import load_json
+from dynamic_network_architectures.building_blocks.helper import convert_dim_to_conv_op, get_matching_instancenorm
+from nnunetv2.experiment_planning.experiment_planners.network_topology import get_pool_and_conv_props
+from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
+from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from nnunetv2_gsp.architectures.from_plans import PLAIN_NETWORK, gsp_architecture, stock_architecture
+from nnunetv2_gsp.errors import InputError
+from nnunetv2_gsp.plans import Configuration, preprocessed_folder, with_shifts, with_topology
+from nnunetv2_gsp.plans_templates import Template
+from nnunetv2_gsp.timing import Timing, environment, interleaved
+
+_DECIMAL = (1000, ("", " k", " M", " G", " T"))
+_BINARY = (1024, (" B", " KiB", " MiB", " GiB", " TiB"))
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one network costs; `Profile.conventions` says how each figure is counted.
+
+    Attributes:
+        network: name of its class.
+        parameters: how many.
+        macs: multiply-accumulates of a forward pass, batch 1.
+        flops: floating point operations, 2 per MAC.
+        activation_bytes: what a training step keeps from forward to backward.
+        latency: of a forward pass, batch 1.
+    """
+
+    network: str
+    parameters: int
+    macs: int
+    flops: int
+    activation_bytes: int
+    latency: Timing
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Stock nnU-Net and its GSP counterpart, side by side.
+
+    Attributes:
+        source: where the networks come from, for the title.
+        input_channels: of the image, with those of a cascade's previous stage.
+        output_channels: segmentation heads.
+        patch_size: in voxels.
+        batch_size: of a training step.
+        device: where latency was measured.
+        rounds: how often.
+        environment: machine and versions that latency depends on.
+        stock: what the stock network costs.
+        gsp: what the GSP network costs.
+    """
+
+    source: str
+    input_channels: int
+    output_channels: int
+    patch_size: tuple[int, ...]
+    batch_size: int
+    device: str
+    rounds: int
+    environment: dict[str, str | int]
+    stock: Cost
+    gsp: Cost
+
+    @property
+    def ratios(self) -> dict[str, float]:
+        """Stock divided by GSP, by the names of the figures; latency by its median."""
+        counts = {name: getattr(self.stock, name) / getattr(self.gsp, name)
+                  for name in ("parameters", "macs", "flops", "activation_bytes")}
+        return {**counts, "latency": self.stock.latency.median_ms / self.gsp.latency.median_ms}
+
+    @property
+    def conventions(self) -> dict[str, str]:
+        """How each figure is counted."""
+        return {
+            "parameters": "all that is learnt, with the heads of deep supervision.",
+            "MACs": "half of what torch's FlopCounterMode counts: convolutions, transposed ones too, and nothing of "
+                    "norms, nonlinearities, pooling, interpolation and shifts; one forward pass, batch 1, without deep "
+                    "supervision.",
+            "FLOPs": "2 per MAC.",
+            "activations": f"bytes that autograd keeps from the forward pass of a training step for its backward pass; "
+                           f"fp32, batch {self.batch_size}, with deep supervision, every storage once, the input "
+                           f"included; without parameters, gradients, optimizer, loss and work space.",
+            "latency": f"forward pass on {self.device}, fp32 (on CUDA TF32 convolutions, cudnn.benchmark), eager, "
+                       f"batch 1, without deep supervision; median of {self.rounds} rounds in which the two take "
+                       f"turns, after one to warm up.",
+            "stock / GSP": "above 1 where GSP takes less.",
+        }
+
+    def table(self) -> str:
+        """Return it for the screen."""
+        rows = self._rows()
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        aligned = ["  ".join([label.ljust(widths[0]), *map(str.rjust, cells, widths[1:])]) for label, *cells in rows]
+        return "\n".join([*self._title(), "", *aligned, "",
+                          *(f"{name}: {convention}" for name, convention in self.conventions.items())])
+
+    def markdown(self) -> str:
+        """Return it as Markdown."""
+        header, *rows = [f"| {' | '.join(row)} |" for row in self._rows()]
+        return "\n".join(["  \n".join(self._title()), "", header, "|---|---:|---:|---:|", *rows, "",
+                          *(f"- {name}: {convention}" for name, convention in self.conventions.items()), ""])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it for JSON, with ratios and conventions; latency in milliseconds."""
+        return {**asdict(self), "ratios": self.ratios, "conventions": self.conventions}
+
+    def _title(self) -> list[str]:
+        machine = self.environment
+        return [f"{self.source}: input {_times((self.input_channels, *self.patch_size))} (channels × patch), "
+                f"{self.output_channels} output channels",
+                f"{self.device}; {machine['processor']}, {machine['threads']} threads; Python {machine['python']}, "
+                f"torch {machine['torch']}"]
+
+    def _rows(self) -> list[tuple[str, ...]]:
+        """Return the table as text, its header first."""
+        def row(label: str, name: str, units: tuple[int, tuple[str, ...]]) -> tuple[str, ...]:
+            return (label, _scaled(getattr(self.stock, name), *units), _scaled(getattr(self.gsp, name), *units),
+                    f"{self.ratios[name]:.2f}×")
+
+        return [("", f"{self.stock.network} (stock)", self.gsp.network, "stock / GSP"),
+                row("parameters", "parameters", _DECIMAL), row("MACs", "macs", _DECIMAL),
+                row("FLOPs", "flops", _DECIMAL),
+                row(f"activations, batch {self.batch_size}", "activation_bytes", _BINARY),
+                ("latency, ms (10-90 %)", str(self.stock.latency), str(self.gsp.latency),
+                 f"{self.ratios['latency']:.2f}×")]
+
+
+def profile_dataset(dataset: str, configuration: str, plans_name: str, device: str, rounds: int) -> Profile:
+    """Profile the network that a dataset's plans name, stock or GSP, beside its counterpart.
+
+    Args:
+        dataset: name or id, as nnU-Net takes it.
+        configuration: of the plans, such as 3d_fullres.
+        plans_name: such as nnUNetPlans.
+        device: cpu, cuda or mps; only latency depends on it.
+        rounds: timed forward passes of each network, at least 1.
+
+    Raises:
+        InputError: something that is asked for is not there, or the plans make no network.
+    """
+    _check_device_and_rounds(device, rounds)
+    folder = preprocessed_folder(dataset)
+    plans = PlansManager(_load(folder / f"{plans_name}.json", dataset))
+    dataset_json = _load(folder / "dataset.json", dataset)
+    if configuration not in plans.available_configurations:
+        raise InputError(f"Expected a configuration of {plans_name} ({', '.join(plans.available_configurations)}), got "
+                         f"{configuration}; choose with -c.")
+    manager = plans.get_configuration(configuration)
+    planned, source = manager.configuration, f"{folder.name}, {plans_name}, {configuration}"
+    with _mistakes_in(source):
+        gsp = gsp_architecture(planned["architecture"], planned["patch_size"])
+        stock = {**planned, "architecture": stock_architecture(planned["architecture"])}
+        return _profile(source, stock, gsp, determine_num_input_channels(plans, manager, dataset_json),
+                        plans.get_label_manager(dataset_json).num_segmentation_heads, device, rounds)
+
+
+def profile_template(template: Template, patch_size: Sequence[int] | None, n_channels: int, n_classes: int,
+                     device: str, rounds: int) -> Profile:
+    """Profile a template without a dataset, beside the stock network of the same stages.
+
+    What the template leaves out is as nnU-Net plans it for this patch at isotropic spacing, with its smallest batch.
+
+    Args:
+        template: the settings.
+        patch_size: in voxels, 2D or 3D; without it the template's.
+        n_channels: of the image.
+        n_classes: segmentation heads.
+        device: cpu, cuda or mps; only latency depends on it.
+        rounds: timed forward passes of each network, at least 1.
+
+    Raises:
+        InputError: the patch is missing or does not fit, the settings make no network, or the device is not there.
+    """
+    _check_device_and_rounds(device, rounds)
+    if min(n_channels, n_classes) < 1:
+        raise InputError(f"Expected at least one channel and one class, got {n_channels} and {n_classes}; change "
+                         f"--channels or --classes.")
+    patch = _patch_for(template, patch_size)
+    template = replace(template, settings={**template.settings, "patch_size": patch})
+    source = f"template {template.name}"
+    with _mistakes_in(source):
+        stock = with_topology(_planned_configuration(patch), template)
+        _check_patch_fits(patch, stock["architecture"]["arch_kwargs"]["strides"])
+        gsp = with_shifts(stock, template)["architecture"]
+        return _profile(source, stock, gsp, n_channels, n_classes, device, rounds)
+
+
+def count_parameters(network: nn.Module) -> int:
+    """Count what is learnt."""
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def count_macs(network: nn.Module, x: Tensor) -> int:
+    """Count the multiply-accumulates of the convolutions and matrix products of a forward pass.
+
+    Args:
+        network: on any device; on the meta device nothing is computed.
+        x: its input (N, C, *spatial).
+    """
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        network(x)
+    return counter.get_total_flops() // 2
+
+
+def count_activation_bytes(network: nn.Module, x: Tensor) -> int:
+    """Count the bytes that autograd keeps from a forward pass for the backward pass, parameters apart.
+
+    A storage that several operations keep, whole or as a view, counts once, and counts whole.
+
+    Args:
+        network: on any device; on the meta device nothing is computed.
+        x: its input (N, C, *spatial), which counts too where it is kept.
+    """
+    kept: dict[int, torch.UntypedStorage] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        kept[id(storage)] = storage  # alive to the end, or another one might get its identity
+        return tensor
+
+    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        network(x)
+    parameters = {id(parameter.untyped_storage()) for parameter in network.parameters()}
+    return sum(storage.nbytes() for identity, storage in kept.items() if identity not in parameters)
+
+
+def _profile(source: str, stock: Configuration, gsp: dict[str, Any], input_channels: int, output_channels: int,
+             device: str, rounds: int) -> Profile:
+    """Count and time a stock configuration's network and `gsp`, the entry that takes its place."""
+    shape = (input_channels, *stock["patch_size"])
+    builders = {name: partial(_build, architecture, input_channels, output_channels)
+                for name, architecture in (("stock", stock["architecture"]), ("gsp", gsp))}
+    counts = {name: _counts(build, shape, stock["batch_size"]) for name, build in builders.items()}
+    timings = _latencies(builders, shape, device, rounds)
+    costs = {name: Cost(latency=timings[name], **counts[name]) for name in builders}
+    return Profile(source, input_channels, output_channels, shape[1:], stock["batch_size"], _described(device), rounds,
+                   environment(), **costs)
+
+
+def _build(architecture: dict[str, Any], input_channels: int, output_channels: int, device: str,
+           deep_supervision: bool) -> nn.Module:
+    with torch.device(device):
+        return get_network_from_plans(architecture["network_class_name"], architecture["arch_kwargs"],
+                                      architecture["_kw_requires_import"], input_channels, output_channels,
+                                      allow_init=False, deep_supervision=deep_supervision)
+
+
+def _counts(build: Callable[..., nn.Module], shape: tuple[int, ...], batch_size: int) -> dict[str, Any]:
+    """Count on the meta device, where tensors have sizes and no content; `shape` is (C, *patch)."""
+    predicting, training = (build(device="meta", deep_supervision=is_training) for is_training in (False, True))
+    macs = count_macs(predicting, torch.empty(1, *shape, device="meta"))
+    return {"network": type(predicting).__name__, "parameters": count_parameters(predicting), "macs": macs,
+            "flops": 2 * macs,
+            "activation_bytes": count_activation_bytes(training, torch.empty(batch_size, *shape, device="meta"))}
+
+
+def _latencies(builders: Mapping[str, Callable[..., nn.Module]], shape: tuple[int, ...], device: str,
+               rounds: int) -> dict[str, Timing]:
+    # nnU-Net predicts with cudnn.benchmark
+    with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, benchmark=True):
+        x = torch.randn(1, *shape, device=device)
+        return interleaved({name: partial(build(device=device, deep_supervision=False).eval(), x)
+                            for name, build in builders.items()}, rounds, device)
+
+
+def _planned_configuration(patch_size: Sequence[int]) -> Configuration:
+    """Return what nnU-Net's ExperimentPlanner writes for a patch at isotropic spacing, as far as the network goes."""
+    n_axes = len(patch_size)
+    _, strides, kernel_sizes, _, _ = get_pool_and_conv_props([1.0] * n_axes, patch_size, 4, 999999)
+    conv_op = convert_dim_to_conv_op(n_axes)
+    norm_op = get_matching_instancenorm(conv_op)
+    n_stages, widest = len(strides), {2: 512, 3: 320}[n_axes]
+    kwargs = {
+        "n_stages": n_stages, "features_per_stage": [min(widest, 32 * 2 ** stage) for stage in range(n_stages)],
+        "conv_op": f"{conv_op.__module__}.{conv_op.__name__}", "kernel_sizes": kernel_sizes, "strides": strides,
+        "n_conv_per_stage": [2] * n_stages, "n_conv_per_stage_decoder": [2] * (n_stages - 1), "conv_bias": True,
+        "norm_op": f"{norm_op.__module__}.{norm_op.__name__}", "norm_op_kwargs": {"eps": 1e-5, "affine": True},
+        "dropout_op": None, "dropout_op_kwargs": None, "nonlin": "torch.nn.LeakyReLU",
+        "nonlin_kwargs": {"inplace": True},
+    }
+    architecture = {"network_class_name": PLAIN_NETWORK, "arch_kwargs": kwargs,
+                    "_kw_requires_import": ["conv_op", "norm_op", "dropout_op", "nonlin"]}
+    # without data there is nothing to normalise
+    return {"patch_size": list(patch_size), "batch_size": 2, "use_mask_for_norm": [], "architecture": architecture}
+
+
+def _patch_for(template: Template, patch_size: Sequence[int] | None) -> list[int]:
+    """Return the patch asked for, or else the template's."""
+    patch = patch_size or template.settings.get("patch_size")
+    if not patch:
+        raise InputError(f"Expected a patch size, which template {template.name} leaves to a dataset's plans; give one "
+                         f"with --patch, such as --patch 128 128 128.")
+    axes = [template.n_axes] if template.n_axes else [2, 3]
+    if len(patch) not in axes or min(patch) < 1:
+        raise InputError(f"Expected a patch of {' or '.join(map(str, axes))} positive sizes for template "
+                         f"{template.name}, got {_times(patch)}; change --patch.")
+    return list(patch)
+
+
+def _check_patch_fits(patch_size: Sequence[int], strides: Sequence[Sequence[int]]) -> None:
+    if len(strides) < 2:
+        raise InputError(f"Expected a patch large enough for two stages (one axis of 12 voxels or two of 8), got "
+                         f"{_times(patch_size)}; change --patch.")
+    steps = np.prod(strides, axis=0)
+    if np.any(np.mod(patch_size, steps)):
+        raise InputError(f"Expected a patch whose axes are multiples of {_times(steps)}, the product of the strides, "
+                         f"got {_times(patch_size)}; change --patch.")
+
+
+def _check_device_and_rounds(device: str, rounds: int) -> None:
+    there = ["cpu", *["cuda"] * torch.cuda.is_available(), *["mps"] * torch.backends.mps.is_available()]
+    if device not in there:
+        raise InputError(f"Expected a device that PyTorch finds here ({', '.join(there)}), got {device}; choose one of "
+                         f"them.")
+    if rounds < 1:
+        raise InputError(f"Expected at least 1 round, got {rounds}; give more.")
+
+
+def _load(file: Path, dataset: str) -> dict[str, Any]:
+    if not file.is_file():
+        raise InputError(f"Expected {file}, found no such file; run nnUNetv2_plan_and_preprocess -d {dataset}, or name "
+                         f"other plans with -p.")
+    return load_json(str(file))
+
+
+@contextmanager
+def _mistakes_in(source: str) -> Iterator[None]:
+    """Say of settings that make no network where they come from."""
+    try:
+        yield
+    except (ValueError, NotImplementedError) as error:
+        raise InputError(f"{source[0].upper()}{source[1:]}: {error}") from error
+
+
+def _described(device: str) -> str:
+    return f"cuda ({torch.cuda.get_device_name()})" if device == "cuda" else device
+
+
+def _scaled(value: float, base: int, units: Sequence[str]) -> str:
+    """Return a number with the unit that makes it short."""
+    power = min(int(math.log(value, base)), len(units) - 1)
+    return f"{value / base ** power:.2f}{units[power]}"
+
+
+def _times(sizes: Iterable[int]) -> str:
+    return "×".join(map(str, sizes))

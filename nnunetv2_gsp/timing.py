@@ -1,0 +1,62 @@
+"""How long does it take? Every contender once a round, so that whatever else the machine does hits them alike."""
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Milliseconds of one contender over all rounds."""
+
+    median_ms: float
+    low_ms: float   # 10th percentile
+    high_ms: float  # 90th percentile
+
+    def __str__(self) -> str:
+        """Median and spread, for a table."""
+        return f"{self.median_ms:.1f} ({self.low_ms:.1f}-{self.high_ms:.1f})"
+
+
+def interleaved(contenders: dict[str, Callable[[], object]], rounds: int, device: str = "cpu") -> dict[str, Timing]:
+    """Time each contender `rounds` times, taking turns, after one warm-up round.
+
+    Args:
+        contenders: what to time, by name.
+        rounds: at least 1.
+        device: cpu, cuda or mps: where the contenders work; the clock waits for it.
+    """
+    wait_for_device = torch.get_device_module(device).synchronize
+    milliseconds: dict[str, list[float]] = {name: [] for name in contenders}
+    for _ in tqdm(range(rounds + 1), desc="timing", unit="round", leave=False, disable=None):
+        for name, run in contenders.items():
+            wait_for_device()
+            start = time.perf_counter()
+            run()
+            wait_for_device()
+            milliseconds[name].append((time.perf_counter() - start) * 1e3)
+    return {name: _summary(values[1:]) for name, values in milliseconds.items()}
+
+
+def environment() -> dict[str, str | int]:
+    """Return what the figures depend on."""
+    return {"machine": platform.machine(), "processor": processor_name(), "threads": torch.get_num_threads(),
+            "python": platform.python_version(), "torch": torch.__version__}
+
+
+def processor_name() -> str:
+    """Return the processor's name as the system tells it."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            return next(line.split(":", 1)[1].strip() for line in file if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor()
+
+
+def _summary(milliseconds: list[float]) -> Timing:
+    low, median, high = np.percentile(milliseconds, (10, 50, 90)).tolist()
+    return Timing(median, low, high)
