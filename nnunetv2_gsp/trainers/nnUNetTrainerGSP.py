@@ -1,4 +1,5 @@
 """nnUNetTrainerGSP and its few variants: nnU-Net's training of the GSP counterpart of the planned network."""
+import os
 from copy import deepcopy
 from dataclasses import fields
 from pathlib import Path
@@ -54,6 +55,21 @@ class nnUNetTrainerGSP(nnUNetTrainer):
         return get_network_from_plans(architecture["network_class_name"], architecture["arch_kwargs"],
                                       architecture["_kw_requires_import"], num_input_channels, num_output_channels,
                                       allow_init=True, deep_supervision=enable_deep_supervision)
+
+    def save_checkpoint(self, filename: str) -> None:
+        """Save as nnU-Net does, but whole or not at all: a full disk or a kill leaves the checkpoint that stood there.
+
+        Raises:
+            OSError, RuntimeError: it could not be written.
+        """
+        unfinished = Path(f"{filename}.part")
+        try:
+            super().save_checkpoint(str(unfinished))
+            if unfinished.exists():  # nnU-Net writes on the first rank only, and may be told not to
+                os.replace(unfinished, filename)
+        finally:
+            if self.local_rank == 0:
+                unfinished.unlink(missing_ok=True)
 
     def _resolve_plans(self) -> None:
         """Replace our plans by a copy that spells the network out; nnU-Net saves it as plans.json beside the model.

@@ -1,7 +1,10 @@
 """Against real nnU-Net: planned, preprocessed, trained and predicted through its own code, on an ellipsoid in noise."""
 import json
+import os
 import pickle
+import resource
 import shutil
+import signal
 from copy import deepcopy
 
 import numpy as np
@@ -125,6 +128,34 @@ def test_settings_outlive_a_change_of_the_rule(planned, model_folder, other_rule
     groups = [tuple(stage) for stage in before["spatial_groups"]]
     assert checkpoint["network_weights"]["gsp_settings"].tolist()[4:7] == list(groups[0])
     assert torch.equal(logits, predict(model_folder))
+
+
+def test_a_checkpoint_that_cannot_be_written_whole_leaves_the_one_before(planned, tmp_path):
+    """The kernel refuses to let the file grow, as a full disk does."""
+    trainer = new_trainer("nnUNetTrainerGSPNoDeepSupervision", fold=4)
+    trainer.initialize()
+    checkpoint = tmp_path / "checkpoint_latest.pth"
+    trainer.save_checkpoint(str(checkpoint))
+    before = checkpoint.read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    on_excess = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # then writing fails instead of ending the process
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, limits[1]))
+    try:
+        with pytest.raises((OSError, RuntimeError)):
+            trainer.save_checkpoint(str(checkpoint))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, on_excess)
+    assert checkpoint.read_bytes() == before
+    assert os.listdir(tmp_path) == [checkpoint.name]
+
+
+def test_checkpointing_that_is_disabled_writes_nothing(planned, tmp_path):
+    trainer = new_trainer("nnUNetTrainerGSPNoDeepSupervision", fold=4)
+    trainer.initialize()
+    trainer.disable_checkpointing = True
+    trainer.save_checkpoint(str(tmp_path / "checkpoint_final.pth"))
+    assert not os.listdir(tmp_path)
 
 
 def test_weights_decide_what_is_predicted(model_folder, tmp_path):
