@@ -1,0 +1,99 @@
+"""Every kind of label, configuration, data and file format through train, validate and predict, in nnU-Net's own code.
+
+`make test` runs rows in which every pair of values meets at least once, `make test-contract` every combination of
+label, configuration and size.
+"""
+import json
+from itertools import product
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+import torch
+from nnunetv2.experiment_planning.plan_and_preprocess_api import extract_fingerprints, plan_experiments, preprocess
+from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+from nnunetv2.run.run_training import run_training
+
+from tests.contract.generated import LABELS, SIZES, write_dataset, write_two_folds
+
+TRAINER = "nnUNetTrainerGSPFewIterations"
+CPU = torch.device("cpu")
+CHANNELS, ENDINGS = (1, 2, 5), (".nii.gz", ".mha", ".nrrd")
+MEMORY_TARGET_GB = 0.01  # so little that nnU-Net plans a cascade for these small images
+
+PAIRWISE = [
+    ("plain", "2d", "isotropic", 2, ".nii.gz"),
+    ("plain", "2d", "anisotropic", 1, ".nrrd"),
+    ("plain", "3d_fullres", "anisotropic", 5, ".nii.gz"),
+    ("plain", "3d_cascade_fullres", "isotropic", 2, ".mha"),
+    ("regions", "2d", "anisotropic", 5, ".mha"),
+    ("regions", "3d_fullres", "isotropic", 2, ".nii.gz"),
+    ("regions", "3d_cascade_fullres", "isotropic", 1, ".nrrd"),
+    ("ignore", "2d", "anisotropic", 2, ".mha"),
+    ("ignore", "3d_fullres", "isotropic", 5, ".nrrd"),
+    ("ignore", "3d_cascade_fullres", "anisotropic", 1, ".nii.gz"),
+    ("regions and ignore", "2d", "anisotropic", 2, ".nrrd"),
+    ("regions and ignore", "3d_fullres", "isotropic", 1, ".mha"),
+    ("regions and ignore", "3d_cascade_fullres", "anisotropic", 5, ".nii.gz"),
+]
+EVERYTHING = [(labels, configuration, size, CHANNELS[index % 3], ENDINGS[index // 2 % 3])
+              for index, (labels, configuration, size) in enumerate(product(
+                  LABELS, ("2d", "3d_fullres", "3d_cascade_fullres"), SIZES))]
+ROWS = [*PAIRWISE, *(pytest.param(*row, marks=pytest.mark.contract) for row in EVERYTHING if row not in PAIRWISE)]
+
+
+@pytest.mark.parametrize(("labels", "configuration", "size", "n_channels", "file_ending"), ROWS)
+def test_train_validate_predict(labels, configuration, size, n_channels, file_ending, nnunet_folders, request):
+    dataset_id = 100 + len(list((nnunet_folders / "nnUNet_raw").iterdir()))
+    name = f"Dataset{dataset_id:03d}_Generated"
+    raw = write_dataset(nnunet_folders / "nnUNet_raw", name, labels, n_channels, file_ending, size)
+    stages = ["3d_lowres", configuration] if configuration == "3d_cascade_fullres" else [configuration]
+    plan(dataset_id, [stages[0], "3d_fullres"] if len(stages) == 2 else stages)
+    write_two_folds(nnunet_folders / "nnUNet_preprocessed" / name)
+
+    predictions = None
+    for stage in stages:
+        if stage == "3d_cascade_fullres":  # its dataloader takes the lowres predictions of training cases, too
+            run_training(str(dataset_id), "3d_lowres", 1, TRAINER, device=CPU)
+        run_training(str(dataset_id), stage, 0, TRAINER, device=CPU)
+        model = nnunet_folders / "nnUNet_results" / name / f"{TRAINER}__nnUNetPlans__{stage}"
+        check_validation(model, labels)
+        previous_stage, predictions = predictions, nnunet_folders / f"predictions_{dataset_id}_{stage}"
+        predict(model, raw / "imagesTs", predictions, previous_stage)
+        check_predictions(raw, predictions, file_ending, labels)
+
+
+def plan(dataset_id, configurations):
+    extract_fingerprints([dataset_id], num_processes=1, check_dataset_integrity=True)
+    plans_name = plan_experiments([dataset_id], gpu_memory_target_in_gb=MEMORY_TARGET_GB)
+    preprocess([dataset_id], plans_name, configurations, [1] * len(configurations))
+
+
+def predict(model, images, output, previous_stage):
+    predictor = nnUNetPredictor(device=CPU, allow_tqdm=False)
+    predictor.initialize_from_trained_model_folder(str(model), (0,))
+    predictor.predict_from_files(str(images), str(output), num_processes_preprocessing=1,
+                                 num_processes_segmentation_export=1,
+                                 folder_with_segs_from_prev_stage=previous_stage and str(previous_stage))
+
+
+def check_validation(model, labels):
+    """Both cases of the fold were predicted, and every class or region was evaluated."""
+    summary = json.loads((model / "fold_0" / "validation" / "summary.json").read_text())
+    foreground = [str(value) for name, value in LABELS[labels].items() if name not in ("background", "ignore")]
+    assert len(summary["metric_per_case"]) == 2
+    assert {label.replace(",)", "").replace("(3", "3") for label in summary["mean"]} == {
+        label.replace(",)", "").replace("(3", "3") for label in foreground}
+
+
+def check_predictions(raw, output, file_ending, labels):
+    """Every image has a segmentation of its geometry, with known labels, never the one to ignore."""
+    images = sorted((raw / "imagesTs").glob(f"*_0000{file_ending}"))
+    assert images
+    for image_file in images:
+        image = sitk.ReadImage(str(image_file))
+        segmentation = sitk.ReadImage(str(output / image_file.name.replace("_0000", "")))
+        assert segmentation.GetSize() == image.GetSize()
+        for geometry in ("GetSpacing", "GetOrigin", "GetDirection"):
+            assert getattr(segmentation, geometry)() == pytest.approx(getattr(image, geometry)())
+        assert set(np.unique(sitk.GetArrayFromImage(segmentation))) <= {0, 1, 2, 3}
