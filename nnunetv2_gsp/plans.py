@@ -98,7 +98,7 @@ def gsp_plans(plans: dict[str, Any], name: str, template: Template,
         changed = {key: value for key, value in gsp.items() if value != effective[each].get(key)}
         resolved[each] = {**deepcopy(plans["configurations"][each]), **changed}
         _forget_next_stages_but(kept, resolved[each])
-    record = {"name": template.name, "source": template.source, "settings": dict(template.settings)}
+    record = {"name": template.name, "settings": dict(template.settings)}
     return {**deepcopy(plans), "plans_name": name, "gsp_template": record, "configurations": resolved}
 
 

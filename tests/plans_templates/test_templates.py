@@ -47,13 +47,13 @@ def test_the_papers_topology(prefix, patch):
 
 @pytest.mark.parametrize(("name", "position", "location", "ratio", "local", "kernel"), [
     ("default", "CSC", "both", 0.5, 0, 1),
-    ("default_local", "CSC", "both", 0.5, 0.25, 1),
+    ("default_local", "CSC", "both", 0.5, 0.375, 1),
     ("promise12_prosgv3", "CSC", "both", 0.5, 0, 1),
     ("promise12_baseline_pointwise", "none", "both", 0, 0, 1),
     ("promise12_baseline_conv3d", "none", "both", 0, 0, 3),
     ("brats18_csc", "CSC", "both", 0.5, 0, 1),
     ("brats18_csc_dec", "CSC", "decoder", 0.5, 0, 1),
-    ("brats18_csc_dec_local", "CSC", "decoder", 0.5, 0.25, 1),
+    ("brats18_csc_dec_local", "CSC", "decoder", 0.5, 0.375, 1),
     ("brats18_baseline_pointwise", "none", "both", 0, 0, 1),
     ("brats18_baseline_conv3d", "none", "both", 0, 0, 3),
 ])
