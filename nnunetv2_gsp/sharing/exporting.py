@@ -1,0 +1,151 @@
+"""How does a trained model become a bundle?"""
+import json
+from collections.abc import Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+from safetensors.torch import save
+
+from nnunetv2_gsp.architectures.from_plans import gsp_architecture, is_gsp
+from nnunetv2_gsp.errors import InputError
+from nnunetv2_gsp.sharing.bundle import DATASET, FINGERPRINT, PLANS, is_fold, weights_name, write_bundle
+from nnunetv2_gsp.sharing.model import Model, without_aliases
+from nnunetv2_gsp.sharing.refused import RefusedError, refusing
+
+
+@dataclass(frozen=True)
+class _Checkpoint:
+    trainer: str
+    configuration: str
+    mirroring_axes: list[int] | None
+    weights: dict[str, torch.Tensor]
+
+
+_LISTS_OF_CASES = ("dataset", "training", "test")  # in a dataset.json, with the paths of this machine
+
+
+def export_model(model_folder: Path, file: Path, folds: Sequence[str | int] | None = None,
+                 checkpoint_name: str = "checkpoint_final.pth") -> Path:
+    """Write the bundle of a trained GSP model: what prediction needs, and no pickle, optimiser, log or path.
+
+    Args:
+        model_folder: TRAINER__PLANS__CONFIGURATION in nnUNet_results.
+        file: the new bundle.
+        folds: which ones, 0, 1, ... or "all"; without it every fold that has the checkpoint.
+        checkpoint_name: which of a fold's checkpoints.
+
+    Returns:
+        The bundle.
+
+    Raises:
+        InputError: the file exists, a fold lacks the checkpoint, or the folder holds no sound GSP model.
+    """
+    if file.exists():
+        raise InputError(f"{file} exists and is not replaced: choose another name with -o, or move it away.")
+    if not file.parent.is_dir():
+        raise InputError(f"Expected a folder {file.parent} to write {file.name} to, found none: make it first.")
+    try:
+        about, contents = _bundled(model_folder, _folds(model_folder, folds, checkpoint_name), checkpoint_name)
+        write_bundle(file, about, contents)
+    except RefusedError as reason:
+        raise InputError(f"{model_folder} is not exported: {reason}.") from reason
+    return file
+
+
+def _folds(model_folder: Path, folds: Sequence[str | int] | None, checkpoint_name: str) -> list[str]:
+    if not (model_folder / PLANS).is_file():
+        raise RefusedError(f"expected TRAINER__PLANS__CONFIGURATION in nnUNet_results/DATASET, found no {PLANS} there")
+    finished = [fold for folder in sorted(model_folder.glob("fold_*"))
+                if is_fold(fold := folder.name.removeprefix("fold_")) and (folder / checkpoint_name).is_file()]
+    chosen = list(dict.fromkeys(map(str, folds))) if folds else finished
+    for fold in chosen:
+        if fold not in finished:
+            raise RefusedError(f"fold {fold} has no {checkpoint_name}; train it to its end, or choose others with -f "
+                               f"({', '.join(finished) or 'no fold'} has one) or another checkpoint with -chk")
+    if not chosen:
+        raise RefusedError(f"no fold has a {checkpoint_name}; train one to its end, or name another checkpoint with "
+                           f"-chk")
+    return chosen
+
+
+def _bundled(model_folder: Path, folds: Sequence[str], checkpoint_name: str) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """Return the manifest and the other files."""
+    checkpoints = {fold: _checkpoint(model_folder / f"fold_{fold}" / checkpoint_name) for fold in folds}
+    [(trainer, configuration), *others] = {(checkpoint.trainer, checkpoint.configuration)
+                                           for checkpoint in checkpoints.values()}
+    if others:
+        raise RefusedError("its folds come from several trainers or configurations")
+    dataset_json = {key: value for key, value in _read_json(model_folder / DATASET).items()
+                    if key not in _LISTS_OF_CASES}
+    model = Model(trainer, configuration, _resolved(_read_json(model_folder / PLANS), configuration), dataset_json)
+    network = model.network()
+
+    contents = {PLANS: _to_json(model.plans), DATASET: _to_json(dataset_json)}
+    if (model_folder / FINGERPRINT).is_file():
+        contents[FINGERPRINT] = _to_json(_read_json(model_folder / FINGERPRINT))
+    for fold, checkpoint in checkpoints.items():
+        with refusing(f"the weights of fold {fold} are unsound"):
+            contents[weights_name(fold)] = save(without_aliases(network, checkpoint.weights))
+    axes = {fold: {"inference_allowed_mirroring_axes": checkpoint.mirroring_axes}
+            for fold, checkpoint in checkpoints.items()}
+    about = {"versions": {package: version(package) for package in ("nnunetv2_gsp", "nnunetv2", "torch")},
+             "dataset": model.plans["dataset_name"], "trainer": trainer, "plans": model.plans["plans_name"],
+             "configuration": configuration, "checkpoint": checkpoint_name, "folds": axes}
+    return about, contents
+
+
+def _resolved(plans: dict[str, Any], configuration: str) -> dict[str, Any]:
+    """Return plans with this configuration alone, inheritance and every setting of the network spelt out."""
+    with refusing(f"{PLANS} makes no GSP network"):
+        alone = PlansManager(deepcopy(plans)).get_configuration(configuration).configuration
+        if not is_gsp(alone["architecture"]):
+            raise RefusedError(f"it names {alone['architecture']['network_class_name']}, expected a GSP network; for "
+                               f"any other there is nnUNetv2_export_model_to_zip")
+        alone.pop("inherits_from", None)
+        architecture = gsp_architecture(alone["architecture"], alone["patch_size"])
+    return {**plans, "configurations": {configuration: {**alone, "architecture": architecture}}}
+
+
+def _checkpoint(file: Path) -> _Checkpoint:
+    """Load nnU-Net's checkpoint without running anything it asks for: the folder may be a stranger's, too."""
+    torch.serialization.add_safe_globals(_numbers_of_numpy())
+    try:
+        content = torch.load(file, map_location="cpu", weights_only=True)
+        axes = content.get("inference_allowed_mirroring_axes")
+        return _Checkpoint(content["trainer_name"], content["init_args"]["configuration"],
+                           None if axes is None else list(axes), content["network_weights"])
+    except Exception as error:  # not shown: torch's advice is to load the file in the way that runs what it asks for
+        raise RefusedError(f"{file.parent.name}/{file.name} is damaged, or holds more than the tensors, texts and "
+                           f"numbers of nnU-Net's checkpoints") from error
+
+
+@cache
+def _numbers_of_numpy() -> list[Any]:
+    """Return what unpickles numpy's scalars, which nnU-Net's log consists of, under the names of numpy 1 and 2."""
+    unpickle = np.float64(0).__reduce__()[0]
+
+    def named(module: str) -> Any:
+        def scalar(*arguments: Any) -> Any:
+            return unpickle(*arguments)
+
+        scalar.__module__, scalar.__qualname__ = module, "scalar"
+        return scalar
+
+    return [np.dtype, *(type(np.dtype(code)) for code in "?efdilq"),
+            named("numpy.core.multiarray"), named("numpy._core.multiarray")]
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    with refusing(f"{file.name} is not there or not JSON"):
+        return json.loads(file.read_text(encoding="utf-8"))
+
+
+def _to_json(content: dict[str, Any]) -> bytes:
+    return json.dumps(content, separators=(",", ":")).encode()

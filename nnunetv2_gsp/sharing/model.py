@@ -1,0 +1,209 @@
+"""Which model is meant, and is it sound? What plans, names and tensors must be before anything is built on them."""
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import nnunetv2
+import torch
+from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
+from nnunetv2.imageio.reader_writer_registry import recursive_find_reader_writer_by_name
+from nnunetv2.preprocessing.normalization.default_normalization_schemes import ImageNormalization
+from nnunetv2.preprocessing.preprocessors.default_preprocessor import DefaultPreprocessor
+from nnunetv2.preprocessing.resampling.utils import recursive_find_resampling_fn_by_name
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from nnunetv2.utilities.file_path_utilities import convert_trainer_plans_config_to_identifier
+from nnunetv2.utilities.find_class_by_name import recursive_find_python_class
+from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
+from nnunetv2.utilities.label_handling.label_handling import LabelManager, determine_num_input_channels
+from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
+from torch import Tensor, nn
+
+from nnunetv2_gsp.architectures import GSPUNet
+from nnunetv2_gsp.architectures.from_plans import GSP_NETWORK
+from nnunetv2_gsp.sharing.bundle import DATASET, NAME, PLANS
+from nnunetv2_gsp.sharing.refused import RefusedError, check_schema, refusing
+
+# nnU-Net imports what these arguments name and calls it with the plans' arguments, whatever it is and does
+_OPERATORS: dict[str, tuple[type[nn.Module], ...]] = {
+    "conv_op": (nn.Conv2d, nn.Conv3d),
+    "norm_op": (nn.InstanceNorm2d, nn.InstanceNorm3d, nn.BatchNorm2d, nn.BatchNorm3d),
+    "dropout_op": (nn.Dropout, nn.Dropout2d, nn.Dropout3d),
+    "nonlin": (nn.LeakyReLU, nn.ReLU, nn.PReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Mish),
+}
+_PER_STAGE = 16  # stages, and convolutions of each: above any plans, and few enough to build a network of at once
+
+
+@dataclass(frozen=True)
+class Model:
+    """What nnU-Net's prediction builds a network from; the plans have the one configuration, without inheritance."""
+
+    trainer: str
+    configuration: str
+    plans: dict[str, Any]
+    dataset_json: dict[str, Any]
+
+    @property
+    def folder(self) -> Path:
+        """Where the model stands in nnUNet_results."""
+        return Path(self.plans["dataset_name"], convert_trainer_plans_config_to_identifier(
+            self.trainer, self.plans["plans_name"], self.configuration))
+
+    def network(self) -> GSPUNet:
+        """Return the network that nnU-Net builds for prediction, without memory for its weights.
+
+        Everything that nnU-Net looks up by a name in plans and dataset.json is checked first.
+
+        Raises:
+            RefusedError: for plans or a dataset.json that name anything unsound, or a trainer that is not there.
+        """
+        check_schema(self.plans, _plans_schema(self.configuration), PLANS)
+        check_schema(self.dataset_json, _DATASET_SCHEMA, DATASET)
+        trainer = self._trainer_class()
+        with refusing("nnU-Net makes no network of its plans and dataset.json"):
+            plans = PlansManager(self.plans)
+            configuration = plans.get_configuration(self.configuration)
+            _check_lookups(plans, configuration, self.dataset_json)
+            with torch.device("meta"):
+                network = trainer.build_network_architecture(
+                    plans, configuration, determine_num_input_channels(plans, configuration, self.dataset_json),
+                    plans.get_label_manager(self.dataset_json).num_segmentation_heads, enable_deep_supervision=False)
+        if not isinstance(network, GSPUNet):
+            raise RefusedError(f"{self.trainer} makes a {type(network).__name__} of its plans, expected a GSPUNet")
+        return network
+
+    def _trainer_class(self) -> type[nnUNetTrainer]:
+        try:
+            with redirect_stdout(None):  # nnU-Net prints every module it looks at
+                return recursive_find_trainer_class_by_name(self.trainer)
+        except (RuntimeError, TypeError, AssertionError) as error:  # not there, no class, no trainer
+            raise RefusedError(f"nnU-Net finds no trainer {self.trainer} here; install the package that has it, or add "
+                               f"its folder to nnUNet_extTrainer") from error
+
+
+def without_aliases(network: GSPUNet, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return each tensor of a state_dict of the network once, under the first of its names.
+
+    Raises:
+        RefusedError: it is not a state_dict of this network, with its settings and finite weights.
+    """
+    first_names = _first_names(network)
+    _check_same_names(first_names, state_dict)
+    weights = {first: state_dict[first].contiguous() for first in first_names.values()}
+    for name, first in first_names.items():
+        if not torch.equal(state_dict[name], weights[first]):
+            raise RefusedError(f"{name} is one tensor with {first} in the network, and another in the weights")
+    check_weights(network, weights)
+    return weights
+
+
+def with_aliases(network: GSPUNet, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the state_dict that nnU-Net expects, the inverse of `without_aliases`.
+
+    nnU-Net's blocks register each layer under two names. Which are one tensor is asked of the network, not of a file.
+    """
+    return {name: weights[first] for name, first in _first_names(network).items()}
+
+
+def check_weights(network: GSPUNet, weights: Mapping[str, Tensor]) -> None:
+    """Raise RefusedError unless these are the network's tensors, each once, with its settings and finite."""
+    expected = _unique_tensors(network)
+    _check_same_names(expected, weights)
+    for name, tensor in weights.items():
+        wanted = expected[name]
+        if (tensor.shape, tensor.dtype) != (wanted.shape, wanted.dtype):
+            raise RefusedError(f"{name} is {tensor.dtype} of {tuple(tensor.shape)}, the network of the plans has "
+                               f"{wanted.dtype} of {tuple(wanted.shape)}")
+        if not torch.isfinite(tensor).all():
+            raise RefusedError(f"{name} holds values that are not finite")
+    if not torch.equal(weights["gsp_settings"], network.shift_settings.to_tensor()):
+        raise RefusedError("they were trained with other GSP settings than the plans have")
+
+
+def n_weight_bytes(network: GSPUNet) -> int:
+    """Return the bytes of the network's tensors, each counted once."""
+    return sum(tensor.nbytes for tensor in _unique_tensors(network).values())
+
+
+def _unique_tensors(network: GSPUNet) -> dict[str, Tensor]:
+    state_dict = network.state_dict()
+    return {first: state_dict[first] for first in _first_names(network).values()}
+
+
+def _first_names(network: GSPUNet) -> dict[str, str]:
+    """Return, for every name in the network's state_dict, the first name of the same tensor."""
+    first: dict[int, str] = {}
+    return {name: first.setdefault(id(tensor), name) for name, tensor in network.state_dict(keep_vars=True).items()}
+
+
+def _check_same_names(expected: Iterable[str], found: Iterable[str]) -> None:
+    if difference := set(expected) ^ set(found):
+        name = min(difference)
+        raise RefusedError(f"{name} is {'missing' if name in expected else 'no tensor of the network'}")
+
+
+def _check_lookups(plans: PlansManager, configuration: ConfigurationManager, dataset_json: dict[str, Any]) -> None:
+    """Refuse names of anything else than what nnU-Net means to call by them.
+
+    It takes any attribute of its modules that has the name, so that a function or another package would do.
+    """
+    readers = [plans.image_reader_writer_class]
+    if dataset_json.get("overwrite_image_reader_writer", "None") != "None":  # nnU-Net writes "None" for none
+        readers.append(recursive_find_reader_writer_by_name(dataset_json["overwrite_image_reader_writer"]))
+    for found, base in ((plans.label_manager_class, LabelManager),
+                        (configuration.preprocessor_class, DefaultPreprocessor),
+                        *((reader, BaseReaderWriter) for reader in readers),
+                        *((_normalization(scheme), ImageNormalization)
+                          for scheme in configuration.normalization_schemes)):
+        if not (inspect.isclass(found) and issubclass(found, base)):
+            raise RefusedError(f"{PLANS} or {DATASET} names {_name_of(found)}, where nnU-Net has a {base.__name__}")
+    for data in ("data", "seg", "probabilities"):
+        function = recursive_find_resampling_fn_by_name(configuration.configuration[f"resampling_fn_{data}"])
+        if not (inspect.isfunction(function) and function.__module__.startswith("nnunetv2.preprocessing.resampling.")):
+            raise RefusedError(f"{PLANS} names {_name_of(function)}, where nnU-Net has a function that resamples")
+
+
+def _normalization(scheme: str) -> Any:
+    return recursive_find_python_class(str(Path(nnunetv2.__path__[0], "preprocessing", "normalization")), scheme,
+                                       "nnunetv2.preprocessing.normalization")
+
+
+def _name_of(found: Any) -> str:
+    return getattr(found, "__name__", "what is not there")
+
+
+def _names_of(operator: Callable[..., Any]) -> list[str]:
+    return [f"torch.nn.{operator.__name__}", f"{operator.__module__}.{operator.__name__}"]
+
+
+def _plans_schema(configuration: str) -> dict[str, Any]:
+    operators = {argument: {"enum": [None, *(name for operator in allowed for name in _names_of(operator))]}
+                 for argument, allowed in _OPERATORS.items()}
+    arguments = {"type": ["object", "null"], "additionalProperties": {"type": ["number", "boolean"]}}
+    count = {"type": "integer", "minimum": 1, "maximum": _PER_STAGE}
+    counts = {"anyOf": [count, {"type": "array", "items": count}]}
+    architecture = {
+        "network_class_name": {"enum": [GSP_NETWORK]},
+        "_kw_requires_import": {"type": "array", "items": {"enum": list(_OPERATORS)}},
+        "arch_kwargs": _an_object({**operators, "norm_op_kwargs": arguments, "dropout_op_kwargs": arguments,
+                                   "nonlin_kwargs": arguments, "n_stages": count, "n_conv_per_stage": counts,
+                                   "n_conv_per_stage_decoder": counts}),
+    }
+    # names of folders in nnU-Net
+    stages = {"anyOf": [{"type": "null"}, NAME, {"type": "array", "items": NAME}]}
+    one = _an_object({"architecture": _an_object(architecture), "data_identifier": NAME},
+                     {"previous_stage": stages, "next_stage": stages, "inherits_from": {"type": "null"}})
+    return _an_object({"dataset_name": NAME, "plans_name": NAME,
+                       "configurations": {**_an_object({configuration: one}), "additionalProperties": False}})
+
+
+def _an_object(required: dict[str, Any], optional: Mapping[str, Any] = MappingProxyType({})) -> dict[str, Any]:
+    return {"type": "object", "properties": {**required, **optional}, "required": list(required)}
+
+
+# nnU-Net appends the ending to the names of files that it writes
+_DATASET_SCHEMA = _an_object({"labels": {"type": "object"},
+                              "file_ending": {"type": "string", "pattern": r"^[\w.-]+\Z", "maxLength": 100}})
