@@ -4,9 +4,12 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 from nnunetv2_gsp.errors import InputError
 from nnunetv2_gsp.plugin import startup  # noqa: F401  (where the .pth did not run, the verbs work all the same)
+
+Verbs = Any  # argparse has no public name for what add_subparsers returns
 
 
 def _doctor(_: argparse.Namespace) -> int:
@@ -16,6 +19,11 @@ def _doctor(_: argparse.Namespace) -> int:
     for finding in findings:
         print(finding)
     return 0 if all(finding.ok for finding in findings) else 1
+
+
+def _add_doctor(verbs: Verbs) -> None:
+    doctor = verbs.add_parser("doctor", help="say what is found, what is not, and the line that mends it")
+    doctor.set_defaults(run=_doctor)
 
 
 def _plan(arguments: argparse.Namespace) -> int:
@@ -28,50 +36,7 @@ def _plan(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _templates(_: argparse.Namespace) -> int:
-    from nnunetv2_gsp.plans_templates import load_template, template_names
-
-    width = max(map(len, template_names()))
-    for name in template_names():
-        print(f"{name:<{width}}  {load_template(name).description}")
-    return 0
-
-
-def _profile(arguments: argparse.Namespace) -> int:
-    from nnunetv2_gsp.plans_templates import load_template
-    from nnunetv2_gsp.profiling import profile_dataset, profile_template
-
-    if arguments.d is not None:
-        profile = profile_dataset(arguments.d, arguments.c, arguments.p, arguments.device, arguments.rounds)
-    else:
-        profile = profile_template(load_template(arguments.template, dict(arguments.set)), arguments.patch,
-                                   arguments.channels, arguments.classes, arguments.device, arguments.rounds)
-    print(profile.table())
-    if arguments.json is not None:
-        _write(arguments.json, json.dumps(profile.to_dict(), indent=4))
-    if arguments.markdown is not None:
-        _write(arguments.markdown, profile.markdown())
-    return 0
-
-
-def _demo(arguments: argparse.Namespace) -> int:
-    from nnunetv2_gsp.demo import run_demo
-
-    run_demo(arguments.o, arguments.device)
-    return 0
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="nnUNetv2_gsp",
-        description="Group Shift Pointwise networks for nnU-Net. Training and prediction are nnU-Net's own commands: "
-                    "nnUNetv2_train DATASET 3d_fullres 0 -tr nnUNetTrainerGSP",
-    )
-    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
-
-    doctor = verbs.add_parser("doctor", help="say what is found, what is not, and the line that mends it")
-    doctor.set_defaults(run=_doctor)
-
+def _add_plan(verbs: Verbs) -> None:
     plan = verbs.add_parser(
         "plan", help="write plans that name the GSP network, for any trainer's -p",
         description="Derive GSP plans from the plans that nnU-Net made for a dataset. Data that are preprocessed serve "
@@ -85,9 +50,42 @@ def _parser() -> argparse.ArgumentParser:
     plan.add_argument("--overwrite", action="store_true", help="replace plans of that name")
     plan.set_defaults(run=_plan)
 
+
+def _templates(_: argparse.Namespace) -> int:
+    from nnunetv2_gsp.plans_templates import load_template, template_names
+
+    width = max(map(len, template_names()))
+    for name in template_names():
+        print(f"{name:<{width}}  {load_template(name).description}")
+    return 0
+
+
+def _add_templates(verbs: Verbs) -> None:
     templates = verbs.add_parser("templates", help="list the templates, a line each")
     templates.set_defaults(run=_templates)
 
+
+def _profile(arguments: argparse.Namespace) -> int:
+    from nnunetv2_gsp.plans_templates import load_template
+    from nnunetv2_gsp.profiling import profile_dataset, profile_template
+
+    if arguments.d is not None:
+        if arguments.template != "default" or arguments.set or arguments.patch:
+            raise InputError("Expected either -d, whose plans say all, or a template with its settings and patch, got "
+                             "both; write plans with nnUNetv2_gsp plan and profile them with -d and -p, or drop -d.")
+        profile = profile_dataset(arguments.d, arguments.c, arguments.p, arguments.device, arguments.rounds)
+    else:
+        profile = profile_template(load_template(arguments.template, dict(arguments.set)), arguments.patch,
+                                   arguments.channels, arguments.classes, arguments.device, arguments.rounds)
+    print(profile.table())
+    if arguments.json is not None:
+        _write(arguments.json, json.dumps(profile.to_dict(), indent=4))
+    if arguments.markdown is not None:
+        _write(arguments.markdown, profile.markdown())
+    return 0
+
+
+def _add_profile(verbs: Verbs) -> None:
     profile = verbs.add_parser(
         "profile", help="count and time a GSP network beside stock nnU-Net",
         description="Parameters, MACs, FLOPs, activation memory and latency of the GSP network and of stock nnU-Net, "
@@ -99,7 +97,7 @@ def _parser() -> argparse.ArgumentParser:
                          help="stock or GSP plans of the dataset (default: %(default)s)")
     _add_template(profile)
     profile.add_argument("--patch", nargs="+", type=int, metavar="VOXELS",
-                         help="patch of the template's network, where it has none of its own")
+                         help="patch, in place of the template's own")
     profile.add_argument("--channels", type=int, default=4, metavar="N",
                          help="input channels of the template's network (default: %(default)s)")
     profile.add_argument("--classes", type=int, default=4, metavar="N",
@@ -112,21 +110,129 @@ def _parser() -> argparse.ArgumentParser:
     profile.add_argument("--markdown", type=Path, metavar="FILE", help="write the table there too")
     profile.set_defaults(run=_profile)
 
+
+def _experiments(arguments: argparse.Namespace) -> int:
+    from nnunetv2_gsp.experiments.executors import SlurmResources
+    from nnunetv2_gsp.experiments.experiment import run_experiments
+
+    wishes = {"partition": arguments.partition, "gpus": arguments.gpus, "cpus": arguments.cpus,
+              "time_min": arguments.time}
+    wishes = {name: wish for name, wish in wishes.items() if wish is not None}
+    all_is_well = run_experiments(
+        arguments.table, arguments.d, configuration=arguments.c, plans_name=arguments.p, trainers=arguments.tr,
+        overrides=dict(arguments.set), device=arguments.device, executor=arguments.executor, at_a_time=arguments.n,
+        slurm=SlurmResources(**wishes) if wishes else None, retry=arguments.retry, dry_run=arguments.dry_run)
+    return 0 if all_is_well else 1
+
+
+def _add_experiments(verbs: Verbs) -> None:
+    experiments = verbs.add_parser(
+        "experiments", help="train what a table of the paper needs, and collect it beside the paper's values",
+        description="Write the plans of a table, train each of its runs with nnU-Net, and collect. The same command "
+                    "again goes on where it stands: finished runs stay, interrupted ones go on from their checkpoint, "
+                    "failed ones are named with their log.")
+    experiments.add_argument("table", choices=("table1", "table2", "ratio", "brats-positions", "brats-location",
+                                               "cross-validation"), metavar="TABLE",
+                             help="table1, table2, ratio, brats-positions, brats-location, or cross-validation (stock "
+                                  "and GSP in five folds)")
+    experiments.add_argument("-d", required=True, metavar="DATASET", help="name or id, planned")
+    experiments.add_argument("-c", default="3d_fullres", metavar="CONFIGURATION", help="default: %(default)s")
+    experiments.add_argument("-p", default="nnUNetPlans", metavar="PLANS",
+                             help="plans to derive the table's from; for cross-validation the plans that are trained "
+                                  "(default: %(default)s)")
+    experiments.add_argument("-tr", nargs="+", metavar="TRAINER",
+                             help="in place of the table's own (nnUNetTrainerGSPPaper; for cross-validation "
+                                  "nnUNetTrainer and nnUNetTrainerGSP)")
+    _add_set(experiments, "settings for every run, as in patch_size=[16,96,96] batch_size=2")
+    experiments.add_argument("-device", choices=("cpu", "cuda", "mps"), default="cuda", help="default: %(default)s")
+    experiments.add_argument("--executor", choices=("local", "slurm"), default="local",
+                             help="local works in the foreground until all have ended; slurm submits a job array, and "
+                                  "the same command later collects (default: %(default)s)")
+    experiments.add_argument("-n", type=_positive, metavar="N",
+                             help="so many trainings at once (default: 1 locally, all in Slurm)")
+    experiments.add_argument("--partition", help="of Slurm")
+    experiments.add_argument("--gpus", help="a Slurm job's GPUs, as sbatch's --gpus-per-node takes them: 1 or a100:1")
+    experiments.add_argument("--cpus", type=_positive, metavar="N", help="a Slurm job's CPU cores")
+    experiments.add_argument("--time", type=_positive, metavar="MINUTES",
+                             help="limit of a Slurm job; one that needs more is requeued and goes on (default: a day)")
+    experiments.add_argument("--retry", action="store_true", help="train failed runs again")
+    experiments.add_argument("--dry-run", action="store_true", help="list the runs and their state, write nothing")
+    experiments.set_defaults(run=_experiments)
+
+
+def _export(arguments: argparse.Namespace) -> int:
+    from nnunetv2_gsp.sharing import export_model
+
+    print(f"Wrote {export_model(arguments.model_folder, arguments.o, arguments.f, arguments.chk)}")
+    return 0
+
+
+def _add_export(verbs: Verbs) -> None:
+    export = verbs.add_parser("export", help="write a trained model as a small zip without pickle, to share")
+    export.add_argument("model_folder", type=Path, metavar="MODEL_FOLDER",
+                        help="TRAINER__PLANS__CONFIGURATION in nnUNet_results")
+    export.add_argument("-o", type=Path, required=True, metavar="FILE", help="the new zip")
+    export.add_argument("-f", nargs="+", metavar="FOLD",
+                        help="0 1 ... or all (default: every fold that has the checkpoint)")
+    export.add_argument("-chk", default="checkpoint_final.pth", metavar="NAME",
+                        help="checkpoint (default: %(default)s)")
+    export.set_defaults(run=_export)
+
+
+def _import(arguments: argparse.Namespace) -> int:
+    from nnunetv2_gsp.sharing import import_model
+
+    folder = import_model(arguments.file)
+    print(f"Wrote {folder}. Predict: nnUNetv2_predict_from_modelfolder -i IN -o OUT -m {folder}")
+    return 0
+
+
+def _add_import(verbs: Verbs) -> None:
+    importing = verbs.add_parser("import",
+                                 help="make a model folder in nnUNet_results of such a zip, after checking it")
+    importing.add_argument("file", type=Path, metavar="FILE", help="what nnUNetv2_gsp export wrote")
+    importing.set_defaults(run=_import)
+
+
+def _demo(arguments: argparse.Namespace) -> int:
+    from nnunetv2_gsp.demo import run_demo
+
+    run_demo(arguments.o, arguments.device)
+    return 0
+
+
+def _add_demo(verbs: Verbs) -> None:
     demo = verbs.add_parser("demo", help="train, predict and evaluate on a brain tumour phantom, from raw files on")
     demo.add_argument("-o", type=Path, default=Path("nnUNet_gsp_demo"), metavar="FOLDER",
                       help="where the files go; run again, it resumes there (default: %(default)s)")
     demo.add_argument("-device", choices=("cpu", "cuda", "mps"), default="cpu",
                       help="cpu takes a small setting, cuda and mps a full-size one (default: %(default)s)")
     demo.set_defaults(run=_demo)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="nnUNetv2_gsp",
+        description="Group Shift Pointwise networks for nnU-Net. Training and prediction are nnU-Net's own commands: "
+                    "nnUNetv2_train DATASET 3d_fullres 0 -tr nnUNetTrainerGSP",
+    )
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+
+    for add_verb in (_add_doctor, _add_plan, _add_templates, _add_profile, _add_experiments, _add_export, _add_import,
+                     _add_demo):
+        add_verb(verbs)
     return parser
 
 
 def _add_template(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--template", default="default", metavar="NAME",
                         help="settings with a name, see nnUNetv2_gsp templates; or a .json file (default: %(default)s)")
-    parser.add_argument("--set", nargs="+", action="extend", type=_setting, default=[], metavar="KEY=VALUE",
-                        help="settings in place of the template's, as in shift_ratio=1 shift_position=CCS "
-                             "'spatial_groups=[[2,2,2],[2,4,4]]'")
+    _add_set(parser, "settings in place of the template's, as in shift_ratio=1 shift_position=CCS "
+                     "'spatial_groups=[[2,2,2],[2,4,4]]'")
+
+
+def _add_set(parser: argparse.ArgumentParser, what: str) -> None:
+    parser.add_argument("--set", nargs="+", action="extend", type=_setting, default=[], metavar="KEY=VALUE", help=what)
 
 
 def _write(file: Path, text: str) -> None:
@@ -147,6 +253,12 @@ def _setting(text: str) -> tuple[str, object]:
         except ValueError:
             continue
     return key, value
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a number from 1 on, got {text}")
+    return int(text)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -5,10 +5,7 @@ Each step leaves its product in the demo folder and is skipped where that produc
 import json
 import os
 import shlex
-import shutil
 import subprocess
-import sys
-from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from nnunetv2_gsp.commands import check_device, n_processes, script
 from nnunetv2_gsp.datasets.brats import CHANNELS, REGIONS, convert_brats21
 from nnunetv2_gsp.datasets.phantom import load_head, make_phantom
 from nnunetv2_gsp.errors import InputError
@@ -57,7 +55,7 @@ def run_demo(folder: Path, device: str) -> None:
         InputError: nilearn or the device is missing, the folder can't be written to or holds the other setting, or one
             of nnU-Net's commands failed.
     """
-    _check_device(device)
+    check_device(device)
     load_head()
     demo = Demo(folder.absolute(), device, SMALL if device == "cpu" else FULL_SIZE)
     demo.claim_folder()
@@ -153,7 +151,7 @@ class Demo:
         unfinished = _beside(self.source)
         n_cases = self.setting.n_training + self.setting.n_held_out
         # A coarse case takes less time than a process needs to start.
-        processes = _n_processes() if self.setting is FULL_SIZE else 1
+        processes = n_processes() if self.setting is FULL_SIZE else 1
         make_phantom(unfinished, n_cases, self.setting.spacing_mm, processes=processes)
         unfinished.rename(self.source)
 
@@ -164,7 +162,7 @@ class Demo:
 
     def plan_and_preprocess(self) -> None:
         """Let nnU-Net plan and preprocess."""
-        n = _n_processes()
+        n = n_processes()
         self._run("nnUNetv2_plan_and_preprocess", "-d", DATASET_ID, "-c", CONFIGURATION, "-npfp", n, "-np", n,
                   "--verify_dataset_integrity")
 
@@ -182,7 +180,7 @@ class Demo:
     def predict(self) -> None:
         """Predict the held-out cases."""
         unfinished = _beside(self.predictions)
-        n = _n_processes()
+        n = n_processes()
         self._run("nnUNetv2_predict", "-i", self.dataset / "imagesTs", "-o", unfinished, "-d", DATASET_ID,
                   "-c", CONFIGURATION, "-f", FOLD, "-tr", self.setting.trainer, "-p", self.setting.plans,
                   "-device", self.device, "-npp", n, "-nps", n)
@@ -193,7 +191,7 @@ class Demo:
         unfinished = _beside(self.summary)
         self._run("nnUNetv2_evaluate_folder", self.dataset / "labelsTs", self.predictions, "-djfile",
                   self.model / "dataset.json", "-pfile", self.model / "plans.json", "-o", unfinished,
-                  "-np", _n_processes())
+                  "-np", n_processes())
         unfinished.rename(self.summary)
 
     def draw(self) -> None:
@@ -226,8 +224,8 @@ class Demo:
         """Run one of nnU-Net's commands in the folders of the demo, its output shown."""
         line = [command, *map(str, arguments)]
         print(f"$ {shlex.join(line)}\n", flush=True)
-        environment = {**os.environ, **self._folders(), "nnUNet_def_n_proc": str(_n_processes())}
-        code = subprocess.run([_script(command), *line[1:]], env=environment).returncode
+        environment = {**os.environ, **self._folders(), "nnUNet_def_n_proc": str(n_processes())}
+        code = subprocess.run([script(command), *line[1:]], env=environment).returncode
         if code != 0:
             raise InputError(f"{command} was expected to finish and stopped with exit code {code}; mend what it says "
                              f"above and run the demo again, it resumes here.")
@@ -307,25 +305,3 @@ def _write_json(content: dict[str, Any], file: Path) -> None:
 
 def _beside(product: Path) -> Path:
     return product.with_name(f"unfinished_{product.name}")  # the suffix stays, writers go by it
-
-
-def _script(command: str) -> str:
-    """Find nnU-Net's command in the environment of this interpreter, which need not be activated."""
-    path = shutil.which(command, path=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]))
-    if path is None:
-        raise InputError(f"Expected nnU-Net's command {command} beside {sys.executable}, found none; "
-                         f"run: pip install nnunetv2")
-    return path
-
-
-def _n_processes() -> int:
-    return min(os.cpu_count() or 1, 8)
-
-
-def _check_device(device: str) -> None:
-    import torch
-
-    is_there: dict[str, Callable[[], bool]] = {"cpu": lambda: True, "cuda": torch.cuda.is_available,
-                                               "mps": torch.backends.mps.is_available}
-    if not is_there[device]():
-        raise InputError(f"Expected a {device} device for -device {device}, torch finds none; run with -device cpu.")

@@ -1,4 +1,6 @@
 """The command line: its help, its exit codes, and one sentence for what a user can mend."""
+import json
+
 import pytest
 
 from nnunetv2_gsp import cli
@@ -29,11 +31,14 @@ def environment_in_order(monkeypatch, tmp_path):
 def test_help_names_the_verbs_and_nnunets_own_command(capsys):
     assert exit_code("--help") == 0
     printed = capsys.readouterr().out
-    for name in ("doctor", "plan", "demo", "nnUNetv2_train", "nnUNetTrainerGSP"):
+    for name in ("doctor", "plan", "templates", "profile", "experiments", "export", "import", "demo", "nnUNetv2_train",
+                 "nnUNetTrainerGSP"):
         assert name in printed
 
 
-@pytest.mark.parametrize("arguments", [(), ("cure",), ("doctor", "--harder")])
+@pytest.mark.parametrize("arguments", [
+    (), ("cure",), ("doctor", "--harder"), ("experiments", "table9", "-d", "1"),
+    ("experiments", "ratio", "-d", "1", "-n", "0"), ("plan", "-d", "1", "--set", "shift_ratio")])
 def test_a_wrong_command_line_exits_with_2(arguments, capsys):
     assert exit_code(*arguments) == 2
     assert "usage: nnUNetv2_gsp" in capsys.readouterr().err
@@ -67,3 +72,20 @@ def test_a_mistake_of_ours_keeps_its_traceback(monkeypatch):
     monkeypatch.setattr(cli, "_doctor", verb)
     with pytest.raises(ZeroDivisionError):
         cli.main(["doctor"])
+
+
+@pytest.mark.parametrize("more", [("--template", "default_local"), ("--set", "shift_ratio=1"), ("--patch", "32", "32")])
+def test_profile_takes_plans_or_a_template_not_both(more):
+    assert "Expected either -d" in exit_code("profile", "-d", "1", *more)
+
+
+def test_profile_writes_what_it_shows(tmp_path, capsys):
+    files = [tmp_path / "cost.json", tmp_path / "cost.md"]
+    assert exit_code("profile", "--template", "brats18_csc_dec", "--patch", "32", "32", "32", "--rounds", "1",
+                     "--json", str(files[0]), "--markdown", str(files[1])) == 0
+    printed = capsys.readouterr().out
+    figures = json.loads(files[0].read_text())
+    assert figures["gsp"]["parameters"] == 245_792
+    assert "245.79 k" in printed
+    assert "| parameters | 5.65 M | 245.79 k |" in files[1].read_text()
+    assert sorted(tmp_path.iterdir()) == files

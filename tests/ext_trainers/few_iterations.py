@@ -1,7 +1,9 @@
 """Test-only trainers, found by nnU-Net through the user's own value of nnUNet_extTrainer."""
+import os
+
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
-from nnunetv2_gsp.trainers import nnUNetTrainerGSP
+from nnunetv2_gsp.trainers import nnUNetTrainerGSP, nnUNetTrainerGSPPaper
 
 
 class _FewIterations:
@@ -10,6 +12,7 @@ class _FewIterations:
         self.num_iterations_per_epoch = 2
         self.num_val_iterations_per_epoch = 1
         super().initialize()
+        self.logger.plot_progress_png = lambda *_: None  # takes longer than an epoch
 
 
 class nnUNetTrainerGSPFewIterations(_FewIterations, nnUNetTrainerGSP):
@@ -18,3 +21,20 @@ class nnUNetTrainerGSPFewIterations(_FewIterations, nnUNetTrainerGSP):
 
 class nnUNetTrainerFewIterations(_FewIterations, nnUNetTrainer):
     pass
+
+
+class nnUNetTrainerGSPPaperFewIterations(_FewIterations, nnUNetTrainerGSPPaper):
+    pass
+
+
+class nnUNetTrainerGSPPaperFailing(nnUNetTrainerGSPPaperFewIterations):
+    """Trains for two epochs, and fails between them where a fault is switched on for its plans."""
+
+    def initialize(self):
+        super().initialize()
+        self.num_epochs = 2
+
+    def on_epoch_end(self):
+        super().on_epoch_end()
+        if self.current_epoch == 1 and self.plans_manager.plans_name == os.environ.get("FAULT_IN_PLANS"):
+            raise ZeroDivisionError("the fault that was switched on")

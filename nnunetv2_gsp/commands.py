@@ -1,0 +1,36 @@
+"""nnU-Net's own commands: where they are, and what they may use here."""
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from nnunetv2_gsp.errors import InputError
+
+
+def script(command: str) -> str:
+    """Find nnU-Net's command in the environment of this interpreter, which need not be activated.
+
+    Raises:
+        InputError: there is none.
+    """
+    path = shutil.which(command, path=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]))
+    if path is None:
+        raise InputError(f"Expected nnU-Net's command {command} beside {sys.executable}, found none; "
+                         f"run: pip install nnunetv2")
+    return path
+
+
+def n_processes() -> int:
+    """Return how many processes preprocessing and prediction may start."""
+    return min(os.cpu_count() or 1, 8)
+
+
+def check_device(device: str) -> None:
+    """Raise InputError if torch finds no such device (cpu, cuda or mps) here."""
+    import torch
+
+    is_there: dict[str, Callable[[], bool]] = {"cpu": lambda: True, "cuda": torch.cuda.is_available,
+                                               "mps": torch.backends.mps.is_available}
+    if not is_there[device]():
+        raise InputError(f"Expected a {device} device for -device {device}, torch finds none; run with -device cpu.")

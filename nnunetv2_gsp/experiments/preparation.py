@@ -1,0 +1,60 @@
+"""What trainings that may start together must find done: preprocessed data and nnU-Net's split."""
+import shlex
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
+from nnunetv2.utilities.crossval_split import generate_crossval_split
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+from nnunetv2_gsp.commands import n_processes, script
+from nnunetv2_gsp.errors import InputError
+from nnunetv2_gsp.experiments.runs import write_json
+
+
+def due_preprocessing(dataset: Path, plans: Mapping[str, dict[str, Any]], configuration: str) -> dict[Path, list[str]]:
+    """Return nnU-Net's command for each folder of preprocessed data that is missing; plans share folders.
+
+    Args:
+        dataset: its folder below nnUNet_preprocessed.
+        plans: their content by name.
+        configuration: of the plans.
+    """
+    folders = {_data(dataset, content, configuration): name for name, content in plans.items()}
+    number = int(dataset.name[len("Dataset"):].split("_")[0])
+    return {folder: ["nnUNetv2_preprocess", "-d", str(number), "-plans_name", name, "-c", configuration,
+                     "-np", str(n_processes())]
+            for folder, name in folders.items() if not folder.is_dir() or _mark(folder).exists()}
+
+
+def preprocess(folder: Path, command: list[str]) -> None:
+    """Let nnU-Net preprocess into a folder; one that was left unfinished counts as missing.
+
+    Raises:
+        InputError: nnU-Net's command failed.
+    """
+    print(f"$ {shlex.join(command)}\n", flush=True)
+    _mark(folder).touch()
+    code = subprocess.run([script(command[0]), *command[1:]]).returncode
+    if code != 0:
+        raise InputError(f"{command[0]} was expected to finish and stopped with exit code {code}; mend what it says "
+                         f"above and run the same command again.")
+    _mark(folder).unlink()
+
+
+def split(dataset: Path, plans: dict[str, Any], configuration: str) -> None:
+    """Write nnU-Net's split where it is missing: trainings that start together would write it into each other."""
+    file = dataset / "splits_final.json"
+    if not file.is_file():
+        folder = str(_data(dataset, plans, configuration))
+        write_json(generate_crossval_split(sorted(infer_dataset_class(folder).get_identifiers(folder))), file)
+
+
+def _data(dataset: Path, plans: dict[str, Any], configuration: str) -> Path:
+    return dataset / PlansManager(plans).get_configuration(configuration).data_identifier
+
+
+def _mark(folder: Path) -> Path:
+    return folder.with_name(f"unfinished_{folder.name}")

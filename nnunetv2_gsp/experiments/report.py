@@ -1,0 +1,91 @@
+"""What came out, beside the paper."""
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+from nnunetv2_gsp.experiments.runs import Run, State
+
+Cells = dict[str, Any]  # by the names of the columns; numbers are percent
+
+
+def cells_of(runs: Sequence[Run], states: Sequence[State], labels: Mapping[str, Any]) -> list[Cells]:
+    """Return a table's rows: the Dice of the finished runs in percent, the paper's, and the state of each run.
+
+    Args:
+        runs: of one table.
+        states: of the runs.
+        labels: of the dataset.json.
+    """
+    table = []
+    for run, state in zip(runs, states, strict=True):
+        ours = run.dice_percent(labels) if state is State.FINISHED else {}
+        paper = {f"{name}, paper": value for name, value in run.row.paper.items()}
+        # the two means stand side by side, then the classes
+        table.append({"run": run.row.label, "mDice": None, "mDice, paper": None, **ours, **paper,
+                      "state": describe(run, state)})
+    return table
+
+
+def describe(run: Run, state: State) -> str:
+    """Return the state, with the log where the run failed, and the job where Slurm has it."""
+    job = run.job()
+    if job is not None and state is State.FAILED:
+        return f"failed: {job.log}"
+    if job is not None and job.executor == "slurm" and state in (State.QUEUED, State.RUNNING):
+        return f"{state.value}: Slurm job {job.id}"
+    return state.value
+
+
+def as_markdown(title: str, table: Sequence[Cells], runs: Sequence[Run]) -> str:
+    """Return the table with its title; trainings of several folds get a line with mean ± SD below."""
+    rows = [*table, *_over_folds(table, runs)]
+    columns = _columns(table)
+    text = [["" if row.get(name) is None else _percent(row[name]) for name in columns] for row in rows]
+    widths = [max(len(cells[index]) for cells in [columns, *text]) for index in range(len(columns))]
+    lines = [" | ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True))
+             for cells in [columns, ["-" * width for width in widths], *text]]
+    return "\n".join([title, "", *(f"| {line} |" for line in lines), ""])
+
+
+def as_csv(table: Sequence[Cells]) -> str:
+    """Return the table with all digits."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, _columns(table), extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(table)
+    return text.getvalue()
+
+
+def write(text: str, file: Path) -> None:
+    """Write a file that is never there in part."""
+    unfinished = file.with_name(f"unfinished_{file.name}")
+    unfinished.write_text(text, encoding="utf-8")
+    unfinished.replace(file)
+
+
+def _over_folds(table: Sequence[Cells], runs: Sequence[Run]) -> list[Cells]:
+    """Return mean ± sample SD over the finished folds of each trainer, where there are several."""
+    rows = []
+    for trainer, folds in groupby(zip(runs, table, strict=True), key=lambda entry: entry[0].row.trainer):
+        finished = [cells for run, cells in folds if cells["mDice"] is not None and run.row.template is None]
+        if len(finished) > 1:
+            values = {name: [cells[name] for cells in finished] for name in finished[0] if name not in ("run", "state")}
+            rows.append({"run": f"{trainer}, mean ± SD of {len(finished)} folds",
+                         **{name: f"{mean(each):.1f} ± {stdev(each):.1f}" for name, each in values.items()
+                            if None not in each}})
+    return rows
+
+
+def _columns(table: Sequence[Cells]) -> list[str]:
+    """Return the columns that hold something, the state last."""
+    names = dict.fromkeys(name for row in table for name, value in row.items() if value is not None)
+    known = [name for name in ("run", "mDice", "mDice, paper") if name in names]
+    return [*known, *(name for name in names if name not in (*known, "state")), "state"]
+
+
+def _percent(value: Any) -> str:
+    return f"{value:.1f}" if isinstance(value, float) else str(value)

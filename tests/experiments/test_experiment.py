@@ -1,0 +1,157 @@
+"""What the verb says before it trains: the listing, and one sentence for what a user can mend."""
+import json
+import shutil
+from functools import partial
+
+import pytest
+
+from nnunetv2_gsp.errors import InputError
+from nnunetv2_gsp.experiments import executors
+from nnunetv2_gsp.experiments.executors import SlurmResources
+from nnunetv2_gsp.experiments.experiment import Experiment, run_experiments
+from nnunetv2_gsp.experiments.runs import Job, locked
+from nnunetv2_gsp.plans import write_gsp_plans
+from tests.experiments.conftest import DATASET, ID
+
+PLANNED_FILES = {"dataset.json", "dataset_fingerprint.json", "nnUNetPlans.json"}
+run = partial(run_experiments, dataset=str(ID), device="cpu")
+
+
+@pytest.fixture
+def folders(planned):
+    """Check that nothing was written; gives the dataset's preprocessed folder."""
+    preprocessed = planned / "nnUNet_preprocessed" / DATASET
+    yield preprocessed
+    assert {file.name for file in preprocessed.iterdir()} == PLANNED_FILES
+    assert not list((planned / "nnUNet_results").iterdir())
+
+
+@pytest.mark.parametrize(("table", "n_runs"), [
+    ("table1", 2), ("table2", 16), ("ratio", 2), ("brats-positions", 4), ("brats-location", 3),
+    ("cross-validation", 10)])
+def test_dry_run_lists_every_run_and_writes_nothing(table, n_runs, folders, capfd):
+    assert run(table, dry_run=True)
+    printed = capfd.readouterr().out
+    assert printed.count(": not started") == printed.count("nnUNetv2_train Dataset904_Ellipsoid 3d_fullres") == n_runs
+    assert printed.count("nnUNetv2_preprocess") == 1
+
+
+def test_dry_run_names_plans_trainer_fold_and_command(folders, capfd):
+    run("ratio", dry_run=True)
+    plans = "nnUNetGSPPlans_promise12_prosgv3_ratio1"
+    assert (f"C_s = C: not started\n    plans {plans}, trainer nnUNetTrainerGSPPaper, fold 0\n    nnUNetv2_train "
+            f"{DATASET} 3d_fullres 0 -p {plans} -tr nnUNetTrainerGSPPaper -device cpu\n") in capfd.readouterr().out
+
+
+def test_settings_given_show_in_the_plans_name(folders):
+    def names(**options):
+        return [each.plans for each in Experiment("ratio", folders, **{"configuration": "3d_fullres",
+                                                                       "plans_name": "nnUNetPlans", **options}).runs]
+    usual = ["nnUNetGSPPlans_promise12_prosgv3", "nnUNetGSPPlans_promise12_prosgv3_ratio1"]
+    assert names() == usual
+    [one, _], [same, _], [other, _] = (names(overrides=overrides) for overrides in (
+        {"batch_size": 2, "kernel": 3}, {"kernel": 3, "batch_size": 2}, {"batch_size": 3}))
+    assert one == same != other
+    assert one.startswith(usual[0] + "_set-")
+    assert names(configuration="3d_lowres")[0] == usual[0] + "_3d_lowres"
+    assert names(plans_name="nnUNetResEncUNetMPlans")[0] == usual[0] + "_nnUNetResEncUNetMPlans"
+
+
+@pytest.mark.parametrize(("arguments", "sentence"), [
+    ({"dataset": "321"}, "name or id of a dataset"),
+    ({"plans_name": "nnUNetOtherPlans"}, "Expected the plans .*nnUNetOtherPlans.json"),
+    ({"configuration": "3d_lowres"}, "got 3d_lowres"),
+    ({"trainers": ["nnUNetTrainerOfNobody"]}, "Expected a trainer that nnU-Net finds, got nnUNetTrainerOfNobody"),
+    ({"overrides": {"shift_ratio": 0.25}}, "got shift_ratio with --set, which is what the table varies"),
+    ({"overrides": {"patch_sise": [16, 32, 32]}}, "got patch_sise .nearest: patch_size"),
+    ({"table": "cross-validation", "overrides": {"batch_size": 2}}, "Expected no --set for cross-validation"),
+    ({"table": "cross-validation", "configuration": "3d_lowres"}, "Expected plans with 3d_lowres"),
+    ({"slurm": SlurmResources(partition="gpu")}, "--partition.* with --executor slurm only"),
+])
+def test_bad_input_is_one_sentence(arguments, sentence, folders):
+    with pytest.raises(InputError, match=sentence) as refusal:
+        run(**{"table": "ratio", **arguments}, dry_run=True)
+    assert "\n" not in str(refusal.value)
+
+
+def test_what_is_not_there_is_named(folders, monkeypatch):
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(InputError, match="Expected Slurm's sbatch on PATH"):
+        run("ratio", executor="slurm", dry_run=True)
+    monkeypatch.setattr(executors, "find_spec", lambda _: None)
+    with pytest.raises(InputError, match=r"pip install 'nnunetv2_gsp\[experiments\]'"):
+        run("ratio", dry_run=True)
+
+
+def test_folders_that_are_not_set_are_named(folders, monkeypatch):
+    monkeypatch.delenv("nnUNet_results")
+    with pytest.raises(InputError, match="nnUNet_results is not set"):
+        run("ratio", dry_run=True)
+
+
+def test_plans_with_other_settings_are_not_trained(folders):
+    file = write_gsp_plans(str(ID), output_name="nnUNetGSPPlans_promise12_prosgv3", template="promise12_prosgv4")
+    before = file.read_bytes()
+    try:
+        with pytest.raises(InputError, match="found plans with other settings"):
+            run("ratio", dry_run=True)
+        assert file.read_bytes() == before
+    finally:
+        file.unlink()
+
+
+def test_plans_that_only_word_their_origin_otherwise_are_kept(folders):
+    file = write_gsp_plans(str(ID), output_name="nnUNetGSPPlans_promise12_prosgv3", template="promise12_prosgv3")
+    plans = json.loads(file.read_text())
+    plans["gsp_template"]["name"] = "as it was once called"
+    file.write_text(json.dumps(plans))
+    try:
+        assert run("ratio", dry_run=True)
+    finally:
+        file.unlink()
+
+
+def test_one_call_at_a_time(planned, monkeypatch):
+    monkeypatch.setattr(Experiment, "prepare", lambda *_: [])
+    results = planned / "nnUNet_results"
+    with locked(results / DATASET / "experiments" / "lock"), pytest.raises(InputError, match="another one is at work"):
+        run("ratio")
+    shutil.rmtree(results / DATASET)
+
+
+def test_one_of_several_folds_gives_mean_and_sd(planned, capfd, monkeypatch):
+    """Hand-made: Dice 0.8 and 0.9 in two folds, so 85.0 ± 7.1."""
+    results = planned / "nnUNet_results"
+    for fold, dice in ((0, 0.8), (3, 0.9)):
+        folder = results / DATASET / "nnUNetTrainerGSP__nnUNetPlans__3d_fullres" / f"fold_{fold}" / "validation"
+        folder.mkdir(parents=True)
+        (folder / "summary.json").write_text(json.dumps({"mean": {"1": {"Dice": dice}}}))
+    monkeypatch.setattr(Experiment, "prepare", lambda *_: [])
+    assert not run("cross-validation")
+    printed = capfd.readouterr().out
+    row = [cell.strip() for line in printed.splitlines() if "mean ± SD" in line for cell in line.split("|")]
+    assert row == ["", "nnUNetTrainerGSP, mean ± SD of 2 folds", "85.0 ± 7.1", "85.0 ± 7.1", "", ""]
+    assert printed.count("not started") == 8
+    shutil.rmtree(results / DATASET)
+
+
+def test_dice_of_regions_is_found_by_their_names(planned, tmp_path):
+    """The mean of all foreground regions, each called as in the dataset.json."""
+    experiment = Experiment("brats-location", planned / "nnUNet_preprocessed" / DATASET, "3d_fullres", "nnUNetPlans")
+    [brats, *_] = experiment.runs
+    brats.summary.parent.mkdir(parents=True)
+    brats.summary.write_text(json.dumps({"mean": {"(1, 2, 3)": {"Dice": 0.9}, "(1, 3)": {"Dice": 0.8},
+                                                  "3": {"Dice": 0.4}}}))
+    labels = {"background": 0, "whole_tumor": [1, 2, 3], "tumor_core": [1, 3], "enhancing_tumor": 3}
+    assert brats.dice_percent(labels) == pytest.approx({"mDice": 70, "whole_tumor": 90, "tumor_core": 80,
+                                                        "enhancing_tumor": 40})
+    shutil.rmtree(planned / "nnUNet_results" / DATASET)
+
+
+def test_slurm_that_does_not_answer_is_one_sentence(planned, monkeypatch):
+    experiment = Experiment("ratio", planned / "nnUNet_preprocessed" / DATASET, "3d_fullres", "nnUNetPlans")
+    experiment.runs[0].remember(Job("slurm", "7_0", "log", "outcome"))
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(InputError, match="squeue on PATH to ask for job 7_0"):
+        experiment.states()
+    shutil.rmtree(planned / "nnUNet_results" / DATASET)

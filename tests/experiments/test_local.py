@@ -1,0 +1,127 @@
+"""The verb on this machine: real trainings of nnU-Net, small, interrupted, failing and retried."""
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from nnunetv2_gsp.experiments import executors
+from nnunetv2_gsp.experiments.experiment import Experiment
+from nnunetv2_gsp.experiments.runs import State
+from tests.experiments.conftest import DATASET, ID, TINY
+
+TRAINER = "nnUNetTrainerGSPPaperFailing"
+CALL = f"""
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # also where the tests run in the background of a shell
+from nnunetv2_gsp.experiments.experiment import run_experiments
+run_experiments("ratio", "{ID}", trainers=["{TRAINER}"], overrides={TINY}, device="cpu")
+"""
+
+
+@pytest.fixture
+def experiment(planned):
+    preprocessed = planned / "nnUNet_preprocessed" / DATASET
+    return Experiment("ratio", preprocessed, "3d_fullres", "nnUNetPlans", [TRAINER], TINY, "cpu")
+
+
+def printed_by(run):
+    return Path(run.job().log).read_text()
+
+
+def interrupt_in_epoch_1_of(run):
+    """Press Ctrl-C in another process that runs the table, as soon as the run is in its second epoch."""
+    with subprocess.Popen([sys.executable, "-c", CALL], start_new_session=True, stderr=subprocess.PIPE, text=True,
+                          env={**os.environ, "OMP_NUM_THREADS": "1"}) as process:
+        while run.job() is None or not Path(run.job().log).is_file() or "Epoch 1" not in printed_by(run):
+            assert process.poll() is None, process.stderr.read()
+            time.sleep(0.2)
+        assert run.state({}) is State.RUNNING
+        os.killpg(process.pid, signal.SIGINT)
+        assert "KeyboardInterrupt" in process.communicate(timeout=60)[1]
+    assert process.returncode != 0
+
+
+def test_interrupted_goes_on_failed_waits_for_retry_finished_stays(run, experiment, monkeypatch, capfd):
+    half, whole = experiment.runs
+    interrupt_in_epoch_1_of(half)
+    assert experiment.states() == [State.INTERRUPTED, State.NOT_STARTED]
+    assert [*half.fold_folder.glob("checkpoint_*.pth")]
+    preprocessed = {file: file.stat().st_mtime_ns for file in experiment.preprocessed.glob("*masked_norm/*")}
+    assert len(preprocessed) == 15  # five cases of three files
+
+    run = partial(run, "ratio", trainers=[TRAINER])
+    monkeypatch.setenv("FAULT_IN_PLANS", whole.plans)
+    assert not run()
+    assert "Epoch 0" not in printed_by(half)  # it went on
+    assert experiment.states() == [State.FINISHED, State.FAILED]
+    assert "the fault that was switched on" in printed_by(whole)
+    before = {file: file.stat().st_mtime_ns for file in experiment.folder.parent.rglob("checkpoint_*.pth")}
+
+    monkeypatch.delenv("FAULT_IN_PLANS")
+    capfd.readouterr()
+    assert not run()
+    assert f"C_s = C failed: {whole.job().log}\n" in capfd.readouterr().out
+    assert before == {file: file.stat().st_mtime_ns for file in before}
+
+    assert run(retry=True)
+    assert experiment.states() == [State.FINISHED, State.FINISHED]
+    assert "Epoch 0" not in printed_by(whole)
+    trained_again = {file for file in before if file.stat().st_mtime_ns != before[file]}
+    assert {file.parent for file in trained_again} <= {whole.fold_folder}
+    assert preprocessed == {file: file.stat().st_mtime_ns for file in preprocessed}
+    check_table(experiment, half, whole)
+
+
+def check_table(experiment, *runs):
+    """The table has nnU-Net's own figures beside the paper's."""
+    name = f"ratio__{TRAINER}__{experiment.runs[0].plans.rpartition('_')[2]}"
+    rows = list(csv.DictReader((experiment.folder / f"{name}.csv").open()))
+    for run, row, paper in zip(runs, rows, ("85.6", "81.4"), strict=True):
+        dice = json.loads(run.summary.read_text())["foreground_mean"]["Dice"]
+        assert float(row["mDice"]) == float(row["ellipsoid"]) == pytest.approx(100 * dice)
+        assert (row["mDice, paper"], row["state"]) == (paper, "finished")
+        assert f"| {100 * dice:.1f} " in (experiment.folder / f"{name}.md").read_text()
+
+
+def test_the_split_is_nnunets_own(planned, experiment):
+    """Where nnU-Net finds none it makes this one."""
+    from nnunetv2.run.run_training import get_trainer_from_args
+
+    file = experiment.preprocessed / "splits_final.json"
+    ours = json.loads(file.read_text())
+    file.unlink()
+    get_trainer_from_args(str(ID), "3d_fullres", 0, "nnUNetTrainerGSP", experiment.runs[0].plans).do_split()
+    assert json.loads(file.read_text()) == ours
+
+
+@pytest.mark.parametrize("at_a_time", [1, 2])
+def test_so_many_at_a_time(at_a_time, experiment, monkeypatch, tmp_path):
+    events = tmp_path / "events"
+
+    def short_job(run, environment):
+        """Wait for a second in place of a training."""
+        return partial(subprocess.check_call, ["sh", "-c", f"echo 1 >> {events}; sleep 1; echo -1 >> {events}"])
+
+    monkeypatch.setattr(executors, "Training", short_job)
+    monkeypatch.setattr(type(experiment.runs[0]), "remember", lambda *_: None)
+    executors.train_locally([*experiment.runs, experiment.runs[0]], at_a_time, after_each=lambda: None)
+    running = [sum(map(int, events.read_text().split()[:end])) for end in range(1, 7)]
+    assert max(running) == at_a_time
+    assert running[-1] == 0
+
+
+def test_trainings_take_turns_on_the_gpus_or_share_the_cores(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,GPU-5e1f")
+    assert [executors._share("cuda", slot, 3) for slot in range(3)] == [
+        {"CUDA_VISIBLE_DEVICES": name} for name in ("3", "GPU-5e1f", "3")]
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    assert executors._share("cpu", 0, at_a_time=3) == {"OMP_NUM_THREADS": "2"}
+    assert executors._share("cpu", 0, at_a_time=9) == {"OMP_NUM_THREADS": "1"}
