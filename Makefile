@@ -3,13 +3,16 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test test-contract lint bench clean
 
 demo: $(INSTALLED)  ## train, predict and evaluate on a brain tumour phantom (about 10 minutes on 2 cores)
 	$(BIN)/nnUNetv2_gsp demo
 
 test: $(INSTALLED)  ## everything that must hold, on the CPU
 	$(BIN)/python -m pytest
+
+test-contract: $(INSTALLED)  ## more of what nnU-Net can do, each through a training (about 15 minutes on 2 cores)
+	$(BIN)/python -m pytest tests/contract -m contract
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check

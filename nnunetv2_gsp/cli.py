@@ -29,8 +29,8 @@ def _add_doctor(verbs: Verbs) -> None:
 def _plan(arguments: argparse.Namespace) -> int:
     from nnunetv2_gsp.plans import summary, write_gsp_plans
 
-    file = write_gsp_plans(arguments.d, arguments.p, arguments.o, arguments.template, dict(arguments.set), arguments.c,
-                           arguments.overwrite)
+    file = write_gsp_plans(arguments.d, arguments.p, arguments.o, arguments.template, _settings(arguments.set),
+                           arguments.c, arguments.overwrite)
     print(summary(json.loads(file.read_text()), file.parent))
     print(f"\nWrote {file}. Train with any trainer: nnUNetv2_train {arguments.d} CONFIGURATION FOLD -p {file.stem}")
     return 0
@@ -69,14 +69,22 @@ def _profile(arguments: argparse.Namespace) -> int:
     from nnunetv2_gsp.plans_templates import load_template
     from nnunetv2_gsp.profiling import profile_dataset, profile_template
 
+    of_plans = (arguments.c, arguments.p)
+    of_a_template = (arguments.template, arguments.set or None, arguments.patch, arguments.channels, arguments.classes)
+    mistaken = of_a_template if arguments.d is not None else of_plans
+    if any(option is not None for option in mistaken):
+        raise InputError("Expected either -d with -c and -p, whose plans say all, or a template with --set, --patch, "
+                         "--channels and --classes, got some of both; drop one side.")
+    for file in filter(None, (arguments.json, arguments.markdown)):
+        if not file.absolute().parent.is_dir():
+            raise InputError(f"Expected a folder for {file}, found none; make it, or name another file.")
     if arguments.d is not None:
-        if arguments.template != "default" or arguments.set or arguments.patch:
-            raise InputError("Expected either -d, whose plans say all, or a template with its settings and patch, got "
-                             "both; write plans with nnUNetv2_gsp plan and profile them with -d and -p, or drop -d.")
-        profile = profile_dataset(arguments.d, arguments.c, arguments.p, arguments.device, arguments.rounds)
+        profile = profile_dataset(arguments.d, arguments.c or "3d_fullres", arguments.p or "nnUNetPlans",
+                                  arguments.device, arguments.rounds)
     else:
-        profile = profile_template(load_template(arguments.template, dict(arguments.set)), arguments.patch,
-                                   arguments.channels, arguments.classes, arguments.device, arguments.rounds)
+        template = load_template(arguments.template or "default", _settings(arguments.set))
+        profile = profile_template(template, arguments.patch, arguments.channels or 4, arguments.classes or 4,
+                                   arguments.device, arguments.rounds)
     print(profile.table())
     if arguments.json is not None:
         _write(arguments.json, json.dumps(profile.to_dict(), indent=4))
@@ -91,17 +99,15 @@ def _add_profile(verbs: Verbs) -> None:
         description="Parameters, MACs, FLOPs, activation memory and latency of the GSP network and of stock nnU-Net, "
                     "from the plans of a dataset (-d) or from a template alone.")
     profile.add_argument("-d", metavar="DATASET", help="name or id; without it a template is profiled")
-    profile.add_argument("-c", default="3d_fullres", metavar="CONFIGURATION",
-                         help="of the plans (default: %(default)s)")
-    profile.add_argument("-p", default="nnUNetPlans", metavar="PLANS",
-                         help="stock or GSP plans of the dataset (default: %(default)s)")
-    _add_template(profile)
+    profile.add_argument("-c", metavar="CONFIGURATION", help="of the plans (default: 3d_fullres)")
+    profile.add_argument("-p", metavar="PLANS", help="stock or GSP plans of the dataset (default: nnUNetPlans)")
+    _add_template(profile, default=None)
     profile.add_argument("--patch", nargs="+", type=int, metavar="VOXELS",
                          help="patch, in place of the template's own")
-    profile.add_argument("--channels", type=int, default=4, metavar="N",
-                         help="input channels of the template's network (default: %(default)s)")
-    profile.add_argument("--classes", type=int, default=4, metavar="N",
-                         help="output channels of the template's network (default: %(default)s)")
+    profile.add_argument("--channels", type=_positive, metavar="N",
+                         help="input channels of the template's network (default: 4)")
+    profile.add_argument("--classes", type=_positive, metavar="N",
+                         help="output channels of the template's network (default: 4)")
     profile.add_argument("-device", default="cpu", help="where latency is measured: cpu, cuda or mps "
                                                         "(default: %(default)s)")
     profile.add_argument("--rounds", type=int, default=5, metavar="N",
@@ -120,19 +126,20 @@ def _experiments(arguments: argparse.Namespace) -> int:
     wishes = {name: wish for name, wish in wishes.items() if wish is not None}
     all_is_well = run_experiments(
         arguments.table, arguments.d, configuration=arguments.c, plans_name=arguments.p, trainers=arguments.tr,
-        overrides=dict(arguments.set), device=arguments.device, executor=arguments.executor, at_a_time=arguments.n,
+        overrides=_settings(arguments.set), device=arguments.device, executor=arguments.executor, at_a_time=arguments.n,
         slurm=SlurmResources(**wishes) if wishes else None, retry=arguments.retry, dry_run=arguments.dry_run)
     return 0 if all_is_well else 1
 
 
 def _add_experiments(verbs: Verbs) -> None:
+    from nnunetv2_gsp.experiments.tables import TABLES
+
     experiments = verbs.add_parser(
         "experiments", help="train what a table of the paper needs, and collect it beside the paper's values",
         description="Write the plans of a table, train each of its runs with nnU-Net, and collect. The same command "
                     "again goes on where it stands: finished runs stay, interrupted ones go on from their checkpoint, "
                     "failed ones are named with their log.")
-    experiments.add_argument("table", choices=("table1", "table2", "ratio", "brats-positions", "brats-location",
-                                               "cross-validation"), metavar="TABLE",
+    experiments.add_argument("table", choices=TABLES, metavar="TABLE",
                              help="table1, table2, ratio, brats-positions, brats-location, or cross-validation (stock "
                                   "and GSP in five folds)")
     experiments.add_argument("-d", required=True, metavar="DATASET", help="name or id, planned")
@@ -224,9 +231,9 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_template(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--template", default="default", metavar="NAME",
-                        help="settings with a name, see nnUNetv2_gsp templates; or a .json file (default: %(default)s)")
+def _add_template(parser: argparse.ArgumentParser, default: str | None = "default") -> None:
+    parser.add_argument("--template", default=default, metavar="NAME",
+                        help="settings with a name, see nnUNetv2_gsp templates; or a .json file (default: default)")
     _add_set(parser, "settings in place of the template's, as in shift_ratio=1 shift_position=CCS "
                      "'spatial_groups=[[2,2,2],[2,4,4]]'")
 
@@ -242,10 +249,18 @@ def _write(file: Path, text: str) -> None:
     os.replace(unfinished, file)
 
 
+def _settings(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    settings = dict(pairs)
+    if len(settings) < len(pairs):
+        raise InputError(f"Expected each setting once with --set, got {' '.join(key for key, _ in pairs)}; drop the "
+                         f"repeated ones.")
+    return settings
+
+
 def _setting(text: str) -> tuple[str, object]:
     """Parse `key=value`: the value as JSON, as a number that JSON does not know (.25), or as the text it is."""
     key, equals, value = text.partition("=")
-    if not equals:
+    if not (key and equals):
         raise argparse.ArgumentTypeError(f"expected KEY=VALUE, got {text}")
     for parse in (json.loads, float):
         try:

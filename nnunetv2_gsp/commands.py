@@ -26,6 +26,19 @@ def n_processes() -> int:
     return min(os.cpu_count() or 1, 8)
 
 
+def preprocess_command(dataset: str, plans_name: str, configuration: str) -> list[str]:
+    """Return nnU-Net's command line that preprocesses a configuration of some plans.
+
+    Args:
+        dataset: full name; the command itself takes only the id.
+        plans_name: name of the plans.
+        configuration: of the plans.
+    """
+    dataset_id = int(dataset.removeprefix("Dataset").split("_")[0])
+    return ["nnUNetv2_preprocess", "-d", str(dataset_id), "-plans_name", plans_name, "-c", configuration,
+            "-np", str(n_processes())]
+
+
 def check_device(device: str) -> None:
     """Raise InputError if torch finds no such device (cpu, cuda or mps) here."""
     import torch

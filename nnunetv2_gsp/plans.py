@@ -1,7 +1,9 @@
 """A template and a dataset's plans -> that dataset's GSP plans, which any trainer takes with `-p`."""
 import json
+import math
 import os
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
@@ -14,6 +16,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunetv2_gsp.architectures.from_plans import describe, gsp_architecture, is_gsp, plain_architecture
 from nnunetv2_gsp.architectures.spatial_groups import feature_map_sizes
+from nnunetv2_gsp.commands import preprocess_command
 from nnunetv2_gsp.errors import InputError
 from nnunetv2_gsp.plans_templates import TOPOLOGY, Template, load_template
 
@@ -36,10 +39,11 @@ def write_gsp_plans(dataset: str, plans_name: str = "nnUNetPlans", output_name: 
         InputError: as `derive_gsp_plans`, and if the new plans exist.
     """
     target, plans = derive_gsp_plans(dataset, plans_name, output_name, template, overrides, configurations)
-    is_source = target.stem == plans_name
-    if target.exists() and (is_source or not overwrite):
-        raise InputError(f"{target} exists and is not replaced; choose another name with -o"
-                         f"{'' if is_source else ', or replace it with --overwrite'}.")
+    if target.exists():
+        are_ours = "GSPUNet" in target.read_text()
+        if not (overwrite and are_ours):
+            raise InputError(f"{target} exists and is not replaced; choose another name with -o"
+                             f"{', or replace it with --overwrite' if are_ours else ': it holds no GSP plans'}.")
     unfinished = target.with_suffix(".json.part")
     unfinished.write_text(json.dumps(plans, indent=4))
     os.replace(unfinished, target)
@@ -65,41 +69,74 @@ def derive_gsp_plans(dataset: str, plans_name: str = "nnUNetPlans", output_name:
     """
     settings = load_template(template, overrides)
     name = output_name or ("nnUNetGSPPlans" if settings.name == "default" else f"nnUNetGSPPlans_{settings.name}")
-    if not re.fullmatch(r"\w[\w.-]*", name) or "__" in name or name in _NNUNETS_OWN_FILES:
+    if not re.fullmatch(r"\w[\w.-]*", name) or "__" in name or name.endswith(".json") or name in _NNUNETS_OWN_FILES:
         raise InputError(f"Expected a name for the plans that can be part of nnU-Net's folder names (letters, digits, "
-                         f"'-', '.', single '_') and is not one of its files', got {name!r}; choose another with -o.")
+                         f"'-', '.', single '_'), without .json, and not one of its own files', got {name!r}; choose "
+                         f"another with -o.")
     folder = preprocessed_folder(dataset)
-    source = folder / f"{plans_name}.json"
-    if not source.is_file():
-        raise InputError(f"Expected the plans {source}, found no such file; run nnUNetv2_plan_and_preprocess -d "
-                         f"{dataset}, or name other plans with -p.")
-    return folder / f"{name}.json", gsp_plans(load_json(str(source)), name, settings, configurations)
+    plans = load_plans(folder, plans_name)
+    return folder / f"{name}.json", gsp_plans(plans, name, settings, configurations)
 
 
 def gsp_plans(plans: dict[str, Any], name: str, template: Template,
               configurations: Sequence[str] | None = None) -> dict[str, Any]:
     """Return a copy of nnU-Net plans, called `name`, in which every configuration names a resolved GSP network.
 
-    Configurations that were not asked for are left out, but for those that others build on: nobody shall train a stock
-    network under the name of GSP plans. The template stands in the plans as "gsp_template", for the record.
+    Configurations that were not asked for are left out, but for the first stage of a cascade: nobody shall train a
+    stock network under the name of GSP plans. Those that inherit stand for themselves. The template stands in the plans
+    as "gsp_template", for the record.
 
     Raises:
         InputError: a configuration is not there or does not fit the template, or its network has no GSP counterpart.
     """
-    stock = PlansManager(deepcopy(plans))
-    effective = {each: stock.get_configuration(each).configuration for each in stock.available_configurations}
+    effective = effective_configurations(plans)
     kept = _kept(effective, template, configurations)
     resolved = {}
     for each in kept:
         try:
-            gsp = with_shifts(with_topology(effective[each], template), template)
+            resolved[each] = with_shifts(with_topology(effective[each], template), template)
         except (ValueError, NotImplementedError) as error:
-            raise InputError(f"Configuration {each}: {error}") from error
-        changed = {key: value for key, value in gsp.items() if value != effective[each].get(key)}
-        resolved[each] = {**deepcopy(plans["configurations"][each]), **changed}
+            role = " (the first stage of a cascade)" if configurations and each not in configurations else ""
+            raise InputError(f"Configuration {each}{role}: {error}") from error
+        resolved[each].pop("inherits_from", None)
         _forget_next_stages_but(kept, resolved[each])
     record = {"name": template.name, "settings": dict(template.settings)}
     return {**deepcopy(plans), "plans_name": name, "gsp_template": record, "configurations": resolved}
+
+
+def load_plans(folder: Path, name: str) -> dict[str, Any]:
+    """Load plans of a dataset; `folder` is the dataset's, below nnUNet_preprocessed.
+
+    Raises:
+        InputError: there is no such file, or something else stands in it.
+    """
+    file = folder / f"{name}.json"
+    if not file.is_file():
+        raise InputError(f"Expected the plans {file}, found no such file; run nnUNetv2_plan_and_preprocess for "
+                         f"{folder.name}, or name other plans with -p.")
+    try:
+        plans = load_json(str(file))
+    except ValueError as error:
+        raise InputError(f"Expected plans in {file}, found no JSON ({error}); plan the dataset again, or name other "
+                         f"plans with -p.") from error
+    if not isinstance(plans, dict) or not isinstance(plans.get("configurations"), dict):
+        raise InputError(f"Expected plans with configurations in {file}, found something else; name other plans with "
+                         f"-p.")
+    return plans
+
+
+def effective_configurations(plans: dict[str, Any]) -> dict[str, Configuration]:
+    """Return the configurations as nnU-Net sees them, inheritance resolved; the plans are not changed.
+
+    Raises:
+        InputError: a configuration inherits from one that is not there, or from itself.
+    """
+    manager = PlansManager(deepcopy(plans))
+    try:
+        return {name: manager.get_configuration(name).configuration for name in manager.available_configurations}
+    except (ValueError, RuntimeError) as error:
+        raise InputError(f"Expected plans in which configurations inherit from each other without a gap or a circle: "
+                         f"{error}") from error
 
 
 def with_topology(configuration: Configuration, template: Template) -> Configuration:
@@ -122,6 +159,7 @@ def with_topology(configuration: Configuration, template: Template) -> Configura
     changed.update({key: template.settings[key] for key in ("patch_size", "batch_size") if key in template.settings})
     if any(key in template.settings for key in TOPOLOGY):
         changed["architecture"] = _with_stages(plain_architecture(changed["architecture"]), template.settings, n_axes)
+    _check_lowest_map(changed)
     _set_mask_for_norm(changed, template.settings.get("use_mask_for_norm"))
     return changed
 
@@ -145,19 +183,17 @@ def summary(plans: dict[str, Any], folder: Path) -> str:
         plans: as `gsp_plans` returns them.
         folder: of the dataset, below nnUNet_preprocessed.
     """
-    manager = PlansManager(deepcopy(plans))
     paragraphs = []
-    for name in manager.available_configurations:
-        configuration = manager.get_configuration(name)
-        architecture = configuration.configuration["architecture"]
-        lines = [f"{name}, patch {'×'.join(map(str, configuration.patch_size))}, batch {configuration.batch_size}",
-                 describe(architecture, configuration.patch_size),
-                 *_snapped(plans, architecture["arch_kwargs"], configuration.patch_size)]
-        if not (folder / configuration.data_identifier).is_dir():
-            lines.append(f"Not preprocessed yet ({configuration.data_identifier}): nnUNetv2_preprocess -d "
-                         f"{plans['dataset_name']} -plans_name {plans['plans_name']} -c {name}")
+    due: dict[str, str] = {}
+    for name, configuration in effective_configurations(plans).items():
+        architecture, patch_size = configuration["architecture"], configuration["patch_size"]
+        lines = [f"{name}, patch {'×'.join(map(str, patch_size))}, batch {configuration['batch_size']}",
+                 describe(architecture, patch_size), *_snapped(plans, architecture["arch_kwargs"], patch_size)]
         paragraphs.append("\n".join(lines))
-    return "\n\n".join(paragraphs)
+        if not (folder / configuration["data_identifier"]).is_dir():
+            command = preprocess_command(folder.name, plans["plans_name"], name)
+            due.setdefault(configuration["data_identifier"], shlex.join(command))
+    return "\n\n".join([*paragraphs, *(f"Not preprocessed yet ({data}): {command}" for data, command in due.items())])
 
 
 def preprocessed_folder(dataset: str) -> Path:
@@ -182,7 +218,7 @@ def preprocessed_folder(dataset: str) -> Path:
 
 
 def _kept(effective: Mapping[str, Configuration], template: Template, wanted: Sequence[str] | None) -> list[str]:
-    """Return the wanted configurations, in the order of the plans, and those that they build on."""
+    """Return the wanted configurations, in the order of the plans, and the first stages of wanted cascades."""
     if wanted is None:
         wanted = [name for name, configuration in effective.items()
                   if template.n_axes in (None, len(configuration["patch_size"]))]
@@ -193,13 +229,7 @@ def _kept(effective: Mapping[str, Configuration], template: Template, wanted: Se
     if not wanted:
         raise InputError(f"Template {template.name} is made for {template.n_axes} axes, and no configuration of these "
                          f"plans ({', '.join(effective)}) has as many; choose another template.")
-    kept: set[str] = set()
-    pending = list(wanted)
-    while pending:
-        name = pending.pop()
-        kept.add(name)
-        built_on = (effective[name].get(key) for key in ("inherits_from", "previous_stage"))
-        pending.extend(other for other in built_on if other is not None and other not in kept)
+    kept = {*wanted, *(effective[name].get("previous_stage") for name in wanted)}
     return [name for name in effective if name in kept]
 
 
@@ -218,6 +248,7 @@ def _with_stages(architecture: dict[str, Any], settings: Mapping[str, Any], n_ax
     """Return a plain entry with the settings' stages."""
     kwargs = {**architecture["arch_kwargs"], **{key: deepcopy(settings[key]) for key in TOPOLOGY if key in settings}}
     n_stages = len(kwargs["features_per_stage"])
+    kwargs["strides"] = [[stride] * n_axes if isinstance(stride, int) else stride for stride in kwargs["strides"]]
     lengths = {"strides": n_stages, "n_conv_per_stage": n_stages, "n_conv_per_stage_decoder": n_stages - 1}
     for name, expected in lengths.items():
         if isinstance(kwargs[name], int):
@@ -232,6 +263,15 @@ def _with_stages(architecture: dict[str, Any], settings: Mapping[str, Any], n_ax
     if "strides" in settings:  # nnU-Net plans kernels of 1 along axes that are not strided yet
         kwargs["kernel_sizes"] = [[3] * n_axes] * n_stages
     return {**architecture, "arch_kwargs": kwargs}
+
+
+def _check_lowest_map(configuration: Configuration) -> None:
+    """Raise ValueError if the lowest map is one voxel, which no norm can be computed of in a training."""
+    strides = configuration["architecture"]["arch_kwargs"]["strides"]
+    patch_size = configuration["patch_size"]
+    if math.prod(feature_map_sizes(patch_size, strides)[-1]) == 1:
+        raise ValueError(f"a patch of {patch_size} voxels leaves one voxel after the last of {len(strides)} stages; "
+                         f"choose a larger patch_size, or fewer stages (features_per_stage, strides).")
 
 
 def _set_mask_for_norm(configuration: Configuration, use_mask: bool | None) -> None:

@@ -20,7 +20,14 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from nnunetv2_gsp.architectures.from_plans import PLAIN_NETWORK, gsp_architecture, stock_architecture
 from nnunetv2_gsp.errors import InputError
-from nnunetv2_gsp.plans import Configuration, preprocessed_folder, with_shifts, with_topology
+from nnunetv2_gsp.plans import (
+    Configuration,
+    effective_configurations,
+    load_plans,
+    preprocessed_folder,
+    with_shifts,
+    with_topology,
+)
 from nnunetv2_gsp.plans_templates import Template
 from nnunetv2_gsp.timing import Timing, environment, interleaved
 
@@ -156,7 +163,9 @@ def profile_dataset(dataset: str, configuration: str, plans_name: str, device: s
     """
     _check_device_and_rounds(device, rounds)
     folder = preprocessed_folder(dataset)
-    plans = PlansManager(_load(folder / f"{plans_name}.json", dataset))
+    content = load_plans(folder, plans_name)
+    effective_configurations(content)  # or the plans are no use
+    plans = PlansManager(content)
     dataset_json = _load(folder / "dataset.json", dataset)
     if configuration not in plans.available_configurations:
         raise InputError(f"Expected a configuration of {plans_name} ({', '.join(plans.available_configurations)}), got "

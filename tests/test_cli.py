@@ -74,9 +74,15 @@ def test_a_mistake_of_ours_keeps_its_traceback(monkeypatch):
         cli.main(["doctor"])
 
 
-@pytest.mark.parametrize("more", [("--template", "default_local"), ("--set", "shift_ratio=1"), ("--patch", "32", "32")])
-def test_profile_takes_plans_or_a_template_not_both(more):
-    assert "Expected either -d" in exit_code("profile", "-d", "1", *more)
+@pytest.mark.parametrize("arguments", [
+    ("-d", "1", "--template", "default_local"), ("-d", "1", "--set", "shift_ratio=1"), ("-d", "1", "--channels", "3"),
+    ("-d", "1", "--patch", "32", "32"), ("--template", "default", "-c", "2d"), ("-p", "nnUNetPlans")])
+def test_profile_takes_plans_or_a_template_not_both(arguments):
+    assert "Expected either -d" in exit_code("profile", *arguments)
+
+
+def test_profile_says_at_once_that_there_is_no_folder_for_its_file(tmp_path):
+    assert "Expected a folder for" in exit_code("profile", "--patch", "32", "32", "--json", str(tmp_path / "no" / "x"))
 
 
 def test_profile_writes_what_it_shows(tmp_path, capsys):

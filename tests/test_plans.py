@@ -57,7 +57,8 @@ def test_every_configuration_names_a_resolved_gsp_network_and_nothing_else_chang
         assert ours.pop("architecture") == gsp_architecture(stock.pop("architecture"), stock["patch_size"])
         assert PlansManager(plans).get_configuration(name).next_stage_names == (
             PlansManager(before).get_configuration(name).next_stage_names)
-        ours.pop("next_stage", None), stock.pop("next_stage", None)
+        for key in ("next_stage", "inherits_from"):
+            ours.pop(key, None), stock.pop(key, None)
         assert ours == stock
 
 
@@ -94,12 +95,12 @@ def test_other_normalisation_means_other_data_and_templates_share_them():
     assert effective(same, "3d_fullres")["data_identifier"] == "nnUNetPlans_3d_fullres"
 
 
-def test_chosen_configurations_come_with_those_they_build_on():
+def test_chosen_configurations_stand_for_themselves_and_a_cascade_comes_with_its_first_stage():
     def configurations(*chosen):
         return gsp_plans(stock_plans(), "mine", load_template("default"), chosen)["configurations"]
 
     assert list(configurations("2d")) == ["2d"]
-    assert list(configurations("3d_cascade_fullres")) == ["3d_lowres", "3d_fullres", "3d_cascade_fullres"]
+    assert list(configurations("3d_cascade_fullres")) == ["3d_lowres", "3d_cascade_fullres"]
     assert configurations("3d_cascade_fullres")["3d_lowres"]["next_stage"] == ["3d_cascade_fullres"]
     alone = configurations("3d_lowres")
     assert list(alone) == ["3d_lowres"]
@@ -109,7 +110,7 @@ def test_chosen_configurations_come_with_those_they_build_on():
 @pytest.mark.parametrize(("template", "overrides", "configurations", "message"), [
     ("brats18_csc", {}, ["2d"], "Configuration 2d: template brats18_csc is made for 3 axes, these plans have 2"),
     ("default", {}, ["3d"], r"Expected configurations of these plans \(2d, 3d_lowres, .*got 3d"),
-    ("default", {"spatial_groups": [[2, 2, 2]]}, None, "one entry a stage, 3 in these plans, got 1"),
+    ("default", {"spatial_groups": [[2, 2, 2]] * 2}, None, "one entry a stage, 3 in these plans, got 2"),
     ("default", {"features_per_stage": [16, 32]}, None, "strides must have 2 entries for the 2 stages .* got 3"),
     ("default", {"features_per_stage": [16, 32, 64, 64], "strides": [[1] * 3] * 4}, None,
      "n_conv_per_stage must have 4 entries .* got 3"),
@@ -117,6 +118,8 @@ def test_chosen_configurations_come_with_those_they_build_on():
     ("default", {"strides": [[1, 1, 1], [2, 2], [2, 2, 2]]}, ["3d_fullres"], "strides must have 3 numbers a stage"),
     ("default", {"shift_ratio": 0.8, "local_shift_ratio": 0.4}, None, "at most 1, got 0.8"),
     ("default", {"patch_size": [18, 32, 32]}, ["3d_fullres"], "The strides must divide the patch"),
+    ("default", {"patch_size": [4, 4]}, ["2d"], r"a patch of \[4, 4\] voxels leaves one voxel after the last of 3"),
+    ("default", {"spatial_groups": [[2] * 3] * 4}, ["3d_cascade_fullres"], r"3d_lowres \(the first stage of a casc"),
     ("default", {"spatial_groups": [[2] * 3, [2] * 3, [3, 2, 2]], "strict": True}, ["3d_fullres"],
      r"got \(3, 2, 2\); \(2, 2, 2\) would"),
     ("default", {"spatial_groups": [[4] * 3] * 3}, ["3d_fullres"], "no whole channel for each of the 64 groups"),
@@ -147,17 +150,36 @@ def test_written_beside_the_stock_plans_by_id_or_name(planned):
 
 def test_existing_plans_are_replaced_only_on_request(planned):
     target = write_gsp_plans("904")
-    target.write_text("mine")
+    before = target.read_bytes()
     with pytest.raises(InputError, match="--overwrite"):
-        write_gsp_plans("904")
-    assert target.read_text() == "mine"
-    write_gsp_plans("904", overwrite=True)
-    assert json.loads(target.read_text())["plans_name"] == "nnUNetGSPPlans"
-    with pytest.raises(InputError, match="not replaced"):
-        write_gsp_plans("904", output_name="nnUNetPlans", overwrite=True)
+        write_gsp_plans("904", overrides={"shift_ratio": 1})
+    assert target.read_bytes() == before
+    write_gsp_plans("904", overrides={"shift_ratio": 1}, overwrite=True)
+    assert json.loads(target.read_text())["gsp_template"]["settings"] == {"shift_ratio": 1}
 
 
-def test_the_verb(planned, capsys):
+def test_plans_that_are_not_ours_are_never_replaced(planned):
+    (planned / "nnUNetResEncUNetMPlans.json").write_text(json.dumps(stock_plans()))
+    for name in ("nnUNetPlans", "nnUNetResEncUNetMPlans"):
+        with pytest.raises(InputError, match="not replaced; choose another name with -o: it holds no GSP plans"):
+            write_gsp_plans("904", output_name=name, overwrite=True)
+        assert json.loads((planned / f"{name}.json").read_text()) == stock_plans()
+
+
+def preprocessed_by(command, monkeypatch):
+    """Give a command line to nnU-Net's own parser; returns the dataset, the plans and the configurations it takes."""
+    from nnunetv2.experiment_planning import plan_and_preprocess_entrypoints
+
+    taken = []
+    monkeypatch.setattr(plan_and_preprocess_entrypoints, "preprocess",
+                        lambda *positional, **by_name: taken.extend([*positional, by_name]))
+    monkeypatch.setattr("sys.argv", command.split())
+    plan_and_preprocess_entrypoints.preprocess_entry()
+    [dataset_id], plans_name, by_name = taken
+    return dataset_id, plans_name, by_name["configurations"]
+
+
+def test_the_verb(planned, capsys, monkeypatch):
     with pytest.raises(SystemExit) as exited:
         main(["plan", "-d", "904", "-p", "nnUNetPlans", "-c", "3d_fullres", "-o", "mine", "--template", "brats18_csc",
               "--set", "shift_position=CCS", "local_shift_ratio=.25", "--set", "patch_size=[32,32,32]"])
@@ -170,7 +192,8 @@ def test_the_verb(planned, capsys):
     printed = capsys.readouterr().out
     assert "-p mine" in printed
     assert "Stage 4: (5, 5, 5) groups were asked for, (2, 2, 2) divide the map of (2, 2, 2) voxels" in printed
-    assert "nnUNetv2_preprocess -d Dataset904_Plans -plans_name mine -c 3d_fullres" in printed
+    [command] = [line.split(": ", 1)[1] for line in printed.splitlines() if "nnUNetv2_preprocess" in line]
+    assert preprocessed_by(command, monkeypatch) == (904, "mine", ["3d_fullres"])
 
 
 def test_summary_asks_for_preprocessing_only_where_it_is_missing(planned):
@@ -181,20 +204,40 @@ def test_summary_asks_for_preprocessing_only_where_it_is_missing(planned):
     assert "-c 3d_fullres" in text
 
 
-@pytest.mark.parametrize("name", ["a/b", "a__b", "../up", ".hidden", "dataset", "splits_final"])
+def test_summary_asks_for_data_that_configurations_share_once(planned):
+    text = summary(gsp_plans(stock_plans(), "mine", load_template("default")), planned)
+    assert text.count("nnUNetv2_preprocess") == 3
+    assert "-c 3d_cascade_fullres" not in text
+
+
+@pytest.mark.parametrize("name", ["a/b", "a__b", "../up", ".hidden", "dataset", "splits_final", "mine.json"])
 def test_a_name_that_cannot_name_plans_is_refused(name, planned):
     with pytest.raises(InputError, match="Expected a name for the plans"):
         write_gsp_plans("904", output_name=name)
 
 
 @pytest.mark.parametrize("arguments", [["--set", "shift_ration=1"], ["--template", "brats18"], ["-c", "4d"],
-                                       ["--set", "shift_position=SCS"], ["--set", "shift_ratio=2"]])
+                                       ["--set", "shift_position=SCS"], ["--set", "shift_ratio=2"],
+                                       ["--set", "shift_ratio=1", "shift_ratio=0"], ["-p", "dataset"], ["-p", "broken"],
+                                       ["-p", "circular"]])
 def test_a_mistake_ends_in_a_sentence_and_nothing_is_written(arguments, planned):
+    (planned / "dataset.json").write_text("{}")
+    (planned / "broken.json").write_text("{")
+    circular = {**stock_plans(), "configurations": {"a": {"inherits_from": "b"}, "b": {"inherits_from": "a"}}}
+    (planned / "circular.json").write_text(json.dumps(circular))
+    before = sorted(planned.iterdir())
     with pytest.raises(SystemExit) as exited:
         main(["plan", "-d", "904", *arguments])
     assert exited.value.code.startswith("nnUNetv2_gsp plan: ")
     assert "\n" not in exited.value.code
-    assert [file.name for file in planned.iterdir()] == ["nnUNetPlans.json"]
+    assert sorted(planned.iterdir()) == before
+
+
+def test_strides_that_are_one_number_a_stage():
+    plans = stock_plans()
+    plans["configurations"]["3d_lowres"]["architecture"]["arch_kwargs"]["strides"] = [1, [2, 2, 2], 2]
+    narrow = gsp_plans(plans, "mine", load_template("default", {"features_per_stage": [8, 16, 16]}), ["3d_lowres"])
+    assert effective(narrow, "3d_lowres")["architecture"]["arch_kwargs"]["strides"] == [[1] * 3, [2] * 3, [2] * 3]
 
 
 def test_templates_are_listed_a_line_each(capsys):

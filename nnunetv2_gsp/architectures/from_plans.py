@@ -122,12 +122,13 @@ def _complete(kwargs: dict[str, Any], patch_size: Sequence[int]) -> None:
     """Fill in what GSP plans leave out, with what `GSPUNet` would take."""
     maps = feature_map_sizes(patch_size, kwargs["strides"])
     _check_groups_divide_maps(kwargs.get("spatial_groups", ()), maps)
-    kwargs.setdefault("shift_channels", [shift_channels_of(groups, channels // 2) for groups, channels in
-                                         zip(kwargs["spatial_groups"], kwargs["features_per_stage"], strict=True)])
-    kwargs.setdefault("shift_position", DEFAULT_POSITION)
-    kwargs.setdefault("shift_location", DEFAULT_LOCATION)
-    kwargs.setdefault("local_shift_channels", [0] * len(maps))
-    kwargs.setdefault("kernel", 1)
+    defaults = {
+        "shift_channels": [shift_channels_of(groups, channels // 2) for groups, channels in
+                           zip(kwargs["spatial_groups"], kwargs["features_per_stage"], strict=True)],
+        "shift_position": DEFAULT_POSITION, "shift_location": DEFAULT_LOCATION,
+        "local_shift_channels": [0] * len(maps), "kernel": 1,
+    }
+    kwargs.update({name: value for name, value in defaults.items() if kwargs.get(name) is None})
 
 
 def _check_groups_divide_maps(spatial_groups: Sequence[Sequence[int]], maps: Sequence[Sequence[int]]) -> None:
@@ -142,8 +143,10 @@ def _check_groups_divide_maps(spatial_groups: Sequence[Sequence[int]], maps: Seq
 
 
 def _check_something_shifts(kwargs: dict[str, Any]) -> None:
-    convolutions = np.hstack([kwargs["n_conv_per_stage"], kwargs["n_conv_per_stage_decoder"]])
-    if kwargs["shift_position"] == "CSC" and convolutions.max() < 2:
+    halves = {"encoder": ["n_conv_per_stage"], "decoder": ["n_conv_per_stage_decoder"]}
+    names = halves.get(kwargs["shift_location"], ["n_conv_per_stage", "n_conv_per_stage_decoder"])
+    is_asked = any(kwargs["shift_channels"]) or any(kwargs["local_shift_channels"])
+    if is_asked and kwargs["shift_position"] == "CSC" and np.hstack([kwargs[name] for name in names]).max() < 2:
         raise ValueError("CSC shifts between the convolutions of a block, but these plans have one a block, so nothing "
                          "would move: give n_conv_per_stage 2, or set shift_position to CCS.")
 

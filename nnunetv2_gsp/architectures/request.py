@@ -19,7 +19,8 @@ class ShiftRequest:
         shift_ratio: C_s/C, from 0 to 1; the paper uses 1/2, and 1 in its ablation.
         local_shift_ratio: part of the channels that move by single voxels, from 0 to 1 - shift_ratio; a stage in which
             that is less than a channel a direction has no local shift.
-        shift_position: where in a block of convolutions the shifts come (Fig. 2 of the paper).
+        shift_position: where in a block of convolutions the shifts come (Fig. 2 of the paper); with "none" no channel
+            moves, whatever the ratios.
         shift_location: in the encoder, the decoder or both.
     """
 
@@ -51,19 +52,20 @@ class ShiftRequest:
                 not to be snapped, or if a positive ratio leaves a group, or all local shifts, without a channel.
         """
         self._check_number_of_stages(maps)
-        max_shifted = [math.floor(_exact(self.shift_ratio) * channels) for channels in features_per_stage]
-        groups = [self._groups_of(stage, size, limit)
+        is_still = self.shift_position == "none"
+        ratio, local_ratio = (0, 0) if is_still else (_exact(self.shift_ratio), _exact(self.local_shift_ratio))
+        max_shifted = [math.floor(ratio * channels) for channels in features_per_stage]
+        groups = [self._groups_of(stage, size, limit) if ratio > 0 else (1,) * len(size)
                   for stage, (size, limit) in enumerate(zip(maps, max_shifted, strict=True))]
         shifted = [shift_channels_of(counts, limit) for counts, limit in zip(groups, max_shifted, strict=True)]
         n_directions = 2 * len(maps[0])
-        local = [n_directions * math.floor(_exact(self.local_shift_ratio) * channels / n_directions)
-                 for channels in features_per_stage]
+        local = [n_directions * math.floor(local_ratio * channels / n_directions) for channels in features_per_stage]
         for stage, channels in enumerate(features_per_stage):
-            if self.shift_ratio > 0 and shifted[stage] == 0:
+            if ratio > 0 and shifted[stage] == 0:
                 raise ValueError(f"shift_ratio {self.shift_ratio} leaves no whole channel for each of the "
                                  f"{math.prod(groups[stage])} groups {groups[stage]} of stage {stage}, which has "
                                  f"{channels} channels: raise the ratio, or ask for fewer groups.")
-        if self.local_shift_ratio > 0 and not any(local):
+        if local_ratio > 0 and not any(local):
             raise ValueError(f"local_shift_ratio {self.local_shift_ratio} leaves no whole channel for each of the "
                              f"{n_directions} directions in any stage, of {max(features_per_stage)} channels at most: "
                              f"raise the ratio, or set it to 0.")
@@ -76,8 +78,6 @@ class ShiftRequest:
                              f"(patch_size, features_per_stage, strides) with them.")
 
     def _groups_of(self, stage: int, size: Sequence[int], max_groups: int) -> tuple[int, ...]:
-        if self.shift_ratio == 0:
-            return (1,) * len(size)
         if self.spatial_groups is None:
             return spatial_groups_of(size, max_groups)
         asked = tuple(self.spatial_groups[stage])

@@ -26,8 +26,8 @@ from nnunetv2_gsp.experiments.executors import (
 )
 from nnunetv2_gsp.experiments.preparation import due_preprocessing, preprocess, split
 from nnunetv2_gsp.experiments.runs import Run, State, locked, write_json
-from nnunetv2_gsp.experiments.tables import Row, rows_of
-from nnunetv2_gsp.plans import derive_gsp_plans, preprocessed_folder
+from nnunetv2_gsp.experiments.tables import N_FOLDS, Row, rows_of
+from nnunetv2_gsp.plans import derive_gsp_plans, effective_configurations, load_plans, preprocessed_folder
 
 _CONFIGURATION, _PLANS = "3d_fullres", "nnUNetPlans"
 
@@ -154,9 +154,13 @@ class Experiment:
                              f"are; derive others with nnUNetv2_gsp plan and name them with -p.")
         for name, content in self.plans.items():
             file = self.preprocessed / f"{name}.json"
-            if file.is_file() and _trained(load_json(str(file))) != _trained(json.loads(json.dumps(content))):
+            if file.is_file() and self._trained(load_plans(self.preprocessed, name)) != self._trained(content):
                 raise InputError(f"Expected in {file} what this table trains, found plans with other settings; move "
                                  f"them away, with the results trained from them.")
+        n_cases = self.dataset_json["numTraining"]
+        if n_cases < N_FOLDS and not (self.preprocessed / "splits_final.json").is_file():
+            raise InputError(f"Expected at least {N_FOLDS} training cases for nnU-Net's split, {self.dataset} has "
+                             f"{n_cases}; add cases, or write a splits_final.json yourself.")
         for trainer in {run.row.trainer for run in self.runs}:
             _check_trainer(trainer)
 
@@ -247,17 +251,17 @@ class Experiment:
             _, content = derive_gsp_plans(self.dataset, self.plans_name, run.plans, run.row.template,
                                           {**run.row.overrides, **self.overrides}, [self.configuration])
             return content
-        file = self.preprocessed / f"{self.plans_name}.json"
-        content = load_json(str(file)) if file.is_file() else {"configurations": {}}
+        content = load_plans(self.preprocessed, self.plans_name)
         if self.configuration not in content["configurations"]:
-            raise InputError(f"Expected plans with {self.configuration} in {file}, found none; name others with -p and "
-                             f"-c.")
+            raise InputError(f"Expected plans with {self.configuration}, {self.plans_name} has none; name others with "
+                             f"-p and -c.")
         return content
 
-
-def _trained(plans: dict[str, Any]) -> dict[str, Any]:
-    """Leave out what is only for the record, as its wording may change."""
-    return {key: value for key, value in plans.items() if key != "gsp_template"}
+    def _trained(self, plans: dict[str, Any]) -> dict[str, Any]:
+        """Return what a training depends on: plans may hold more configurations, and say how they were made."""
+        configuration = effective_configurations(plans).get(self.configuration, {})
+        about_all = {key: value for key, value in plans.items() if key not in ("gsp_template", "configurations")}
+        return json.loads(json.dumps({**about_all, "configuration": {**configuration, "next_stage": None}}))
 
 
 def _check_trainer(trainer: str) -> None:

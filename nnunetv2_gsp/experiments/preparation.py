@@ -9,7 +9,7 @@ from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
 from nnunetv2.utilities.crossval_split import generate_crossval_split
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-from nnunetv2_gsp.commands import n_processes, script
+from nnunetv2_gsp.commands import preprocess_command, script
 from nnunetv2_gsp.errors import InputError
 from nnunetv2_gsp.experiments.runs import write_json
 
@@ -23,9 +23,7 @@ def due_preprocessing(dataset: Path, plans: Mapping[str, dict[str, Any]], config
         configuration: of the plans.
     """
     folders = {_data(dataset, content, configuration): name for name, content in plans.items()}
-    number = int(dataset.name[len("Dataset"):].split("_")[0])
-    return {folder: ["nnUNetv2_preprocess", "-d", str(number), "-plans_name", name, "-c", configuration,
-                     "-np", str(n_processes())]
+    return {folder: preprocess_command(dataset.name, name, configuration)
             for folder, name in folders.items() if not folder.is_dir() or _mark(folder).exists()}
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import best_match
+from jsonschema.validators import extend
 
 from nnunetv2_gsp.architectures.request import ShiftRequest
 from nnunetv2_gsp.errors import InputError
@@ -69,6 +70,10 @@ def load_template(name: str, overrides: Mapping[str, Any] | None = None) -> Temp
         InputError: for a name that is not known, an unknown key (the nearest known one is named), or a value that the
             schema does not allow.
     """
+    for key in overrides or {}:
+        if key in _ABOUT:
+            raise InputError(f"Expected settings to override, got {key}, which belongs into a template's file; choose "
+                             f"another template with --template.")
     content = {**_read(_file_of(name)), **(overrides or {})}
     _check(content, f"Template {name}")
     about = {key: content.pop(key, None) for key in _ABOUT}
@@ -79,13 +84,13 @@ def _read(file: Path) -> dict[str, Any]:
     """Return the file's content over that of the named template it inherits from."""
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
+    except ValueError as error:  # no JSON, or not even text
         raise InputError(f"Expected JSON in {file}, got something else ({error}).") from error
     if not isinstance(content, dict):
         raise InputError(f"Expected settings by name in {file}, got a {type(content).__name__}.")
     _check(content, f"Template {file.stem}")
     parent = content.get("inherits_from")
-    return {**_read(_named(parent)), **content} if parent else content
+    return content if parent is None else {**_read(_named(parent)), **content}
 
 
 def _file_of(name: str) -> Path:
@@ -99,7 +104,7 @@ def _file_of(name: str) -> Path:
 
 def _named(name: str) -> Path:
     if name not in template_names():
-        raise InputError(f"Expected the name of a template or a .json file, got {name}"
+        raise InputError(f"Expected the name of a template or a .json file, got {name!r}"
                          f"{_did_you_mean(name, template_names())}; nnUNetv2_gsp templates lists them.")
     return _FOLDER / f"{name}.json"
 
@@ -108,12 +113,20 @@ def _check(content: dict[str, Any], what: str) -> None:
     known = list(_schema()["properties"])
     for key in content:
         if key not in known:
-            raise InputError(f"{what}: expected known settings, got {key}{_did_you_mean(key, known)}; the settings are "
-                             f"{', '.join(setting for setting in known if setting not in _ABOUT)}.")
-    error = best_match(Draft202012Validator(_schema()).iter_errors(content))
+            raise InputError(f"{what}: expected known settings, got {key!r}{_did_you_mean(key, known)}; the settings "
+                             f"are {', '.join(setting for setting in known if setting not in _ABOUT)}.")
+    error = best_match(_validator().iter_errors(content))
     if error is not None:
         where = "".join(f"[{part}]" if index else f", {part}" for index, part in enumerate(error.absolute_path))
         raise InputError(f"{what}{where}: {error.message}.")
+
+
+@cache
+def _validator() -> Any:
+    """Return a validator to which 2.0 is no integer, as it is none to whom takes the settings."""
+    types = Draft202012Validator.TYPE_CHECKER.redefine(
+        "integer", lambda _, value: isinstance(value, int) and not isinstance(value, bool))
+    return extend(Draft202012Validator, type_checker=types)(_schema())
 
 
 @cache

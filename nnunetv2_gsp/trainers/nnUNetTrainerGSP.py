@@ -62,14 +62,15 @@ class nnUNetTrainerGSP(nnUNetTrainer):
         Raises:
             OSError, RuntimeError: it could not be written.
         """
+        if self.local_rank != 0 or self.disable_checkpointing:
+            super().save_checkpoint(filename)  # which writes nothing
+            return
         unfinished = Path(f"{filename}.part")
         try:
             super().save_checkpoint(str(unfinished))
-            if unfinished.exists():  # nnU-Net writes on the first rank only, and may be told not to
-                os.replace(unfinished, filename)
+            os.replace(unfinished, filename)
         finally:
-            if self.local_rank == 0:
-                unfinished.unlink(missing_ok=True)
+            unfinished.unlink(missing_ok=True)
 
     def _resolve_plans(self) -> None:
         """Replace our plans by a copy that spells the network out; nnU-Net saves it as plans.json beside the model.

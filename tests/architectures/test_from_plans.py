@@ -1,8 +1,10 @@
+from contextlib import nullcontext
 from copy import deepcopy
 
 import pytest
 
 from nnunetv2_gsp.architectures.from_plans import GSP_NETWORK, describe, gsp_architecture
+from nnunetv2_gsp.architectures.request import ShiftRequest
 from tests.architectures.networks import gsp_unet, isotropic, located, stock_architecture
 
 
@@ -26,10 +28,11 @@ def test_gsp_plans_are_taken_at_their_word():
 
 def test_gsp_plans_that_give_only_the_groups_get_the_papers_defaults():
     architecture = gsp_architecture(stock_architecture((16, 32), isotropic(2)), (8, 8, 8))
-    short = deepcopy(architecture)
+    short, nulled = deepcopy(architecture), deepcopy(architecture)
     for name in ("shift_channels", "shift_position", "shift_location", "local_shift_channels", "kernel"):
         del short["arch_kwargs"][name]
-    assert gsp_architecture(short, (8, 8, 8)) == architecture
+        nulled["arch_kwargs"][name] = None
+    assert gsp_architecture(short, (8, 8, 8)) == gsp_architecture(nulled, (8, 8, 8)) == architecture
 
 
 def test_the_short_path_names_the_same_network():
@@ -42,6 +45,22 @@ def test_plans_whose_blocks_have_nothing_to_shift_between_are_refused():
     single = stock_architecture((16, 32), isotropic(2), n_conv_per_stage=[1, 1], n_conv_per_stage_decoder=[1])
     with pytest.raises(ValueError, match="nothing would move"):
         gsp_architecture(single, (8, 8, 8))
+
+
+@pytest.mark.parametrize(("request_", "encoder", "decoder", "is_refused"), [
+    ({"shift_location": "encoder"}, 1, 2, True),
+    ({"shift_location": "decoder"}, 2, 1, True),
+    ({"shift_location": "decoder"}, 1, 2, False),
+    ({}, 1, 2, False),
+    ({"shift_ratio": 0}, 1, 1, False),
+    ({"shift_position": "CCS"}, 1, 1, False),
+    ({"shift_ratio": 0, "local_shift_ratio": 0.5}, 1, 1, True),
+])
+def test_where_nothing_would_move_is_refused_unless_asked_for(request_, encoder, decoder, is_refused):
+    stock = stock_architecture((16, 32), isotropic(2), n_conv_per_stage=[encoder] * 2,
+                               n_conv_per_stage_decoder=[decoder])
+    with pytest.raises(ValueError, match="nothing would move") if is_refused else nullcontext():
+        gsp_architecture(stock, (8, 8, 8), ShiftRequest(**request_))
 
 
 def test_residual_plans_become_two_convolutions_a_stage():

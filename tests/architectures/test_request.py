@@ -43,6 +43,11 @@ def test_ratio_zero_moves_nothing():
     assert (resolved.spatial_groups, resolved.shift_channels) == (((1, 1),), (0,))
 
 
+def test_position_none_moves_nothing_whatever_the_ratios():
+    resolved = ShiftRequest(shift_position="none", shift_ratio=0.5, local_shift_ratio=0.5).resolve([(8, 8)], [16])
+    assert (resolved.spatial_groups, resolved.shift_channels, resolved.local_shift_channels) == (((1, 1),), (0,), (0,))
+
+
 def test_ratio_one_moves_everything_that_the_groups_divide():
     assert ShiftRequest(shift_ratio=1, spatial_groups=[(2, 3)]).resolve([(8, 9)], [16]).shift_channels == (12,)
 

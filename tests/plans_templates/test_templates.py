@@ -79,8 +79,8 @@ def test_overrides_replace_and_a_file_inherits(tmp_path):
 
 
 @pytest.mark.parametrize(("name", "message"), [
-    ("brats18_cs", r"got brats18_cs \(nearest: brats18_csc\)"),
-    ("schema", "got schema"),
+    ("brats18_cs", r"got 'brats18_cs' \(nearest: brats18_csc\)"),
+    ("schema", "got 'schema'"),
     ("nowhere.json", "found no such file"),
 ])
 def test_an_unknown_template_is_named_with_the_nearest(name, message):
@@ -89,15 +89,23 @@ def test_an_unknown_template_is_named_with_the_nearest(name, message):
 
 
 @pytest.mark.parametrize(("overrides", "message"), [
-    ({"shift_ration": 1}, r"got shift_ration \(nearest: shift_ratio\)"),
-    ({"spatial_group": []}, r"got spatial_group \(nearest: spatial_groups\)"),
+    ({"shift_ration": 1}, r"got 'shift_ration' \(nearest: shift_ratio\)"),
+    ({"spatial_group": []}, r"got 'spatial_group' \(nearest: spatial_groups\)"),
     ({"shift_position": "SCS"}, "shift_position: 'SCS' is not one of .*'CSC'"),
     ({"kernel": 5}, "kernel: 5 is not one of"),
     ({"shift_ratio": 1.5}, "shift_ratio: 1.5 is greater than the maximum of 1"),
     ({"strict": "yes"}, "strict: 'yes' is not of type 'boolean'"),
     ({"patch_size": [16, 0, 16]}, r"patch_size\[1\]: 0 is less than the minimum of 1"),
     ({"spatial_groups": [[2, 2, 2], [2]]}, r"spatial_groups\[1\]: \[2\] is too short"),
-    ({"n_conv_per_stage": "two"}, "n_conv_per_stage"),
+    ({"n_conv_per_stage": "two"}, "n_conv_per_stage: 'two' is not of type 'integer', 'array'"),
+    ({"n_conv_per_stage": 0}, "n_conv_per_stage: 0 is less than the minimum of 1"),
+    ({"n_conv_per_stage": 2.0}, "n_conv_per_stage: 2.0 is not of type"),
+    ({"kernel": 3.0}, "kernel: 3.0 is not of type 'integer'"),
+    ({"batch_size": 2.0}, "batch_size: 2.0 is not of type 'integer'"),
+    ({"batch_size": True}, "batch_size: True is not of type 'integer'"),
+    ({"patch_size": [64.0, 64, 64]}, r"patch_size\[0\]: 64.0 is not of type 'integer'"),
+    ({"spatial_groups": []}, "spatial_groups: "),
+    ({"inherits_from": "default"}, "got inherits_from, which belongs into a template's file"),
 ])
 def test_what_the_schema_does_not_allow_is_named(overrides, message):
     with pytest.raises(InputError, match=message) as refusal:
@@ -109,11 +117,13 @@ def test_what_the_schema_does_not_allow_is_named(overrides, message):
     ("{", "Expected JSON"),
     ("[]", "Expected settings by name .* got a list"),
     ('{"description": "mine"}', "'source' is a required property"),
-    ('{"description": "mine", "source": "me", "inherits_from": "mine"}', "got mine"),
-    ('{"description": "mine", "source": "me", "shift": 1}', r"got shift \(nearest: shift_"),
+    ('{"description": "mine", "source": "me", "inherits_from": "mine"}', "got 'mine'"),
+    ('{"description": "mine", "source": "me", "inherits_from": ""}', "got ''"),
+    (b"\xff\xfe\xfa", "Expected JSON"),
+    ('{"description": "mine", "source": "me", "shift": 1}', r"got 'shift' \(nearest: shift_"),
 ])
 def test_a_broken_file_is_named(content, message, tmp_path):
     file = tmp_path / "mine.json"
-    file.write_text(content)
+    file.write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(InputError, match=message):
         load_template(str(file))

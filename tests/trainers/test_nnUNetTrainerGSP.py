@@ -150,12 +150,16 @@ def test_a_checkpoint_that_cannot_be_written_whole_leaves_the_one_before(planned
     assert os.listdir(tmp_path) == [checkpoint.name]
 
 
-def test_checkpointing_that_is_disabled_writes_nothing(planned, tmp_path):
+@pytest.mark.parametrize("change", [{"disable_checkpointing": True}, {"local_rank": 1}])
+def test_who_is_not_to_write_a_checkpoint_touches_nothing(planned, tmp_path, change):
     trainer = new_trainer("nnUNetTrainerGSPNoDeepSupervision", fold=4)
     trainer.initialize()
-    trainer.disable_checkpointing = True
+    for name, value in change.items():
+        setattr(trainer, name, value)
+    of_the_first_rank = tmp_path / "checkpoint_final.pth.part"
+    of_the_first_rank.write_text("half")
     trainer.save_checkpoint(str(tmp_path / "checkpoint_final.pth"))
-    assert not os.listdir(tmp_path)
+    assert os.listdir(tmp_path) == [of_the_first_rank.name]
 
 
 def test_weights_decide_what_is_predicted(model_folder, tmp_path):
