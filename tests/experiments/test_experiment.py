@@ -63,7 +63,7 @@ def test_settings_given_show_in_the_plans_name(folders):
     ({"configuration": "3d_lowres"}, "got 3d_lowres"),
     ({"trainers": ["nnUNetTrainerOfNobody"]}, "Expected a trainer that nnU-Net finds, got nnUNetTrainerOfNobody"),
     ({"overrides": {"shift_ratio": 0.25}}, "got shift_ratio with --set, which is what the table varies"),
-    ({"overrides": {"patch_sise": [16, 32, 32]}}, "got patch_sise .nearest: patch_size"),
+    ({"overrides": {"patch_sise": [16, 32, 32]}}, r"got 'patch_sise' \(nearest: patch_size\)"),
     ({"table": "cross-validation", "overrides": {"batch_size": 2}}, "Expected no --set for cross-validation"),
     ({"table": "cross-validation", "configuration": "3d_lowres"}, "Expected plans with 3d_lowres"),
     ({"slurm": SlurmResources(partition="gpu")}, "--partition.* with --executor slurm only"),
@@ -109,6 +109,28 @@ def test_plans_that_only_word_their_origin_otherwise_are_kept(folders):
         assert run("ratio", dry_run=True)
     finally:
         file.unlink()
+
+
+def test_plans_that_hold_more_configurations_are_the_same(folders):
+    file = write_gsp_plans(str(ID), template="promise12_prosgv3")
+    plans = json.loads(file.read_text())
+    plans["configurations"]["3d_lowres"] = plans["configurations"]["3d_fullres"]
+    file.write_text(json.dumps({**plans, "gsp_template": {"name": "in other words", "settings": {}}}))
+    try:
+        assert run("ratio", dry_run=True)
+    finally:
+        file.unlink()
+
+
+def test_too_few_cases_for_a_split_are_named(folders):
+    dataset_json = folders / "dataset.json"
+    before = dataset_json.read_text()
+    dataset_json.write_text(json.dumps({**json.loads(before), "numTraining": 4}))
+    try:
+        with pytest.raises(InputError, match="at least 5 training cases for nnU-Net's split, .* has 4"):
+            run("ratio")
+    finally:
+        dataset_json.write_text(before)
 
 
 def test_one_call_at_a_time(planned, monkeypatch):
