@@ -127,7 +127,7 @@ def test_too_few_cases_for_a_split_are_named(folders):
     before = dataset_json.read_text()
     dataset_json.write_text(json.dumps({**json.loads(before), "numTraining": 4}))
     try:
-        with pytest.raises(InputError, match="at least 5 training cases for nnU-Net's split, .* has 4"):
+        with pytest.raises(InputError, match=r"at least 5 training cases for nnU-Net's split, .* has 4"):
             run("ratio")
     finally:
         dataset_json.write_text(before)
