@@ -26,6 +26,11 @@ def n_processes() -> int:
     return min(os.cpu_count() or 1, 8)
 
 
+def dataset_id(dataset: str) -> int:
+    """Return the id in a dataset's full name: 137 for Dataset137_BraTS."""
+    return int(dataset.removeprefix("Dataset").split("_")[0])
+
+
 def preprocess_command(dataset: str, plans_name: str, configuration: str) -> list[str]:
     """Return nnU-Net's command line that preprocesses a configuration of some plans.
 
@@ -34,8 +39,7 @@ def preprocess_command(dataset: str, plans_name: str, configuration: str) -> lis
         plans_name: name of the plans.
         configuration: of the plans.
     """
-    dataset_id = int(dataset.removeprefix("Dataset").split("_")[0])
-    return ["nnUNetv2_preprocess", "-d", str(dataset_id), "-plans_name", plans_name, "-c", configuration,
+    return ["nnUNetv2_preprocess", "-d", str(dataset_id(dataset)), "-plans_name", plans_name, "-c", configuration,
             "-np", str(n_processes())]
 
 

@@ -9,6 +9,7 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from batchgenerators.utilities.file_and_folder_operations import load_json
 from nnunetv2.paths import nnUNet_preprocessed
 from nnunetv2.utilities.dataset_name_id_conversion import maybe_convert_to_dataset_name
@@ -16,7 +17,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunetv2_gsp.architectures.from_plans import describe, gsp_architecture, is_gsp, plain_architecture
 from nnunetv2_gsp.architectures.spatial_groups import feature_map_sizes
-from nnunetv2_gsp.commands import preprocess_command
+from nnunetv2_gsp.commands import dataset_id, preprocess_command
 from nnunetv2_gsp.errors import InputError
 from nnunetv2_gsp.plans_templates import TOPOLOGY, Template, load_template
 
@@ -112,8 +113,8 @@ def load_plans(folder: Path, name: str) -> dict[str, Any]:
     """
     file = folder / f"{name}.json"
     if not file.is_file():
-        raise InputError(f"Expected the plans {file}, found no such file; run nnUNetv2_plan_and_preprocess for "
-                         f"{folder.name}, or name other plans with -p.")
+        raise InputError(f"Expected the plans {file}, found no such file; run nnUNetv2_plan_and_preprocess -d "
+                         f"{dataset_id(folder.name)}, or name other plans with -p.")
     try:
         plans = load_json(str(file))
     except ValueError as error:
@@ -269,7 +270,7 @@ def _check_lowest_map(configuration: Configuration) -> None:
     """Raise ValueError if the lowest map is one voxel, which no norm can be computed of in a training."""
     strides = configuration["architecture"]["arch_kwargs"]["strides"]
     patch_size = configuration["patch_size"]
-    if math.prod(feature_map_sizes(patch_size, strides)[-1]) == 1:
+    if math.prod(patch_size) == math.prod(np.prod([np.broadcast_to(s, len(patch_size)) for s in strides], axis=0)):
         raise ValueError(f"a patch of {patch_size} voxels leaves one voxel after the last of {len(strides)} stages; "
                          f"choose a larger patch_size, or fewer stages (features_per_stage, strides).")
 

@@ -402,7 +402,7 @@ def test_gsp_plans_whose_settings_do_not_fit_are_named(planned):
       "n_conv_per_stage_decoder": 2}, [5, 6, 7], "multiples of 1×2×2, the product of the strides, got 5×6×7"),
     ({}, [8, 7, 4], "large enough for two stages .* got 8×7×4"),
     ({"strides": [[1, 1, 1], [2, 2, 2]], "features_per_stage": [8, 8], "n_conv_per_stage": 2,
-      "n_conv_per_stage_decoder": 2}, [2, 2, 2], "Template mine: Expected more than 1 spatial element"),
+      "n_conv_per_stage_decoder": 2}, [2, 2, 2], "leaves one voxel after the last of 2 stages"),
     ({"spatial_groups": [[2, 2, 2]]}, [16, 16, 16], "Template mine: "),
 ])
 def test_a_patch_or_settings_that_do_not_fit_are_named(settings, patch, message):

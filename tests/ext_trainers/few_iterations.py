@@ -12,7 +12,6 @@ class _FewIterations:
         self.num_iterations_per_epoch = 2
         self.num_val_iterations_per_epoch = 1
         super().initialize()
-        self.logger.plot_progress_png = lambda *_: None  # takes longer than an epoch
 
 
 class nnUNetTrainerGSPFewIterations(_FewIterations, nnUNetTrainerGSP):
