@@ -1,5 +1,6 @@
 """Real nnU-Net in temporary folders, on the CPU, with few processes."""
 import os
+import signal
 from pathlib import Path
 
 # read by nnU-Net when it is imported
@@ -10,6 +11,9 @@ os.environ["nnUNet_extTrainer"] = str(Path(__file__).parent / "ext_trainers")
 import pytest
 
 from nnunetv2_gsp.plugin import startup
+
+# a shell starts its background jobs with Ctrl-C ignored, and the trainings that tests interrupt would inherit that
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 startup.append_ext_trainer_folder()  # as the .pth of an installed package does
 

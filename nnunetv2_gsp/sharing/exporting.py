@@ -1,4 +1,5 @@
 """How does a trained model become a bundle?"""
+import codecs
 import json
 from collections.abc import Sequence
 from copy import deepcopy
@@ -138,7 +139,7 @@ def _numbers_of_numpy() -> list[Any]:
         scalar.__module__, scalar.__qualname__ = module, "scalar"
         return scalar
 
-    return [np.dtype, *(type(np.dtype(code)) for code in "?efdilq"),
+    return [codecs.encode, np.dtype, *(type(np.dtype(code)) for code in "?efdilq"),
             named("numpy.core.multiarray"), named("numpy._core.multiarray")]
 
 

@@ -18,8 +18,6 @@ from tests.experiments.conftest import DATASET, ID, TINY
 
 TRAINER = "nnUNetTrainerGSPPaperFailing"
 CALL = f"""
-import signal
-signal.signal(signal.SIGINT, signal.default_int_handler)  # also where the tests run in the background of a shell
 from nnunetv2_gsp.experiments.experiment import run_experiments
 run_experiments("ratio", "{ID}", trainers=["{TRAINER}"], overrides={TINY}, device="cpu")
 """
