@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from nnunetv2_gsp.errors import InputError
+from nnunetv2_gsp.files import write_json, write_text
 from nnunetv2_gsp.plugin import startup  # noqa: F401  (where the .pth did not run, the verbs work all the same)
 
 Verbs = Any  # argparse has no public name for what add_subparsers returns
@@ -87,9 +88,9 @@ def _profile(arguments: argparse.Namespace) -> int:
                                    arguments.device, arguments.rounds)
     print(profile.table())
     if arguments.json is not None:
-        _write(arguments.json, json.dumps(profile.to_dict(), indent=4))
+        write_json(profile.to_dict(), arguments.json)
     if arguments.markdown is not None:
-        _write(arguments.markdown, profile.markdown())
+        write_text(profile.markdown(), arguments.markdown)
     return 0
 
 
@@ -240,13 +241,6 @@ def _add_template(parser: argparse.ArgumentParser, default: str | None = "defaul
 
 def _add_set(parser: argparse.ArgumentParser, what: str) -> None:
     parser.add_argument("--set", nargs="+", action="extend", type=_setting, default=[], metavar="KEY=VALUE", help=what)
-
-
-def _write(file: Path, text: str) -> None:
-    """Write a file that is never there in part."""
-    unfinished = file.with_name(f"{file.name}.part")
-    unfinished.write_text(text, encoding="utf-8")
-    os.replace(unfinished, file)
 
 
 def _settings(pairs: list[tuple[str, object]]) -> dict[str, object]:

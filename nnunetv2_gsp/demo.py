@@ -18,6 +18,7 @@ from nnunetv2_gsp.commands import check_device, n_processes, script
 from nnunetv2_gsp.datasets.brats import CHANNELS, REGIONS, convert_brats21
 from nnunetv2_gsp.datasets.phantom import load_head, make_phantom
 from nnunetv2_gsp.errors import InputError
+from nnunetv2_gsp.files import beside, whole, write_json
 
 DATASET_ID = 999
 DATASET_NAME = f"Dataset{DATASET_ID}_BraTSPhantom"
@@ -132,7 +133,7 @@ class Demo:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             if not settings_file.exists():
-                _write_json(asdict(self.setting), settings_file)
+                write_json(asdict(self.setting), settings_file)
         except OSError as error:
             raise InputError(f"Expected a folder that can be written to, got {self.folder} ({error.strerror}); "
                              f"choose another with -o.") from error
@@ -148,7 +149,7 @@ class Demo:
 
     def make_source(self) -> None:
         """Make all cases, those to train with first."""
-        unfinished = _beside(self.source)
+        unfinished = beside(self.source)
         n_cases = self.setting.n_training + self.setting.n_held_out
         # A coarse case takes less time than a process needs to start.
         processes = n_processes() if self.setting is FULL_SIZE else 1
@@ -171,7 +172,7 @@ class Demo:
         planned = self.preprocessed.with_name("nnUNetPlans.json")
         plans_file = planned.with_name(f"{self.setting.plans}.json")
         if not plans_file.exists():
-            _write_json(_cut_down(json.loads(planned.read_text()), self.setting.plans), plans_file)
+            write_json(_cut_down(json.loads(planned.read_text()), self.setting.plans), plans_file)
             print(f"Wrote smaller plans for the CPU: {plans_file}")
         resume = ["--c"] if any(self.fold.glob("checkpoint_*.pth")) else []
         self._run("nnUNetv2_train", DATASET_ID, CONFIGURATION, FOLD, "-tr", self.setting.trainer,
@@ -179,7 +180,7 @@ class Demo:
 
     def predict(self) -> None:
         """Predict the held-out cases."""
-        unfinished = _beside(self.predictions)
+        unfinished = beside(self.predictions)
         n = n_processes()
         self._run("nnUNetv2_predict", "-i", self.dataset / "imagesTs", "-o", unfinished, "-d", DATASET_ID,
                   "-c", CONFIGURATION, "-f", FOLD, "-tr", self.setting.trainer, "-p", self.setting.plans,
@@ -188,11 +189,10 @@ class Demo:
 
     def evaluate(self) -> None:
         """Compare the predictions with the labels that nnU-Net never saw."""
-        unfinished = _beside(self.summary)
-        self._run("nnUNetv2_evaluate_folder", self.dataset / "labelsTs", self.predictions, "-djfile",
-                  self.model / "dataset.json", "-pfile", self.model / "plans.json", "-o", unfinished,
-                  "-np", n_processes())
-        unfinished.rename(self.summary)
+        with whole(self.summary) as unfinished:
+            self._run("nnUNetv2_evaluate_folder", self.dataset / "labelsTs", self.predictions, "-djfile",
+                      self.model / "dataset.json", "-pfile", self.model / "plans.json", "-o", unfinished,
+                      "-np", n_processes())
 
     def draw(self) -> None:
         """Draw the first held-out case."""
@@ -201,9 +201,8 @@ class Demo:
                   for number, channel in enumerate(CHANNELS)}
         reference, prediction = (_read(folder / f"{case}.nii.gz")
                                  for folder in (self.dataset / "labelsTs", self.predictions))
-        unfinished = _beside(self.picture)
-        _draw_case(case, images, reference, prediction, unfinished)
-        unfinished.rename(self.picture)
+        with whole(self.picture) as unfinished:
+            _draw_case(case, images, reference, prediction, unfinished)
 
     def table(self) -> str:
         """What came out, and where it lies."""
@@ -295,13 +294,3 @@ def _read(file: Path) -> np.ndarray:
     import SimpleITK as sitk
 
     return sitk.GetArrayFromImage(sitk.ReadImage(file))
-
-
-def _write_json(content: dict[str, Any], file: Path) -> None:
-    unfinished = _beside(file)
-    unfinished.write_text(json.dumps(content, indent=4))
-    unfinished.replace(file)
-
-
-def _beside(product: Path) -> Path:
-    return product.with_name(f"unfinished_{product.name}")  # the suffix stays, writers go by it

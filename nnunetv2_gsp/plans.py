@@ -1,7 +1,5 @@
 """A template and a dataset's plans -> that dataset's GSP plans, which any trainer takes with `-p`."""
-import json
 import math
-import os
 import re
 import shlex
 from collections.abc import Mapping, Sequence
@@ -19,6 +17,7 @@ from nnunetv2_gsp.architectures.from_plans import describe, gsp_architecture, is
 from nnunetv2_gsp.architectures.spatial_groups import feature_map_sizes
 from nnunetv2_gsp.commands import dataset_id, preprocess_command
 from nnunetv2_gsp.errors import InputError
+from nnunetv2_gsp.files import write_json
 from nnunetv2_gsp.plans_templates import TOPOLOGY, Template, load_template
 
 Configuration = dict[str, Any]
@@ -45,9 +44,7 @@ def write_gsp_plans(dataset: str, plans_name: str = "nnUNetPlans", output_name: 
         if not (overwrite and are_ours):
             raise InputError(f"{target} exists and is not replaced; choose another name with -o"
                              f"{', or replace it with --overwrite' if are_ours else ': it holds no GSP plans'}.")
-    unfinished = target.with_suffix(".json.part")
-    unfinished.write_text(json.dumps(plans, indent=4))
-    os.replace(unfinished, target)
+    write_json(plans, target)
     return target
 
 

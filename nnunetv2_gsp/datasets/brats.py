@@ -10,6 +10,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from nnunetv2_gsp.errors import InputError
+from nnunetv2_gsp.files import beside
 
 CHANNELS = ("t1", "t1ce", "t2", "flair")
 BRATS21_LABELS = {0: 0, 1: 1, 2: 2, 4: 3}  # on disk -> inside nnU-Net
@@ -59,7 +60,7 @@ def convert_brats21(source: Path, dataset: Path, held_out: Collection[str] = ())
         raise InputError(f"Expected held-out cases among those of {source}, got {', '.join(sorted(unknown))}.")
     if dataset.exists():
         raise InputError(f"{dataset} exists and is not replaced; remove it or choose another name.")
-    unfinished = dataset.with_name(f"unfinished_{dataset.name}")  # a name nnU-Net does not take for a dataset
+    unfinished = beside(dataset)  # a name nnU-Net does not take for a dataset
     shutil.rmtree(unfinished, ignore_errors=True)
     for case in cases:
         _convert_case(case, unfinished, "Ts" if case.name in held_out else "Tr")

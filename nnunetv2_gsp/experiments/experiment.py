@@ -25,8 +25,9 @@ from nnunetv2_gsp.experiments.executors import (
     train_locally,
 )
 from nnunetv2_gsp.experiments.preparation import due_preprocessing, preprocess, split
-from nnunetv2_gsp.experiments.runs import Run, State, locked, write_json
+from nnunetv2_gsp.experiments.runs import Run, State, locked
 from nnunetv2_gsp.experiments.tables import N_FOLDS, Row, rows_of
+from nnunetv2_gsp.files import write_json, write_text
 from nnunetv2_gsp.plans import derive_gsp_plans, effective_configurations, load_plans, preprocessed_folder
 
 _CONFIGURATION, _PLANS = "3d_fullres", "nnUNetPlans"
@@ -204,8 +205,8 @@ class Experiment:
         """Write the table beside the paper's values, as Markdown and CSV; returns the Markdown."""
         table = report.cells_of(self.runs, self.states(), self.dataset_json["labels"])
         text = report.as_markdown(self._title(), table, self.runs)
-        report.write(text, self.folder / f"{self._file_name()}.md")
-        report.write(report.as_csv(table), self.folder / f"{self._file_name()}.csv")
+        write_text(text, self.folder / f"{self._file_name()}.md")
+        write_text(report.as_csv(table), self.folder / f"{self._file_name()}.csv")
         return f"{text}\n{self.folder / self._file_name()}.md, .csv"
 
     def say_what_failed(self, may_be_unfinished: bool) -> bool:

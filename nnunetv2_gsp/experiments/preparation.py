@@ -11,7 +11,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunetv2_gsp.commands import preprocess_command, script
 from nnunetv2_gsp.errors import InputError
-from nnunetv2_gsp.experiments.runs import write_json
+from nnunetv2_gsp.files import beside, write_json
 
 
 def due_preprocessing(dataset: Path, plans: Mapping[str, dict[str, Any]], configuration: str) -> dict[Path, list[str]]:
@@ -24,7 +24,7 @@ def due_preprocessing(dataset: Path, plans: Mapping[str, dict[str, Any]], config
     """
     folders = {_data(dataset, content, configuration): name for name, content in plans.items()}
     return {folder: preprocess_command(dataset.name, name, configuration)
-            for folder, name in folders.items() if not folder.is_dir() or _mark(folder).exists()}
+            for folder, name in folders.items() if not folder.is_dir() or beside(folder).exists()}
 
 
 def preprocess(folder: Path, command: list[str]) -> None:
@@ -34,12 +34,12 @@ def preprocess(folder: Path, command: list[str]) -> None:
         InputError: nnU-Net's command failed.
     """
     print(f"$ {shlex.join(command)}\n", flush=True)
-    _mark(folder).touch()
+    beside(folder).touch()
     code = subprocess.run([script(command[0]), *command[1:]]).returncode
     if code != 0:
         raise InputError(f"{command[0]} was expected to finish and stopped with exit code {code}; mend what it says "
                          f"above and run the same command again.")
-    _mark(folder).unlink()
+    beside(folder).unlink()
 
 
 def split(dataset: Path, plans: dict[str, Any], configuration: str) -> None:
@@ -52,7 +52,3 @@ def split(dataset: Path, plans: dict[str, Any], configuration: str) -> None:
 
 def _data(dataset: Path, plans: dict[str, Any], configuration: str) -> Path:
     return dataset / PlansManager(plans).get_configuration(configuration).data_identifier
-
-
-def _mark(folder: Path) -> Path:
-    return folder.with_name(f"unfinished_{folder.name}")

@@ -3,7 +3,6 @@ import csv
 import io
 from collections.abc import Mapping, Sequence
 from itertools import groupby
-from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
@@ -58,13 +57,6 @@ def as_csv(table: Sequence[Cells]) -> str:
     writer.writeheader()
     writer.writerows(table)
     return text.getvalue()
-
-
-def write(text: str, file: Path) -> None:
-    """Write a file that is never there in part."""
-    unfinished = file.with_name(f"unfinished_{file.name}")
-    unfinished.write_text(text, encoding="utf-8")
-    unfinished.replace(file)
 
 
 def _over_folds(table: Sequence[Cells], runs: Sequence[Run]) -> list[Cells]:

@@ -17,6 +17,7 @@ from typing import Any
 from nnunetv2_gsp.commands import script
 from nnunetv2_gsp.errors import InputError
 from nnunetv2_gsp.experiments.tables import Row
+from nnunetv2_gsp.files import write_json
 
 STOPPED_FROM_OUTSIDE = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)
 
@@ -112,6 +113,7 @@ class Run:
 
     def remember(self, job: Job) -> None:
         """Write down where the run was sent."""
+        self._job_file.parent.mkdir(parents=True, exist_ok=True)
         write_json(asdict(job), self._job_file)
 
     def job(self) -> Job | None:
@@ -226,14 +228,6 @@ def is_locked(file: Path) -> bool:
     except OSError:
         return False
     return False
-
-
-def write_json(content: Any, file: Path) -> None:
-    """Write a file that is never there in part."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = file.with_name(f"unfinished_{file.name}")
-    unfinished.write_text(json.dumps(content, indent=4))
-    unfinished.replace(file)
 
 
 def _key(label: Any) -> str:

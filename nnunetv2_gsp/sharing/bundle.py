@@ -1,7 +1,6 @@
 """What is a bundle? A zip of JSON and safetensors, stored uncompressed, and a manifest with the checksum of each."""
 import hashlib
 import json
-import os
 import re
 import stat
 import zipfile
@@ -10,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from nnunetv2_gsp.files import whole
 from nnunetv2_gsp.sharing.refused import RefusedError, check_schema, refusing
 
 MANIFEST, PLANS, DATASET, FINGERPRINT = "manifest.json", "plans.json", "dataset.json", "dataset_fingerprint.json"
@@ -64,16 +64,11 @@ def write_bundle(file: Path, about: Mapping[str, Any], contents: Mapping[str, by
     manifest = {"format": _FORMAT, **about,
                 "sha256": {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}}
     check_schema(manifest, _SCHEMA, MANIFEST)
-    unfinished = file.with_name(f"{file.name}.part")
-    try:
-        with zipfile.ZipFile(unfinished, "w", zipfile.ZIP_STORED) as archive:
-            for name, content in {MANIFEST: json.dumps(manifest, indent=4).encode(), **contents}.items():
-                entry = zipfile.ZipInfo(name, _WRITTEN_AT)
-                entry.create_system, entry.external_attr = 3, (stat.S_IFREG | 0o644) << 16  # on every machine alike
-                archive.writestr(entry, content)
-        os.replace(unfinished, file)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with whole(file) as unfinished, zipfile.ZipFile(unfinished, "w", zipfile.ZIP_STORED) as archive:
+        for name, content in {MANIFEST: json.dumps(manifest, indent=4).encode(), **contents}.items():
+            entry = zipfile.ZipInfo(name, _WRITTEN_AT)
+            entry.create_system, entry.external_attr = 3, (stat.S_IFREG | 0o644) << 16  # on every machine alike
+            archive.writestr(entry, content)
 
 
 class Bundle:

@@ -1,5 +1,4 @@
 """nnUNetTrainerGSP and its few variants: nnU-Net's training of the GSP counterpart of the planned network."""
-import os
 from copy import deepcopy
 from dataclasses import fields
 from pathlib import Path
@@ -13,6 +12,7 @@ from torch import nn
 
 from nnunetv2_gsp.architectures.from_plans import describe, gsp_architecture, is_gsp, is_residual
 from nnunetv2_gsp.architectures.settings import ShiftSettings
+from nnunetv2_gsp.files import whole
 
 __all__ = ["nnUNetTrainerGSP", "nnUNetTrainerGSPNoDeepSupervision", "nnUNetTrainerGSPPaper"]
 
@@ -65,12 +65,8 @@ class nnUNetTrainerGSP(nnUNetTrainer):
         if self.local_rank != 0 or self.disable_checkpointing:
             super().save_checkpoint(filename)  # which writes nothing
             return
-        unfinished = Path(f"{filename}.part")
-        try:
+        with whole(Path(filename)) as unfinished:
             super().save_checkpoint(str(unfinished))
-            os.replace(unfinished, filename)
-        finally:
-            unfinished.unlink(missing_ok=True)
 
     def _resolve_plans(self) -> None:
         """Replace our plans by a copy that spells the network out; nnU-Net saves it as plans.json beside the model.

@@ -156,7 +156,7 @@ def test_who_is_not_to_write_a_checkpoint_touches_nothing(planned, tmp_path, cha
     trainer.initialize()
     for name, value in change.items():
         setattr(trainer, name, value)
-    of_the_first_rank = tmp_path / "checkpoint_final.pth.part"
+    of_the_first_rank = tmp_path / "unfinished_checkpoint_final.pth"
     of_the_first_rank.write_text("half")
     trainer.save_checkpoint(str(tmp_path / "checkpoint_final.pth"))
     assert os.listdir(tmp_path) == [of_the_first_rank.name]

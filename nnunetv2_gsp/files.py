@@ -1,0 +1,36 @@
+"""How does a file appear? Whole or not at all: written beside its place, then renamed."""
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+@contextmanager
+def whole(file: Path) -> Iterator[Path]:
+    """Give the name to write to instead of `file`; it takes the file's place when the block ends, or goes if it fails.
+
+    The name ends as the file's own does, since writers of images go by that.
+    """
+    unfinished = beside(file)
+    try:
+        yield unfinished
+        unfinished.replace(file)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def beside(product: Path) -> Path:
+    """Return where a file or folder is made before it stands under its own name."""
+    return product.with_name(f"unfinished_{product.name}")
+
+
+def write_text(text: str, file: Path) -> None:
+    """Write a text, replacing what was there."""
+    with whole(file) as unfinished:
+        unfinished.write_text(text, encoding="utf-8")
+
+
+def write_json(content: Any, file: Path) -> None:
+    """Write JSON, replacing what was there."""
+    write_text(json.dumps(content, indent=4), file)
