@@ -20,7 +20,11 @@ startup.append_ext_trainer_folder()  # as the .pth of an installed package does
 
 @pytest.fixture(scope="module")
 def nnunet_folders(tmp_path_factory):
-    """Set nnU-Net's three folder variables to empty folders; returns their parent."""
+    yield from set_nnunet_folders(tmp_path_factory)
+
+
+def set_nnunet_folders(tmp_path_factory):
+    """Set nnU-Net's three folder variables to empty folders as long as a fixture lives; yields their parent."""
     base = tmp_path_factory.mktemp("nnunet")
     with pytest.MonkeyPatch.context() as environment:
         for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):

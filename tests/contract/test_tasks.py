@@ -7,16 +7,11 @@ import json
 import numpy as np
 import pytest
 import SimpleITK as sitk
-import torch
-from nnunetv2.experiment_planning.plan_and_preprocess_api import extract_fingerprints, plan_experiments, preprocess
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.run.run_training import run_training
 
+from tests.contract.conftest import CPU, TRAINER, plan
 from tests.contract.generated import LABELS, write_dataset, write_two_folds
-
-TRAINER = "nnUNetTrainerGSPFewIterations"
-CPU = torch.device("cpu")
-MEMORY_TARGET_GB = 0.01  # so little that nnU-Net plans a cascade for these small images
 
 ALWAYS = [  # every value once
     ("plain", "3d_fullres", "isotropic", 2, ".nrrd"),
@@ -59,12 +54,6 @@ def test_train_validate_predict(labels, configuration, size, n_channels, file_en
         previous_stage, predictions = predictions, nnunet_folders / f"predictions_{dataset_id}_{stage}"
         predict(model, raw / "imagesTs", predictions, previous_stage)
         check_predictions(raw, predictions, file_ending, labels)
-
-
-def plan(dataset_id, configurations):
-    extract_fingerprints([dataset_id], num_processes=1, check_dataset_integrity=True)
-    plans_name = plan_experiments([dataset_id], gpu_memory_target_in_gb=MEMORY_TARGET_GB)
-    preprocess([dataset_id], plans_name, configurations, [1] * len(configurations))
 
 
 def predict(model, images, output, previous_stage):

@@ -1,6 +1,11 @@
 """Test-only trainers, found by nnU-Net through the user's own value of nnUNet_extTrainer."""
 import os
+import signal
+from contextlib import nullcontext
+from pathlib import Path
+from unittest import mock
 
+import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 from nnunetv2_gsp.trainers import nnUNetTrainerGSP, nnUNetTrainerGSPPaper
@@ -37,3 +42,24 @@ class nnUNetTrainerGSPPaperFailing(nnUNetTrainerGSPPaperFewIterations):
         super().on_epoch_end()
         if self.current_epoch == 1 and self.plans_manager.plans_name == os.environ.get("FAULT_IN_PLANS"):
             raise ZeroDivisionError("the fault that was switched on")
+
+
+class nnUNetTrainerGSPKilledWhileSaving(nnUNetTrainerGSPFewIterations):
+    """Saves after each epoch, and is killed amid the checkpoint that KILL_AT_CHECKPOINT counts to."""
+
+    def initialize(self):
+        super().initialize()
+        self.save_every, self.n_checkpoints = 1, 0
+
+    def save_checkpoint(self, filename):
+        if not filename.endswith("checkpoint_best.pth"):  # saved when the Dice has grown, which here is chance
+            self.n_checkpoints += 1
+            is_last = str(self.n_checkpoints) == os.environ.get("KILL_AT_CHECKPOINT")
+            with mock.patch("torch.save", self.save_half) if is_last else nullcontext():
+                super().save_checkpoint(filename)
+
+    @staticmethod
+    def save_half(checkpoint, filename, save=torch.save):
+        save(checkpoint, filename)
+        os.truncate(filename, Path(filename).stat().st_size // 2)
+        os.kill(os.getpid(), signal.SIGKILL)
