@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from batchgenerators.utilities.file_and_folder_operations import load_json
 from nnunetv2.paths import nnUNet_preprocessed
-from nnunetv2.utilities.dataset_name_id_conversion import maybe_convert_to_dataset_name
+from nnunetv2.utilities.dataset_name_id_conversion import find_candidate_datasets, maybe_convert_to_dataset_name
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunetv2_gsp.architectures.from_plans import describe, gsp_architecture, is_gsp, plain_architecture
@@ -206,6 +206,9 @@ def preprocessed_folder(dataset: str) -> Path:
     try:
         name = maybe_convert_to_dataset_name(dataset)
     except (RuntimeError, ValueError) as error:
+        if dataset.isdecimal() and len(twins := find_candidate_datasets(int(dataset))) > 1:
+            raise InputError(f"Expected one dataset with id {dataset} below nnU-Net's folders, found "
+                             f"{' and '.join(twins)}; rename all but one.") from error
         raise InputError(f"Expected the name or id of a dataset below nnU-Net's folders, got {dataset}; "
                          f"nnUNet_preprocessed is {nnUNet_preprocessed}.") from error
     folder = Path(str(nnUNet_preprocessed)) / name

@@ -3,6 +3,7 @@ import json
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import asdict, fields
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -45,8 +46,10 @@ def gsp_architecture(architecture: dict[str, Any], patch_size: Sequence[int],
 
     Raises:
         NotImplementedError: for a network that is neither PlainConvUNet nor ResidualEncoderUNet.
-        ValueError: if the strides do not divide the patch, given groups the feature maps, or a request does not fit.
+        ValueError: if the entry or the patch is not what plans hold, the strides do not divide the patch, given groups
+            the feature maps, or a request does not fit.
     """
+    _check_entry(architecture, patch_size)
     resolved = deepcopy(architecture)
     if is_gsp(architecture):
         _complete(resolved["arch_kwargs"], patch_size)
@@ -116,6 +119,17 @@ def describe(architecture: dict[str, Any], patch_size: Sequence[int]) -> str:
         lines.append(f"{stage:>5}  {_times(size):<15} {channels:>8}  {_times(groups):<12} {_times(block):<15} "
                      f"{shifted:>16}{f'{local:>9}' if has_local_shift else ''}{note}")
     return "\n".join(lines)
+
+
+def _check_entry(architecture: dict[str, Any], patch_size: Sequence[int]) -> None:
+    kwargs = architecture.get("arch_kwargs", {})
+    missing = [name for name in ("n_stages", "features_per_stage", "strides") if name not in kwargs]
+    if missing:
+        raise ValueError(f"Expected plans whose arch_kwargs give n_stages, features_per_stage and strides, found no "
+                         f"{missing[0]}; write the plans anew, or mend what was edited.")
+    if not patch_size or not all(isinstance(size, Integral) and size > 0 for size in patch_size):
+        raise ValueError(f"Expected plans with a patch_size of whole numbers of voxels, got {list(patch_size)}; write "
+                         f"the plans anew, or mend what was edited.")
 
 
 def _complete(kwargs: dict[str, Any], patch_size: Sequence[int]) -> None:

@@ -3,6 +3,7 @@ from copy import deepcopy
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
+from zipfile import is_zipfile
 
 from batchgenerators.utilities.file_and_folder_operations import load_json
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
@@ -67,6 +68,18 @@ class nnUNetTrainerGSP(nnUNetTrainer):
             return
         with whole(Path(filename)) as unfinished:
             super().save_checkpoint(str(unfinished))
+
+    def load_checkpoint(self, filename_or_checkpoint: dict[str, Any] | str) -> None:
+        """Load as nnU-Net does; nnU-Net calls this for `--c` and `--val`.
+
+        Raises:
+            ValueError: the file was cut off, or its weights belong to other GSP settings.
+        """
+        # torch writes zip archives, whose table of contents stands at the end
+        if isinstance(filename_or_checkpoint, str) and not is_zipfile(filename_or_checkpoint):
+            raise ValueError(f"{filename_or_checkpoint} is damaged or no checkpoint: expected a file that was saved to "
+                             f"its end. Move it away, then --c goes on from the next best checkpoint of that folder.")
+        super().load_checkpoint(filename_or_checkpoint)
 
     def _resolve_plans(self) -> None:
         """Replace our plans by a copy that spells the network out; nnU-Net saves it as plans.json beside the model.

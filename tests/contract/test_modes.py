@@ -54,6 +54,7 @@ def test_compiled_once_for_training_and_once_for_prediction(preprocessed, dynamo
     assert not dynamo["graph_break"]
 
 
+@pytest.mark.contract
 @pytest.mark.skipif(shutil.which("g++") is None, reason="inductor needs a C++ compiler")
 def test_inductor_computes_what_eager_does(dynamo):
     network = gsp_unet(PATCH, (8, 16), isotropic(2), deep_supervision=True)

@@ -58,7 +58,7 @@ def test_every_plan_builds_and_trains(dataset, fingerprint, planner, memory_gb):
 
 
 @pytest.mark.contract
-@any_plan(150)
+@any_plan(100)
 def test_many_plans_build_and_train(dataset, fingerprint, planner, memory_gb):
     check_every_configuration(dataset, fingerprint, planner, memory_gb)
 
