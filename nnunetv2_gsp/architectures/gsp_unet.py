@@ -68,6 +68,9 @@ class GSPUNet(nn.Module):
         super().__init__()
         if kernel not in KERNELS:
             raise ValueError(f"kernel must be one of {', '.join(map(str, KERNELS))}, got {kernel!r}.")
+        if n_stages < 2:
+            raise ValueError(f"A U-Net needs at least two stages, got n_stages = {n_stages}: plan a larger patch, or "
+                             f"leave this configuration out; nnU-Net's own network has no output either then.")
         features = _one_a_stage("features_per_stage", features_per_stage, n_stages)
         stride_per_axis = [tuple(maybe_convert_scalar_to_list(conv_op, stride))
                            for stride in _one_a_stage("strides", strides, n_stages)]

@@ -5,7 +5,7 @@ from copy import deepcopy
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import ExperimentPlanner
 from nnunetv2.experiment_planning.experiment_planners.residual_unets.residual_encoder_unet_planners import (
@@ -13,6 +13,7 @@ from nnunetv2.experiment_planning.experiment_planners.residual_unets.residual_en
     nnUNetPlannerResEncM,
     nnUNetPlannerResEncXL,
 )
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
@@ -43,12 +44,16 @@ def dataset(nnunet_folders):
     return raw, preprocessed
 
 
+ONE_STAGE = {"fingerprint": {"spacing_mm": (1.5, 3.0, 3.0), "shape": (8, 100, 100), "n_channels": 1},
+             "planner": ExperimentPlanner, "memory_gb": 1.0}  # for 3d_lowres
+
+
 def any_plan(max_examples):
     """Run a test over random plans; what is drawn repeats from run to run."""
     def decorate(test):
         return settings(max_examples=max_examples, deadline=None, derandomize=True,
                         suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])(
-            given(fingerprint=fingerprints, planner=planners, memory_gb=memory_targets_gb)(test))
+            example(**ONE_STAGE)(given(fingerprint=fingerprints, planner=planners, memory_gb=memory_targets_gb)(test)))
     return decorate
 
 
@@ -69,6 +74,9 @@ def check_every_configuration(dataset, fingerprint, planner, memory_gb):
     for name in plans["configurations"]:
         configuration = manager.get_configuration(name)
         n_channels = determine_num_input_channels(manager, configuration, dataset_json)
+        if len(configuration.pool_op_kernel_sizes) == 1:  # of images so small that nnU-Net's own network fails on them
+            check_one_stage_is_refused(manager, configuration, n_channels)
+            continue
         check_shapes_at_full_size(manager, configuration, n_channels)
         check_numbers_in_small(configuration, n_channels)
 
@@ -85,6 +93,14 @@ def plan(dataset, fingerprint, planner, memory_gb):
     with torch.device("meta"):
         planner(ID, gpu_memory_target_in_gb=memory_gb, plans_name="nnUNetPlans").plan_experiment()
     return json.loads((preprocessed / "nnUNetPlans.json").read_text()), dataset_json
+
+
+def check_one_stage_is_refused(manager, configuration, n_channels):
+    with pytest.raises(ValueError, match="at least two stages"):
+        nnUNetTrainerGSP.build_network_architecture(manager, configuration, n_channels, 4, True)
+    stock = nnUNetTrainer.build_network_architecture(manager, configuration, n_channels, 4, False)
+    with pytest.raises(IndexError):
+        stock(torch.zeros(1, n_channels, *configuration.patch_size))
 
 
 def check_shapes_at_full_size(manager, configuration, n_channels):
