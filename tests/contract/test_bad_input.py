@@ -149,7 +149,16 @@ def test_nan_or_one_constant_channel_is_predicted(value, images, model_folder):
     image[1, ...] = value
     segmentation = predictor_of(model_folder).predict_single_npy_array(image, properties)
     assert segmentation.shape == image.shape[1:]
-    assert set(np.unique(segmentation)) <= {0, 1, 2, 3}
+    assert set(np.unique(segmentation)) <= ({0} if np.isnan(value) else {0, 1, 2, 3})
+
+
+def test_nan_in_training_ends_in_nan_weights(preprocessed, tmp_path):
+    trainer = get_trainer_from_args(str(ID), "3d_fullres", 1, "nnUNetTrainerGSPNoDeepSupervision", device=CPU)
+    trainer.initialize()
+    patch = trainer.configuration_manager.patch_size
+    trainer.network.train()
+    trainer.train_step({"data": torch.full((2, 2, *patch), torch.nan), "target": torch.zeros(2, 1, *patch)})
+    assert torch.isnan(next(trainer.network.parameters())).all()
 
 
 def test_a_missing_modality_or_another_number_of_channels(images, model_folder, tmp_path):
