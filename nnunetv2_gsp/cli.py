@@ -202,6 +202,40 @@ def _add_import(verbs: Verbs) -> None:
     importing.set_defaults(run=_import)
 
 
+def _evaluate(arguments: argparse.Namespace) -> int:
+    from nnunetv2_gsp.evaluation.definitions import definition_named
+    from nnunetv2_gsp.evaluation.evaluate import check_outputs, evaluate_folders, output_files, write_evaluation
+
+    definition, folder = definition_named(arguments.definition), arguments.o or arguments.pred
+    check_outputs(output_files(folder, definition), arguments.overwrite)
+    evaluation = evaluate_folders(arguments.gt, arguments.pred, definition, arguments.djfile, arguments.lesion_wise,
+                                  arguments.np, arguments.chill)
+    files = write_evaluation(evaluation, folder, arguments.overwrite)
+    print(f"{evaluation.table()}\n\nWrote {files[0]} and {files[1].name}.")
+    return 0
+
+
+def _add_evaluate(verbs: Verbs) -> None:
+    evaluate = verbs.add_parser(
+        "evaluate", help="score predictions under a named definition: Dice, HD95, NSD, ABD, volumes",
+        description="Score every case and region: Dice, HD95, NSD at 1 mm, ABD and volumes, as JSON and CSV. What HD95 "
+                    "means, and what an empty mask scores, is the definition's to say; every output names it.")
+    evaluate.add_argument("-gt", type=Path, required=True, metavar="FOLDER", help="references, such as labelsTr")
+    evaluate.add_argument("-pred", type=Path, required=True, metavar="FOLDER", help="predictions, by the same names")
+    _add_definition(evaluate)
+    evaluate.add_argument("-djfile", type=Path, metavar="FILE",
+                          help="dataset.json with the labels or regions (default: the one nnU-Net left in or above the "
+                               "predictions, or beside the references; else every label found)")
+    evaluate.add_argument("--lesion-wise", action="store_true",
+                          help="score lesions, too, as BraTS 2023 does; with --definition brats2023")
+    evaluate.add_argument("-np", type=_positive, metavar="N", help="processes (default: one for each core)")
+    evaluate.add_argument("--chill", action="store_true", help="leave out cases that only one of the folders has")
+    evaluate.add_argument("-o", type=Path, metavar="FOLDER", help="for evaluation_DEFINITION.json and .csv (default: "
+                                                                  "that of the predictions)")
+    evaluate.add_argument("--overwrite", action="store_true", help="replace files of those names")
+    evaluate.set_defaults(run=_evaluate)
+
+
 def _demo(arguments: argparse.Namespace) -> int:
     from nnunetv2_gsp.demo import run_demo
 
@@ -227,7 +261,7 @@ def _parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
 
     for add_verb in (_add_doctor, _add_plan, _add_templates, _add_profile, _add_experiments, _add_export, _add_import,
-                     _add_demo):
+                     _add_evaluate, _add_demo):
         add_verb(verbs)
     return parser
 
@@ -237,6 +271,11 @@ def _add_template(parser: argparse.ArgumentParser, default: str | None = "defaul
                         help="settings with a name, see nnUNetv2_gsp templates; or a .json file (default: default)")
     _add_set(parser, "settings in place of the template's, as in shift_ratio=1 shift_position=CCS "
                      "'spatial_groups=[[2,2,2],[2,4,4]]'")
+
+
+def _add_definition(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--definition", default="brats2023", metavar="NAME",
+                        help="captk, brats2023, directed, panoptica, nnunet or promise12 (default: %(default)s)")
 
 
 def _add_set(parser: argparse.ArgumentParser, what: str) -> None:
