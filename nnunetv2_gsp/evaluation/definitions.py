@@ -105,6 +105,11 @@ class Definition:
             figures[ARVD.name] = absolute_relative_volume_difference(**volumes)
         return {**figures, **volumes, "empty": empty}
 
+    def of_nothing(self) -> Figures:
+        """Return what `score` gives where both masks are empty."""
+        nothing = np.zeros((1, 1, 1), bool)
+        return self.score(nothing, nothing, (1, 1, 1))
+
     def _of_empty(self, empty: str, image_mm: np.ndarray) -> Figures:
         if empty == "both":
             overlap, distance = self.overlap_both_empty, self.distance_both_empty_mm
