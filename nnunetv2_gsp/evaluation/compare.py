@@ -132,24 +132,23 @@ class Comparison:
         test = f"Wilcoxon's test, Holm's correction, p < {statistics.ALPHA:g}"
         if not better and not worse:
             possible = smallest_p(max((each.n for each in paired), default=0)) * len(self.paired)
-            reason = ("with so few cases these tests could not show any" if possible >= statistics.ALPHA
-                      else "which does not show that they are equal")
+            reason = ("; with so few cases these tests could not show any" if possible >= statistics.ALPHA
+                      else ", which does not show that they are equal")
             return (f"On {n_cases} cases no difference between {name} and {self.baseline.name} is significant in any "
-                    f"of {n_tested} comparisons ({test}), {reason}.")
-        found = [f"{words} in {len(group)} ({', '.join(map(self._in_words, group))})"
+                    f"of {n_tested} comparisons ({test}){reason}.")
+        found = [f"{words} in {len(group)}: {', '.join(map(self._in_words, group))}"
                  for words, group in (("better", better), ("worse", worse)) if group]
         rest = n_tested - len(better) - len(worse)
-        return (f"On {n_cases} cases {name} is significantly {' and '.join(found)} of {n_tested} comparisons with "
-                f"{self.baseline.name} ({test}){f'; the other {rest} show no difference' if rest else ''}.")
+        return (f"On {n_cases} cases, of {n_tested} comparisons with {self.baseline.name}, {name} is significantly "
+                f"{'; and '.join(found)} (mean difference; {test}){f'; the other {rest} show none' if rest else ''}.")
 
     def _in_words(self, paired: PairedFigures) -> str:
         """Name a comparison with its mean difference, and say so where mean and ranks disagree."""
         metric = next(metric for metric in self.metrics if metric.name == paired.metric)
         unit = f" {metric.unit}" if metric.unit else ""
         mean_leans = paired.mean_difference * (1 if metric.higher_is_better else -1) * paired.leaning
-        contradiction = ", although the mean says the opposite" if mean_leans < 0 else ""
-        return (f"{metric.name} of {paired.region}, mean difference {paired.mean_difference:+.3g}{unit}"
-                f"{contradiction}")
+        contradiction = ", against the ranks" if mean_leans < 0 else ""
+        return f"{metric.name} of {paired.region} ({paired.mean_difference:+.3g}{unit}{contradiction})"
 
 
 def compare(task: Task, definition: Definition, processes: int | None = None) -> Comparison:

@@ -9,10 +9,10 @@ from scipy import stats
 
 ALPHA = 0.05
 N_RESAMPLES = 9999
-IN_WORDS = (f"p: Wilcoxon's signed-rank test, two-sided, zero differences ranked as Pratt has it. Holm: p corrected for "
-            f"all regions, metrics and pairs in the table. Interval: 95 % bootstrap interval of the mean difference, "
-            f"not corrected ({N_RESAMPLES} resamples of cases, BCa; percentile where BCa does not exist). Pairs in "
-            f"which either figure is left out are dropped and counted. Significant means p after Holm below "
+IN_WORDS = (f"p: Wilcoxon's signed-rank test, two-sided, zero differences ranked as Pratt has it. Holm: p corrected "
+            f"for all regions, metrics and pairs in the table. Interval: 95 % bootstrap interval of the mean "
+            f"difference, not corrected ({N_RESAMPLES} resamples of cases, BCa; percentile where BCa does not exist). "
+            f"Pairs in which either figure is left out are dropped and counted. Significant means p after Holm below "
             f"{ALPHA:g}. Cases are the sample: what another training with another seed would give is not in these "
             f"figures.")
 
