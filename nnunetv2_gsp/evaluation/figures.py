@@ -66,12 +66,14 @@ def paired_scatter(comparison: Comparison, number: int, region: str, metric: Met
         if len(x):
             low, high = min(x.min(), y.min()), max(x.max(), y.max())
             room = 0.06 * (high - low) or 0.05 * abs(high) or 0.05
-            limits = (low - room, high + room)
+            # on the scale of distances room below 0 would look large, and above the largest one small
+            limits = (-0.3, 1.5 * high + 1) if metric.unit == "mm" else (low - room, high + room)
             axes.plot(limits, limits, color="#555555", linewidth=1, linestyle="dashed", zorder=1)
+            for axis in ("x", "y"):
+                _scale(axes, axis, metric)
             axes.set(xlim=limits, ylim=limits)
-            upper_is_better = metric.higher_is_better
-            axes.text(0.04, 0.96, f"{'better' if upper_is_better else 'worse'}: {contender}", va="top",
-                      transform=axes.transAxes, color="#333333", fontsize=8)
+            axes.set_title(f"{'above' if metric.higher_is_better else 'below'} the line: {contender} better",
+                           fontsize=8, color="#333333", loc="left")
             axes.scatter(x, y, s=26, color=look(number)["color"], marker=look(number)["marker"], edgecolor="black",
                          linewidth=0.5, alpha=0.85, zorder=2)
         axes.set(xlabel=f"{baseline}: {metric.title}", ylabel=f"{contender}: {metric.title}", aspect="equal")
@@ -103,6 +105,7 @@ def sorted_differences(comparison: Comparison, number: int, region: str, metric:
                 axes.bar(places[group], differences[group], color=colour, hatch=hatch, edgecolor="white", width=0.9,
                          linewidth=0, label=words)
         axes.axhline(0, color="black", linewidth=0.8)
+        _scale(axes, "y", metric)
         axes.set(xlabel="cases, sorted", ylabel=f"difference of {metric.title}")
         axes.set_xticks(sorted({1, len(differences)}) if len(differences) else [])
         if differences.any():
@@ -241,6 +244,15 @@ def _image(folder: Path | None, case: str, shape: tuple[int, ...]) -> np.ndarray
             raise InputError(f"Expected a readable image, could not read {file}; replace the file.") from error
         return image - image.min() if image.shape == shape else None
     return None
+
+
+def _scale(axes: Any, axis: str, metric: Metric) -> None:
+    """Make an axis of distances linear up to 1 mm and logarithmic beyond, or one penalty hides all other cases."""
+    from matplotlib.ticker import FuncFormatter
+
+    if metric.unit == "mm":
+        getattr(axes, f"set_{axis}scale")("symlog", linthresh=1)
+        getattr(axes, f"{axis}axis").set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 
 
 def _curve(comparison: Comparison, name: str, title: str) -> Picture:

@@ -2,6 +2,7 @@
 import csv
 import io
 import math
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from html import escape
@@ -12,7 +13,7 @@ from tqdm import tqdm
 
 from nnunetv2_gsp.evaluation.compare import Comparison
 from nnunetv2_gsp.evaluation.costs import Cost
-from nnunetv2_gsp.evaluation.definitions import Metric
+from nnunetv2_gsp.evaluation.definitions import DICE, Metric
 from nnunetv2_gsp.evaluation.evaluate import VOLUMES, check_outputs, without_nan
 from nnunetv2_gsp.evaluation.figures import (
     MOST_REGIONS,
@@ -125,15 +126,15 @@ def _tables(comparison: Comparison) -> Iterator[tuple[str, Table]]:
 def _results(comparison: Comparison, paired: Sequence[PairedFigures]) -> Table:
     baseline, contender = paired[0].baseline, paired[0].contender
     units = {metric.name: metric for metric in comparison.metrics}
-    table = [["region", "metric", f"mean of {baseline}", f"mean of {contender}", "mean difference [95 % interval]",
+    table = [["region", "metric", f"mean of {baseline}", f"mean of {contender}", "mean difference", "95 % interval",
               "median difference", "p", "p, Holm", "wins / ties / losses", "penalty cases, each", "pairs (dropped)"]]
     for each in paired:
         metric = units[each.metric]
         arrow = "↑" if metric.higher_is_better else "↓"
         table.append([
             each.region, f"{metric.title} {arrow}", _figure(each.baseline_mean, metric),
-            _figure(each.contender_mean, metric), _difference(each, metric),
-            _figure(each.median_difference, metric, signed=True), _p(each.p),
+            _figure(each.contender_mean, metric), _figure(each.mean_difference, metric, signed=True),
+            _interval(each, metric), _figure(each.median_difference, metric, signed=True), _p(each.p),
             _p(each.p_holm) + (" *" if each.is_significant else ""), f"{each.wins} / {each.ties} / {each.losses}",
             f"{each.baseline_penalties}, {each.contender_penalties}",
             f"{each.n}" + (f" ({each.dropped})" if each.dropped else "")])
@@ -158,13 +159,12 @@ def _figure(value: float, metric: Metric, signed: bool = False) -> str:
     return f"{value:+.{digits}f}" if signed else f"{value:.{digits}f}"
 
 
-def _difference(paired: PairedFigures, metric: Metric) -> str:
+def _interval(paired: PairedFigures, metric: Metric) -> str:
     low, high = paired.interval
     if math.isnan(low):
-        return _figure(paired.mean_difference, metric, signed=True)
+        return "–"
     mark = "" if paired.interval_method == "BCa" else f" ({paired.interval_method})"
-    return (f"{_figure(paired.mean_difference, metric, True)} [{_figure(low, metric, True)}, "
-            f"{_figure(high, metric, True)}]{mark}")
+    return f"{_figure(low, metric, True)} to {_figure(high, metric, True)}{mark}"
 
 
 def _p(p: float) -> str:
@@ -194,15 +194,21 @@ def _verdict(comparison: Comparison) -> str:
 
 def _html_table(table: Table, caption: str) -> str:
     header, *rows = table
-    head = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in header)
+    head = "".join(f'<th scope="col">{_breakable(cell)}</th>' for cell in header)
     body = ""
     for row in rows:
         cells = "".join(f'<td data-label="{escape(label)}">{escape(cell) or "&nbsp;"}</td>'
                         for label, cell in zip(header[1:], row[1:], strict=True))
         marked = ' class="significant"' if any(cell.endswith("*") for cell in row) else ""
         body += f'<tr{marked}><th scope="row">{escape(row[0])}</th>{cells}</tr>'
-    return (f'<table><caption class="hidden">{escape(caption)}</caption><thead><tr>{head}</tr></thead>'
+    kind = ' class="results"' if len(header) > 1 and header[1] == "metric" else ""
+    return (f'<table{kind}><caption class="hidden">{escape(caption)}</caption><thead><tr>{head}</tr></thead>'
             f"<tbody>{body}</tbody></table>")
+
+
+def _breakable(text: str) -> str:
+    """Let names such as nnUNetTrainerGSP break where a word begins."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=_)", "<wbr>", escape(text))
 
 
 def _plots(comparison: Comparison) -> Iterator[str]:
@@ -216,13 +222,15 @@ def _plots(comparison: Comparison) -> Iterator[str]:
             [paired_scatter(comparison, number, *panel) for panel in panels],
             f"Each mark is a case: its figure with {baseline} to the right, with {name} upwards. On the dashed line "
             f"both are equal. Where more is better (Dice), marks above the line speak for {name}; where less is better "
-            f"(HD95), marks below it do. Look whether a few marks far off make a mean.")
+            f"(HD95), marks below it do. Distances are drawn to scale up to 1 mm and logarithmically beyond. Look "
+            f"whether a few marks far off make a mean.")
         yield _figure_html(
             f"Differences, sorted: {name} minus {baseline}",
             [sorted_differences(comparison, number, *panel) for panel in panels],
             f"A bar for each case, from the smallest difference to the largest. Plain bars are cases in which {name} "
             f"is better, hatched ones those in which {baseline} is. A difference that holds for most cases shows as a "
-            f"broad side, one that a few cases make shows as a spike at an end.")
+            f"broad side, one that a few cases make shows as a spike at an end. Distances are drawn to scale up to "
+            f"1 mm and logarithmically beyond.")
 
 
 def _training(comparison: Comparison) -> str:
@@ -256,13 +264,13 @@ def _cases(comparison: Comparison) -> Iterator[str]:
 
 
 def _case_html(comparison: Comparison, case: str, pictures: Sequence[Picture]) -> str:
-    dice = "; ".join(f"{name}: " + ", ".join(f"{row['region']} {_figure(row['Dice'], comparison.metrics[0])}"
-                                             for row in rows if row["case"] == case)
-                     for name, rows in comparison.rows.items())
+    dice = "".join(f"<br>{escape(name)}: " + ", ".join(
+        f"{escape(row['region'])} {_figure(row['Dice'], DICE)}" for row in rows if row["case"] == case)
+        for name, rows in comparison.rows.items())
     fold = comparison.task.folds.get(case)
     images = "".join(_image_html(picture, "slice") for picture in pictures)
     return (f"<figure><h3>{escape(case)}{f', fold {escape(fold)}' if fold else ''}</h3>"
-            f'<div class="slices">{images}</div><figcaption>Dice of the whole volume. {escape(dice)}.</figcaption>'
+            f'<div class="slices">{images}</div><figcaption>Dice of the whole volume{dice}</figcaption>'
             f"</figure>")
 
 
@@ -286,7 +294,7 @@ _STYLE = """
 :root { color-scheme: light; }
 * { box-sizing: border-box; }
 body { margin: 0; background: #fff; color: #1a1a1a; font: 1rem/1.5 system-ui, sans-serif; }
-main { max-width: 76rem; margin: 0 auto; padding: 1rem; }
+main { max-width: 82rem; margin: 0 auto; padding: 1rem; }
 h1 { font-size: 1.6rem; line-height: 1.25; overflow-wrap: anywhere; }
 h2 { font-size: 1.2rem; margin: 2rem 0 .5rem; overflow-wrap: anywhere; }
 h3 { font-size: 1rem; margin: 1rem 0 .25rem; overflow-wrap: anywhere; }
@@ -298,24 +306,26 @@ h3 { font-size: 1rem; margin: 1rem 0 .25rem; overflow-wrap: anywhere; }
 .task, figcaption, section > p { color: #333; max-width: 48rem; overflow-wrap: anywhere; }
 figcaption { font-size: .95rem; }
 table { border-collapse: collapse; font-size: .875rem; font-variant-numeric: tabular-nums; width: 100%; }
-th, td { padding: .35rem .5rem; border-bottom: 1px solid #ccc; text-align: right; vertical-align: bottom; }
-th[scope=row], th:first-child, td:nth-child(2) { text-align: left; }
-thead th { border-bottom: 2px solid #1a1a1a; overflow-wrap: anywhere; }
-tr.significant td, tr.significant th { background: #eef5fa; font-weight: 600; }
+th, td { padding: .3rem .35rem; border-bottom: 1px solid #ccc; text-align: right; vertical-align: bottom; }
+th[scope=row], th:first-child, .results :is(td, th):nth-child(2) { text-align: left; }
+th[scope=row], td { white-space: nowrap; }
+thead th { border-bottom: 2px solid #1a1a1a; }
+tr.significant td, tr.significant th { background: #eef5fa; }
 .hidden { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
 figure { margin: 0; }
 .plots { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 18rem), 1fr)); gap: 1rem; }
 .slices { display: flex; flex-wrap: wrap; gap: .5rem; }
 .plots p, .slices p, .key p { margin: 0; font-size: .85rem; font-weight: 600; overflow-wrap: anywhere; }
 .plot img { width: 100%; height: auto; }
-.slice img { height: 13rem; width: auto; max-width: 100%; background: #000; display: block; }
+.slice img { height: 15rem; width: auto; max-width: 100%; background: #000; display: block; }
 .key img { max-width: 100%; height: auto; display: block; }
-@media (max-width: 52rem) {
+@media (max-width: 64rem) {
   thead { position: absolute; clip-path: inset(50%); }
   tr { display: block; border-bottom: 2px solid #1a1a1a; padding: .5rem 0; }
   th[scope=row], td { display: flex; justify-content: space-between; gap: 1rem; border: 0; padding: .15rem .25rem;
                       text-align: right; }
-  td:nth-child(2) { text-align: right; }
+  .results :is(td, th):nth-child(2) { text-align: right; }
+  th[scope=row], td { white-space: normal; }
   td::before { content: attr(data-label); color: #444; font-weight: 400; text-align: left; overflow-wrap: anywhere; }
   .slice { flex: 1 1 9rem; }
   .slice img { height: auto; width: 100%; }
