@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: demo test test-contract lint bench clean
+.PHONY: demo test test-contract test-browser lint bench clean
 
 demo: $(INSTALLED)  ## train, predict and evaluate on a brain tumour phantom (about 10 minutes on 2 cores)
 	$(BIN)/nnUNetv2_gsp demo
@@ -13,6 +13,9 @@ test: $(INSTALLED)  ## everything that must hold, on the CPU
 
 test-contract: $(INSTALLED)  ## more of what nnU-Net can do, each through a training (about 15 minutes on 2 cores)
 	$(BIN)/python -m pytest tests/contract -m contract
+
+test-browser: $(INSTALLED)  ## the comparison's page in headless Chromium, skipped where there is none
+	$(BIN)/python -m pytest tests/evaluation/test_page_in_browser.py
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check

@@ -100,13 +100,13 @@ def as_markdown(comparison: Comparison) -> str:
 def as_html(comparison: Comparison) -> str:
     """Return the page: verdict, tables, figures, cases and notes, with pictures and style inside."""
     sections = [_verdict(comparison)]
-    sections += [f"<section><h2>{escape(heading)}</h2>{_html_table(table, heading)}</section>"
+    sections += [f"<section><h2>{_breakable(heading)}</h2>{_html_table(table, heading)}</section>"
                  for heading, table in _tables(comparison)]
     sections += [*_plots(comparison), _training(comparison), *_cases(comparison), _notes(comparison)]
     title = escape(_title(comparison))
     return (f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
             f'<meta name="viewport" content="width=device-width, initial-scale=1">\n<title>{title}</title>\n'
-            f"<style>{_STYLE}</style>\n</head>\n<body>\n<main>\n<h1>{title}</h1>\n"
+            f"<style>{_STYLE}</style>\n</head>\n<body>\n<main>\n<h1>{_breakable(_title(comparison))}</h1>\n"
             + "\n".join(filter(None, sections)) + "\n</main>\n</body>\n</html>\n")
 
 
@@ -207,8 +207,8 @@ def _html_table(table: Table, caption: str) -> str:
 
 
 def _breakable(text: str) -> str:
-    """Let names such as nnUNetTrainerGSP break where a word begins."""
-    return re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=_)", "<wbr>", escape(text))
+    """Let names such as nnUNetTrainerGSP_5epochs break where a word begins."""
+    return re.sub(r"(?<!\bnn)(?<=[a-z])(?=[A-Z])|(?<=_)", "<wbr>", escape(text))
 
 
 def _plots(comparison: Comparison) -> Iterator[str]:
@@ -276,7 +276,7 @@ def _case_html(comparison: Comparison, case: str, pictures: Sequence[Picture]) -
 
 def _figure_html(heading: str, pictures: Sequence[Picture], caption: str) -> str:
     images = "".join(_image_html(picture, "plot") for picture in pictures)
-    return (f'<section><h2>{escape(heading)}</h2><figure><div class="plots">{images}</div>'
+    return (f'<section><h2>{_breakable(heading)}</h2><figure><div class="plots">{images}</div>'
             f"<figcaption>{escape(caption)}</figcaption></figure></section>")
 
 
@@ -295,15 +295,15 @@ _STYLE = """
 * { box-sizing: border-box; }
 body { margin: 0; background: #fff; color: #1a1a1a; font: 1rem/1.5 system-ui, sans-serif; }
 main { max-width: 82rem; margin: 0 auto; padding: 1rem; }
-h1 { font-size: 1.6rem; line-height: 1.25; overflow-wrap: anywhere; }
-h2 { font-size: 1.2rem; margin: 2rem 0 .5rem; overflow-wrap: anywhere; }
-h3 { font-size: 1rem; margin: 1rem 0 .25rem; overflow-wrap: anywhere; }
+h1 { font-size: 1.6rem; line-height: 1.25; overflow-wrap: break-word; }
+h2 { font-size: 1.2rem; margin: 2rem 0 .5rem; overflow-wrap: break-word; }
+h3 { font-size: 1rem; margin: 1rem 0 .25rem; overflow-wrap: break-word; }
 .verdict { border-left: .35rem solid #0072b2; background: #eef5fa; padding: .75rem 1rem; font-size: 1.05rem;
-           overflow-wrap: anywhere; }
-.caveats { border-left: .35rem solid #d55e00; background: #fdf3ec; padding: .5rem 1rem; overflow-wrap: anywhere; }
+           overflow-wrap: break-word; }
+.caveats { border-left: .35rem solid #d55e00; background: #fdf3ec; padding: .5rem 1rem; overflow-wrap: break-word; }
 .caveats h2 { margin: .25rem 0; font-size: 1rem; }
 .caveats p { margin: .25rem 0; }
-.task, figcaption, section > p { color: #333; max-width: 48rem; overflow-wrap: anywhere; }
+.task, figcaption, section > p { color: #333; max-width: 48rem; overflow-wrap: break-word; }
 figcaption { font-size: .95rem; }
 table { border-collapse: collapse; font-size: .875rem; font-variant-numeric: tabular-nums; width: 100%; }
 th, td { padding: .3rem .35rem; border-bottom: 1px solid #ccc; text-align: right; vertical-align: bottom; }
@@ -315,18 +315,18 @@ tr.significant td, tr.significant th { background: #eef5fa; }
 figure { margin: 0; }
 .plots { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 18rem), 1fr)); gap: 1rem; }
 .slices { display: flex; flex-wrap: wrap; gap: .5rem; }
-.plots p, .slices p, .key p { margin: 0; font-size: .85rem; font-weight: 600; overflow-wrap: anywhere; }
+.plots p, .slices p, .key p { margin: 0; font-size: .85rem; font-weight: 600; overflow-wrap: break-word; }
 .plot img { width: 100%; height: auto; }
 .slice img { height: 15rem; width: auto; max-width: 100%; background: #000; display: block; }
 .key img { max-width: 100%; height: auto; display: block; }
 @media (max-width: 64rem) {
-  thead { position: absolute; clip-path: inset(50%); }
+  thead { display: block; position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
   tr { display: block; border-bottom: 2px solid #1a1a1a; padding: .5rem 0; }
   th[scope=row], td { display: flex; justify-content: space-between; gap: 1rem; border: 0; padding: .15rem .25rem;
                       text-align: right; }
   .results :is(td, th):nth-child(2) { text-align: right; }
   th[scope=row], td { white-space: normal; }
-  td::before { content: attr(data-label); color: #444; font-weight: 400; text-align: left; overflow-wrap: anywhere; }
+  td::before { content: attr(data-label); color: #444; text-align: left; min-width: 0; overflow-wrap: anywhere; }
   .slice { flex: 1 1 9rem; }
   .slice img { height: auto; width: 100%; }
 }

@@ -284,7 +284,7 @@ def write_model(results, trainer, noise, folds, batch_size=2, n_epochs=N_EPOCHS)
                "ema_fg_dice": [np.float64(0.1 * epoch) for epoch in range(n_epochs)], "epoch_start_timestamps": starts,
                "epoch_end_timestamps": [start + EPOCH_S for start in starts]}
         weight = torch.zeros(n_parameters)
-        torch.save({"network_weights": {"a": weight, "the same again": weight, "settings": torch.ones(3, dtype=int)},
+        torch.save({"network_weights": {"a": weight, "again": weight.detach(), "settings": torch.ones(3, dtype=int)},
                     "logging": log}, folder / "checkpoint_final.pth")
         (folder / "training_log_2026_1_1_00_00_00.txt").write_text("".join(
             f"2026-01-01 00:00:{3 * number:02d}.500000: predicting case_{case:02d} \n"
