@@ -121,7 +121,7 @@ def labels_of(file: Path) -> Labels:
     regions = {name: group for name, group in groups.items() if name != "ignore" and set(group) != {0}}
     ignore = groups["ignore"][0] if "ignore" in groups else None
     known = frozenset(label for group in groups.values() for label in group) | {0}
-    return Labels(regions, ignore, known, str(file))
+    return Labels(regions, ignore, known, f"labels of {file}")
 
 
 def find_labels(dataset_json: Path | None, reference_folder: Path, prediction_folder: Path) -> Labels:

@@ -95,6 +95,9 @@ class Definition:
         Raises:
             InputError: the definition knows no surface in 2D.
         """
+        if self.distances is metrics.element_distances and reference.ndim != 3:
+            raise InputError(f"Expected images with 3 axes for {self.name}, whose surfaces have an area, got "
+                             f"{reference.ndim}; choose another with --definition.")
         empty = {(True, True): "both", (True, False): "reference", (False, True): "prediction", (False, False): ""}[
             not reference.any(), not prediction.any()]
         figures = (self._of_empty(empty, np.multiply(reference.shape, spacing_mm)) if empty
@@ -119,9 +122,6 @@ class Definition:
         return {DICE.name: overlap, HD95.name: distance, NSD.name: overlap, ABD.name: distance}
 
     def _of_surfaces(self, reference: np.ndarray, prediction: np.ndarray, spacing_mm: Sequence[float]) -> Figures:
-        if self.distances is metrics.element_distances and reference.ndim != 3:
-            raise InputError(f"Expected images with 3 axes for {self.name}, whose surfaces have an area, got "
-                             f"{reference.ndim}; choose another with --definition.")
         distances = self.distances(reference, prediction, spacing_mm)
         return {DICE.name: metrics.dice(reference, prediction), HD95.name: self.hd95(distances),
                 NSD.name: metrics.normalized_surface_dice(distances, TOLERANCE_MM),

@@ -80,6 +80,8 @@ def test_an_unknown_definition_is_refused():
 def test_surfaces_with_area_need_three_axes():
     with pytest.raises(InputError, match="3 axes for brats2023"):
         DEFINITIONS["brats2023"].score(SOME[1], SOME[1], (1, 1))
+    with pytest.raises(InputError, match="3 axes"):
+        DEFINITIONS["brats2023"].score(EMPTY[1], EMPTY[1], (1, 1))
     assert DEFINITIONS["directed"].score(SOME[1], SOME[1], (1, 1))["HD95"] == 0
 
 
