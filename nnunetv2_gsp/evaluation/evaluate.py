@@ -105,7 +105,8 @@ class Evaluation:
             lines.append([region, *(_mean_and_sd(figures[metric.name]) for metric in self.metrics), str(one_empty)])
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
         aligned = ["  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]) for line in lines]
-        return "\n".join([f"{n_cases} cases, mean ± SD; {self.labels.source}", "", *aligned, "", *(fill(note, 100) for note in self.notes)])
+        return "\n".join([f"{n_cases} cases, mean ± SD; {self.labels.source}", "", *aligned, "",
+                          *(fill(note, 100) for note in self.notes)])
 
 
 def evaluate_folders(reference_folder: Path, prediction_folder: Path, definition: Definition,
