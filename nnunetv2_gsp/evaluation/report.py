@@ -319,7 +319,7 @@ figure { margin: 0; }
 .plot img { width: 100%; height: auto; }
 .slice img { height: 15rem; width: auto; max-width: 100%; background: #000; display: block; }
 .key img { max-width: 100%; height: auto; display: block; }
-@media (max-width: 64rem) {
+@media screen and (max-width: 64rem) {
   thead { display: block; position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
   tr { display: block; border-bottom: 2px solid #1a1a1a; padding: .5rem 0; }
   th[scope=row], td { display: flex; justify-content: space-between; gap: 1rem; border: 0; padding: .15rem .25rem;
@@ -335,10 +335,11 @@ figure { margin: 0; }
   main { max-width: none; padding: 0; }
   tr, .plot, .slice, .verdict, .caveats, figure h3 { break-inside: avoid; }
   h2, h3 { break-after: avoid; }
-  .plots { grid-template-columns: repeat(3, 1fr); }
-  .slice img { height: 4cm; }
+  .plots { grid-template-columns: repeat(4, 1fr); gap: .5rem; }
+  .slice img { height: 4.5cm; }
   table { font-size: 7.5pt; }
+  th, td { padding: .1rem .25rem; }
   * { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
 }
-@page { margin: 1.5cm; }
+@page { size: landscape; margin: 1.2cm; }
 """
