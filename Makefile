@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: demo test test-contract test-versions lint bench clean
+.PHONY: demo test test-contract test-versions test-browser lint bench clean
 
 demo: $(INSTALLED)  ## train, predict and evaluate on a brain tumour phantom (about 10 minutes on 2 cores)
 	$(BIN)/nnUNetv2_gsp demo
@@ -16,6 +16,9 @@ test-contract: $(INSTALLED)  ## more of what nnU-Net can do, each through a trai
 
 test-versions: $(INSTALLED)  ## the tests on Python 3.10 to 3.13 and nnU-Net 2.8.0 and 2.8.1, as far as they are here
 	$(BIN)/nox
+
+test-browser: $(INSTALLED)  ## the comparison's page in headless Chromium, skipped where there is none
+	$(BIN)/python -m pytest tests/evaluation/test_page_in_browser.py
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check

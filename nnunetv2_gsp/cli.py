@@ -202,6 +202,92 @@ def _add_import(verbs: Verbs) -> None:
     importing.set_defaults(run=_import)
 
 
+def _evaluate(arguments: argparse.Namespace) -> int:
+    from nnunetv2_gsp.evaluation.definitions import definition_named
+    from nnunetv2_gsp.evaluation.evaluate import check_outputs, evaluate_folders, output_files, write_evaluation
+
+    definition, folder = definition_named(arguments.definition), arguments.o or arguments.pred
+    check_outputs(output_files(folder, definition), arguments.overwrite)
+    evaluation = evaluate_folders(arguments.gt, arguments.pred, definition, arguments.djfile, arguments.lesion_wise,
+                                  arguments.np, arguments.chill)
+    files = write_evaluation(evaluation, folder, arguments.overwrite)
+    print(f"{evaluation.table()}\n\nWrote {files[0]} and {files[1].name}.")
+    return 0
+
+
+def _add_evaluate(verbs: Verbs) -> None:
+    evaluate = verbs.add_parser(
+        "evaluate", help="score predictions under a named definition: Dice, HD95, NSD, ABD, volumes",
+        description="Score every case and region: Dice, HD95, NSD at 1 mm, ABD and volumes, as JSON and CSV. What HD95 "
+                    "means, and what an empty mask scores, is the definition's to say; every output names it.")
+    evaluate.add_argument("-gt", type=Path, required=True, metavar="FOLDER", help="references, such as labelsTr")
+    evaluate.add_argument("-pred", type=Path, required=True, metavar="FOLDER", help="predictions, by the same names")
+    _add_definition(evaluate)
+    evaluate.add_argument("-djfile", type=Path, metavar="FILE",
+                          help="dataset.json with the labels or regions (default: the one nnU-Net left in or above the "
+                               "predictions, or beside the references; else every label found)")
+    evaluate.add_argument("--lesion-wise", action="store_true",
+                          help="score lesions, too, as BraTS 2023 does; with --definition brats2023")
+    evaluate.add_argument("-np", type=_positive, metavar="N", help="processes (default: one for each core)")
+    evaluate.add_argument("--chill", action="store_true", help="leave out cases that only one of the folders has")
+    evaluate.add_argument("-o", type=Path, metavar="FOLDER", help="for evaluation_DEFINITION.json and .csv (default: "
+                                                                  "that of the predictions)")
+    evaluate.add_argument("--overwrite", action="store_true", help="replace files of those names")
+    evaluate.set_defaults(run=_evaluate)
+
+
+def _compare(arguments: argparse.Namespace) -> int:
+    from nnunetv2_gsp.evaluation.compare import compare, prediction_folders, trained_models
+    from nnunetv2_gsp.evaluation.definitions import definition_named
+    from nnunetv2_gsp.evaluation.evaluate import check_outputs
+    from nnunetv2_gsp.evaluation.report import output_files, write_report
+
+    of_models = (arguments.d, arguments.tr, arguments.c, arguments.p, arguments.f)
+    of_folders = (arguments.pred, arguments.gt, arguments.djfile, arguments.i)
+    is_of_models = arguments.pred is None and arguments.gt is None
+    needed, mistaken = ((of_models[:2], of_folders) if is_of_models else (of_folders[:2], of_models))
+    if None in needed or any(option is not None for option in mistaken):
+        raise InputError("Expected either -d and -tr (with -c, -p, -f) or -pred and -gt (with -djfile, -i), got "
+                         "something else; give one pair and drop the rest.")
+    definition = definition_named(arguments.definition)
+    check_outputs(output_files(arguments.o).values(), arguments.overwrite)
+    if is_of_models:
+        task = trained_models(arguments.d, arguments.c or "3d_fullres", arguments.tr, arguments.p or ["nnUNetPlans"],
+                              arguments.f or ["0", "1", "2", "3", "4"])
+    else:
+        task = prediction_folders(arguments.pred, arguments.gt, arguments.djfile, arguments.i)
+    comparison = compare(task, definition, arguments.np)
+    files = write_report(comparison, arguments.o, arguments.overwrite)
+    print("\n".join([*comparison.caveats, comparison.verdict(), "",
+                     f"Wrote {files['html']}, which opens in any browser, and comparison.md, .csv and .json beside."]))
+    return 0
+
+
+def _add_compare(verbs: Verbs) -> None:
+    compare = verbs.add_parser(
+        "compare", help="stock against GSP on the same cases: tests, costs, pictures, one page",
+        description="Compare trained models by the validation of the same folds (-d, -tr), or any folders of "
+                    "predictions (-pred, -gt). The first one is the baseline. What does not have the same cases is "
+                    "refused.")
+    compare.add_argument("-d", metavar="DATASET", help="name or id")
+    compare.add_argument("-tr", nargs="+", metavar="TRAINER", help="two or more, the baseline first")
+    compare.add_argument("-c", metavar="CONFIGURATION", help="of the plans (default: 3d_fullres)")
+    compare.add_argument("-p", nargs="+", metavar="PLANS",
+                         help="one for all, or one for each trainer (default: nnUNetPlans)")
+    compare.add_argument("-f", nargs="+", metavar="FOLD", help="0 1 ... or all (default: 0 1 2 3 4)")
+    compare.add_argument("-pred", nargs="+", type=Path, metavar="FOLDER", help="predictions, the baseline's first")
+    compare.add_argument("-gt", type=Path, metavar="FOLDER", help="their references")
+    compare.add_argument("-djfile", type=Path, metavar="FILE", help="dataset.json with the labels or regions; as for "
+                                                                    "evaluate")
+    compare.add_argument("-i", type=Path, metavar="FOLDER", help="images, such as imagesTs, to draw the cases on")
+    _add_definition(compare)
+    compare.add_argument("-o", type=Path, required=True, metavar="FOLDER",
+                         help="for comparison.html, .md, .csv and .json")
+    compare.add_argument("-np", type=_positive, metavar="N", help="processes (default: one for each core)")
+    compare.add_argument("--overwrite", action="store_true", help="replace files of those names")
+    compare.set_defaults(run=_compare)
+
+
 def _demo(arguments: argparse.Namespace) -> int:
     from nnunetv2_gsp.demo import run_demo
 
@@ -227,7 +313,7 @@ def _parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
 
     for add_verb in (_add_doctor, _add_plan, _add_templates, _add_profile, _add_experiments, _add_export, _add_import,
-                     _add_demo):
+                     _add_evaluate, _add_compare, _add_demo):
         add_verb(verbs)
     return parser
 
@@ -237,6 +323,11 @@ def _add_template(parser: argparse.ArgumentParser, default: str | None = "defaul
                         help="settings with a name, see nnUNetv2_gsp templates; or a .json file (default: default)")
     _add_set(parser, "settings in place of the template's, as in shift_ratio=1 shift_position=CCS "
                      "'spatial_groups=[[2,2,2],[2,4,4]]'")
+
+
+def _add_definition(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--definition", default="brats2023", metavar="NAME",
+                        help="captk, brats2023, directed, panoptica, nnunet or promise12 (default: %(default)s)")
 
 
 def _add_set(parser: argparse.ArgumentParser, what: str) -> None:

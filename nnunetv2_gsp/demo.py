@@ -9,7 +9,7 @@ import subprocess
 from copy import deepcopy
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from statistics import mean, median
+from statistics import mean
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from nnunetv2_gsp.commands import check_device, n_processes, script
 from nnunetv2_gsp.datasets.brats import CHANNELS, REGIONS, convert_brats21
 from nnunetv2_gsp.datasets.phantom import load_head, make_phantom
 from nnunetv2_gsp.errors import InputError
+from nnunetv2_gsp.evaluation.costs import CHECKPOINT, epoch_seconds, read_checkpoint
 from nnunetv2_gsp.files import beside, whole, write_json
 
 DATASET_ID = 999
@@ -206,7 +207,8 @@ class Demo:
 
     def table(self) -> str:
         """What came out, and where it lies."""
-        n_parameters, epoch_s = _parameters_and_epoch_time(self.fold / "checkpoint_final.pth")
+        n_parameters, log = read_checkpoint(self.fold / CHECKPOINT)
+        epoch_s = epoch_seconds(log)
         summary = json.loads(self.summary.read_text())
         rows = [("parameters", f"{n_parameters:,}"), (f"epoch time ({self.device})", f"{epoch_s:.1f} s")]
         for name, region in REGIONS.items():
@@ -239,19 +241,6 @@ def _cut_down(plans: dict[str, Any], name: str) -> dict[str, Any]:
     architecture = configuration["architecture"]["arch_kwargs"]
     architecture["features_per_stage"] = [features // 2 for features in architecture["features_per_stage"]]
     return small
-
-
-def _parameters_and_epoch_time(checkpoint_file: Path) -> tuple[int, float]:
-    """Count the learnable numbers of a trained network, and take the median of its epochs in seconds."""
-    import torch
-
-    checkpoint = torch.load(checkpoint_file, map_location="cpu", weights_only=False)
-    # nnU-Net's blocks register a convolution under two names, but its storage is one; integers are settings.
-    sizes = {weight.data_ptr(): weight.numel() for weight in checkpoint["network_weights"].values()
-             if weight.is_floating_point()}
-    log = checkpoint["logging"]
-    epochs_s = np.subtract(log["epoch_end_timestamps"], log["epoch_start_timestamps"])
-    return sum(sizes.values()), median(epochs_s)
 
 
 def _draw_case(case: str, images: dict[str, np.ndarray], reference: np.ndarray, prediction: np.ndarray,

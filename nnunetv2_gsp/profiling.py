@@ -227,6 +227,22 @@ def count_macs(network: nn.Module, x: Tensor) -> int:
     return counter.get_total_flops() // 2
 
 
+def count_architecture(architecture: dict[str, Any], patch_size: Sequence[int], input_channels: int,
+                       output_channels: int) -> tuple[int, int]:
+    """Return the parameters of a planned network, heads of deep supervision included, and the MACs of one patch.
+
+    Args:
+        architecture: of a configuration of the plans.
+        patch_size: in voxels.
+        input_channels: of the image.
+        output_channels: segmentation heads.
+    """
+    predicting, training = (_build(architecture, input_channels, output_channels, "meta", is_training)
+                            for is_training in (False, True))
+    return (count_parameters(training),
+            count_macs(predicting, torch.empty(1, input_channels, *patch_size, device="meta")))
+
+
 def count_activation_bytes(network: nn.Module, x: Tensor) -> int:
     """Count the bytes that autograd keeps from a forward pass for the backward pass, parameters apart.
 

@@ -1,0 +1,215 @@
+"""Which segmentations belong together, and which regions do they hold?"""
+import json
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nnunetv2_gsp.errors import InputError
+
+ENDINGS = (".nii.gz", ".nii", ".mha", ".mhd", ".nrrd", ".png", ".tif", ".tiff", ".bmp")
+_SAME_MM = 1e-3  # headers hold 32-bit floats
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What is evaluated.
+
+    Attributes:
+        regions: name -> labels that make it; None where every label that occurs is one.
+        ignore: voxels with this label in the reference count for nothing.
+        known: labels that may occur; None for any.
+        source: where this is from, for outputs.
+    """
+
+    regions: Mapping[str, tuple[int, ...]] | None = None
+    ignore: int | None = None
+    known: frozenset[int] | None = None
+    source: str = "labels as found"
+
+    def regions_among(self, found: Collection[int]) -> Mapping[str, tuple[int, ...]]:
+        """Return the regions, or one for each label found."""
+        if self.regions is not None:
+            return self.regions
+        return {str(label): (label,) for label in sorted(found) if label != 0}
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """A segmentation as its file holds it.
+
+    Attributes:
+        labels: integers (D, H, W) or (H, W).
+        spacing_mm: three or two, in the order of the axes of `labels`.
+        direction: float64 (3, 3) or (2, 2), SimpleITK's.
+        origin_mm: float64 (3,) or (2,), SimpleITK's.
+    """
+
+    labels: np.ndarray
+    spacing_mm: tuple[float, ...]
+    direction: np.ndarray
+    origin_mm: np.ndarray
+
+
+def segmentations(folder: Path) -> dict[str, Path]:
+    """Return the segmentations of a folder, their names without ending -> files.
+
+    Raises:
+        InputError: the folder is not there, or holds none, or two of the same name.
+    """
+    if not folder.is_dir():
+        raise InputError(f"Expected a folder of segmentations, found none at {folder}; name one that exists.")
+    files: dict[str, Path] = {}
+    for file in sorted(folder.iterdir()):
+        ending = next((ending for ending in ENDINGS if file.name.endswith(ending)), None)
+        if ending is None or file.name.startswith(".") or not file.is_file():
+            continue
+        case = file.name.removesuffix(ending)
+        if case in files:
+            raise InputError(f"Expected one file for each case in {folder}, found {files[case].name} and {file.name}; "
+                             f"move one away.")
+        files[case] = file
+    if not files:
+        raise InputError(f"Expected segmentations ({', '.join(ENDINGS)}) in {folder}, found none; name the folder that "
+                         f"holds them.")
+    return files
+
+
+def pair(references: Mapping[str, Path], predictions: Mapping[str, Path],
+         chill: bool = False) -> dict[str, tuple[Path, Path]]:
+    """Return case -> (reference, prediction).
+
+    Args:
+        references: as `segmentations` gives them.
+        predictions: as `segmentations` gives them.
+        chill: leave out what only one of the folders has, as nnU-Net's --chill does.
+
+    Raises:
+        InputError: they have no case in common, or not the same cases and no chill.
+    """
+    common = sorted(set(references) & set(predictions))
+    a_reference, a_prediction = next(iter(references.values())), next(iter(predictions.values()))
+    if not common:
+        raise InputError(f"Expected predictions of the cases in {a_reference.parent} (such as {a_reference.name}), "
+                         f"found none of them in {a_prediction.parent} (but {a_prediction.name}); name the folders "
+                         f"that belong together.")
+    for missing, folder in ((set(references) - set(predictions), a_prediction.parent),
+                            (set(predictions) - set(references), a_reference.parent)):
+        if missing and not chill:
+            raise InputError(f"Expected the same cases in both folders, found no {_some(missing)} in {folder}; add "
+                             f"what is missing, or evaluate what both have with --chill.")
+    return {case: (references[case], predictions[case]) for case in common}
+
+
+def labels_of(file: Path) -> Labels:
+    """Return the regions or labels of a dataset.json.
+
+    Raises:
+        InputError: it is not there, or no dataset.json.
+    """
+    try:
+        labels: dict[str, Any] = dict(json.loads(file.read_text(encoding="utf-8"))["labels"])
+        groups = {name: tuple(map(int, value)) if isinstance(value, list) else (int(value),)
+                  for name, value in labels.items()}
+    except FileNotFoundError as error:
+        raise InputError(f"Expected a dataset.json at {file}, found none; name one with -djfile.") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"Expected nnU-Net's dataset.json with its labels, found something else in {file}; name "
+                         f"another with -djfile.") from error
+    regions = {name: group for name, group in groups.items() if name != "ignore" and set(group) != {0}}
+    ignore = groups["ignore"][0] if "ignore" in groups else None
+    known = frozenset(label for group in groups.values() for label in group) | {0}
+    return Labels(regions, ignore, known, f"labels of {file}")
+
+
+def find_labels(dataset_json: Path | None, reference_folder: Path, prediction_folder: Path) -> Labels:
+    """Return the labels of the given dataset.json, or of the one that nnU-Net left nearby, or those found.
+
+    nnU-Net's prediction writes one beside its files, its training one into the model folder, two above a fold's
+    validation, and a raw dataset has one beside labelsTr.
+
+    Raises:
+        InputError: the given one is not there, or no dataset.json.
+    """
+    if dataset_json is not None:
+        return labels_of(dataset_json)
+    prediction_folder, reference_folder = prediction_folder.absolute(), reference_folder.absolute()
+    for folder in (prediction_folder, prediction_folder.parent, prediction_folder.parent.parent,
+                   reference_folder, reference_folder.parent):
+        if (folder / "dataset.json").is_file():
+            return labels_of(folder / "dataset.json")
+    return Labels()
+
+
+def read_segmentation(file: Path) -> Segmentation:
+    """Read a segmentation.
+
+    Raises:
+        InputError: it can't be read, or holds no whole numbers.
+    """
+    import SimpleITK as sitk
+
+    try:
+        image = sitk.ReadImage(str(file))
+        array = sitk.GetArrayFromImage(image)
+    except RuntimeError as error:
+        raise InputError(f"Expected a readable segmentation, could not read {file}; replace the file, it may be cut "
+                         f"short.") from error
+    axes = image.GetDimension()
+    if image.GetNumberOfComponentsPerPixel() > 1:
+        raise InputError(f"Expected one label a voxel, found {image.GetNumberOfComponentsPerPixel()} channels in "
+                         f"{file}; convert it.")
+    labels = array if np.issubdtype(array.dtype, np.integer) else array.astype(np.int64)
+    if not np.array_equal(labels, array):
+        raise InputError(f"Expected whole numbers for labels, found others in {file}; give segmentations, no "
+                         f"probabilities or images.")
+    return Segmentation(labels, image.GetSpacing()[::-1],
+                        np.array(image.GetDirection()).reshape(axes, axes), np.array(image.GetOrigin()))
+
+
+def read_pair(reference_file: Path, prediction_file: Path, labels: Labels) -> tuple[Segmentation, Segmentation]:
+    """Read a reference and its prediction.
+
+    Raises:
+        InputError: one can't be read, their geometries differ, or there is an unknown label.
+    """
+    reference, prediction = read_segmentation(reference_file), read_segmentation(prediction_file)
+    _check_geometry(reference, prediction, reference_file, prediction_file)
+    for segmentation, file in ((reference, reference_file), (prediction, prediction_file)):
+        unknown = sorted(labels_in(segmentation.labels) - labels.known) if labels.known is not None else []
+        if unknown:
+            raise InputError(f"Expected labels among {sorted(labels.known or ())} ({labels.source}), found {unknown} "
+                             f"in {file}; check that it belongs to this dataset, or name its own with -djfile.")
+    return reference, prediction
+
+
+def labels_in(segmentation: np.ndarray) -> set[int]:
+    """Return the labels that occur in integers of any shape."""
+    if segmentation.size and segmentation.min() >= 0 and segmentation.max() < 2 ** 16:
+        return set(np.flatnonzero(np.bincount(segmentation.ravel())).tolist())
+    return set(np.unique(segmentation).tolist())
+
+
+def _check_geometry(reference: Segmentation, prediction: Segmentation, reference_file: Path,
+                    prediction_file: Path) -> None:
+    def differs(what: str, expected: Any, found: Any) -> InputError:
+        return InputError(f"Expected {prediction_file} to have the {what} of {reference_file}, {_plain(expected)}, "
+                          f"found {_plain(found)}; resample the prediction, or pair the right files.")
+
+    if reference.labels.shape != prediction.labels.shape:
+        raise differs("size", reference.labels.shape[::-1], prediction.labels.shape[::-1])
+    for what, attribute in (("spacing", "spacing_mm"), ("origin", "origin_mm"), ("direction", "direction")):
+        expected, found = getattr(reference, attribute), getattr(prediction, attribute)
+        if not np.allclose(expected, found, rtol=1e-5, atol=_SAME_MM):
+            raise differs(what, expected, found)
+
+
+def _plain(values: Any) -> str:
+    return " × ".join(f"{value:g}" for value in np.ravel(values))
+
+
+def _some(names: Collection[str], most: int = 5) -> str:
+    shown = ", ".join(sorted(names)[:most])
+    return f"{shown} and {len(names) - most} more" if len(names) > most else shown

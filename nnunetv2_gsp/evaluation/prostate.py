@@ -1,0 +1,33 @@
+"""Which part of the prostate is it? Apex, mid and base, thirds of the reference from foot to head, as in PROMISE12."""
+from collections.abc import Iterator
+
+import numpy as np
+
+IN_WORDS = ("Apex, mid and base are thirds of the reference's slices from foot to head; both masks are cut there, and "
+            "what a prediction has beyond the reference counts with its last third.")
+THIRDS = ("apex", "mid", "base")
+
+
+def thirds(reference: np.ndarray, prediction: np.ndarray, direction: np.ndarray) -> Iterator[tuple[str, np.ndarray,
+                                                                                                   np.ndarray]]:
+    """Yield each third's name with both masks, empty elsewhere; without a reference the prediction's slices are cut.
+
+    Args:
+        reference: bool (D, H, W).
+        prediction: bool (D, H, W).
+        direction: of the image, (3, 3), columns the directions of W, H and D in LPS, as SimpleITK has it.
+    """
+    towards_head = direction[2, ::-1]  # (D, H, W)
+    axis = int(np.argmax(np.abs(towards_head)))
+    extent = reference if reference.any() else prediction
+    slices = np.flatnonzero(extent.any(axis=tuple(other for other in range(3) if other != axis)))
+    if towards_head[axis] < 0:
+        reference, prediction = np.flip(reference, axis), np.flip(prediction, axis)
+        slices = reference.shape[axis] - 1 - slices[::-1]
+    first, last = (slices[0], slices[-1] + 1) if len(slices) else (0, 0)
+    lower, upper = first + round((last - first) / 3), first + round(2 * (last - first) / 3)
+    for name, (start, stop) in zip(THIRDS, ((0, lower), (lower, upper), (upper, reference.shape[axis])), strict=True):
+        is_here = np.zeros(reference.shape[axis], bool)
+        is_here[start:stop] = True
+        here = np.expand_dims(is_here, [other for other in range(3) if other != axis])
+        yield name, reference & here, prediction & here

@@ -1,0 +1,159 @@
+"""Is the difference more than chance? Paired tests and intervals for every region and metric."""
+import math
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy import stats
+
+ALPHA = 0.05
+N_RESAMPLES = 9999
+IN_WORDS = (f"p: Wilcoxon's signed-rank test, two-sided, zero differences ranked as Pratt has it. Holm: p corrected "
+            f"for all regions, metrics and pairs in the table. Interval: 95 % bootstrap interval of the mean "
+            f"difference, not corrected ({N_RESAMPLES} resamples of cases, BCa; percentile where BCa does not exist). "
+            f"Pairs in which either figure is left out are dropped and counted. Significant means p after Holm below "
+            f"{ALPHA:g}. Cases are the sample: what another training with another seed would give is not in these "
+            f"figures.")
+
+
+@dataclass(frozen=True)
+class PairedFigures:
+    """Two contenders' figures of one metric and region, case by case, and what they say.
+
+    Attributes:
+        region: of the labels.
+        metric: its name.
+        baseline: name of the contender that others are compared with.
+        contender: name of the other one.
+        n: pairs that both have.
+        dropped: pairs in which at least one figure is left out.
+        baseline_mean: over the n pairs.
+        contender_mean: over the n pairs.
+        mean_difference: contender minus baseline, as all differences.
+        median_difference: over the n pairs.
+        interval: 95 % bootstrap interval of the mean difference, NaN where there are fewer than two pairs.
+        interval_method: BCa, percentile, or "" without an interval.
+        p: of Wilcoxon's signed-rank test; NaN without pairs.
+        p_holm: corrected for all comparisons made together.
+        wins: pairs in which the contender is better.
+        ties: pairs without a difference.
+        losses: pairs in which the baseline is better.
+        leaning: 1 where ranks favour the contender, -1 the baseline, 0 neither.
+        baseline_penalties: cases in which just one of the baseline's mask and the reference is empty.
+        contender_penalties: the same for the contender.
+    """
+
+    region: str
+    metric: str
+    baseline: str
+    contender: str
+    n: int
+    dropped: int
+    baseline_mean: float
+    contender_mean: float
+    mean_difference: float
+    median_difference: float
+    interval: tuple[float, float]
+    interval_method: str
+    p: float
+    p_holm: float
+    wins: int
+    ties: int
+    losses: int
+    leaning: int
+    baseline_penalties: int = 0
+    contender_penalties: int = 0
+
+    @property
+    def is_significant(self) -> bool:
+        """Whether p after Holm is below 0.05."""
+        return self.p_holm < ALPHA
+
+
+def compare_paired(region: str, metric: str, baseline: tuple[str, Sequence[float]],
+                   contender: tuple[str, Sequence[float]], higher_is_better: bool) -> PairedFigures:
+    """Compare two contenders on the same cases; p_holm is not corrected yet, see `with_holm`.
+
+    Args:
+        region: for the result.
+        metric: for the result.
+        baseline: name and figures, NaN where one is left out.
+        contender: name and figures of the same cases in the same order.
+        higher_is_better: which way is better.
+    """
+    both = np.array([baseline[1], contender[1]], float)
+    ours = both[:, ~np.isnan(both).any(axis=0)]
+    differences = ours[1] - ours[0]
+    n = len(differences)
+    means = ours.mean(axis=1).tolist() if n else [math.nan, math.nan]
+    better = differences if higher_is_better else -differences
+    p = wilcoxon_p(differences)
+    interval, method = bootstrap_interval(differences)
+    return PairedFigures(
+        region, metric, baseline[0], contender[0], n, both.shape[1] - n, means[0], means[1],
+        float(differences.mean()) if n else math.nan, float(np.median(differences)) if n else math.nan, interval,
+        method, p, p, int((better > 0).sum()), int((better == 0).sum()), int((better < 0).sum()), _leaning(better))
+
+
+def wilcoxon_p(differences: np.ndarray) -> float:
+    """Return the two-sided p of Wilcoxon's signed-rank test; 1 if no pair differs, NaN without pairs.
+
+    Args:
+        differences: float (n,).
+    """
+    if not len(differences):
+        return math.nan
+    if not differences.any():
+        return 1.0
+    return float(stats.wilcoxon(differences, zero_method="pratt").pvalue)
+
+
+def bootstrap_interval(differences: np.ndarray) -> tuple[tuple[float, float], str]:
+    """Return the 95 % interval of the mean, and whether it is BCa or percentile; the same one at every call.
+
+    Args:
+        differences: float (n,); fewer than two have no interval.
+    """
+    if len(differences) < 2:
+        return (math.nan, math.nan), ""
+    for method in ("BCa", "percentile"):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # scipy warns where BCa does not exist, and gives NaN
+            interval = stats.bootstrap((differences,), np.mean, n_resamples=N_RESAMPLES, method=method,
+                                       random_state=np.random.default_rng(0)).confidence_interval
+        if not np.isnan(interval).any():
+            break
+    return (float(interval.low), float(interval.high)), method
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Correct p-values for being several, by Holm's step-down procedure; NaN stays NaN and does not count.
+
+    S. Holm, A simple sequentially rejective multiple test procedure, Scandinavian Journal of Statistics 6 (1979).
+    """
+    corrected = [math.nan] * len(p_values)
+    tested = sorted((p, index) for index, p in enumerate(p_values) if not math.isnan(p))
+    largest = 0.0
+    for rank, (p, index) in enumerate(tested):
+        largest = max(largest, min(1.0, p * (len(tested) - rank)))
+        corrected[index] = largest
+    return corrected
+
+
+def with_holm(comparisons: Sequence[PairedFigures]) -> list[PairedFigures]:
+    """Return comparisons that were made together with their p corrected."""
+    corrected = holm([comparison.p for comparison in comparisons])
+    return [replace(comparison, p_holm=p) for comparison, p in zip(comparisons, corrected, strict=True)]
+
+
+def smallest_p(n: int) -> float:
+    """Return the smallest two-sided p that n pairs can have in Wilcoxon's test, when all differ the same way."""
+    return min(1.0, 2.0 ** (1 - n))
+
+
+def _leaning(better: np.ndarray) -> int:
+    """Return which way the signed ranks go: 1 for better, -1 for worse."""
+    if not better.any():
+        return 0
+    return int(np.sign((np.sign(better) * stats.rankdata(np.abs(better))).sum()))
