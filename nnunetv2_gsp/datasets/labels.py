@@ -4,7 +4,7 @@ Inside nnU-Net every edition of BraTS has the labels of 2023: 1 necrosis (NCR), 
 and from 2024 on 4 resection cavity (RC). A 4 on disk is ET up to 2022 and RC from 2024 on, so values never tell the
 edition.
 """
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 
@@ -46,15 +46,21 @@ def relabel(segmentation: np.ndarray, labels: Labels, name: object = "the segmen
     Raises:
         InputError: the segmentation holds a value that the table does not know.
     """
+    found = check_labels(segmentation, labels, name)
+    relabelled = np.zeros(segmentation.shape, np.uint8)
+    for label in found:
+        relabelled[segmentation == label] = labels[label]
+    return relabelled
+
+
+def check_labels(segmentation: np.ndarray, labels: Collection[int], name: object = "the segmentation") -> list[int]:
+    """Return the labels that a segmentation holds; raise InputError if one is not among `labels`."""
     found = np.unique(segmentation).tolist()
     unknown = [value for value in found if value not in labels]
     if unknown:
         raise InputError(f"Expected labels among {sorted(labels)} in {name}, found {_listed(unknown)}; check that it "
                          f"belongs to this edition.")
-    relabelled = np.zeros(segmentation.shape, np.uint8)
-    for label in found:
-        relabelled[segmentation == label] = labels[label]
-    return relabelled
+    return found
 
 
 def _listed(values: list[float], most: int = 5) -> str:
