@@ -131,8 +131,7 @@ def _nifti_violations(archive: zipfile.ZipFile, rules: Rules, entry: Entry) -> l
     most_bytes = _HEADER_BYTES + 8 * int(np.prod(size))  # voxels of 8 bytes at most
     with archive.open(_bounded(archive, entry, most_bytes)) as packed, gzip.GzipFile(fileobj=packed) as stream:
         content = _read(stream, most_bytes, entry)
-    image = nibabel.Nifti1Image.from_bytes(content)
-    header: Any = image.header
+    header: Any = nibabel.Nifti1Header.from_fileobj(io.BytesIO(content))  # an image's own forgets slope and intercept
     if tuple(header.get_data_shape()) != size:
         return [f"Expected {_by(size)} voxels in {entry.name!r}, found {_by(header.get_data_shape())}."]
     violations = []
@@ -141,7 +140,8 @@ def _nifti_violations(archive: zipfile.ZipFile, rules: Rules, entry: Entry) -> l
                           f"and intercept {header.get_slope_inter()}.")
     if expected is not None:
         violations += _affine_violations(header, expected, rules, entry)
-    return violations + _label_violations(np.asanyarray(image.dataobj), rules, entry)
+    voxels = np.asanyarray(nibabel.Nifti1Image.from_bytes(content).dataobj)
+    return violations + _label_violations(voxels, rules, entry)
 
 
 def _affine_violations(header: Any, expected: Any, rules: Rules, entry: Entry) -> list[str]:
