@@ -1,5 +1,6 @@
 """What all challenges share: going on after an interruption, folders' names, the command line."""
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -59,17 +60,17 @@ def test_an_interrupted_conversion_shows_no_dataset_and_goes_on(interrupted, sou
 
 
 def test_what_changed_or_went_since_the_interruption_is_not_kept(interrupted, source, dataset, monkeypatch):
-    write_brats_case(source / "BraTS2021_00000", "brats2021", number=7)
-    for file in (source / "BraTS2021_00001").iterdir():
-        file.unlink()
-    (source / "BraTS2021_00001").rmdir()
-    assert converted(source, dataset, monkeypatch) == ["BraTS2021_00000", "BraTS2021_00002"]
-    assert not list((dataset / "imagesTs").iterdir())
+    write_brats_case(source / "BraTS2021_00001", "brats2021", number=7, labelled=False)
+    shutil.rmtree(source / "BraTS2021_00000")
+    assert converted(source, dataset, monkeypatch) == ["BraTS2021_00001", "BraTS2021_00002"]
+    assert [file.name for file in (dataset / "labelsTr").iterdir()] == ["BraTS2021_00002.nii.gz"]
+    assert sum(file.name.startswith("BraTS2021_00002") for file in (dataset / "imagesTr").iterdir()) == 4
+    assert len(list((dataset / "imagesTr").iterdir())) == 4
 
 
-def test_another_source_does_not_inherit_what_is_unfinished(interrupted, source, dataset, monkeypatch):
-    other = source.rename(source.with_name("other"))
-    assert len(converted(other, dataset, monkeypatch)) == 3
+def test_another_edition_does_not_inherit_what_is_unfinished(interrupted, source, dataset):
+    report = convert_brats(source, dataset, edition="brats2023")
+    assert [skipped.case for skipped in report.skipped] == ["BraTS2021_00000", "BraTS2021_00002"]
 
 
 @pytest.mark.parametrize(("path", "part"), [
