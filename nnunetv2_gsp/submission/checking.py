@@ -4,6 +4,7 @@ Nothing is unpacked under a name of the archive's choice, and nothing is read be
 """
 import gzip
 import io
+import math
 import re
 import stat
 import tempfile
@@ -128,7 +129,7 @@ def _nifti_violations(archive: zipfile.ZipFile, rules: Rules, entry: Entry) -> l
     expected: Any = nibabel.load(entry.image).header if entry.image else None
     size = tuple(expected.get_data_shape()) if expected is not None else rules.size
     assert size is not None  # every edition of BraTS has one
-    most_bytes = _HEADER_BYTES + 8 * int(np.prod(size))  # voxels of 8 bytes at most
+    most_bytes = _HEADER_BYTES + 8 * math.prod(size)  # voxels of 8 bytes at most
     with archive.open(_bounded(archive, entry, most_bytes)) as packed, gzip.GzipFile(fileobj=packed) as stream:
         content = _read(stream, most_bytes, entry)
     header: Any = nibabel.Nifti1Header.from_fileobj(io.BytesIO(content))  # an image's own forgets slope and intercept
@@ -169,9 +170,11 @@ def _meta_image_violations(archive: zipfile.ZipFile, rules: Rules, entry: Entry)
     size = tuple(int(length) for length in fields["DimSize"][0].split())
     if image is not None and size != image.GetSize():
         return [f"Expected {_by(image.GetSize())} voxels in {entry.name!r}, found {_by(size)}."]
-    n_voxels = min(int(np.prod(size, dtype=object)), _MOST_VOXELS)
+    n_voxels = math.prod(size)
     with archive.open(raw_name) as stream:
-        voxels = _read(stream, n_voxels, Entry(entry.number, raw_name, None))
+        voxels = _read(stream, min(n_voxels, _MOST_VOXELS), Entry(entry.number, raw_name, None))
+    if len(voxels) != n_voxels:  # ITK would set memory aside for as many as the header says
+        return [f"Expected {n_voxels} bytes in {raw_name!r}, found {len(voxels)}."]
     submitted = _read_meta_image(entry.name, header, raw_name, voxels)
     violations = _geometry_violations(submitted, image, entry) if image is not None else []
     return violations + _label_violations(sitk.GetArrayViewFromImage(submitted), rules, entry)

@@ -92,8 +92,11 @@ def check_convention(predictions: Path, rules: Rules) -> None:
     if not (rules.is_brats and file.is_file()):
         return
     expected = {frozenset(_as_tuple(region)) for region in format_of("brats2024").labels.values()}
-    regions = json.loads(file.read_text())["labels"]
-    strange = {name: region for name, region in regions.items()
+    try:
+        regions = json.loads(file.read_text(encoding="utf-8"))["labels"].items()
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"Expected nnU-Net's dataset.json with labels, found {file} that can't be read.") from error
+    strange = {name: region for name, region in regions
                if len(_as_tuple(region)) > 1 and frozenset(_as_tuple(region)) not in expected}
     if strange:
         name, region = next(iter(strange.items()))

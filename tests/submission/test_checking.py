@@ -225,9 +225,18 @@ def test_voxels_of_promise12_are_checked(promise12, promise12_contents):
     [lonely_raw, missing] = check(promise12, [each for each in promise12_contents.items() if each[0] != header])
     assert "found 'Case00_segmentation.raw'" in lonely_raw
     assert missing == "Expected a file for Case00, found none."
-    for content, said in ((bytes([2] * 120), "found 2"), (bytes(100), "can not be read"), (bytes(999), "found more")):
+    for content, said in ((bytes([2] * 120), "found 2"), (bytes(100), "120 bytes in"), (bytes(999), "found more")):
         [violation] = check(promise12, {**promise12_contents, raw: content}.items())
         assert said in violation
+
+
+def test_a_header_alone_sets_no_memory_aside(promise12, promise12_contents, monkeypatch):
+    name = "Case00_segmentation.mhd"
+    promise12_contents[name] = promise12_contents[name].replace(b"DimSize = 6 5 4", b"DimSize = 99999 99999 99")
+    check(promise12, [entry for entry in promise12_contents.items() if "Case00" in entry[0]])
+    monkeypatch.setattr("SimpleITK.ReadImage", lambda file: pytest.fail(f"{file} was read"))
+    assert check_submission(promise12.file, "promise12") == [
+        "Expected 989980200099 bytes in 'Case00_segmentation.raw', found 120."]
 
 
 def test_nothing_is_written_while_checking(brats2021, contents, tmp_path, monkeypatch):

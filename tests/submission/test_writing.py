@@ -217,6 +217,13 @@ def test_a_bad_prediction_is_named_and_nothing_is_written(spoil, brats2021):
     assert sorted(path.name for path in brats2021.file.parent.iterdir()) == ["predictions", "source", "submission.zip"]
 
 
+@pytest.mark.parametrize("content", ["{", "[]", "{}"])
+def test_a_damaged_dataset_json_is_said(content, brats2021):
+    (brats2021.predictions / "dataset.json").write_text(content)
+    with pytest.raises(InputError, match=r"dataset\.json that can't be read"):
+        write_submission(brats2021.predictions, brats2021.file, "brats2021", images=brats2021.source)
+
+
 def test_every_bad_prediction_is_listed_at_once(brats2021):
     truncated(brats2021)
     of_an_unknown_case(brats2021)
