@@ -75,14 +75,16 @@ def _checked_names(infos: list[zipfile.ZipInfo], rules: Rules, image_of: dict[st
     """Return the files that are worth reading, and what is wrong with the names."""
     violations = []
     of_key: dict[str, list[Entry]] = defaultdict(list)
-    raw = {info.orig_filename for info in infos if not rules.is_brats and info.orig_filename.endswith(".raw")}
+    names = [info.orig_filename for info in infos]
+    raw = set() if rules.is_brats else {_raw_name(name) for name in names if name.endswith(".mhd")}
     for number, info in enumerate(infos):
         name = info.orig_filename
         key = rules.key_of(name)
         if complaint := _entry_complaint(info):
             violations.append(f"Expected plain files without folders, found {name!r}, {complaint}.")
-        elif name in raw and f"{name.removesuffix('.raw')}.mhd" in {info.orig_filename for info in infos}:
-            continue
+        elif name in raw:
+            if names.count(name) > 1:
+                violations.append(f"Expected {name!r} once, found it {names.count(name)} times.")
         elif key is None:
             violations.append(f"Expected {rules.naming}, found {name!r}.")
         elif image_of is not None and key not in image_of:
@@ -92,11 +94,9 @@ def _checked_names(infos: list[zipfile.ZipInfo], rules: Rules, image_of: dict[st
     violations += [f"Expected one file for {key}, found {len(entries)}: "
                    f"{' and '.join(repr(entry.name) for entry in entries)}."
                    for key, entries in of_key.items() if len(entries) > 1]
-    if len(raw) < sum(not rules.is_brats and info.orig_filename.endswith(".raw") for info in infos):
-        violations.append("Expected every .raw once, found one twice.")
-    if not of_key and not violations:
-        violations.append("Expected a file for each case, found an empty archive.")
     violations += [f"Expected a file for {key}, found none." for key in sorted(set(image_of or ()) - set(of_key))]
+    if not infos:
+        violations.append("Expected a file for each case, found an empty archive.")
     return [entry for entries in of_key.values() for entry in entries], violations
 
 
@@ -158,26 +158,32 @@ def _affine_violations(header: Any, expected: Any, rules: Rules, entry: Entry) -
 def _meta_image_violations(archive: zipfile.ZipFile, rules: Rules, entry: Entry) -> list[str]:
     with archive.open(_bounded(archive, entry, _HEADER_BYTES)) as stream:
         header = _read(stream, _HEADER_BYTES, entry)
-    fields, raw_name = _fields(header), f"{entry.name.removesuffix('.mhd')}.raw"
-    asked = {"NDims": "3", "ElementType": "MET_UCHAR", "CompressedData": "False", "ElementDataFile": raw_name}
-    wrong = {name: value for name, value in asked.items() if fields.get(name, [value]) != [value]}
-    if wrong or any(len(values) > 1 for values in fields.values()) or "ElementDataFile" not in fields:
+    fields, raw_name = _fields(header), _raw_name(entry.name)
+    if complaint := _header_complaint(fields, raw_name):
         return [f"Expected a header of uncompressed uint8 voxels in {raw_name!r} in {entry.name!r}, each of its fields "
-                f"once, found {', '.join(f'{name} = {fields.get(name)}' for name in wrong) or 'repeated fields'}."]
+                f"once, found {complaint}."]
     if raw_name not in archive.namelist():
         return [f"Expected {raw_name!r} beside {entry.name!r}, found none."]
     image = read_image(entry.image) if entry.image else None
     size = tuple(int(length) for length in fields["DimSize"][0].split())
     if image is not None and size != image.GetSize():
         return [f"Expected {_by(image.GetSize())} voxels in {entry.name!r}, found {_by(size)}."]
-    n_voxels = math.prod(size)
     with archive.open(raw_name) as stream:
-        voxels = _read(stream, min(n_voxels, _MOST_VOXELS), Entry(entry.number, raw_name, None))
-    if len(voxels) != n_voxels:  # ITK would set memory aside for as many as the header says
-        return [f"Expected {n_voxels} bytes in {raw_name!r}, found {len(voxels)}."]
-    submitted = _read_meta_image(entry.name, header, raw_name, voxels)
+        voxels = _read(stream, min(math.prod(size), _MOST_VOXELS), Entry(entry.number, raw_name, None))
+    if len(voxels) != math.prod(size):  # ITK would set memory aside for as many as the header says
+        return [f"Expected {math.prod(size)} bytes in {raw_name!r}, found {len(voxels)}."]
+    submitted = _read_meta_image(entry.name, header, voxels)
     violations = _geometry_violations(submitted, image, entry) if image is not None else []
     return violations + _label_violations(sitk.GetArrayViewFromImage(submitted), rules, entry)
+
+
+def _header_complaint(fields: dict[str, list[str]], raw_name: str) -> str:
+    """Say which fields let the header be anything but plain voxels in the file beside it; "" if none does."""
+    asked = {"NDims": "3", "ElementType": "MET_UCHAR", "CompressedData": "False", "ElementDataFile": raw_name}
+    # without a CompressedData, voxels are uncompressed; nothing else goes without saying
+    wrong = {name for name, value in asked.items() if fields.get(name, ["False"]) != [value]}
+    repeated = {name for name, values in fields.items() if len(values) > 1}
+    return ", ".join(f"{name} = {' and '.join(fields.get(name, ['nothing']))!r}" for name in sorted(wrong | repeated))
 
 
 def _geometry_violations(submitted: sitk.Image, image: sitk.Image, entry: Entry) -> list[str]:
@@ -187,12 +193,16 @@ def _geometry_violations(submitted: sitk.Image, image: sitk.Image, entry: Entry)
             for what, (found, expected) in pairs.items() if not np.allclose(found, expected, rtol=0, atol=TOLERANCE)]
 
 
-def _read_meta_image(name: str, header: bytes, raw_name: str, voxels: bytes) -> sitk.Image:
-    """Read a header that was found to point to `raw_name` alone, in a folder of its own; both names are flat."""
+def _read_meta_image(name: str, header: bytes, voxels: bytes) -> sitk.Image:
+    """Read a header that was found to point to the `.raw` of its name alone, in a folder of its own."""
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, name).write_bytes(header)
-        Path(folder, raw_name).write_bytes(voxels)
+        Path(folder, _raw_name(name)).write_bytes(voxels)
         return read_image(Path(folder, name))
+
+
+def _raw_name(header_name: str) -> str:
+    return f"{header_name.removesuffix('.mhd')}.raw"
 
 
 def _fields(header: bytes) -> dict[str, list[str]]:
