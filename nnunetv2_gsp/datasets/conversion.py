@@ -327,8 +327,8 @@ def _copy(source: Path, target: Path) -> None:
 
 def _compress(source: Path, target: Path) -> None:
     target.parent.mkdir(exist_ok=True)
-    with whole(target) as unfinished, source.open("rb") as plain, \
-            gzip.GzipFile(unfinished, "wb", compresslevel=6, mtime=0) as compressed:
+    with whole(target) as unfinished, source.open("rb") as plain, unfinished.open("wb") as packed, \
+            gzip.GzipFile("", "wb", 6, packed, mtime=0) as compressed:  # without a name or time, the same bytes again
         shutil.copyfileobj(plain, compressed)
 
 

@@ -101,7 +101,9 @@ def test_plain_nii_is_compressed_and_loses_to_gz_beside_it(tmp_path, dataset):
     t1 = (case / f"{case.name}_t1.nii").read_bytes()
     write_image(np.full((4, 5, 6), 77, np.int16), case / f"{case.name}_t2.nii.gz")
     convert_brats(source, dataset, strict=True)
-    assert gzip.decompress((dataset / "imagesTr" / f"{case.name}_0000.nii.gz").read_bytes()) == t1
+    packed = (dataset / "imagesTr" / f"{case.name}_0000.nii.gz").read_bytes()
+    assert gzip.decompress(packed) == t1
+    assert packed[3:8] == bytes(5)  # no name, no time
     assert np.unique(voxels(dataset / "imagesTr" / f"{case.name}_0002.nii.gz")) == [77]
 
 
