@@ -3,12 +3,16 @@ import argparse
 import json
 import os
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from nnunetv2_gsp.errors import InputError
 from nnunetv2_gsp.files import write_json, write_text
 from nnunetv2_gsp.plugin import startup  # noqa: F401  (where the .pth did not run, the verbs work all the same)
+
+_INCOMPLETE = "Not checked: whether all cases are there and where they lie; name the challenge's images with --images."
 
 Verbs = Any  # argparse has no public name for what add_subparsers returns
 
@@ -202,6 +206,141 @@ def _add_import(verbs: Verbs) -> None:
     importing.set_defaults(run=_import)
 
 
+def _convert(arguments: argparse.Namespace) -> int:
+    from nnunetv2_gsp.commands import n_processes
+    from nnunetv2_gsp.datasets.brats import convert_brats
+    from nnunetv2_gsp.datasets.conversion import Report, raw_dataset
+    from nnunetv2_gsp.datasets.msd import convert_msd
+    from nnunetv2_gsp.datasets.promise12 import convert_promise12
+
+    if arguments.edition and arguments.challenge != "brats":
+        raise InputError(f"Expected --edition with brats alone, got it with {arguments.challenge}; drop it.")
+    edition = arguments.edition and f"brats{arguments.edition}"
+    converters: dict[str, tuple[str, Callable[..., Report]]] = {
+        "brats": ("BraTS", partial(convert_brats, edition=edition)),
+        "promise12": ("PROMISE12", convert_promise12),
+        "msd": ("MSD", convert_msd)}
+    default_name, convert = converters[arguments.challenge]
+    dataset = raw_dataset(arguments.d, arguments.name or default_name)
+    report = convert(arguments.source, dataset, overwrite=arguments.overwrite, strict=arguments.strict,
+                     processes=arguments.np or n_processes())
+    print("\n".join(report.lines()))
+    print(f"\nWrote {dataset}. Plan: nnUNetv2_plan_and_preprocess -d {arguments.d} --verify_dataset_integrity")
+    return 0
+
+
+def _add_convert(verbs: Verbs) -> None:
+    convert = verbs.add_parser(
+        "convert", help="make an nnU-Net raw dataset of a challenge's data",
+        description="Check every file of BraTS 2018-2024, PROMISE12, or Task01 and Task05 of the Medical Segmentation "
+                    "Decathlon, and make a dataset in nnUNet_raw. Cases that are not in order are skipped, and the "
+                    "reasons stand on the screen and in conversion_report.json. Interrupted, the same command goes on.")
+    convert.add_argument("challenge", choices=("brats", "promise12", "msd"), metavar="CHALLENGE",
+                         help="brats, promise12 or msd")
+    convert.add_argument("source", type=Path, metavar="SOURCE", help="folder of the unpacked data; it is only read")
+    convert.add_argument("-d", type=int, required=True, metavar="ID", help="of the new dataset")
+    convert.add_argument("--name", help="of the new dataset (default: BraTS, PROMISE12 or MSD)")
+    convert.add_argument("--edition", choices=("2018", "2019", "2020", "2021", "2023", "2024"),
+                         help="whose labels BraTS cases have, in place of the one that their names tell")
+    convert.add_argument("--overwrite", action="store_true", help="replace a dataset of that name")
+    convert.add_argument("--strict", action="store_true", help="make no dataset if a case has to be skipped")
+    convert.add_argument("-np", type=_positive, metavar="N",
+                         help="so many cases at a time (default: as many as there are cores, 8 at most)")
+    convert.set_defaults(run=_convert)
+
+
+def _submit(arguments: argparse.Namespace) -> int:
+    from nnunetv2_gsp.commands import n_processes
+    from nnunetv2_gsp.submission import write_submission
+
+    threshold = _et_threshold(arguments)
+    n_cases = write_submission(arguments.i, arguments.o, arguments.challenge, images=arguments.images,
+                               names=arguments.names, et_threshold=threshold, overwrite=arguments.overwrite,
+                               processes=n_processes())
+    print(f"Wrote {arguments.o}: {n_cases} cases, checked against the rules of {arguments.challenge}.")
+    if arguments.images is None:
+        print(_INCOMPLETE)
+    return 0
+
+
+def _et_threshold(arguments: argparse.Namespace) -> int:
+    """Return the threshold in voxels, 0 for none; choose and show it if that is asked for."""
+    from nnunetv2_gsp.commands import n_processes
+    from nnunetv2_gsp.submission.enhancing import choose_threshold
+    from nnunetv2_gsp.submission.rules import rules_of
+    from nnunetv2_gsp.submission.writing import check_convention
+
+    wish, rules = arguments.et_threshold, rules_of(arguments.challenge)
+    if wish is not None and not rules.is_brats:
+        raise InputError(f"Expected --et-threshold with BraTS alone, got it with {arguments.challenge}; drop it.")
+    if (wish == "auto") != (arguments.cv_folder is not None) or (arguments.gt and wish != "auto"):
+        raise InputError("Expected --cv-folder together with --et-threshold auto, and -gt with both alone; add what is "
+                         "missing or drop the rest.")
+    if wish != "auto":
+        return wish or 0
+    check_convention(arguments.cv_folder, rules)
+    choice = choose_threshold(arguments.cv_folder, arguments.gt, n_processes())
+    print(f"ET threshold {choice.threshold} voxels: mean ET Dice {choice.dice_without:.4f} -> {choice.dice_with:.4f} "
+          f"on the {choice.n_cases} cases of {arguments.cv_folder}")
+    return choice.threshold
+
+
+def _add_submit(verbs: Verbs) -> None:
+    submit = verbs.add_parser(
+        "submit", help="write nnU-Net's predictions as the archive that a challenge takes",
+        description="Predictions of a network that was trained on a dataset made by nnUNetv2_gsp convert become the "
+                    "challenge's labels, names and geometry in a flat zip, which is checked before it is there.")
+    submit.add_argument("-i", type=Path, required=True, metavar="PREDICTIONS",
+                        help="folder that nnUNetv2_predict wrote")
+    submit.add_argument("-o", type=Path, required=True, metavar="FILE", help="the new zip")
+    _add_challenge(submit)
+    submit.add_argument("--et-threshold", type=_voxels, metavar="N",
+                        help="BraTS: fewer voxels of enhancing tumour than that become necrosis (default: none do); "
+                             "auto: chosen on a cross-validation")
+    submit.add_argument("--cv-folder", type=Path, metavar="FOLDER",
+                        help="what nnUNetv2_accumulate_crossval_results wrote, for --et-threshold auto")
+    submit.add_argument("-gt", type=Path, metavar="FOLDER",
+                        help="labels of the cross-validation (default: those of the dataset that its plans name)")
+    submit.add_argument("--names", metavar="TEMPLATE",
+                        help="names in the archive (default: {case}.nii.gz, for PROMISE12 {case}_segmentation.mhd)")
+    submit.add_argument("--overwrite", action="store_true", help="replace a file of that name")
+    submit.set_defaults(run=_submit)
+
+
+def _check_submission(arguments: argparse.Namespace) -> int:
+    from nnunetv2_gsp.commands import n_processes
+    from nnunetv2_gsp.submission import check_submission
+
+    violations = check_submission(arguments.file, arguments.challenge, arguments.images, n_processes())
+    for violation in violations:
+        print(violation)
+    print(f"{arguments.file}: {len(violations) or 'no'} violation{'s' * (len(violations) != 1)} of the rules of "
+          f"{arguments.challenge}")
+    if arguments.images is None:
+        print(_INCOMPLETE)
+    return 1 if violations else 0
+
+
+def _add_check_submission(verbs: Verbs) -> None:
+    check = verbs.add_parser(
+        "check-submission", help="say whether a challenge would take an archive, from whatever program",
+        description="Check names, labels, types, sizes and geometry of an archive against the rules of its challenge "
+                    "and list every violation at once.")
+    check.add_argument("file", type=Path, metavar="FILE", help="the zip")
+    _add_challenge(check)
+    check.set_defaults(run=_check_submission)
+
+
+def _add_challenge(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--challenge", required=True, metavar="CHALLENGE",
+                        choices=("brats2018", "brats2019", "brats2020", "brats2021", "brats2023", "brats2024",
+                                 "promise12"),
+                        help="brats2018, brats2019, brats2020, brats2021, brats2023, brats2024 or promise12")
+    parser.add_argument("--images", type=Path, metavar="SOURCE",
+                        help="the challenge's images of the cases to predict, or imagesTs made of them: whose cases "
+                             "have to be there and whose geometry counts (default: the size of the edition counts)")
+
+
 def _evaluate(arguments: argparse.Namespace) -> int:
     from nnunetv2_gsp.evaluation.definitions import definition_named
     from nnunetv2_gsp.evaluation.evaluate import check_outputs, evaluate_folders, output_files, write_evaluation
@@ -313,7 +452,7 @@ def _parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
 
     for add_verb in (_add_doctor, _add_plan, _add_templates, _add_profile, _add_experiments, _add_export, _add_import,
-                     _add_evaluate, _add_compare, _add_demo):
+                     _add_convert, _add_evaluate, _add_compare, _add_submit, _add_check_submission, _add_demo):
         add_verb(verbs)
     return parser
 
@@ -353,6 +492,10 @@ def _setting(text: str) -> tuple[str, object]:
         except ValueError:
             continue
     return key, value
+
+
+def _voxels(text: str) -> int | str:
+    return text if text == "auto" else _positive(text)
 
 
 def _positive(text: str) -> int:

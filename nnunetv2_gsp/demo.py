@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from nnunetv2_gsp.commands import check_device, n_processes, script
-from nnunetv2_gsp.datasets.brats import CHANNELS, REGIONS, convert_brats21
+from nnunetv2_gsp.datasets.brats import CHANNELS, REGIONS, convert_brats
 from nnunetv2_gsp.datasets.phantom import load_head, make_phantom
 from nnunetv2_gsp.errors import InputError
 from nnunetv2_gsp.evaluation.costs import CHECKPOINT, epoch_seconds, read_checkpoint
@@ -160,7 +160,7 @@ class Demo:
     def convert(self) -> None:
         """Hold out the last cases."""
         cases = sorted(case.name for case in self.source.iterdir())
-        convert_brats21(self.source, self.dataset, held_out=cases[self.setting.n_training:])
+        convert_brats(self.source, self.dataset, held_out=cases[self.setting.n_training:], strict=True)
 
     def plan_and_preprocess(self) -> None:
         """Let nnU-Net plan and preprocess."""

@@ -31,8 +31,8 @@ def environment_in_order(monkeypatch, tmp_path):
 def test_help_names_the_verbs_and_nnunets_own_command(capsys):
     assert exit_code("--help") == 0
     printed = capsys.readouterr().out
-    for name in ("doctor", "plan", "templates", "profile", "experiments", "export", "import", "evaluate", "compare",
-                 "demo", "nnUNetv2_train", "nnUNetTrainerGSP"):
+    for name in ("doctor", "plan", "templates", "profile", "experiments", "export", "import", "convert", "evaluate",
+                 "compare", "submit", "check-submission", "demo", "nnUNetv2_train", "nnUNetTrainerGSP"):
         assert name in printed
 
 

@@ -1,97 +1,170 @@
-"""How does BraTS data come in? Folders of BraTS 2021 -> an nnU-Net raw dataset.
+"""How does BraTS data come in? Case folders of 2018 to 2024 -> an nnU-Net raw dataset.
 
-Inside nnU-Net the labels are 1 necrosis (NCR), 2 oedema (ED), 3 enhancing tumour (ET), for every edition of BraTS.
+The edition is told from the cases' names. Channels, labels (`labels.LABELS`) and regions are the same for all, so that
+a network trained on one edition can be used on another.
 """
-import shutil
-from collections.abc import Collection, Mapping
+import re
+from collections import defaultdict
+from collections.abc import Collection, Iterable
 from pathlib import Path
+from typing import NamedTuple
 
-import numpy as np
-import SimpleITK as sitk
-
+from nnunetv2_gsp.datasets.conversion import (
+    TEST,
+    TRAINING,
+    Case,
+    Format,
+    Report,
+    Skipped,
+    Survey,
+    check_target,
+    convert,
+    drop_repeated,
+    folders_below,
+    hold_out,
+    part_told_by,
+    visible,
+)
+from nnunetv2_gsp.datasets.images import NIFTI
+from nnunetv2_gsp.datasets.labels import CAVITY, EDEMA, ENHANCING, NECROSIS
 from nnunetv2_gsp.errors import InputError
-from nnunetv2_gsp.files import beside
 
 CHANNELS = ("t1", "t1ce", "t2", "flair")
-BRATS21_LABELS = {0: 0, 1: 1, 2: 2, 4: 3}  # on disk -> inside nnU-Net
-REGIONS = {"whole_tumor": (1, 2, 3), "tumor_core": (1, 3), "enhancing_tumor": (3,)}
-REGIONS_CLASS_ORDER = (2, 1, 3)  # what is left of each region once the next one is painted over it
+REGIONS = {"whole_tumor": (NECROSIS, EDEMA, ENHANCING), "tumor_core": (NECROSIS, ENHANCING),
+           "enhancing_tumor": (ENHANCING,)}
+REGIONS_CLASS_ORDER = (EDEMA, NECROSIS, ENHANCING)  # what is left of each region once the next one is painted over it
+CAVITY_REGION = {"resection_cavity": (CAVITY,)}
+EDITIONS = ("brats2018", "brats2019", "brats2020", "brats2021", "brats2023", "brats2024")
 
 
-def relabel(segmentation: np.ndarray, labels: Mapping[int, int]) -> np.ndarray:
-    """Replace each label by its partner in the table; any shape, returned as uint8.
+class Naming(NamedTuple):
+    """How an edition's files are called: `<case><ending>.nii.gz`."""
 
-    Raises:
-        InputError: the segmentation holds a label that the table does not know.
-    """
-    found = np.unique(segmentation).tolist()
-    unknown = set(found) - set(labels)
-    if unknown:
-        raise InputError(f"Expected a segmentation with labels among {sorted(labels)}, found {sorted(unknown)}; "
-                         f"check that it belongs to this edition.")
-    relabelled = np.zeros(segmentation.shape, np.uint8)
-    for label in found:
-        relabelled[segmentation == label] = labels[label]
-    return relabelled
+    case: re.Pattern[str]
+    modalities: tuple[str, ...]  # endings, in the order of `CHANNELS`
+    segmentation: str
 
 
-def convert_brats21(source: Path, dataset: Path, held_out: Collection[str] = ()) -> None:
-    """Make an nnU-Net raw dataset of a folder with `BraTS2021_00000/BraTS2021_00000_{t1,t1ce,t2,flair,seg}.nii.gz`.
+def _until_2022(case: str) -> Naming:
+    return Naming(re.compile(case), ("_t1", "_t1ce", "_t2", "_flair"), "_seg")
 
-    The dataset appears under its name when it is complete. Geometry and image voxels are those of the source.
+
+def _from_2023(case: str) -> Naming:
+    return Naming(re.compile(case), ("-t1n", "-t1c", "-t2w", "-t2f"), "-seg")
+
+
+NAMINGS = {
+    "brats2018": _until_2022(r"Brats18_\w+"),
+    "brats2019": _until_2022(r"BraTS19_\w+"),
+    "brats2020": _until_2022(r"BraTS20_(Training|Validation)_\d{3}"),
+    "brats2021": _until_2022(r"BraTS2021_\d{5}"),
+    "brats2023": _from_2023(r"BraTS-GLI-\d{5}-0\d{2}"),
+    "brats2024": _from_2023(r"BraTS-GLI-\d{5}-[1-9]\d{2}"),  # after treatment: timepoints from 100 on
+}
+
+
+def edition_of(case: str) -> str | None:
+    """Return the edition that names its cases so (`brats2018` ... `brats2024`), or None."""
+    return next((edition for edition, naming in NAMINGS.items() if naming.case.fullmatch(case)), None)
+
+
+def format_of(edition: str) -> Format:
+    """Return what nnU-Net is told about a dataset of that edition."""
+    if edition == "brats2024":
+        return Format(edition, CHANNELS, {**REGIONS, **CAVITY_REGION}, (*REGIONS_CLASS_ORDER, CAVITY))
+    return Format(edition, CHANNELS, REGIONS, REGIONS_CLASS_ORDER)
+
+
+def survey_brats(source: Path, edition: str | None = None) -> Survey:
+    """Find the cases of one edition in any folders of a source, HGG and LGG for instance, and their files.
 
     Args:
-        source: folder of case folders.
-        dataset: folder to make, `.../nnUNet_raw/DatasetXXX_Name`.
-        held_out: names of cases that go to imagesTs and labelsTs instead of imagesTr and labelsTr.
+        source: folder of case folders, however deep.
+        edition: whose labels the cases have, in place of the one that their names tell.
 
     Raises:
-        InputError: there are no cases, a held-out one is not among them, the dataset exists, a file is missing, or a
-            segmentation holds a label that is not BraTS 2021's.
+        InputError: there is no case, or there are cases of several editions and none is given.
     """
-    from nnunetv2.dataset_conversion.generate_dataset_json import generate_dataset_json
-
-    cases = sorted(path for path in source.glob("BraTS2021_*") if path.is_dir())
-    if not cases:
-        raise InputError(f"Expected case folders named BraTS2021_00000 and so on in {source}, found none; "
-                         f"give the folder that holds them.")
-    unknown = set(held_out) - {case.name for case in cases}
-    if unknown:
-        raise InputError(f"Expected held-out cases among those of {source}, got {', '.join(sorted(unknown))}.")
-    if dataset.exists():
-        raise InputError(f"{dataset} exists and is not replaced; remove it or choose another name.")
-    unfinished = beside(dataset)  # a name nnU-Net does not take for a dataset
-    shutil.rmtree(unfinished, ignore_errors=True)
-    for case in cases:
-        _convert_case(case, unfinished, "Ts" if case.name in held_out else "Tr")
-
-    generate_dataset_json(
-        str(unfinished),
-        channel_names=dict(enumerate(CHANNELS)),
-        labels={"background": 0, **REGIONS},
-        num_training_cases=sum(case.name not in held_out for case in cases),
-        file_ending=".nii.gz",
-        regions_class_order=REGIONS_CLASS_ORDER,
-        license="that of the source",
-        converted_by="nnunetv2_gsp",
-    )
-    unfinished.rename(dataset)
+    folders = [folder for folder in folders_below(source) if edition_of(folder.name)]
+    if not folders:
+        raise InputError(f"Expected case folders in {source} named as BraTS 2018 to 2024 name them (BraTS2021_00000, "
+                         f"BraTS-GLI-00000-000), found none; give the folder that holds them.")
+    survey = Survey(format_of(edition or _one_edition(folders, source)))
+    found = []
+    for folder in folders:
+        try:
+            found.append(_find_case(folder, source, survey.notes))
+        except InputError as error:
+            survey.skipped.append(Skipped(folder.name, str(error)))
+    survey.cases, repeated = drop_repeated(found)
+    survey.skipped += repeated
+    return survey
 
 
-def _convert_case(case: Path, dataset: Path, subset: str) -> None:
-    images, labels = dataset / f"images{subset}", dataset / f"labels{subset}"
-    images.mkdir(parents=True, exist_ok=True)
-    labels.mkdir(parents=True, exist_ok=True)
-    for number, channel in enumerate(CHANNELS):
-        shutil.copyfile(_existing(case / f"{case.name}_{channel}.nii.gz"), images / f"{case.name}_{number:04d}.nii.gz")
+def convert_brats(source: Path, dataset: Path, held_out: Collection[str] = (), edition: str | None = None, *,
+                  overwrite: bool = False, strict: bool = False, processes: int = 1) -> Report:
+    """Make an nnU-Net raw dataset of BraTS 2018, 2019, 2020, 2021, 2023 (glioma) or 2024 (glioma after treatment).
 
-    source = sitk.ReadImage(_existing(case / f"{case.name}_seg.nii.gz"))
-    target = sitk.GetImageFromArray(relabel(sitk.GetArrayFromImage(source), BRATS21_LABELS))
-    target.CopyInformation(source)
-    sitk.WriteImage(target, labels / f"{case.name}.nii.gz")
+    Cases with a segmentation go to imagesTr and labelsTr, validation cases to imagesTs.
+
+    Args:
+        source: folder of case folders, however deep.
+        dataset: folder to make, `.../nnUNet_raw/DatasetXXX_Name`.
+        held_out: names of cases that go to imagesTs and labelsTs instead of imagesTr and labelsTr.
+        edition: whose labels the cases have (`brats2018` ...), in place of the one that their names tell.
+        overwrite: replace a dataset of that name, once the new one is complete.
+        strict: make no dataset if a case has to be skipped.
+        processes: how many cases are converted at a time.
+
+    Raises:
+        InputError: as `survey_brats` and `conversion.convert`, or a held-out case is not among the cases.
+    """
+    check_target(source, dataset, overwrite)
+    survey = survey_brats(source, edition)
+    hold_out(survey, held_out)
+    return convert(survey, source, dataset, overwrite=overwrite, strict=strict, processes=processes)
 
 
-def _existing(path: Path) -> Path:
-    if not path.is_file():
-        raise InputError(f"Expected {path}, found no such file; each case needs {', '.join(CHANNELS)} and seg.")
-    return path
+def _one_edition(folders: Iterable[Path], source: Path) -> str:
+    of_edition: dict[str, list[Path]] = defaultdict(list)
+    for folder in folders:
+        of_edition[edition_of(folder.name) or ""].append(folder)
+    if len(of_edition) > 1:
+        found = ", ".join(f"{edition} ({len(cases)}, {cases[0].name} for one)" for edition, cases in of_edition.items())
+        raise InputError(f"Expected cases of one edition in {source}, found {found}; give the folder of one, or say "
+                         f"with --edition which labels all of them have.")
+    return next(iter(of_edition))
+
+
+def _find_case(folder: Path, source: Path, notes: list[str]) -> Case:
+    naming = NAMINGS[edition_of(folder.name) or ""]
+    images = tuple(_existing(folder, ending, naming) for ending in naming.modalities)
+    part = part_told_by(folder, source)
+    label = _image(folder, naming.segmentation) or _misnamed_segmentation(folder, images, notes)
+    if label is None and part == TRAINING:
+        return Case(folder.name, images, _existing(folder, naming.segmentation, naming), part)
+    return Case(folder.name, images, label, part or (TRAINING if label else TEST))
+
+
+def _existing(folder: Path, ending: str, naming: Naming) -> Path:
+    file = _image(folder, ending)
+    if file is None:
+        expected = ", ".join(each[1:] for each in (*naming.modalities, naming.segmentation))
+        raise InputError(f"Expected {folder / (folder.name + ending)}.nii.gz or .nii, found neither; a case to train "
+                         f"with has {expected}.")
+    return file
+
+
+def _image(folder: Path, ending: str) -> Path | None:
+    """Find `<case><ending>` as `.nii.gz`, whose bytes nnU-Net can use as they are, or else as `.nii`."""
+    files = [folder / f"{folder.name}{ending}{file_type}" for file_type in NIFTI]
+    return next((file for file in files if file.is_file()), None)
+
+
+def _misnamed_segmentation(folder: Path, images: Iterable[Path], notes: list[str]) -> Path | None:
+    """Find the one other image with "seg" in its name, as BraTS20_Training_355 has it in a well-known copy."""
+    others = [file for file in visible(folder, "*.nii*") if file not in images and "seg" in file.name.lower()]
+    if len(others) != 1:
+        return None
+    notes.append(f"{others[0]} is taken for the segmentation of {folder.name}, which has none of its own name.")
+    return others[0]

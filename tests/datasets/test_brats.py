@@ -1,3 +1,4 @@
+import gzip
 import json
 
 import numpy as np
@@ -7,79 +8,56 @@ import torch
 from nnunetv2.experiment_planning.verify_dataset_integrity import verify_dataset_integrity
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
 
-from nnunetv2_gsp.datasets.brats import BRATS21_LABELS, CHANNELS, convert_brats21, relabel
+from nnunetv2_gsp.datasets.brats import CHANNELS, EDITIONS, convert_brats, edition_of
+from nnunetv2_gsp.datasets.labels import LABELS, relabel
 from nnunetv2_gsp.errors import InputError
-
-ON_DISK = np.array([[[0, 1, 2, 4], [4, 2, 1, 0], [0, 0, 4, 4]]] * 2, np.uint8)
-INSIDE = np.array([[[0, 1, 2, 3], [3, 2, 1, 0], [0, 0, 3, 3]]] * 2, np.uint8)
+from tests.datasets.sources import BRATS_CASES, truncate, voxels, write_brats, write_brats_case, write_image
 
 
-def _write(voxels: np.ndarray, file) -> None:
-    image = sitk.GetImageFromArray(voxels)
-    image.SetSpacing((0.5, 1.25, 3))
-    image.SetOrigin((-7, 11, 13))
-    image.SetDirection((0, 1, 0, -1, 0, 0, 0, 0, 1))
-    sitk.WriteImage(image, file)
+def names(edition):
+    return [path.split("/")[-1] for path in BRATS_CASES[edition]]
 
 
 @pytest.fixture
 def source(tmp_path):
-    source = tmp_path / "challenge"
-    for number in range(3):
-        name = f"BraTS2021_0000{number}"
-        (source / name).mkdir(parents=True)
-        _write(ON_DISK, source / name / f"{name}_seg.nii.gz")
-        for channel, modality in enumerate(("t1", "t1ce", "t2", "flair")):
-            voxels = np.full(ON_DISK.shape, 100 * number + channel, np.int16)
-            _write(voxels, source / name / f"{name}_{modality}.nii.gz")
-    return source
+    return write_brats(tmp_path / "source", "brats2021")
 
 
 @pytest.fixture
-def dataset(source, tmp_path):
-    dataset = tmp_path / "nnUNet_raw" / "Dataset021_BraTS"
-    convert_brats21(source, dataset, held_out=["BraTS2021_00001"])
-    return dataset
+def dataset(tmp_path):
+    return tmp_path / "nnUNet_raw" / "Dataset021_BraTS"
 
 
-def test_relabel_moves_enhancing_tumour_from_4_to_3_and_nothing_else():
-    assert np.array_equal(relabel(ON_DISK, BRATS21_LABELS), INSIDE)
+def tree(folder):
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_relabel_there_and_back_is_the_identity():
-    back = {inside: on_disk for on_disk, inside in BRATS21_LABELS.items()}
-    assert np.array_equal(relabel(relabel(ON_DISK, BRATS21_LABELS), back), ON_DISK)
+def test_every_edition_is_told_by_its_names():
+    assert {edition: {edition_of(name) for name in names(edition)} for edition in EDITIONS} == {
+        edition: {edition} for edition in EDITIONS}
+    assert edition_of("BraTS-MET-00000-000") is None
+    assert edition_of("BraTS2021_00000_t1") is None
 
 
-def test_relabel_refuses_a_label_of_another_edition():
-    with pytest.raises(InputError, match=r"\[0, 1, 2, 4\], found \[3\]"):
-        relabel(INSIDE, BRATS21_LABELS)
+@pytest.mark.parametrize("edition", EDITIONS)
+def test_files_and_channels_lie_where_nnunet_looks(edition, tmp_path, dataset):
+    report = convert_brats(write_brats(tmp_path / "source", edition), dataset, strict=True)
+    first, second, to_predict = names(edition)
+    assert set(tree(dataset)) == {
+        "dataset.json", "conversion_report.json",
+        *[f"imagesTr/{case}_000{channel}.nii.gz" for case in (first, second) for channel in range(4)],
+        *[f"imagesTs/{to_predict}_000{channel}.nii.gz" for channel in range(4)],
+        *[f"labelsTr/{case}.nii.gz" for case in (first, second)]}
+    assert [np.unique(voxels(dataset / "imagesTr" / f"{second}_000{channel}.nii.gz")).tolist()
+            for channel in range(4)] == [[100], [101], [102], [103]]
+    assert (report.edition, report.training, report.test, report.skipped) == (
+        edition, sorted([first, second]), [to_predict], [])
 
 
-def test_files_and_channels_lie_where_nnunet_looks(dataset):
-    files = sorted(str(path.relative_to(dataset)) for path in dataset.rglob("*") if path.is_file())
-    assert files == [
-        "dataset.json",
-        *[f"imagesTr/BraTS2021_0000{case}_000{channel}.nii.gz" for case in (0, 2) for channel in range(4)],
-        *[f"imagesTs/BraTS2021_00001_000{channel}.nii.gz" for channel in range(4)],
-        *[f"labelsTr/BraTS2021_0000{case}.nii.gz" for case in (0, 2)],
-        "labelsTs/BraTS2021_00001.nii.gz",
-    ]
-    for channel in range(4):
-        image = sitk.ReadImage(dataset / "imagesTr" / f"BraTS2021_00002_000{channel}.nii.gz")
-        assert np.unique(sitk.GetArrayFromImage(image)) == [200 + channel]
-
-
-def test_labels_keep_their_geometry(dataset, source):
-    converted = sitk.ReadImage(dataset / "labelsTr" / "BraTS2021_00000.nii.gz")
-    original = sitk.ReadImage(source / "BraTS2021_00000" / "BraTS2021_00000_seg.nii.gz")
-    assert np.array_equal(sitk.GetArrayFromImage(converted), INSIDE)
-    assert converted.GetSpacing() == original.GetSpacing()
-    assert converted.GetOrigin() == original.GetOrigin()
-    assert converted.GetDirection() == original.GetDirection()
-
-
-def test_nnunet_accepts_the_dataset(dataset, capsys):
+@pytest.mark.parametrize("edition", EDITIONS)
+def test_nnunet_accepts_the_dataset(edition, tmp_path, dataset, capsys):
+    convert_brats(write_brats(tmp_path / "source", edition), dataset)
+    capsys.readouterr()
     verify_dataset_integrity(str(dataset), num_processes=1)
     printed = capsys.readouterr().out
     assert "verify_dataset_integrity Done" in printed
@@ -87,32 +65,188 @@ def test_nnunet_accepts_the_dataset(dataset, capsys):
     assert "Error" not in printed
 
 
-def test_nnunet_reads_region_predictions_back_as_the_labels(dataset):
+@pytest.mark.parametrize("edition", EDITIONS)
+def test_nnunet_reads_region_predictions_back_as_the_labels(edition, tmp_path, dataset):
+    source = write_brats(tmp_path / "source", edition)
+    convert_brats(source, dataset)
     description = json.loads((dataset / "dataset.json").read_text())
     assert list(description["channel_names"].values()) == list(CHANNELS)
     assert description["numTraining"] == 2
+    case = BRATS_CASES[edition][0]
+    on_disk = voxels(next((source / case).glob("*seg.nii.gz")))
+    label = voxels(dataset / "labelsTr" / f"{names(edition)[0]}.nii.gz")
+    assert np.array_equal(label, relabel(on_disk, LABELS[edition]))
+    regions = [np.isin(label, region) for region in ((1, 2, 3), (1, 3), (3,), (4,))]
+    n_regions = 4 if edition == "brats2024" else 3
+    certain = torch.from_numpy(np.stack(regions[:n_regions])).float() * 20 - 10
     labels = LabelManager(description["labels"], description["regions_class_order"])
-    whole, core, enhancing = INSIDE > 0, np.isin(INSIDE, (1, 3)), INSIDE == 3
-    certain = torch.from_numpy(np.stack([whole, core, enhancing])).float() * 20 - 10
-    assert np.array_equal(labels.convert_logits_to_segmentation(certain), INSIDE)
+    assert np.array_equal(labels.convert_logits_to_segmentation(certain), label)
 
 
-def test_a_missing_file_is_named_and_leaves_no_dataset(source, tmp_path):
-    (source / "BraTS2021_00002" / "BraTS2021_00002_t2.nii.gz").unlink()
-    with pytest.raises(InputError, match=r"BraTS2021_00002_t2\.nii\.gz"):
-        convert_brats21(source, tmp_path / "Dataset021_BraTS")
-    assert not (tmp_path / "Dataset021_BraTS").exists()
+def test_images_keep_every_byte_and_labels_their_geometry(source, dataset):
+    before = tree(source)
+    convert_brats(source, dataset)
+    image = "BraTS2021_00000_t1ce.nii.gz"
+    assert (dataset / "imagesTr" / "BraTS2021_00000_0001.nii.gz").read_bytes() == before[f"BraTS2021_00000/{image}"]
+    original = sitk.ReadImage(source / "BraTS2021_00000" / "BraTS2021_00000_seg.nii.gz")
+    converted = sitk.ReadImage(dataset / "labelsTr" / "BraTS2021_00000.nii.gz")
+    for what in ("GetSize", "GetSpacing", "GetOrigin", "GetDirection"):
+        assert getattr(converted, what)() == getattr(original, what)()
+    assert tree(source) == before
 
 
-def test_an_interrupted_conversion_starts_over(source, tmp_path):
-    leftover = tmp_path / "unfinished_Dataset021_BraTS" / "imagesTr"
-    leftover.mkdir(parents=True)
-    (leftover / "half.nii.gz").write_bytes(b"half")
-    convert_brats21(source, tmp_path / "Dataset021_BraTS")
-    assert not leftover.exists()
-    assert not (tmp_path / "Dataset021_BraTS" / "imagesTr" / "half.nii.gz").exists()
+def test_plain_nii_is_compressed_and_loses_to_gz_beside_it(tmp_path, dataset):
+    source = write_brats(tmp_path / "source", "brats2020", ending=".nii")
+    case = source / BRATS_CASES["brats2020"][0]
+    t1 = (case / f"{case.name}_t1.nii").read_bytes()
+    write_image(np.full((4, 5, 6), 77, np.int16), case / f"{case.name}_t2.nii.gz")
+    convert_brats(source, dataset, strict=True)
+    packed = (dataset / "imagesTr" / f"{case.name}_0000.nii.gz").read_bytes()
+    assert gzip.decompress(packed) == t1
+    assert packed[3:8] == bytes(5)  # no name, no time
+    assert np.unique(voxels(dataset / "imagesTr" / f"{case.name}_0002.nii.gz")) == [77]
 
 
-def test_a_folder_without_cases_is_refused(tmp_path):
+@pytest.mark.parametrize("misnamed", ["W39_1998.09.19_Segm.nii", "W39_1998.09.19_Segm.nii.gz"])
+def test_the_misnamed_segmentation_of_2020_is_taken_and_noted(misnamed, tmp_path, dataset):
+    source = write_brats(tmp_path / "source", "brats2020")
+    case = source / BRATS_CASES["brats2020"][1]
+    expected = relabel(voxels(case / f"{case.name}_seg.nii.gz"), LABELS["brats2020"])
+    write_image(voxels(case / f"{case.name}_seg.nii.gz"), case / misnamed)
+    (case / f"{case.name}_seg.nii.gz").unlink()
+    report = convert_brats(source, dataset, strict=True)
+    assert np.array_equal(voxels(dataset / "labelsTr" / "BraTS20_Training_355.nii.gz"), expected)
+    assert [misnamed in note and "BraTS20_Training_355" in note for note in report.notes] == [True]
+
+
+def test_held_out_cases_go_to_test_with_their_labels(source, dataset):
+    report = convert_brats(source, dataset, held_out=["BraTS2021_00002"])
+    assert report.test == ["BraTS2021_00001", "BraTS2021_00002"]
+    assert [path.name for path in (dataset / "labelsTs").iterdir()] == ["BraTS2021_00002.nii.gz"]
+    assert json.loads((dataset / "dataset.json").read_text())["numTraining"] == 1
+    with pytest.raises(InputError, match="BraTS2021_00009"):
+        convert_brats(source, dataset, held_out=["BraTS2021_00009"], overwrite=True)
+
+
+def damage_t2(case):
+    truncate(case / f"{case.name}_t2.nii.gz")
+
+
+def drop_t2(case):
+    (case / f"{case.name}_t2.nii.gz").unlink()
+
+
+def label_of_another_edition(case):
+    write_image(np.full((4, 5, 6), 3, np.uint8), case / f"{case.name}_seg.nii.gz")
+
+
+def shift_flair(case):
+    write_image(np.zeros((4, 5, 6), np.int16), case / f"{case.name}_flair.nii.gz", origin=(-7, 11.01, 13))
+
+
+def shrink_label(case):
+    write_image(np.zeros((4, 5, 5), np.uint8), case / f"{case.name}_seg.nii.gz")
+
+
+def copy_elsewhere(case):
+    write_brats_case(case.parent / "copy" / case.name, "brats2021")
+
+
+BAD = {
+    damage_t2: r"whole image in \S*BraTS2021_00002_t2\.nii\.gz, found one that is cut off or damaged",
+    drop_t2: r"BraTS2021_00002_t2\.nii\.gz or \.nii, found neither",
+    label_of_another_edition: r"\[0, 1, 2, 4\] in \S*BraTS2021_00002_seg\.nii\.gz, found 3;",
+    shift_flair: r"BraTS2021_00002_flair\.nii\.gz to have the origin \(-7, 11, 13\) of \S+, found \(-7, 11\.01, 13\)",
+    shrink_label: r"BraTS2021_00002_seg\.nii\.gz to have the size \(6, 5, 4\) of \S+, found \(5, 5, 4\)",
+    copy_elsewhere: r"one case BraTS2021_00002, found 2: in \S*BraTS2021_00002 and \S*copy/BraTS2021_00002",
+}
+
+
+@pytest.mark.parametrize("spoil", BAD, ids=lambda spoil: spoil.__name__)
+def test_a_bad_case_is_named_and_the_rest_is_finished(spoil, source, dataset):
+    spoil(source / "BraTS2021_00002")
+    report = convert_brats(source, dataset)
+    [skipped] = report.skipped
+    assert skipped.case == "BraTS2021_00002"
+    with pytest.raises(InputError, match=BAD[spoil]):
+        raise InputError(skipped.reason)
+    assert report.training == ["BraTS2021_00000"]
+    assert not [path for path in tree(dataset) if "00002" in path]
+    written = json.loads((dataset / "conversion_report.json").read_text())
+    assert written["skipped"] == [{"case": skipped.case, "reason": skipped.reason}]
+    assert any(skipped.reason in line for line in report.lines())
+
+
+@pytest.mark.parametrize("spoil", BAD, ids=lambda spoil: spoil.__name__)
+def test_strict_refuses_a_bad_case_and_leaves_nothing(spoil, source, dataset):
+    spoil(source / "BraTS2021_00002")
+    with pytest.raises(InputError, match=BAD[spoil]):
+        convert_brats(source, dataset, strict=True)
+    assert not dataset.parent.exists() or not list(dataset.parent.iterdir())
+
+
+def test_truncated_plain_nifti_is_noticed_too(tmp_path, dataset):
+    source = write_brats(tmp_path / "source", "brats2020", ending=".nii")
+    truncate(source / BRATS_CASES["brats2020"][0] / "BraTS20_Training_001_t1.nii")
+    [skipped] = convert_brats(source, dataset).skipped
+    assert "BraTS20_Training_001_t1.nii, found one that is cut off" in skipped.reason
+
+
+def test_a_training_case_without_label_is_not_taken_for_a_validation_case(tmp_path, dataset):
+    source = write_brats(tmp_path / "source", "brats2018")
+    (source / "HGG/Brats18_2013_10_1/Brats18_2013_10_1_seg.nii.gz").unlink()
+    report = convert_brats(source, dataset)
+    assert [skipped.case for skipped in report.skipped] == ["Brats18_2013_10_1"]
+    assert report.test == ["Brats18_CBICA_AAM_1"]
+
+
+def test_two_editions_are_refused_unless_one_is_given(tmp_path, dataset):
+    source = write_brats(write_brats(tmp_path / "source", "brats2023"), "brats2024")
+    with pytest.raises(InputError, match=r"brats2023 \(3, BraTS-GLI-00000-000 for one\), brats2024"):
+        convert_brats(source, dataset)
+    report = convert_brats(source, dataset, edition="brats2024")
+    assert (report.edition, len(report.training), report.skipped) == ("brats2024", 4, [])
+
+
+def test_a_folder_without_cases_is_refused(tmp_path, dataset):
     with pytest.raises(InputError, match="BraTS2021_00000"):
-        convert_brats21(tmp_path, tmp_path / "Dataset021_BraTS")
+        convert_brats(tmp_path, dataset)
+    with pytest.raises(InputError, match="Expected a folder"):
+        convert_brats(tmp_path / "nowhere", dataset)
+
+
+def test_a_source_of_bad_cases_alone_leaves_no_dataset(source, dataset):
+    for case in source.iterdir():
+        truncate(case / f"{case.name}_t1.nii.gz")
+    with pytest.raises(InputError, match="found 3 that can not be taken"):
+        convert_brats(source, dataset)
+    assert not list(dataset.parent.iterdir())
+
+
+def test_a_dataset_is_replaced_only_on_demand_and_never_the_source(source, dataset):
+    convert_brats(source, dataset)
+    before = tree(dataset)
+    with pytest.raises(InputError, match="--overwrite"):
+        convert_brats(source, dataset)
+    assert tree(dataset) == before
+    drop_t2(source / "BraTS2021_00002")
+    convert_brats(source, dataset, overwrite=True)
+    assert "labelsTr/BraTS2021_00002.nii.gz" not in tree(dataset)
+    assert [path.name for path in dataset.parent.iterdir()] == [dataset.name]
+    with pytest.raises(InputError, match="outside"):
+        convert_brats(source, source.parent, overwrite=True)
+
+
+def test_links_are_followed_and_cycles_end(source, dataset, tmp_path):
+    links = tmp_path / "links"
+    links.mkdir()
+    (links / "data").symlink_to(source)
+    (links / "again").symlink_to(links)
+    assert len(convert_brats(links, dataset).training) == 2
+
+
+def test_several_processes_make_the_same_dataset(source, dataset):
+    damage_t2(source / "BraTS2021_00002")
+    other = dataset.with_name("Dataset022_BraTS")
+    assert convert_brats(source, dataset).skipped == convert_brats(source, other, processes=2).skipped
+    assert tree(other) == tree(dataset)

@@ -1,0 +1,122 @@
+"""How do the Medical Segmentation Decathlon's brain and prostate come in? nnU-Net takes their 4D images apart.
+
+Task01 (BraTS 2016/17) gets the channels, labels and regions of BraTS here, so that it can be mixed with the editions.
+
+Task05 keeps PZ and TZ as plain labels, with no region for the whole prostate: that is how the Decathlon scores it and
+how nnU-Net's published figures were made, the zones exclude each other, and regions would change the loss. The prostate
+is the union of both, in any evaluation.
+"""
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from nnunetv2_gsp.datasets.brats import CHANNELS, REGIONS, REGIONS_CLASS_ORDER
+from nnunetv2_gsp.datasets.conversion import (
+    TEST,
+    TRAINING,
+    Case,
+    Format,
+    Report,
+    Skipped,
+    Survey,
+    check_target,
+    convert,
+    drop_repeated,
+    visible,
+)
+from nnunetv2_gsp.datasets.images import nifti_shape
+from nnunetv2_gsp.errors import InputError
+
+_TASK01_MODALITIES = ("t1w", "t1gd", "t2w", "flair")  # in the order of `CHANNELS`
+_TASK05_MODALITIES = ("t2", "adc")
+
+
+def survey_msd(source: Path) -> Survey:
+    """Find the cases of Task01_BrainTumour or Task05_Prostate, told by the modalities in its dataset.json.
+
+    Raises:
+        InputError: it is neither of both, or there is no case.
+    """
+    modalities = _modalities(source)
+    survey = Survey(_format(modalities, source))
+    found = []
+    for image in visible(source / "imagesTr", "*.nii.gz"):
+        label = source / "labelsTr" / image.name
+        if label.is_file():
+            found.append(Case(_name(image), (image,), label, TRAINING))
+        else:
+            survey.skipped.append(Skipped(_name(image), f"Expected {label} beside {image}, found none."))
+    found += [Case(_name(image), (image,), None, TEST) for image in visible(source / "imagesTs", "*.nii.gz")]
+    if not found and not survey.skipped:
+        raise InputError(f"Expected images in {source / 'imagesTr'}, found none; unpack the task's archive again.")
+    survey.cases, repeated = drop_repeated(found)
+    survey.skipped += repeated
+    return survey
+
+
+def convert_msd(source: Path, dataset: Path, *, overwrite: bool = False, strict: bool = False,
+                processes: int = 1) -> Report:
+    """Make an nnU-Net raw dataset of Task01_BrainTumour or Task05_Prostate, the 4D images split by nnU-Net's converter.
+
+    Args:
+        source: folder of the task, with dataset.json, imagesTr, labelsTr and imagesTs.
+        dataset: folder to make, `.../nnUNet_raw/DatasetXXX_Name`.
+        overwrite: replace a dataset of that name, once the new one is complete.
+        strict: make no dataset if a case has to be skipped.
+        processes: how many cases are converted at a time.
+
+    Raises:
+        InputError: as `survey_msd` and `conversion.convert`.
+    """
+    check_target(source, dataset, overwrite)
+    return convert(survey_msd(source), source, dataset, overwrite=overwrite, strict=strict, processes=processes)
+
+
+def _modalities(source: Path) -> tuple[str, ...]:
+    """Return the names of the channels, in their order on disk."""
+    file = source / "dataset.json"
+    try:
+        modality: Mapping[str, Any] = json.loads(file.read_text(encoding="utf-8"))["modality"]
+        return tuple(str(modality[number]) for number in sorted(modality, key=int))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"Expected the Decathlon's dataset.json with its modalities in {source}, found none that can "
+                         f"be read; give the folder Task01_BrainTumour or Task05_Prostate.") from error
+
+
+def _format(modalities: tuple[str, ...], source: Path) -> Format:
+    names = [modality.lower() for modality in modalities]
+    if sorted(names) == sorted(_TASK01_MODALITIES):
+        order = tuple(names.index(modality) for modality in _TASK01_MODALITIES)
+        return Format("msd_task01", CHANNELS, REGIONS, REGIONS_CLASS_ORDER, split=partial(_split, order))
+    if sorted(names) == sorted(_TASK05_MODALITIES):
+        order = tuple(range(len(modalities)))
+        return Format("msd_task05", modalities, {"PZ": 1, "TZ": 2}, split=partial(_split, order))
+    raise InputError(f"Expected the modalities of Task01 (FLAIR, T1w, t1gd, T2w) or Task05 (T2, ADC) in "
+                     f"{source / 'dataset.json'}, found {', '.join(modalities)}; other tasks have no BraTS or prostate "
+                     f"labels: use nnUNetv2_convert_MSD_dataset.")
+
+
+def _split(order: tuple[int, ...], case: Case, folder: Path) -> Case:
+    """Let nnU-Net's converter write a case's channels to a folder, and return them in the order of ours."""
+    from nnunetv2.dataset_conversion.convert_MSD_dataset import split_4d_nifti
+
+    [image] = case.images
+    _check_channels(image, len(order))
+    split_4d_nifti(str(image), str(folder))
+    return replace(case, images=tuple(folder / f"{_name(image)}_{number:04d}.nii.gz" for number in order))
+
+
+def _check_channels(image: Path, expected: int) -> None:
+    """Raise InputError before nnU-Net's converter meets a file that it would stumble over, or pad with zeros."""
+    shape = nifti_shape(image)
+    if len(shape) != 4 or shape[3] != expected:
+        raise InputError(f"Expected a 4D image with {expected} channels in {image}, found the shape {shape}.")
+
+
+def _name(image: Path) -> str:
+    return image.name.removesuffix(".nii.gz")
+
+

@@ -1,0 +1,59 @@
+"""How is the same done to many cases? In some processes at a time, with a progress bar."""
+import os
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import active_children, get_context, parent_process
+from threading import Thread
+from typing import TypeVar
+
+from nnunetv2_gsp.errors import InputError
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def in_parallel(function: Callable[[Item], Result], items: Sequence[Item], processes: int, title: str
+                ) -> Iterator[Result]:
+    """Yield `function(item)` for each item, in their order; an interruption ends the processes too.
+
+    Args:
+        function: picklable, as the items and results are.
+        items: in the order of the results.
+        processes: so many at a time; 1 stays in this process.
+        title: of the progress bar.
+
+    Raises:
+        InputError: a process was killed from outside, as for want of memory.
+    """
+    from tqdm import tqdm
+
+    if min(processes, len(items)) <= 1:
+        yield from tqdm(map(function, items), total=len(items), desc=title, unit="case")
+        return
+    others = set(active_children())
+    pool = ProcessPoolExecutor(min(processes, len(items)), get_context("spawn"), _follow_parent)
+    try:
+        yield from tqdm(pool.map(function, items), total=len(items), desc=title, unit="case")
+    except BrokenProcessPool as error:
+        raise InputError(f"Expected {processes} processes to finish, found one that was killed, most likely for want "
+                         f"of memory; run again with fewer.") from error
+    finally:
+        # At the end they are idle. Interrupted while they start, the pool would lose track of them and wait for ever.
+        pool.shutdown(wait=False, cancel_futures=True)
+        for child in set(active_children()) - others:
+            child.terminate()
+
+
+def _follow_parent() -> None:
+    """Leave Ctrl-C to the parent, and end with it even where it is killed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    Thread(target=_leave_after_parent, daemon=True).start()
+
+
+def _leave_after_parent() -> None:
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

@@ -1,0 +1,5 @@
+"""How do predictions go out? The inverse of `datasets`, from the same table of labels."""
+from nnunetv2_gsp.submission.checking import check_submission
+from nnunetv2_gsp.submission.writing import write_submission
+
+__all__ = ["check_submission", "write_submission"]

@@ -1,0 +1,99 @@
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nnunetv2_gsp import cli
+from nnunetv2_gsp.errors import InputError
+from nnunetv2_gsp.submission.enhancing import Overlap, best_threshold, choose_threshold, enhancing_to_necrosis
+from tests.datasets.sources import write_image
+
+# a case with none in the reference and 3 predicted, one with 10 of 12 right, one with 2 of 2 right, one empty
+CASES = [Overlap(3, 0, 0), Overlap(12, 10, 10), Overlap(2, 2, 2), Overlap(0, 0, 0)]
+
+
+def test_fewer_voxels_than_the_threshold_become_necrosis():
+    segmentation = np.array([0, 1, 2, 3, 3], np.uint8)
+    for threshold, expected in ((0, [0, 1, 2, 3, 3]), (2, [0, 1, 2, 3, 3]), (3, [0, 1, 2, 1, 1])):
+        processed = enhancing_to_necrosis(segmentation, threshold)
+        assert processed.tolist() == expected
+        assert processed.dtype == np.uint8
+    assert segmentation.tolist() == [0, 1, 2, 3, 3]
+
+
+def test_the_threshold_with_the_highest_mean_dice_is_chosen():
+    choice = best_threshold(CASES)
+    # without: 0, 20/22, 1, 1; from 4 on: 1, 20/22, 0, 1; the same mean, so it stays off
+    assert (choice.threshold, choice.n_cases) == (0, 4)
+    assert choice.dice_without == choice.dice_with == pytest.approx((0 + 20 / 22 + 1 + 1) / 4)
+    choice = best_threshold([*CASES, Overlap(1, 0, 0), Overlap(3, 0, 0)])
+    assert choice.threshold == 4
+    assert choice.dice_with == pytest.approx((1 + 20 / 22 + 0 + 1 + 1 + 1) / 6)
+    assert choice.dice_without == pytest.approx((0 + 20 / 22 + 1 + 1 + 0 + 0) / 6)
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=6))
+def test_no_threshold_is_better_and_no_smaller_one_as_good(pairs):
+    overlaps = [Overlap(predicted, reference, min(predicted, reference)) for predicted, reference in pairs]
+
+    def mean_dice(threshold):
+        dice = []
+        for predicted, reference, common in overlaps:
+            if predicted < threshold:
+                predicted = common = 0
+            dice.append(1.0 if predicted + reference == 0 else 2 * common / (predicted + reference))
+        return np.mean(dice)
+
+    choice = best_threshold(overlaps)
+    assert choice.dice_with == mean_dice(choice.threshold) == max(map(mean_dice, range(11)))
+    assert all(mean_dice(smaller) < choice.dice_with for smaller in range(choice.threshold))
+
+
+@pytest.fixture
+def cross_validation(tmp_path, monkeypatch):
+    """Three cases with 3 voxels of ET predicted and none in the reference, one with 5 of 5."""
+    for name in ("nnUNet_raw", "nnUNet_preprocessed"):
+        monkeypatch.setenv(name, str(tmp_path / name))
+    predictions = tmp_path / "crossval_results_folds_0_1_2_3_4"
+    references = tmp_path / "nnUNet_preprocessed" / "Dataset021_BraTS" / "gt_segmentations"
+    for number in range(4):
+        n_predicted, n_true = (5, 5) if number == 3 else (3, 0)
+        for folder, n_enhancing in ((predictions, n_predicted), (references, n_true)):
+            voxels = np.full((4, 5, 6), 2, np.uint8)
+            voxels.flat[:n_enhancing] = 3
+            write_image(voxels, folder / f"BraTS2021_0010{number}.nii.gz")
+    (predictions / "plans.json").write_text(json.dumps({"dataset_name": "Dataset021_BraTS"}))
+    return predictions
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_cross_validation_tells_the_threshold(cross_validation, processes):
+    choice = choose_threshold(cross_validation, processes=processes)
+    assert (choice.threshold, choice.dice_without, choice.dice_with, choice.n_cases) == (4, 0.25, 1.0, 4)
+
+
+def test_labels_are_found_or_named(cross_validation, tmp_path, monkeypatch):
+    kept = tmp_path / "nnUNet_preprocessed" / "Dataset021_BraTS" / "gt_segmentations"
+    elsewhere = kept.rename(tmp_path / "labels")
+    with pytest.raises(InputError, match="labels of Dataset021_BraTS in nnUNet_preprocessed or nnUNet_raw, found none"):
+        choose_threshold(cross_validation)
+    assert choose_threshold(cross_validation, elsewhere).threshold == 4
+    (cross_validation / "plans.json").unlink()
+    with pytest.raises(InputError, match=r"plans\.json .* -gt"):
+        choose_threshold(cross_validation)
+    (elsewhere / "BraTS2021_00102.nii.gz").unlink()
+    with pytest.raises(InputError, match=r"labels/BraTS2021_00102\.nii\.gz, found no such file"):
+        choose_threshold(cross_validation, elsewhere)
+    with pytest.raises(InputError, match="nnUNetv2_accumulate_crossval_results"):
+        choose_threshold(kept.parent)
+
+
+def test_the_command_chooses_and_applies_it(cross_validation, brats2021, capsys, monkeypatch):
+    monkeypatch.setattr("nnunetv2_gsp.commands.n_processes", lambda: 1)
+    with pytest.raises(SystemExit) as exited:
+        cli.main(["submit", "-i", str(brats2021.predictions), "-o", str(brats2021.file), "--challenge", "brats2021",
+                  "--images", str(brats2021.source), "--et-threshold", "auto", "--cv-folder", str(cross_validation)])
+    assert exited.value.code == 0
+    assert "ET threshold 4 voxels: mean ET Dice 0.2500 -> 1.0000 on the 4 cases" in capsys.readouterr().out
