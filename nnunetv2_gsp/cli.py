@@ -435,7 +435,7 @@ def _demo(arguments: argparse.Namespace) -> int:
 
 
 def _add_demo(verbs: Verbs) -> None:
-    demo = verbs.add_parser("demo", help="train stock and GSP on a brain tumour phantom, compare them, predict and submit")
+    demo = verbs.add_parser("demo", help="on a brain tumour phantom, train stock and GSP, compare, predict, submit")
     demo.add_argument("-o", type=Path, default=Path("nnUNet_gsp_demo"), metavar="FOLDER",
                       help="where the files go; run again, it resumes there (default: %(default)s)")
     demo.add_argument("-device", choices=("cpu", "cuda", "mps"), default="cpu",
