@@ -1,0 +1,80 @@
+"""The compiled layers: which build fits this CPU, and the structures it takes (layers.h, field by field)."""
+import ctypes
+import logging
+from collections.abc import Callable
+from functools import lru_cache
+from importlib.machinery import EXTENSION_SUFFIXES
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+# as in layers.h
+ARENA, IMAGE, LOGITS = range(3)
+PACKED_MULTIPLE, MAX_CHUNKS = 16, 64
+NONE = -1
+ALL_ROWS = 30  # log2_rows of a map that is one tile, the layout of PyTorch
+
+_log = logging.getLogger(__name__)
+# setup.py's builds, by the name torch gives to what a CPU can do; where one is missing, the next
+_BUILDS = {"AVX512": ("avx512", "avx2", "plain"), "AVX2": ("avx2", "plain")}
+
+
+class Map(ctypes.Structure):
+    """A feature map in the arena, the image or the logits."""
+
+    _fields_ = [(name, ctypes.c_int64) for name in ("offset", "sample_stride", "tile_stride", "channel_stride")] + [
+        ("space", ctypes.c_int32), ("channels", ctypes.c_int32), ("size", ctypes.c_int32 * 3),
+        ("log2_rows", ctypes.c_int32)]
+
+
+class Input(ctypes.Structure):
+    """What a layer reads, and how."""
+
+    _fields_ = [("map", Map), ("scale", ctypes.c_int64), ("offset", ctypes.c_int64), ("slope", ctypes.c_float),
+                ("groups", ctypes.c_int32 * 3), ("shift_channels", ctypes.c_int32), ("local_axis", ctypes.c_int32),
+                ("local_channels", ctypes.c_int32), ("pool", ctypes.c_int32 * 3)]
+
+
+class Layer(ctypes.Structure):
+    """One convolution and everything around it."""
+
+    _fields_ = [("inputs", Input * 2), ("low", Map), ("out", Map),
+                *((name, ctypes.c_void_p) for name in ("weight", "bias", "gamma", "beta")),
+                *((name, ctypes.c_int64) for name in ("weight_stride", "packed", "scale", "offset", "moments")),
+                ("n_inputs", ctypes.c_int32), ("has_low", ctypes.c_int32), ("factor", ctypes.c_int32 * 3),
+                ("log2_rows", ctypes.c_int32), ("eps", ctypes.c_float)]
+
+
+class FusedLayers(NamedTuple):
+    """A build of layers.c and its entry `gsp_run`."""
+
+    build: str
+    run: Callable[..., int]
+
+
+@lru_cache(maxsize=1)
+def fused_layers() -> FusedLayers | None:
+    """Load the build that fits this CPU, or None, with one logged line, where there is none."""
+    failures = []
+    for build in _BUILDS.get(torch.backends.cpu.get_cpu_capability(), ("plain",)):
+        for suffix in EXTENSION_SUFFIXES:
+            file = Path(__file__).with_name(f"_layers_{build}{suffix}")
+            if not file.is_file():
+                continue
+            try:
+                return FusedLayers(build, _entry(ctypes.CDLL(str(file))))
+            except (OSError, AttributeError) as error:
+                failures.append(str(error))
+    _log.warning("GSP networks run in plain PyTorch on the CPU, several times slower than they could: the fused layers "
+                 "%s.", f"do not load ({'; '.join(failures)})" if failures else
+                 "were not built, since there was no C compiler when this package was installed")
+    return None
+
+
+def _entry(library: ctypes.CDLL) -> Callable[..., int]:
+    run = library.gsp_run
+    run.argtypes = [ctypes.POINTER(Layer), ctypes.c_int32, ctypes.c_int32, ctypes.c_int32,
+                    ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p]
+    run.restype = ctypes.c_int32
+    return run
