@@ -41,10 +41,14 @@ typedef struct { Group *groups; Run *runs; int32_t n_groups, n_runs; } Plan;
 // What of a plan was already asked from memory.
 typedef struct { const Plan *plan; int64_t channel_stride; int32_t group, channel, run, voxel; } Cursor;
 
+// A row of the map that is interpolated along D and H: Σ weights[i] · from[i], of channel 0.
+typedef struct { const float *from[4]; float weights[4]; } LowRow;
+
 typedef struct {
     float *tile, *sums, *staging, *line;  // input of a tile; a block of outputs; rows before pooling; one low row
     int64_t stride;                       // between channels of `tile` and `sums`
     Plan plans[2][2];                     // of this and the next tile, for each input
+    LowRow *low_rows;                     // of this tile
 } Scratch;
 
 typedef struct {
@@ -285,12 +289,29 @@ static Taps taps_of(int32_t index, int32_t factor, int32_t low_size) {
     return (Taps){first, weight > 0 ? min_of(first + 1, low_size - 1) : first, weight};
 }
 
+static inline void store_interleaved(float *to, Vector even, Vector odd) {
+#if defined(__AVX512F__)
+    const __m512i low = _mm512_set_epi32(23, 7, 22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
+    const __m512i high = _mm512_add_epi32(low, _mm512_set1_epi32(8));
+    _mm512_storeu_ps(to, _mm512_permutex2var_ps((__m512)even, low, (__m512)odd));
+    _mm512_storeu_ps(to + LANES, _mm512_permutex2var_ps((__m512)even, high, (__m512)odd));
+#else
+    for (int i = 0; i < LANES; i++) to[2 * i] = even[i], to[2 * i + 1] = odd[i];
+#endif
+}
+
 // Interpolates along W; `line` may be read one voxel before its begin and behind its end.
 static void interpolate_row(float *restrict line, int32_t n, int32_t factor, float *restrict to) {
     line[-1] = line[0];
     line[n] = line[n - 1];
     if (factor == 2) {
-        for (int32_t i = 0; i < n; i++) {
+        int32_t i = 0;
+        for (; i + LANES <= n; i += LANES) {
+            const Vector middle = 0.75f * vector_at(line + i);
+            store_interleaved(to + 2 * i, 0.25f * vector_at(line + i - 1) + middle,
+                              0.25f * vector_at(line + i + 1) + middle);
+        }
+        for (; i < n; i++) {
             to[2 * i] = 0.25f * line[i - 1] + 0.75f * line[i];
             to[2 * i + 1] = 0.75f * line[i] + 0.25f * line[i + 1];
         }
@@ -306,20 +327,29 @@ static void interpolate_row(float *restrict line, int32_t n, int32_t factor, flo
     }
 }
 
-static void interpolate(const Call *call, const Layer *layer, int32_t sample, int32_t channel, int32_t first,
-                        int32_t rows, float *line, float *to) {
+static void plan_low_rows(const Call *call, const Layer *layer, int32_t sample, int32_t first, int32_t rows,
+                          LowRow *low_rows) {
     const Map *low = &layer->low;
-    const int32_t height = layer->out.size[1], width = low->size[2];
-    const int64_t in_channel = channel * low->channel_stride;
-    for (int32_t r = first; r < first + rows; r++, to += layer->out.size[2]) {
+    const int32_t height = layer->out.size[1];
+    for (int32_t r = first; r < first + rows; r++, low_rows++) {
         const Taps d = taps_of(r / height, layer->factor[0], low->size[0]);
         const Taps h = taps_of(r % height, layer->factor[1], low->size[1]);
-        const float *restrict a = row_of(call, low, sample, d.first * low->size[1] + h.first) + in_channel;
-        const float *restrict b = row_of(call, low, sample, d.first * low->size[1] + h.second) + in_channel;
-        const float *restrict e = row_of(call, low, sample, d.second * low->size[1] + h.first) + in_channel;
-        const float *restrict f = row_of(call, low, sample, d.second * low->size[1] + h.second) + in_channel;
-        const float w_a = (1 - d.weight) * (1 - h.weight), w_b = (1 - d.weight) * h.weight;
-        const float w_e = d.weight * (1 - h.weight), w_f = d.weight * h.weight;
+        for (int i = 0; i < 4; i++) {
+            const int32_t row = (i / 2 ? d.second : d.first) * low->size[1] + (i % 2 ? h.second : h.first);
+            low_rows->from[i] = row_of(call, low, sample, row);
+            low_rows->weights[i] = (i / 2 ? d.weight : 1 - d.weight) * (i % 2 ? h.weight : 1 - h.weight);
+        }
+    }
+}
+
+static void interpolate(const Layer *layer, const LowRow *low_rows, int32_t rows, int32_t channel, float *line,
+                        float *to) {
+    const int32_t width = layer->low.size[2];
+    const int64_t in_channel = channel * layer->low.channel_stride;
+    for (const LowRow *row = low_rows; row < low_rows + rows; row++, to += layer->out.size[2]) {
+        const float *restrict a = row->from[0] + in_channel, *restrict b = row->from[1] + in_channel;
+        const float *restrict e = row->from[2] + in_channel, *restrict f = row->from[3] + in_channel;
+        const float w_a = row->weights[0], w_b = row->weights[1], w_e = row->weights[2], w_f = row->weights[3];
         for (int32_t i = 0; i < width; i++) line[i] = w_a * a[i] + w_b * b[i] + w_e * e[i] + w_f * f[i];
         interpolate_row(line, width, layer->factor[2], to);
     }
@@ -327,26 +357,72 @@ static void interpolate(const Call *call, const Layer *layer, int32_t sample, in
 
 // ---- the product, the moments, the store
 
-// sums[k][v] = (sums or bias)[k] + Σ_c packed[c][k] · tile[c][v] for OUTPUTS outputs k and `voxels` voxels v.
-static void multiply(float *restrict sums, const float *restrict bias, const float *restrict packed,
-                     const float *restrict tile, int32_t channels, int64_t stride, int32_t voxels, Cursor *cursors,
-                     int32_t lines) {
-    for (int32_t v = 0; v < voxels; v += STEP) {
-        prefetch(&cursors[0], lines);
-        prefetch(&cursors[1], lines);
-        Vector total[OUTPUTS][VECTORS];
+// Where a block of outputs goes. Sums of the moments are taken about a value of the tile itself: about zero they would
+// cancel where the mean is large.
+typedef struct {
+    float *to;
+    int64_t channel_stride;
+    int32_t outputs, is_streamed, has_moments;
+    float pivot[OUTPUTS];
+    Vector sum[OUTPUTS], squares[OUTPUTS];
+} Block;
+
+static inline void store(float *to, Vector value, int is_streamed) {
+#ifdef STREAM
+    if (is_streamed) {
+        STREAM(to, value);
+        return;
+    }
+#else
+    (void)is_streamed;
+#endif
+    memcpy(to, &value, sizeof value);
+}
+
+// total[k] = (sums or bias)[k] + Σ_c packed[c][k] · tile[c] for OUTPUTS outputs k and STEP voxels.
+static inline void multiply(Vector total[OUTPUTS][VECTORS], const float *restrict sums, const float *restrict bias,
+                            const float *restrict packed, const float *restrict tile, int32_t channels,
+                            int64_t stride) {
+    for (int k = 0; k < OUTPUTS; k++)
+        for (int j = 0; j < VECTORS; j++)
+            total[k][j] = bias ? bias[k] - (Vector){0} : vector_at(sums + k * stride + j * LANES);
+    for (int32_t c = 0; c < channels; c++, tile += stride, packed += OUTPUTS) {
+        Vector x[VECTORS];
+        for (int j = 0; j < VECTORS; j++) x[j] = vector_at(tile + j * LANES);
         for (int k = 0; k < OUTPUTS; k++)
-            for (int j = 0; j < VECTORS; j++)
-                total[k][j] = bias ? bias[k] - (Vector){0} : vector_at(sums + k * stride + v + j * LANES);
-        const float *in = tile + v, *weights = packed;
-        for (int32_t c = 0; c < channels; c++, in += stride, weights += OUTPUTS) {
-            Vector x[VECTORS];
-            for (int j = 0; j < VECTORS; j++) x[j] = vector_at(in + j * LANES);
-            for (int k = 0; k < OUTPUTS; k++)
-                for (int j = 0; j < VECTORS; j++) total[k][j] += weights[k] * x[j];
+            for (int j = 0; j < VECTORS; j++) total[k][j] += packed[k] * x[j];
+    }
+}
+
+// Whole vectors go from the registers to the moments and to memory.
+static inline void finish_step(Vector total[OUTPUTS][VECTORS], Block *block, int32_t voxel) {
+    for (int k = 0; k < OUTPUTS; k++) {
+        if (k == block->outputs) return;
+        if (block->has_moments) {
+            if (voxel == 0) block->pivot[k] = total[k][0][0];
+            for (int j = 0; j < VECTORS; j++) {
+                const Vector difference = total[k][j] - block->pivot[k];
+                block->sum[k] += difference;
+                block->squares[k] += difference * difference;
+            }
         }
-        for (int k = 0; k < OUTPUTS; k++)
-            memcpy(sums + k * stride + v, total[k], sizeof total[k]);
+        for (int j = 0; j < VECTORS; j++)
+            store(block->to + k * block->channel_stride + voxel + j * LANES, total[k][j], block->is_streamed);
+    }
+}
+
+// The voxels behind the last whole step.
+static void finish_rest(Vector total[OUTPUTS][VECTORS], Block *block, int32_t voxel, int32_t n) {
+    float values[STEP];
+    for (int32_t k = 0; k < block->outputs; k++) {
+        memcpy(values, total[k], sizeof values);
+        if (voxel == 0) block->pivot[k] = values[0];
+        for (int32_t i = 0; i < n; i++) {
+            const float difference = values[i] - block->pivot[k];
+            block->sum[k][i % LANES] += difference;
+            block->squares[k][i % LANES] += difference * difference;
+        }
+        memcpy(block->to + k * block->channel_stride + voxel, values, sizeof(float) * n);
     }
 }
 
@@ -357,35 +433,12 @@ static inline void merge(double *moments, double count, double mean, double devi
     moments[1] += deviations + delta * delta * count * share;
 }
 
-// Sums are taken about a value of the tile itself: about zero they would cancel where the mean is large.
-static void add_moments(double *moments, double count, const float *values, int32_t n) {
-    const float pivot = values[0];
-    Vector sum = {0}, squares = {0};
-    int32_t i = 0;
-    for (; i + LANES <= n; i += LANES) {
-        const Vector difference = vector_at(values + i) - pivot;
-        sum += difference;
-        squares += difference * difference;
+static void add_moments(double *moments, double count, const Block *block, int32_t n) {
+    for (int32_t k = 0; k < block->outputs; k++, moments += 2) {
+        double total = 0, squares = 0;
+        for (int i = 0; i < LANES; i++) total += block->sum[k][i], squares += block->squares[k][i];
+        merge(moments, count, block->pivot[k] + total / n, squares - total * total / n, n);
     }
-    double total = 0, total_squares = 0;
-    for (int k = 0; k < LANES; k++) total += sum[k], total_squares += squares[k];
-    for (; i < n; i++) {
-        const double difference = values[i] - pivot;
-        total += difference;
-        total_squares += difference * difference;
-    }
-    merge(moments, count, pivot + total / n, total_squares - total * total / n, n);
-}
-
-static void store(float *to, const float *from, int32_t n, int is_streamed) {
-    int32_t i = 0;
-#ifdef STREAM
-    if (is_streamed && (uintptr_t)to % (sizeof(float) * LANES) == 0)
-        for (; i + LANES <= n; i += LANES) STREAM(to + i, vector_at(from + i));
-#else
-    (void)is_streamed;
-#endif
-    memcpy(to + i, from + i, sizeof(float) * (n - i));
 }
 
 static void finish_stores(void) {
@@ -410,26 +463,34 @@ static void load_tile(const Call *call, const Layer *layer, int32_t sample, int3
 
 // One block of outputs for the loaded tile.
 static void compute_block(const Call *call, const Layer *layer, const Cut *cut, int32_t sample, int32_t first,
-                          int32_t rows, int32_t block, double *moments, double count, Cursor *cursors, int32_t lines,
+                          int32_t rows, int32_t index, double *moments, double count, Cursor *cursors, int32_t lines,
                           const Scratch *scratch) {
-    const int32_t channels = channels_in(layer), channel = block * OUTPUTS, voxels = rows * cut->row_voxels;
-    const int32_t outputs = min_of(OUTPUTS, layer->out.channels - channel);
-    const int is_streamed = (int64_t)layer->out.channels * cut->rows * cut->row_voxels >= STREAMED_FROM;
+    const int32_t channels = channels_in(layer), channel = index * OUTPUTS, voxels = rows * cut->row_voxels;
+    const float *packed = call->spaces[ARENA] + layer->packed + (int64_t)channel * channels;
+    Block block = {.to = row_of(call, &layer->out, sample, first) + channel * layer->out.channel_stride,
+                   .channel_stride = layer->out.channel_stride, .has_moments = moments != NULL,
+                   .outputs = min_of(OUTPUTS, layer->out.channels - channel)};
+    block.is_streamed = (int64_t)layer->out.channels * cut->rows * cut->row_voxels >= STREAMED_FROM
+                        && (uintptr_t)block.to % sizeof(Vector) == 0 && block.channel_stride % LANES == 0;
     float bias[OUTPUTS] = {0};
-    if (layer->bias) memcpy(bias, layer->bias + channel, sizeof(float) * outputs);
+    if (layer->bias) memcpy(bias, layer->bias + channel, sizeof(float) * block.outputs);
     if (layer->has_low)
-        for (int32_t k = 0; k < outputs; k++)
-            interpolate(call, layer, sample, channel + k, first, rows, scratch->line,
+        for (int32_t k = 0; k < block.outputs; k++)
+            interpolate(layer, scratch->low_rows, rows, channel + k, scratch->line,
                         scratch->sums + k * scratch->stride);
-    multiply(scratch->sums, layer->has_low ? NULL : bias,
-             call->spaces[ARENA] + layer->packed + (int64_t)channel * channels, scratch->tile, channels,
-             scratch->stride, voxels, cursors, lines);
-    for (int32_t k = 0; k < outputs; k++) {
-        const float *sums = scratch->sums + k * scratch->stride;
-        if (moments) add_moments(moments + 2 * (channel + k), count, sums, voxels);
-        store(row_of(call, &layer->out, sample, first) + (channel + k) * layer->out.channel_stride, sums, voxels,
-              is_streamed);
+    for (int32_t v = 0; v < voxels; v += STEP) {
+        prefetch(&cursors[0], lines);
+        prefetch(&cursors[1], lines);
+        Vector total[OUTPUTS][VECTORS];
+        multiply(total, scratch->sums + v, layer->has_low ? NULL : bias, packed, scratch->tile + v, channels,
+                 scratch->stride);
+        if (v + STEP <= voxels) {
+            finish_step(total, &block, v);
+        } else {
+            finish_rest(total, &block, v, voxels - v);
+        }
     }
+    if (moments) add_moments(moments + 2 * channel, count, &block, voxels);
 }
 
 static int32_t lines_of(const Layer *layer, int32_t voxels) {
@@ -461,6 +522,7 @@ static void run_unit(const Call *call, const Layer *layer, int32_t unit, Scratch
         Plan *plans = scratch->plans[parity], *next_plans = scratch->plans[!parity];
         Cursor cursors[2] = {{.plan = &next_plans[0]}, {.plan = &next_plans[1]}};
         load_tile(call, layer, sample, rows, plans, scratch);
+        if (layer->has_low) plan_low_rows(call, layer, sample, first, rows, scratch->low_rows);
         next_plans[0].n_groups = next_plans[1].n_groups = 0;
         if (!is_last) plan_tile(call, layer, sample, next, min_of(cut.tile_rows, cut.rows - next), next_plans);
         for (int32_t i = 0; i < layer->n_inputs; i++)
@@ -546,7 +608,7 @@ static void *work(void *argument) {
     return NULL;
 }
 
-typedef struct { int64_t tile, sums, staging, line, stride, groups, runs; } Needs;
+typedef struct { int64_t tile, sums, staging, line, stride, groups, runs, rows; } Needs;
 
 static Needs needs_of(const Layer *layers, int32_t n_layers) {
     Needs needs = {0};
@@ -556,6 +618,7 @@ static Needs needs_of(const Layer *layers, int32_t n_layers) {
         // not a multiple of 4 KiB: channels of a voxel would compete for the same few lines of the cache
         const int64_t stride = round_up((int64_t)cut.tile_rows * cut.row_voxels, 2 * PACKED_MULTIPLE) + CACHE_LINE;
         AT_LEAST(stride, stride);
+        AT_LEAST(rows, cut.tile_rows);
         AT_LEAST(tile, channels_in(layer));
         AT_LEAST(line, layer->low.size[2] + 2 * CACHE_LINE);
         for (int32_t i = 0; i < layer->n_inputs; i++) {
@@ -575,7 +638,7 @@ static int allocate(Worker *worker, const Needs *needs) {
     const int64_t floats = needs->tile + needs->sums + round_up(needs->staging, CACHE_LINE)
                            + round_up(needs->line, CACHE_LINE);
     const int64_t plan = round_up(needs->groups * sizeof(Group) + needs->runs * sizeof(Run), 64);
-    const int64_t bytes = round_up(sizeof(float) * floats, 64) + 4 * plan;
+    const int64_t bytes = round_up(sizeof(float) * floats, 64) + 4 * plan + needs->rows * sizeof(LowRow);
     if (posix_memalign(&worker->memory, 64, bytes)) return -1;
     memset(worker->memory, 0, bytes);
     Scratch *scratch = &worker->scratch;
@@ -587,6 +650,7 @@ static int allocate(Worker *worker, const Needs *needs) {
     char *plans = (char *)worker->memory + round_up(sizeof(float) * floats, 64);
     for (int32_t i = 0; i < 4; i++, plans += plan)
         scratch->plans[i / 2][i % 2] = (Plan){.runs = (Run *)plans, .groups = (Group *)(plans + needs->runs * sizeof(Run))};
+    scratch->low_rows = (LowRow *)plans;
     return 0;
 }
 
