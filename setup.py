@@ -30,6 +30,7 @@ def fused_layers(build: str, *instruction_sets: str) -> Extension:
 # which of them fits is found out at run time, so that a wheel works on every CPU of its architecture
 BUILDS = [fused_layers("plain")]
 if platform.machine() in ("x86_64", "AMD64"):
-    BUILDS += [fused_layers("avx2", "-mavx2", "-mfma"), fused_layers("avx512", "-mavx512f", "-mfma", "-mprefer-vector-width=512")]
+    BUILDS += [fused_layers("avx2", "-mavx2", "-mfma"),
+               fused_layers("avx512", "-mavx512f", "-mfma", "-mprefer-vector-width=512")]
 
 setup(cmdclass={"build_py": BuildWithStartupLine}, ext_modules=BUILDS)

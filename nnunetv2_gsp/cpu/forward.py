@@ -50,9 +50,9 @@ def fused_forward(network: Any, image: Tensor) -> Tensor | None:
 
 
 def _is_plain_prediction(image: Tensor) -> bool:
-    return (type(image) is Tensor and image.device.type == "cpu" and image.dtype is torch.float32
-            and image.layout is torch.strided and image.numel() > 0
-            and not torch.is_grad_enabled() and not torch.is_autocast_enabled("cpu") and not _is_watched())
+    return (not torch.is_grad_enabled() and not torch.is_autocast_enabled("cpu") and not _is_watched()
+            and type(image) is Tensor and image.device.type == "cpu" and image.dtype is torch.float32
+            and image.layout is torch.strided and image.numel() > 0)
 
 
 def _is_watched() -> bool:

@@ -23,9 +23,9 @@ _BUILDS = {"AVX512": ("avx512", "avx2", "plain"), "AVX2": ("avx2", "plain")}
 class Map(ctypes.Structure):
     """A feature map in the arena, the image or the logits."""
 
-    _fields_ = [(name, ctypes.c_int64) for name in ("offset", "sample_stride", "tile_stride", "channel_stride")] + [
-        ("space", ctypes.c_int32), ("channels", ctypes.c_int32), ("size", ctypes.c_int32 * 3),
-        ("log2_rows", ctypes.c_int32)]
+    _fields_ = [("offset", ctypes.c_int64), ("sample_stride", ctypes.c_int64), ("tile_stride", ctypes.c_int64),
+                ("channel_stride", ctypes.c_int64), ("space", ctypes.c_int32), ("channels", ctypes.c_int32),
+                ("size", ctypes.c_int32 * 3), ("log2_rows", ctypes.c_int32)]
 
 
 class Input(ctypes.Structure):
@@ -56,6 +56,16 @@ class FusedLayers(NamedTuple):
 @lru_cache(maxsize=1)
 def fused_layers() -> FusedLayers | None:
     """Load the build that fits this CPU, or None, with one logged line, where there is none."""
+    found = find_fused_layers()
+    if isinstance(found, FusedLayers):
+        return found
+    _log.warning("GSP networks run in plain PyTorch on the CPU, several times slower than they could: the fused layers "
+                 "%s.", found)
+    return None
+
+
+def find_fused_layers() -> FusedLayers | str:
+    """Load the build that fits this CPU, or say why there is none."""
     failures = []
     for build in _BUILDS.get(torch.backends.cpu.get_cpu_capability(), ("plain",)):
         for suffix in EXTENSION_SUFFIXES:
@@ -63,18 +73,16 @@ def fused_layers() -> FusedLayers | None:
             if not file.is_file():
                 continue
             try:
-                return FusedLayers(build, _entry(ctypes.CDLL(str(file))))
+                return load(build, file)
             except (OSError, AttributeError) as error:
                 failures.append(str(error))
-    _log.warning("GSP networks run in plain PyTorch on the CPU, several times slower than they could: the fused layers "
-                 "%s.", f"do not load ({'; '.join(failures)})" if failures else
-                 "were not built, since there was no C compiler when this package was installed")
-    return None
+    return f"do not load ({'; '.join(failures)})" if failures else "were not built: no C compiler was found or fitted"
 
 
-def _entry(library: ctypes.CDLL) -> Callable[..., int]:
-    run = library.gsp_run
+def load(build: str, file: Path) -> FusedLayers:
+    """Load one build; raises OSError or AttributeError if it is none."""
+    run = ctypes.CDLL(str(file)).gsp_run
     run.argtypes = [ctypes.POINTER(Layer), ctypes.c_int32, ctypes.c_int32, ctypes.c_int32,
                     ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p]
     run.restype = ctypes.c_int32
-    return run
+    return FusedLayers(build, run)

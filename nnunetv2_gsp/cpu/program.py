@@ -203,10 +203,10 @@ def _shifted(read: Read, shift: nn.Module) -> Read:
     return read
 
 
-def _factor(interpolation: nn.Upsample, low: tuple[int, ...], high: tuple[int, ...]) -> tuple[int, ...]:
+def _factor(interpolation: Any, low: tuple[int, ...], high: tuple[int, ...]) -> tuple[int, ...]:
     _check(interpolation.mode in ("bilinear", "trilinear") and not interpolation.align_corners, interpolation)
-    scales = interpolation.scale_factor
-    factor = _three([int(scale) for scale in (scales if isinstance(scales, tuple) else [scales])], 1)
+    _check(isinstance(interpolation.scale_factor, tuple), interpolation)
+    factor = _three(map(int, interpolation.scale_factor), 1)
     _check(tuple(size * step for size, step in zip(low, factor, strict=True)) == high, interpolation)
     return factor
 

@@ -1,6 +1,7 @@
 """Programs in memory: where each buffer lies, and one call into C that runs all layers."""
 import ctypes
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -92,7 +93,8 @@ class _Layout:
         return Input(map=self._map(read.buffer), scale=scale, offset=offset,
                      slope=1 if read.nonlin is None else read.nonlin.negative_slope, groups=_Three(*groups),
                      shift_channels=first_local if group is None else group.shift_channels,
-                     local_axis=3 - self.n_axes, local_channels=0 if local is None else local.shift_channels, pool=_Three(*read.pool))
+                     local_axis=3 - self.n_axes,
+                     local_channels=0 if local is None else local.shift_channels, pool=_Three(*read.pool))
 
     def _map(self, buffer: Buffer) -> Map:
         size = _Three(*buffer.size)
@@ -136,6 +138,7 @@ def _first_gap(live: Sequence[tuple[int, int, int]], size: int) -> int:
 
 
 def _point_at_weights(layer: Layer, step: Step) -> None:
+    convolution: Any
     if step.weights is not None:
         convolution, first_column, has_bias = step.weights
         layer.weight = _address(convolution.weight) + first_column * ctypes.sizeof(ctypes.c_float)
@@ -147,7 +150,7 @@ def _point_at_weights(layer: Layer, step: Step) -> None:
             layer.gamma, layer.beta = _address(step.norm.weight), _address(step.norm.bias)
 
 
-def _address(parameter: Tensor) -> int:
+def _address(parameter: Any) -> int:
     if not (type(parameter) is torch.nn.Parameter and parameter.dtype is torch.float32
             and parameter.device.type == "cpu" and parameter.layout is torch.strided and parameter.is_contiguous()):
         raise NotFusable(f"a parameter of {parameter.dtype} on {parameter.device}, or not contiguous")
