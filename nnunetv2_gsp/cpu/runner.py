@@ -1,7 +1,7 @@
 """Programs in memory: where each buffer lies, and one call into C that runs all layers."""
 import ctypes
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -105,17 +105,18 @@ class _Layout:
                    buffer.channels, size, buffer.log2_rows)
 
     def _place_maps(self, steps: Sequence[Step]) -> None:
+        """Place the largest maps first, each at the lowest offset where nothing else lies while it lives."""
         last_read = {buffer: index for index, step in enumerate(steps) for buffer in _buffers_read(step)}
-        live: list[tuple[int, int, int]] = []  # begin, end, last reader
-        for index, step in enumerate(steps):
-            if step.out in self.spaces:
-                continue
-            live = sorted(block for block in live if block[2] >= index)
-            size = self.n_samples * step.out.sample_stride
-            begin = _first_gap(live, size)
-            live.append((begin, begin + size, last_read[step.out]))
-            self.offsets[step.out] = begin
+        lives = [_Life(step.out, index, last_read[step.out]) for index, step in enumerate(steps)
+                 if step.out not in self.spaces]
+        placed: list[_Life] = []
+        for life in sorted(lives, key=lambda life: -life.buffer.sample_stride):
+            size = self.n_samples * life.buffer.sample_stride
+            taken = sorted((self.offsets[other.buffer], self.n_samples * other.buffer.sample_stride)
+                           for other in placed if other.first <= life.last and life.first <= other.last)
+            self.offsets[life.buffer] = begin = _first_gap(taken, size)
             self.floats = max(self.floats, begin + size)
+            placed.append(life)
 
     def _reserve(self, floats: int) -> int:
         begin = self.floats
@@ -123,17 +124,25 @@ class _Layout:
         return begin
 
 
+class _Life(NamedTuple):
+    """A map from the step that writes it to the step that reads it last."""
+
+    buffer: Buffer
+    first: int
+    last: int
+
+
 def _buffers_read(step: Step) -> list[Buffer]:
     return [read.buffer for read in step.reads] + ([] if step.low is None else [step.low])
 
 
-def _first_gap(live: Sequence[tuple[int, int, int]], size: int) -> int:
-    """Return where `size` floats fit first between the live blocks, which come sorted."""
+def _first_gap(taken: Sequence[tuple[int, int]], size: int) -> int:
+    """Return where `size` floats fit first between what is taken: (begin, size), sorted."""
     begin = 0
-    for block_begin, block_end, _ in live:
-        if block_begin - begin >= size:
+    for taken_begin, taken_size in taken:
+        if taken_begin - begin >= size:
             break
-        begin = max(begin, block_end)
+        begin = max(begin, taken_begin + taken_size)
     return begin
 
 

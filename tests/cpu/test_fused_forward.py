@@ -42,10 +42,10 @@ def small_network(**changes):
     return with_random_parameters(gsp_unet(PATCH, [8, 16, 24], isotropic(3), **changes))
 
 
-def assert_close(ours, reference):
+def assert_close(ours, reference, allowed=0):
     assert ours.shape == reference.shape
     assert ours.dtype == reference.dtype
-    assert (ours - reference).abs().max() <= 1e-4 * reference.abs().max()
+    assert (ours - reference).abs().max() <= 1e-4 * reference.abs().max() + allowed
 
 
 @st.composite
@@ -87,7 +87,10 @@ def test_any_network_gives_the_same_logits_as_pytorch(network_and_image, n_threa
         with torch.no_grad():
             logits = fused_forward(network, image)
             assert logits is not None
-            assert_close(logits, plain(network, image))
+            reference = plain(network, image)
+            exact = plain(copy.deepcopy(network).double(), image.double())
+            # a channel that is all but constant magnifies rounding, PyTorch's too
+            assert_close(logits, reference, allowed=3 * (reference - exact).abs().max())
             assert torch.equal(logits, network(image))  # repeatable, and forward's own choice
     finally:
         torch.set_num_threads(before)
