@@ -75,11 +75,12 @@ def bench_layer(rounds: int) -> dict[str, Timing]:
 
 def one_layer(size: tuple[int, ...], channels: int) -> tuple[Runner, Tensor]:
     """Return activation, group shift, convolution and the sums of its norm, and memory for them."""
-    image, logits = Buffer(channels, size), Buffer(channels, size)
-    read = Read(image, nonlin=nn.LeakyReLU(), group_shift=GroupShift((2, 2, 2), channels // 2))
-    step = Step((read,), logits, Weights(nn.Conv3d(channels, channels, 1)), nn.InstanceNorm3d(channels, affine=True))
+    image, logits = Buffer(channels, size), Buffer(channels, size)  # neither is there: the layer is an inner one
+    source, target = Buffer(channels, size), Buffer(channels, size)
+    read = Read(source, nonlin=nn.LeakyReLU(), group_shift=GroupShift((2, 2, 2), channels // 2))
+    step = Step((read,), target, Weights(nn.Conv3d(channels, channels, 1)), nn.InstanceNorm3d(channels, affine=True))
     runner = Runner(Program([step], image, logits, n_axes=3), n_samples=1)
-    return runner, torch.empty(runner.arena_floats)
+    return runner, torch.randn(runner.arena_floats)
 
 
 def predict(way: str, patch: tuple[int, ...], features: tuple[int, ...], is_checked: bool = False) -> Contender:

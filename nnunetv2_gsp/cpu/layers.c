@@ -616,7 +616,7 @@ static Needs needs_of(const Layer *layers, int32_t n_layers) {
     for (const Layer *layer = layers; layer < layers + n_layers; layer++) {
         const Cut cut = cut_of(layer);
         // not a multiple of 4 KiB: channels of a voxel would compete for the same few lines of the cache
-        const int64_t stride = round_up((int64_t)cut.tile_rows * cut.row_voxels, 2 * PACKED_MULTIPLE) + CACHE_LINE;
+        const int64_t stride = round_up(round_up((int64_t)cut.tile_rows * cut.row_voxels, STEP), CACHE_LINE) + CACHE_LINE;
         AT_LEAST(stride, stride);
         AT_LEAST(rows, cut.tile_rows);
         AT_LEAST(tile, channels_in(layer));

@@ -8,8 +8,10 @@ from torch import nn
 
 from nnunetv2_gsp.ops import GroupShift, LocalShift
 
-# voxels of a tile: all of its channels stay in the second-level cache between load and store
-TILE_VOXELS = 512
+# floats of a tile: all channels that a layer reads stay in the second-level cache until its last output is computed
+TILE_FLOATS = 1 << 16
+# longer runs through memory gain nothing more, and shorter ones lose more than a fitting tile gains
+_MIN_VOXELS, _MAX_VOXELS = 512, 2048
 
 
 class NotFusable(Exception):  # noqa: N818 (an answer, not a mistake: the plain path takes over)
@@ -25,9 +27,9 @@ class Buffer:
 
     @property
     def log2_rows(self) -> int:
-        """Rows of a tile as a power of two: about TILE_VOXELS, and where the map is small at least four tiles."""
-        voxels = min(TILE_VOXELS, max(16, math.prod(self.size) // 4))
-        return max(1, min(voxels // self.size[2], self.size[0] * self.size[1])).bit_length() - 1
+        """Rows of a tile as a power of two; where the map is small there are at least four tiles."""
+        voxels = min(_MAX_VOXELS, max(_MIN_VOXELS, TILE_FLOATS // self.channels), max(16, math.prod(self.size) // 4))
+        return _log2(min(voxels // self.size[2], self.size[0] * self.size[1]))
 
     @property
     def channel_stride(self) -> int:
@@ -77,6 +79,16 @@ class Step:
     factor: tuple[int, ...] = (1, 1, 1)
 
 
+    @property
+    def log2_rows(self) -> int:
+        """Rows of `out` that are computed at once, as a power of two: pooling reads more voxels than it writes."""
+        window = max((math.prod(read.pool) for read in self.reads), default=1)
+        channels = sum(read.buffer.channels for read in self.reads)
+        if window == 1:
+            return self.out.log2_rows
+        return min(self.out.log2_rows, _log2(TILE_FLOATS // (channels * window * self.out.size[2])))
+
+
 class Program(NamedTuple):
     """The steps of a network, from `image` to `logits`."""
 
@@ -106,6 +118,10 @@ def program_of(network: Any, image_size: Sequence[int]) -> Program:
 def round_up(n: int, multiple: int = 16) -> int:
     """Round up, to whole cache lines of floats if nothing else is said."""
     return -(-n // multiple) * multiple
+
+
+def _log2(n: int) -> int:
+    return max(1, n).bit_length() - 1
 
 
 class _Writer:

@@ -82,7 +82,7 @@ class _Layout:
         return Layer(inputs=(Input * 2)(*map(self._input, step.reads)),
                      low=Map() if step.low is None else self._map(step.low), out=self._map(step.out),
                      packed=packed, scale=scale, offset=offset, moments=moments, n_inputs=len(step.reads),
-                     has_low=step.low is not None, factor=_Three(*step.factor), log2_rows=step.out.log2_rows)
+                     has_low=step.low is not None, factor=_Three(*step.factor), log2_rows=step.log2_rows)
 
     def _input(self, read: Read) -> Input:
         scale, offset = self.coefficients.get(read.producer, (NONE, NONE)) if read.producer else (NONE, NONE)
@@ -105,10 +105,17 @@ class _Layout:
                    buffer.channels, size, buffer.log2_rows)
 
     def _place_maps(self, steps: Sequence[Step]) -> None:
-        """Place the largest maps first, each at the lowest offset where nothing else lies while it lives."""
-        last_read = {buffer: index for index, step in enumerate(steps) for buffer in _buffers_read(step)}
-        lives = [_Life(step.out, index, last_read[step.out]) for index, step in enumerate(steps)
-                 if step.out not in self.spaces]
+        """Place the largest maps first, each at the lowest offset where nothing else lies while it lives.
+
+        A map lives from the first step that names it to the last.
+        """
+        named_in: dict[Buffer, list[int]] = {}
+        for index, step in enumerate(steps):
+            for buffer in dict.fromkeys((step.out, step.low, *(read.buffer for read in step.reads))):
+                if buffer is None or buffer in self.spaces:
+                    continue
+                named_in.setdefault(buffer, []).append(index)
+        lives = [_Life(buffer, indices[0], indices[-1]) for buffer, indices in named_in.items()]
         placed: list[_Life] = []
         for life in sorted(lives, key=lambda life: -life.buffer.sample_stride):
             size = self.n_samples * life.buffer.sample_stride
@@ -125,15 +132,11 @@ class _Layout:
 
 
 class _Life(NamedTuple):
-    """A map from the step that writes it to the step that reads it last."""
+    """A map and the first and the last step that need it."""
 
     buffer: Buffer
     first: int
     last: int
-
-
-def _buffers_read(step: Step) -> list[Buffer]:
-    return [read.buffer for read in step.reads] + ([] if step.low is None else [step.low])
 
 
 def _first_gap(taken: Sequence[tuple[int, int]], size: int) -> int:
