@@ -37,7 +37,9 @@ typedef float Vector __attribute__((vector_size(4 * LANES)));
 typedef struct { const float *from; int32_t to, voxels; } Run;
 // Channels whose voxels come from the same places.
 typedef struct { int32_t channel, channels, first_run, runs; } Group;
-typedef struct { Group *groups; Run *runs; int32_t n_groups, n_runs; } Plan;
+// A row before the shift: its block along D and H, its row there, and where in the tile it goes.
+typedef struct { int32_t block, row_in_block, to; } Place;
+typedef struct { Group *groups; Run *runs; Place *places; int32_t n_groups, n_runs; } Plan;
 // What of a plan was already asked from memory.
 typedef struct { const Plan *plan; int64_t channel_stride; int32_t group, channel, run, voxel; } Cursor;
 
@@ -127,25 +129,28 @@ static void add_run(Plan *plan, const float *from, int32_t to, int32_t voxels) {
                          h = ((first) + r_) % (out_height) * (input)->pool[1];                                         \
                  j_ < (input)->pool[1]; j_++, h++, to += width)
 
+// Along W a shift is a rotation: of every row there are at most two runs.
 static void plan_group_shift(const Call *call, const Input *input, int32_t sample, int32_t height, int32_t first,
                              int32_t rows, Plan *plan) {
     const Map *map = &input->map;
     const int32_t g_d = input->groups[0], g_h = input->groups[1], g_w = input->groups[2], n_groups = g_d * g_h * g_w;
     const int32_t d_size = map->size[0] / g_d, h_size = map->size[1] / g_h, w_size = map->size[2] / g_w;
     const int32_t c_g = input->shift_channels / n_groups;
+    int32_t n_places = 0;
+    FOR_EACH_SOURCE_ROW(input, height, first, rows)
+        plan->places[n_places++] = (Place){d / d_size + h / h_size * g_d,  // Eq. 2 without the term of W
+                                           d % d_size * map->size[1] + h % h_size, to};
     for (int32_t step = 0; step < n_groups; step++) {  // Eq. 3
         begin_group(plan, step * c_g, c_g);
-        FOR_EACH_SOURCE_ROW(input, height, first, rows) {
-            const int32_t d_in_block = d % d_size, h_in_block = h % h_size;
-            int32_t source = d / d_size + h / h_size * g_d - step;  // Eq. 2, and Eq. 4 solved for cur_ind
-            for (int32_t w = 0; w < g_w; w++, source += g_d * g_h) {
-                const int32_t block = source < 0 ? source + n_groups : source;
-                const int32_t w_block = block / (g_d * g_h), h_block = block / g_d - w_block * g_h;
-                const int32_t d_block = block - (w_block * g_h + h_block) * g_d;  // Eq. 5-7
-                const int32_t row = (d_block * d_size + d_in_block) * map->size[1] + h_block * h_size + h_in_block;
-                add_run(plan, row_of(call, map, sample, row) + step * c_g * map->channel_stride + w_block * w_size,
-                        to + w * w_size, w_size);
-            }
+        for (const Place *place = plan->places; place < plan->places + n_places; place++) {
+            const int32_t source = (place->block - step + n_groups) % n_groups;  // Eq. 4 solved for cur_ind
+            const int32_t w_block = source / (g_d * g_h), dh_block = source - w_block * g_d * g_h;
+            const int32_t h_block = dh_block / g_d, d_block = dh_block - h_block * g_d;  // Eq. 5-7
+            const int32_t row = d_block * d_size * map->size[1] + h_block * h_size + place->row_in_block;
+            const int32_t begin = w_block * w_size, length = map->size[2] - begin;
+            const float *from = row_of(call, map, sample, row) + step * c_g * map->channel_stride;
+            add_run(plan, from + begin, place->to, length);
+            if (begin) add_run(plan, from, place->to + length, begin);
         }
     }
 }
@@ -199,8 +204,8 @@ static int32_t max_groups(const Input *input) {
 }
 
 static int64_t max_runs(const Layer *layer, const Input *input) {
-    const int64_t shifted = input->groups[0] * input->groups[1] * input->groups[2] * input->groups[2];
-    return source_rows(layer, input) * (shifted + 2 * 3 * 2 + 1);
+    const int64_t shifted = input->groups[0] * input->groups[1] * input->groups[2];
+    return source_rows(layer, input) * (2 * shifted + 2 * 3 * 2 + 1);
 }
 
 // Asks memory for the next lines of a plan, so that they are in the cache when the next tile is loaded.
@@ -493,13 +498,12 @@ static void compute_block(const Call *call, const Layer *layer, const Cut *cut, 
     if (moments) add_moments(moments + 2 * channel, count, &block, voxels);
 }
 
-static int32_t lines_of(const Layer *layer, int32_t voxels) {
-    int64_t floats = 0;
-    for (int32_t i = 0; i < layer->n_inputs; i++) {
-        const Input *input = &layer->inputs[i];
-        floats += (int64_t)voxels * input->map.channels * input->pool[0] * input->pool[1] * input->pool[2];
-    }
-    return floats / CACHE_LINE;
+static int64_t lines_of(const Plan *plan) {
+    int64_t lines = 0;
+    for (const Group *group = plan->groups; group < plan->groups + plan->n_groups; group++)
+        for (int32_t i = group->first_run; i < group->first_run + group->runs; i++)
+            lines += group->channels * (plan->runs[i].voxels / CACHE_LINE + 1);
+    return lines;
 }
 
 // A unit of work: some tiles of a sample, some blocks of outputs.
@@ -527,11 +531,12 @@ static void run_unit(const Call *call, const Layer *layer, int32_t unit, Scratch
         if (!is_last) plan_tile(call, layer, sample, next, min_of(cut.tile_rows, cut.rows - next), next_plans);
         for (int32_t i = 0; i < layer->n_inputs; i++)
             cursors[i].channel_stride = layer->inputs[i].map.channel_stride;
-        const int32_t voxels = rows * cut.row_voxels, steps = (voxels + STEP - 1) / STEP * (end_block - first_block);
+        const int64_t steps = (int64_t)(rows * cut.row_voxels + STEP - 1) / STEP * (end_block - first_block);
+        const int64_t lines = lines_of(&next_plans[0]) + lines_of(&next_plans[1]);
+        const double count = (double)(first - begin * cut.tile_rows) * cut.row_voxels;
         for (int32_t block = first_block; block < end_block; block++)
-            compute_block(call, layer, &cut, sample, first, rows, block, moments,
-                          (double)(first - begin * cut.tile_rows) * cut.row_voxels, cursors,
-                          is_last ? 0 : lines_of(layer, voxels) / steps + 1, scratch);
+            compute_block(call, layer, &cut, sample, first, rows, block, moments, count, cursors,
+                          lines / steps + 1, scratch);
     }
 }
 
@@ -608,7 +613,7 @@ static void *work(void *argument) {
     return NULL;
 }
 
-typedef struct { int64_t tile, sums, staging, line, stride, groups, runs, rows; } Needs;
+typedef struct { int64_t tile, sums, staging, line, stride, groups, runs, places, rows; } Needs;
 
 static Needs needs_of(const Layer *layers, int32_t n_layers) {
     Needs needs = {0};
@@ -626,6 +631,7 @@ static Needs needs_of(const Layer *layers, int32_t n_layers) {
             AT_LEAST(staging, (int64_t)source_rows(layer, input) * input->map.size[2]);
             AT_LEAST(groups, max_groups(input));
             AT_LEAST(runs, max_runs(layer, input));
+            AT_LEAST(places, source_rows(layer, input));
         }
     }
 #undef AT_LEAST
@@ -637,7 +643,8 @@ static Needs needs_of(const Layer *layers, int32_t n_layers) {
 static int allocate(Worker *worker, const Needs *needs) {
     const int64_t floats = needs->tile + needs->sums + round_up(needs->staging, CACHE_LINE)
                            + round_up(needs->line, CACHE_LINE);
-    const int64_t plan = round_up(needs->groups * sizeof(Group) + needs->runs * sizeof(Run), 64);
+    const int64_t runs = needs->runs * sizeof(Run), groups = needs->groups * sizeof(Group);
+    const int64_t plan = round_up(runs + groups + needs->places * sizeof(Place), 64);
     const int64_t bytes = round_up(sizeof(float) * floats, 64) + 4 * plan + needs->rows * sizeof(LowRow);
     if (posix_memalign(&worker->memory, 64, bytes)) return -1;
     memset(worker->memory, 0, bytes);
@@ -649,7 +656,8 @@ static int allocate(Worker *worker, const Needs *needs) {
     scratch->line = scratch->staging + round_up(needs->staging, CACHE_LINE) + CACHE_LINE;
     char *plans = (char *)worker->memory + round_up(sizeof(float) * floats, 64);
     for (int32_t i = 0; i < 4; i++, plans += plan)
-        scratch->plans[i / 2][i % 2] = (Plan){.runs = (Run *)plans, .groups = (Group *)(plans + needs->runs * sizeof(Run))};
+        scratch->plans[i / 2][i % 2] = (Plan){.runs = (Run *)plans, .groups = (Group *)(plans + runs),
+                                              .places = (Place *)(plans + runs + groups)};
     scratch->low_rows = (LowRow *)plans;
     return 0;
 }
