@@ -1,7 +1,7 @@
 // Fused Group Shift Pointwise layers: each reads its input once and writes its output once.
 //
 // A layer stores its raw convolution output and sums up its moments; whoever reads that output applies InstanceNorm,
-// leaky ReLU and the shift while loading. Compiled once for each instruction set; `gsp_run` is the only entry.
+// leaky ReLU and the shift while loading. Compiled once for each instruction set; `gsp_run` is the entry.
 #include "layers.h"
 
 #include <math.h>
@@ -31,6 +31,7 @@ enum {
     STREAMED_FROM = 2 << 20,       // floats of a map that no cache keeps until it is read: stored around the caches
     MIN_UNITS = 8,                 // pieces of work that a small map is cut into
 };
+_Static_assert(2 * CACHE_LINE % STEP == 0, "rows of a tile are padded to whole steps");
 typedef float Vector __attribute__((vector_size(4 * LANES)));
 
 // Consecutive voxels of one channel that are consecutive in memory too. NULL stands for zeros.
@@ -121,7 +122,8 @@ static void add_run(Plan *plan, const float *from, int32_t to, int32_t voxels) {
     }
 }
 
-// The rows before pooling that make rows first … first+rows of the layer: calls `add` with (plan, d, h, to) for each.
+// Loops over the rows before pooling that make `rows` rows of the layer from `first` on: sets d, h, the row's `width`,
+// and where it goes, `to`.
 #define FOR_EACH_SOURCE_ROW(input, out_height, first, rows)                                                            \
     for (int32_t r_ = 0, to = 0, width = (input)->map.size[2]; r_ < (rows); r_++)                                      \
         for (int32_t i_ = 0; i_ < (input)->pool[0]; i_++)                                                              \
@@ -621,7 +623,7 @@ static Needs needs_of(const Layer *layers, int32_t n_layers) {
     for (const Layer *layer = layers; layer < layers + n_layers; layer++) {
         const Cut cut = cut_of(layer);
         // not a multiple of 4 KiB: channels of a voxel would compete for the same few lines of the cache
-        const int64_t stride = round_up(round_up((int64_t)cut.tile_rows * cut.row_voxels, STEP), CACHE_LINE) + CACHE_LINE;
+        const int64_t stride = round_up((int64_t)cut.tile_rows * cut.row_voxels, 2 * CACHE_LINE) + CACHE_LINE;
         AT_LEAST(stride, stride);
         AT_LEAST(rows, cut.tile_rows);
         AT_LEAST(tile, channels_in(layer));
@@ -661,6 +663,9 @@ static int allocate(Worker *worker, const Needs *needs) {
     scratch->low_rows = (LowRow *)plans;
     return 0;
 }
+
+// library.py refuses a build whose structures are not its own.
+const int64_t gsp_layer_bytes = sizeof(Layer);
 
 // Runs the layers one after the other on up to `threads` threads. Returns 0, or -1 where memory ran out.
 int32_t gsp_run(const Layer *layers, int32_t n_layers, int32_t n_samples, int32_t threads, float *arena, float *image,

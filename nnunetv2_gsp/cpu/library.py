@@ -47,7 +47,7 @@ class Layer(ctypes.Structure):
 
 
 class FusedLayers(NamedTuple):
-    """A build of layers.c and its entry `gsp_run`."""
+    """A build of layers.c for an instruction set, and its entry `gsp_run`."""
 
     build: str
     run: Callable[..., int]
@@ -74,14 +74,17 @@ def find_fused_layers() -> FusedLayers | str:
                 continue
             try:
                 return load(build, file)
-            except (OSError, AttributeError) as error:
+            except (OSError, ValueError) as error:
                 failures.append(str(error))
     return f"do not load ({'; '.join(failures)})" if failures else "were not built: no C compiler was found or fitted"
 
 
 def load(build: str, file: Path) -> FusedLayers:
-    """Load one build; raises OSError or AttributeError if it is none."""
-    run = ctypes.CDLL(str(file)).gsp_run
+    """Load one build; raises OSError or ValueError if it is none of this version."""
+    library = ctypes.CDLL(str(file))
+    if ctypes.c_int64.in_dll(library, "gsp_layer_bytes").value != ctypes.sizeof(Layer):
+        raise ValueError(f"{file.name} was built from another version of layers.h")
+    run = library.gsp_run
     run.argtypes = [ctypes.POINTER(Layer), ctypes.c_int32, ctypes.c_int32, ctypes.c_int32,
                     ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p]
     run.restype = ctypes.c_int32
