@@ -72,7 +72,7 @@ def paired_scatter(comparison: Comparison, number: int, region: str, metric: Met
             for axis in ("x", "y"):
                 _scale(axes, axis, metric)
             axes.set(xlim=limits, ylim=limits)
-            axes.set_title(f"{'above' if metric.higher_is_better else 'below'} the line: {contender} better",
+            axes.set_title(f"{'above' if metric.higher_is_better else 'below'} the line: better",
                            fontsize=8, color="#333333", loc="left")
             axes.scatter(x, y, s=26, color=look(number)["color"], marker=look(number)["marker"], edgecolor="black",
                          linewidth=0.5, alpha=0.85, zorder=2)
