@@ -19,4 +19,4 @@ def tests(session: nox.Session, nnunetv2: str) -> None:
     """Install into a fresh environment and run what `make test` runs."""
     pinned = LOWEST if session.python == "3.10" else []
     session.install("-e", ".[dev]", f"nnunetv2=={nnunetv2}", *pinned)
-    session.run("python", "-m", "pytest", *session.posargs)
+    session.run("python", "-m", "pytest", "-n", "2", "--dist", "loadfile", *session.posargs)
