@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
-from nnunetv2_gsp.errors import InputError
 from nnunetv2_gsp.evaluation.cases import ENDINGS, labels_in, read_segmentation
 from nnunetv2_gsp.evaluation.compare import Comparison
 from nnunetv2_gsp.evaluation.definitions import Metric
@@ -236,12 +235,11 @@ def _image(folder: Path | None, case: str, shape: tuple[int, ...]) -> np.ndarray
     """Return the first channel of a case, its darkest voxel 0; None where there is none of this shape."""
     import SimpleITK as sitk
 
+    from nnunetv2_gsp.datasets.images import read_whole
+
     files = [folder / f"{case}_0000{ending}" for ending in ENDINGS] if folder is not None else []
     for file in filter(Path.is_file, files):
-        try:
-            image = _volume(sitk.GetArrayFromImage(sitk.ReadImage(str(file))).astype(np.float32))
-        except RuntimeError as error:
-            raise InputError(f"Expected a readable image, could not read {file}; replace the file.") from error
+        image = _volume(sitk.GetArrayFromImage(read_whole(file)).astype(np.float32))
         return image - image.min() if image.shape == shape else None
     return None
 
