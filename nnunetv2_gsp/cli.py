@@ -367,7 +367,7 @@ def _add_evaluate(verbs: Verbs) -> None:
                                "predictions, or beside the references; else every label found)")
     evaluate.add_argument("--lesion-wise", action="store_true",
                           help="score lesions, too, as BraTS 2023 does; with --definition brats2023")
-    evaluate.add_argument("-np", type=_positive, metavar="N", help="processes (default: one for each core)")
+    evaluate.add_argument("-np", type=_positive, metavar="N", help="processes (default: one for each core, at most 8)")
     evaluate.add_argument("--chill", action="store_true", help="leave out cases that only one of the folders has")
     evaluate.add_argument("-o", type=Path, metavar="FOLDER", help="for evaluation_DEFINITION.json and .csv (default: "
                                                                   "that of the predictions)")
@@ -422,7 +422,7 @@ def _add_compare(verbs: Verbs) -> None:
     _add_definition(compare)
     compare.add_argument("-o", type=Path, required=True, metavar="FOLDER",
                          help="for comparison.html, .md, .csv and .json")
-    compare.add_argument("-np", type=_positive, metavar="N", help="processes (default: one for each core)")
+    compare.add_argument("-np", type=_positive, metavar="N", help="processes (default: one for each core, at most 8)")
     compare.add_argument("--overwrite", action="store_true", help="replace files of those names")
     compare.set_defaults(run=_compare)
 

@@ -157,7 +157,7 @@ def compare(task: Task, definition: Definition, processes: int | None = None) ->
     Args:
         task: what is compared.
         definition: of the metrics.
-        processes: at once; every core without.
+        processes: at once; as many as `n_processes` says without.
 
     Raises:
         InputError: a file can't be read or does not fit its reference.

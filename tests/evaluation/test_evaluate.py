@@ -1,6 +1,8 @@
 """Folders in, figures out, and one sentence for whatever is wrong with a folder."""
 import csv
 import json
+import os
+import signal
 
 import numpy as np
 import pytest
@@ -57,6 +59,22 @@ def test_every_case_and_region_is_scored_by_the_definition(folders):
 def test_several_processes_find_the_same(folders):
     rows = evaluate_folders(*folders, DEFINITIONS["brats2023"], processes=2).rows
     assert rows == evaluated(folders, "brats2023").rows
+
+
+def kill(*_, **__):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_killed_process_is_one_sentence(folders, monkeypatch):
+    monkeypatch.setattr("nnunetv2_gsp.evaluation.evaluate._score_case", kill)
+    with pytest.raises(InputError, match="one that was killed"):
+        evaluate_folders(*folders, DEFINITIONS["directed"], processes=2)
+
+
+def test_no_label_in_any_file_is_refused(tmp_path):
+    for folder in ("gt", "pred"):
+        write(0 * tumour(1), tmp_path / folder / "a.nii.gz")
+    refused((tmp_path / "gt", tmp_path / "pred"), "found no label in any file; name a dataset.json with -djfile")
 
 
 def test_means_leave_out_what_the_definition_leaves_out(folders):
