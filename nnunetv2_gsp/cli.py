@@ -376,7 +376,7 @@ def _add_evaluate(verbs: Verbs) -> None:
 
 
 def _compare(arguments: argparse.Namespace) -> int:
-    from nnunetv2_gsp.evaluation.compare import compare, prediction_folders, trained_models
+    from nnunetv2_gsp.evaluation.compare import FOLDS, compare, prediction_folders, trained_models
     from nnunetv2_gsp.evaluation.definitions import definition_named
     from nnunetv2_gsp.evaluation.evaluate import check_outputs
     from nnunetv2_gsp.evaluation.report import output_files, write_report
@@ -392,7 +392,7 @@ def _compare(arguments: argparse.Namespace) -> int:
     check_outputs(output_files(arguments.o).values(), arguments.overwrite)
     if is_of_models:
         task = trained_models(arguments.d, arguments.c or "3d_fullres", arguments.tr, arguments.p or ["nnUNetPlans"],
-                              arguments.f or ["0", "1", "2", "3", "4"])
+                              arguments.f or FOLDS)
     else:
         task = prediction_folders(arguments.pred, arguments.gt, arguments.djfile, arguments.i)
     comparison = compare(task, definition, arguments.np)

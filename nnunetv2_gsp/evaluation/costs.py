@@ -154,6 +154,14 @@ def differences(protocols: dict[str, Protocol]) -> list[str]:
     return sentences
 
 
+def unknown_lengths(protocols: dict[str, Protocol]) -> list[str]:
+    """Return a sentence for each contender whose epochs nobody knows; none where nothing is known of any."""
+    if all(protocol == Protocol() for protocol in protocols.values()):
+        return []
+    return [f"How long {contender} was trained is not known." for contender, protocol in protocols.items()
+            if protocol.epochs is None]
+
+
 def _plain(name: str, value: Any) -> str:
     if name == "patch_size":
         return "×".join(map(str, value))
