@@ -51,7 +51,7 @@ def nifti_is_finite(file: Path) -> bool:
     with _refusing(file):
         if _whole_header(file).get_data_dtype().kind not in "fc":
             return True
-        return bool(np.isfinite(np.asanyarray(nibabel.load(file).dataobj)).all())
+        return bool(np.isfinite(np.asanyarray(nibabel.Nifti1Image.from_filename(file).dataobj)).all())
 
 
 def nifti_shape(file: Path) -> tuple[int, ...]:

@@ -223,6 +223,24 @@ def test_pictures_show_the_slice_where_most_is_wrong(comparison):
     assert core.title == "core"
 
 
+@pytest.mark.parametrize("shape", [(3, 1, 6), (3, 6, 1), (1, 1, 1)])
+def test_images_one_voxel_wide_are_drawn(shape, tmp_path):
+    for name in ("gt", "a", "b"):
+        write(np.ones(shape), tmp_path / name / "c.nii.gz")
+    task = prediction_folders([tmp_path / "a", tmp_path / "b"], tmp_path / "gt")
+    [picture] = figures.slices(compare(task, DEFINITIONS["directed"], 1), "c")
+    assert picture.uri.startswith("data:image/png")
+
+
+def test_a_contender_called_reference_is_not_the_truth(folders, tmp_path):
+    for case in range(N_CASES):
+        write(0 * tumour(case), tmp_path / "reference" / f"case_{case:02d}.nii.gz", (2.0, 1.0, 1.0))
+    task = prediction_folders([tmp_path / "reference", folders / "good"], folders / "gt")
+    whole = figures.slices(compare(task, DEFINITIONS["directed"], 1), "case_00")[0]
+    first, second, good = re.findall(r"(?:reference|good) (\d+)", whole.alt)
+    assert int(first) > int(good) > int(second) == 0
+
+
 def test_without_images_outlines_are_drawn_all_the_same(folders):
     task = prediction_folders([folders / "poor", folders / "good"], folders / "gt")
     assert [picture.title for picture in figures.slices(compare(task, DEFINITIONS["captk"], 1), "case_00")] == [
@@ -374,6 +392,34 @@ def test_what_nobody_logged_is_blank(trained):
     assert cost == Cost()
     assert protocol == Protocol((8, 16, 16), 2, None, None)
     assert curves == []
+
+
+@pytest.mark.parametrize("logging", [None, {}, {"train_losses": None, "val_losses": ["?"]}])
+def test_odd_files_leave_blanks(logging, trained):
+    model = trained / "results" / DATASET / f"nnUNetTrainer__nnUNetPlans__{CONFIGURATION}"
+    folder = model / "fold_0"
+    checkpoint = torch.load(folder / "checkpoint_final.pth", weights_only=False)
+    torch.save({**checkpoint, "logging": logging}, folder / "checkpoint_final.pth")
+    (folder / "debug.json").write_text("[]")
+    (folder / "training_log_2026_1_1_00_00_00.txt").write_text(
+        "2026-99-01 00:00:00: predicting a\n2026-99-01 00:00:01: predicting b\nGPU memory: ... GB, 1.2.3 GB\n")
+    (model / "dataset.json").write_text("{no json")
+    plans = json.loads((model / "plans.json").read_text())
+    plans["configurations"][CONFIGURATION] = {"architecture": ARCHITECTURE}
+    (model / "plans.json").write_text(json.dumps(plans))
+    cost, protocol, curves = read_model(model, CONFIGURATION, ["0"])
+    assert (cost.macs, cost.epoch_s, cost.prediction_s) == (None, None, None)
+    assert cost.parameters > 0
+    assert protocol == Protocol()
+    assert curves == []
+
+
+@pytest.mark.parametrize("content", ["[]", "{no json", "{}"])
+def test_what_are_no_plans_is_refused(content, trained):
+    model = trained / "results" / DATASET / f"nnUNetTrainer__nnUNetPlans__{CONFIGURATION}"
+    (model / "plans.json").write_text(content)
+    with pytest.raises(InputError, match=r"plans\.json with 3d_fullres"):
+        read_model(model, CONFIGURATION, ["0"])
 
 
 def test_gpu_memory_is_the_largest_that_a_log_names(trained):
