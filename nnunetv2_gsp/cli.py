@@ -367,7 +367,7 @@ def _add_evaluate(verbs: Verbs) -> None:
                                "predictions, or beside the references; else every label found)")
     evaluate.add_argument("--lesion-wise", action="store_true",
                           help="score lesions, too, as BraTS 2023 does; with --definition brats2023")
-    evaluate.add_argument("-np", type=_positive, metavar="N", help="processes (default: one for each core)")
+    evaluate.add_argument("-np", type=_positive, metavar="N", help="processes (default: one for each core, at most 8)")
     evaluate.add_argument("--chill", action="store_true", help="leave out cases that only one of the folders has")
     evaluate.add_argument("-o", type=Path, metavar="FOLDER", help="for evaluation_DEFINITION.json and .csv (default: "
                                                                   "that of the predictions)")
@@ -376,7 +376,7 @@ def _add_evaluate(verbs: Verbs) -> None:
 
 
 def _compare(arguments: argparse.Namespace) -> int:
-    from nnunetv2_gsp.evaluation.compare import compare, prediction_folders, trained_models
+    from nnunetv2_gsp.evaluation.compare import FOLDS, compare, prediction_folders, trained_models
     from nnunetv2_gsp.evaluation.definitions import definition_named
     from nnunetv2_gsp.evaluation.evaluate import check_outputs
     from nnunetv2_gsp.evaluation.report import output_files, write_report
@@ -392,7 +392,7 @@ def _compare(arguments: argparse.Namespace) -> int:
     check_outputs(output_files(arguments.o).values(), arguments.overwrite)
     if is_of_models:
         task = trained_models(arguments.d, arguments.c or "3d_fullres", arguments.tr, arguments.p or ["nnUNetPlans"],
-                              arguments.f or ["0", "1", "2", "3", "4"])
+                              arguments.f or FOLDS)
     else:
         task = prediction_folders(arguments.pred, arguments.gt, arguments.djfile, arguments.i)
     comparison = compare(task, definition, arguments.np)
@@ -422,7 +422,7 @@ def _add_compare(verbs: Verbs) -> None:
     _add_definition(compare)
     compare.add_argument("-o", type=Path, required=True, metavar="FOLDER",
                          help="for comparison.html, .md, .csv and .json")
-    compare.add_argument("-np", type=_positive, metavar="N", help="processes (default: one for each core)")
+    compare.add_argument("-np", type=_positive, metavar="N", help="processes (default: one for each core, at most 8)")
     compare.add_argument("--overwrite", action="store_true", help="replace files of those names")
     compare.set_defaults(run=_compare)
 
