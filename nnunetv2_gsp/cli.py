@@ -279,7 +279,7 @@ def _et_threshold(arguments: argparse.Namespace) -> int:
     if wish != "auto":
         return wish or 0
     check_convention(arguments.cv_folder, rules)
-    choice = choose_threshold(arguments.cv_folder, arguments.gt, n_processes())
+    choice = choose_threshold(arguments.cv_folder, rules, arguments.gt, n_processes())
     print(f"ET threshold {choice.threshold} voxels: mean ET Dice {choice.dice_without:.4f} -> {choice.dice_with:.4f} "
           f"on the {choice.n_cases} cases of {arguments.cv_folder}")
     return choice.threshold
