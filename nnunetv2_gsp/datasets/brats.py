@@ -34,7 +34,6 @@ REGIONS = {"whole_tumor": (NECROSIS, EDEMA, ENHANCING), "tumor_core": (NECROSIS,
            "enhancing_tumor": (ENHANCING,)}
 REGIONS_CLASS_ORDER = (EDEMA, NECROSIS, ENHANCING)  # what is left of each region once the next one is painted over it
 CAVITY_REGION = {"resection_cavity": (CAVITY,)}
-EDITIONS = ("brats2018", "brats2019", "brats2020", "brats2021", "brats2023", "brats2024")
 
 
 class Naming(NamedTuple):

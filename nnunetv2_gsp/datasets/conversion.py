@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 import SimpleITK as sitk
 
+from nnunetv2_gsp.datasets.image_files import write_image
 from nnunetv2_gsp.datasets.images import check_same_geometry, is_hidden, read_image
 from nnunetv2_gsp.datasets.labels import LABELS, relabel
 from nnunetv2_gsp.errors import InputError
@@ -142,6 +143,7 @@ def convert(survey: Survey, source: Path, dataset: Path, *, overwrite: bool = Fa
 
     Raises:
         InputError: the dataset exists, lies where the source does, would have no case, or `strict` and one is skipped.
+        OSError: a file can not be written; what is finished stays for the next time.
     """
     check_target(source, dataset, overwrite)
     if strict:
@@ -344,7 +346,7 @@ def _compress(source: Path, target: Path) -> None:
 def _write(image: sitk.Image, target: Path) -> None:
     target.parent.mkdir(exist_ok=True)
     with whole(target) as unfinished:
-        sitk.WriteImage(image, unfinished, useCompression=True)
+        write_image(image, unfinished, compressed=True)
 
 
 def _files(case: Case) -> list[Path]:

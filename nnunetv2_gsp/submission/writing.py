@@ -17,6 +17,7 @@ import SimpleITK as sitk
 
 from nnunetv2_gsp.datasets.brats import CAVITY_REGION, REGIONS
 from nnunetv2_gsp.datasets.conversion import visible
+from nnunetv2_gsp.datasets.image_files import write_image
 from nnunetv2_gsp.datasets.images import check_same_geometry, read_image
 from nnunetv2_gsp.datasets.labels import CAVITY, EDEMA, ENHANCING, LABELS, NECROSIS, inverse, relabel
 from nnunetv2_gsp.errors import InputError
@@ -62,7 +63,7 @@ def write_submission(predictions: Path, file: Path, challenge: str, *, images: P
     Args:
         predictions: folder of nnU-Net's segmentations, with the labels of a dataset that `convert` made.
         file: the new zip.
-        challenge: one of `CHALLENGES`.
+        challenge: one of `editions.CHALLENGES`.
         images: folder of the challenge's images, or an imagesTs made of them: whose cases have to be there, and whose
             geometry the files get. Without it the geometry is that of the predictions.
         names: template of the names in the archive, with {case}.
@@ -77,7 +78,8 @@ def write_submission(predictions: Path, file: Path, challenge: str, *, images: P
         InputError: a prediction is missing, damaged, of another dataset or geometry; every such one is listed.
     """
     rules = rules_of(challenge)
-    _check_target(file, overwrite)
+    check_target(file, overwrite)
+    rules.check_template(names)
     check_convention(predictions, rules)
     jobs, problems = _jobs(predictions, rules, images, names)
     write = partial(_written, rules, et_threshold)
@@ -128,7 +130,8 @@ def _plain_complaint(values: dict[str, frozenset[int]]) -> str:
     return next(iter(strange + lacking), "")
 
 
-def _check_target(file: Path, overwrite: bool) -> None:
+def check_target(file: Path, overwrite: bool) -> None:
+    """Raise InputError if the archive can not be made there."""
     if file.suffix != ".zip":
         raise InputError(f"Expected the name of a .zip for -o, got {file}.")
     if file.exists() and not overwrite:
@@ -201,7 +204,7 @@ def _meta_image(voxels: np.ndarray, geometry: sitk.Image, name: str) -> tuple[tu
     image.CopyInformation(geometry)
     with tempfile.TemporaryDirectory() as folder:
         header = Path(folder, name)
-        sitk.WriteImage(image, header, useCompression=False)  # else the voxels go to a .zraw
+        write_image(image, header, compressed=False)  # else the voxels go to a .zraw
         return tuple((file.name, file.read_bytes()) for file in (header, header.with_suffix(".raw")))
 
 

@@ -8,7 +8,8 @@ import torch
 from nnunetv2.experiment_planning.verify_dataset_integrity import verify_dataset_integrity
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
 
-from nnunetv2_gsp.datasets.brats import CHANNELS, EDITIONS, convert_brats, edition_of
+from nnunetv2_gsp.datasets.brats import CHANNELS, convert_brats, edition_of
+from nnunetv2_gsp.datasets.editions import EDITIONS
 from nnunetv2_gsp.datasets.labels import LABELS, relabel
 from nnunetv2_gsp.errors import InputError
 from tests.datasets.sources import BRATS_CASES, truncate, voxels, write_brats, write_brats_case, write_image

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from nnunetv2_gsp.datasets.brats import EDITIONS, format_of
+from nnunetv2_gsp.datasets.brats import format_of
+from nnunetv2_gsp.datasets.editions import EDITIONS
 from nnunetv2_gsp.datasets.labels import LABELS
 from nnunetv2_gsp.datasets.promise12 import FORMAT
 from tests.datasets.sources import BRATS_CASES, segmentation, write_brats_case, write_promise12

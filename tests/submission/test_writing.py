@@ -11,12 +11,13 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from nnunetv2_gsp import cli
-from nnunetv2_gsp.datasets.brats import EDITIONS, convert_brats
+from nnunetv2_gsp.datasets.brats import convert_brats
+from nnunetv2_gsp.datasets.editions import CHALLENGES, EDITIONS
 from nnunetv2_gsp.datasets.labels import LABELS, inverse, relabel
 from nnunetv2_gsp.datasets.promise12 import convert_promise12
 from nnunetv2_gsp.errors import InputError
 from nnunetv2_gsp.submission import check_submission, write_submission
-from nnunetv2_gsp.submission.rules import CHALLENGES, rules_of
+from nnunetv2_gsp.submission.rules import rules_of
 from nnunetv2_gsp.submission.writing import Job, _written, check_convention
 from tests.datasets.sources import truncate, voxels, write_image
 
@@ -138,6 +139,26 @@ def test_names_follow_a_template(promise12):
     for template in ("{case}_seg.nii.gz", "segmentation.mhd", "x/{case}.mhd"):
         with pytest.raises(InputError, match="names with Case00"):
             write_submission(promise12.predictions, promise12.file, "promise12", names=template, overwrite=True)
+
+
+@pytest.mark.parametrize(("challenge", "case", "template"), [
+    ("promise12", "Test_Case07", "Case99_{case}.mhd"), ("promise12", "Case07", "Case1{case}.mhd"),
+    ("promise12", "Case07", "{case}1_seg.mhd"), ("brats2021", "BraTS2021_00001", "{case}_00002.nii.gz"),
+    ("brats2020", "BraTS20_Validation_001", "{case}2.nii.gz"),
+    ("brats2023", "BraTS-GLI-00001-000", "{case}-00002-000.nii.gz")])
+def test_a_template_does_not_lead_to_another_case(challenge, case, template):
+    with pytest.raises(InputError, match="would be called"):
+        rules_of(challenge).file_name(case, template)
+
+
+def test_a_disk_that_takes_no_image_is_named(promise12, monkeypatch):
+    def full(*_, **__):
+        raise RuntimeError("ITK ERROR: MetaImageIO: File cannot be written")
+
+    monkeypatch.setattr(sitk, "WriteImage", full)
+    with pytest.raises(OSError, match=r"to write \S+Case00_segmentation\.mhd, found that it can't be written; free"):
+        write_submission(promise12.predictions, promise12.file, "promise12", images=promise12.source)
+    assert not promise12.file.exists()
 
 
 def test_the_same_predictions_give_the_same_bytes(brats2021, promise12):
@@ -315,6 +336,13 @@ def test_the_commands_write_and_check(brats2021, capsys, monkeypatch):
     printed = capsys.readouterr().out
     assert "3 violations of the rules of brats2020" in printed
     assert "Not checked: whether all cases are there" in printed
+
+
+def test_an_archive_in_the_way_is_said_before_anything_is_read(brats2021, tmp_path):
+    brats2021.file.write_bytes(b"an older one")
+    refusal = exit_code("submit", "-i", brats2021.predictions, "-o", brats2021.file, "--challenge", "brats2021",
+                        "--et-threshold", "auto", "--cv-folder", tmp_path / "nowhere")
+    assert "exists and is not replaced" in refusal
 
 
 @pytest.mark.parametrize("options", [
