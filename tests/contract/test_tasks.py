@@ -1,7 +1,6 @@
 """Every kind of label, configuration, data and file format through train, validate and predict, in nnU-Net's own code.
 
-`make test` runs rows in which every value is met, `make test-contract` those in which every pair is, and the same tasks on
-the other size.
+`make test` runs rows that meet every value, `make test-contract` those that meet every pair, and the other sizes.
 """
 import json
 from itertools import combinations, product
