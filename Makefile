@@ -2,6 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
+# two files of tests at a time: half of nnU-Net's time is spent on starting processes
+IN_PARALLEL := -n 2 --dist loadfile
 
 .PHONY: demo test test-contract test-versions test-browser lint bench clean
 
@@ -9,10 +11,10 @@ demo: $(INSTALLED)  ## from a brain tumour phantom to a comparison and a submiss
 	$(BIN)/nnUNetv2_gsp demo
 
 test: $(INSTALLED)  ## everything that must hold, on the CPU
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(IN_PARALLEL)
 
 test-contract: $(INSTALLED)  ## more of what nnU-Net can do, each through a training (about 15 minutes on 2 cores)
-	$(BIN)/python -m pytest tests/contract -m contract
+	$(BIN)/python -m pytest $(IN_PARALLEL) tests/contract -m contract
 
 test-versions: $(INSTALLED)  ## the tests on Python 3.10 to 3.13 and nnU-Net 2.8.0 and 2.8.1, as far as they are here
 	$(BIN)/nox

@@ -2,9 +2,9 @@
 import nox
 
 LOWEST = [  # what setup.cfg allows, and nnU-Net beside it
-    "torch==2.4.0", "numpy==1.26.4", "SimpleITK==2.2.1", "dynamic-network-architectures==0.4.4", "jsonschema==4.18.0",
-    "batchgenerators==0.25.1", "safetensors==0.4.3", "submitit==1.5.0", "torchinfo==1.8.0", "nilearn==0.10.4",
-    "scipy==1.11.4", "matplotlib==3.7.5",
+    "torch==2.4.0", "numpy==1.26.4", "SimpleITK==2.4.1", "dynamic-network-architectures==0.4.4", "jsonschema==4.18.0",
+    "batchgenerators==0.25.1", "safetensors==0.4.3", "submitit==1.5.4", "torchinfo==1.8.0", "nilearn==0.10.4",
+    "scipy==1.11.4", "matplotlib==3.8.0",
 ]
 
 
@@ -19,4 +19,4 @@ def tests(session: nox.Session, nnunetv2: str) -> None:
     """Install into a fresh environment and run what `make test` runs."""
     pinned = LOWEST if session.python == "3.10" else []
     session.install("-e", ".[dev]", f"nnunetv2=={nnunetv2}", *pinned)
-    session.run("python", "-m", "pytest", *session.posargs)
+    session.run("python", "-m", "pytest", "-n", "2", "--dist", "loadfile", *session.posargs)

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from nnunetv2_gsp.datasets.editions import CHALLENGES, EDITIONS
 from nnunetv2_gsp.errors import InputError
 from nnunetv2_gsp.files import write_json, write_text
 from nnunetv2_gsp.plugin import startup  # noqa: F401  (where the .pth did not run, the verbs work all the same)
@@ -240,7 +241,7 @@ def _add_convert(verbs: Verbs) -> None:
     convert.add_argument("source", type=Path, metavar="SOURCE", help="folder of the unpacked data; it is only read")
     convert.add_argument("-d", type=int, required=True, metavar="ID", help="of the new dataset")
     convert.add_argument("--name", help="of the new dataset (default: BraTS, PROMISE12 or MSD)")
-    convert.add_argument("--edition", choices=("2018", "2019", "2020", "2021", "2023", "2024"),
+    convert.add_argument("--edition", choices=[edition.removeprefix("brats") for edition in EDITIONS],
                          help="whose labels BraTS cases have, in place of the one that their names tell")
     convert.add_argument("--overwrite", action="store_true", help="replace a dataset of that name")
     convert.add_argument("--strict", action="store_true", help="make no dataset if a case has to be skipped")
@@ -252,7 +253,9 @@ def _add_convert(verbs: Verbs) -> None:
 def _submit(arguments: argparse.Namespace) -> int:
     from nnunetv2_gsp.commands import n_processes
     from nnunetv2_gsp.submission import write_submission
+    from nnunetv2_gsp.submission.writing import check_target
 
+    check_target(arguments.o, arguments.overwrite)  # before a cross-validation is read
     threshold = _et_threshold(arguments)
     n_cases = write_submission(arguments.i, arguments.o, arguments.challenge, images=arguments.images,
                                names=arguments.names, et_threshold=threshold, overwrite=arguments.overwrite,
@@ -279,7 +282,7 @@ def _et_threshold(arguments: argparse.Namespace) -> int:
     if wish != "auto":
         return wish or 0
     check_convention(arguments.cv_folder, rules)
-    choice = choose_threshold(arguments.cv_folder, arguments.gt, n_processes())
+    choice = choose_threshold(arguments.cv_folder, rules, arguments.gt, n_processes())
     print(f"ET threshold {choice.threshold} voxels: mean ET Dice {choice.dice_without:.4f} -> {choice.dice_with:.4f} "
           f"on the {choice.n_cases} cases of {arguments.cv_folder}")
     return choice.threshold
@@ -333,9 +336,7 @@ def _add_check_submission(verbs: Verbs) -> None:
 
 def _add_challenge(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--challenge", required=True, metavar="CHALLENGE",
-                        choices=("brats2018", "brats2019", "brats2020", "brats2021", "brats2023", "brats2024",
-                                 "promise12"),
-                        help="brats2018, brats2019, brats2020, brats2021, brats2023, brats2024 or promise12")
+                        choices=CHALLENGES, help=f"{', '.join(CHALLENGES[:-1])} or {CHALLENGES[-1]}")
     parser.add_argument("--images", type=Path, metavar="SOURCE",
                         help="the challenge's images of the cases to predict, or imagesTs made of them: whose cases "
                              "have to be there and whose geometry counts (default: the size of the edition counts)")
@@ -367,7 +368,7 @@ def _add_evaluate(verbs: Verbs) -> None:
                                "predictions, or beside the references; else every label found)")
     evaluate.add_argument("--lesion-wise", action="store_true",
                           help="score lesions, too, as BraTS 2023 does; with --definition brats2023")
-    evaluate.add_argument("-np", type=_positive, metavar="N", help="processes (default: one for each core)")
+    evaluate.add_argument("-np", type=_positive, metavar="N", help="processes (default: one for each core, at most 8)")
     evaluate.add_argument("--chill", action="store_true", help="leave out cases that only one of the folders has")
     evaluate.add_argument("-o", type=Path, metavar="FOLDER", help="for evaluation_DEFINITION.json and .csv (default: "
                                                                   "that of the predictions)")
@@ -376,7 +377,7 @@ def _add_evaluate(verbs: Verbs) -> None:
 
 
 def _compare(arguments: argparse.Namespace) -> int:
-    from nnunetv2_gsp.evaluation.compare import compare, prediction_folders, trained_models
+    from nnunetv2_gsp.evaluation.compare import FOLDS, compare, prediction_folders, trained_models
     from nnunetv2_gsp.evaluation.definitions import definition_named
     from nnunetv2_gsp.evaluation.evaluate import check_outputs
     from nnunetv2_gsp.evaluation.report import output_files, write_report
@@ -392,7 +393,7 @@ def _compare(arguments: argparse.Namespace) -> int:
     check_outputs(output_files(arguments.o).values(), arguments.overwrite)
     if is_of_models:
         task = trained_models(arguments.d, arguments.c or "3d_fullres", arguments.tr, arguments.p or ["nnUNetPlans"],
-                              arguments.f or ["0", "1", "2", "3", "4"])
+                              arguments.f or FOLDS)
     else:
         task = prediction_folders(arguments.pred, arguments.gt, arguments.djfile, arguments.i)
     comparison = compare(task, definition, arguments.np)
@@ -422,7 +423,7 @@ def _add_compare(verbs: Verbs) -> None:
     _add_definition(compare)
     compare.add_argument("-o", type=Path, required=True, metavar="FOLDER",
                          help="for comparison.html, .md, .csv and .json")
-    compare.add_argument("-np", type=_positive, metavar="N", help="processes (default: one for each core)")
+    compare.add_argument("-np", type=_positive, metavar="N", help="processes (default: one for each core, at most 8)")
     compare.add_argument("--overwrite", action="store_true", help="replace files of those names")
     compare.set_defaults(run=_compare)
 

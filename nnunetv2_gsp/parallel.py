@@ -14,8 +14,8 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def in_parallel(function: Callable[[Item], Result], items: Sequence[Item], processes: int, title: str
-                ) -> Iterator[Result]:
+def in_parallel(function: Callable[[Item], Result], items: Sequence[Item], processes: int, title: str,
+                initializer: Callable[[], None] | None = None) -> Iterator[Result]:
     """Yield `function(item)` for each item, in their order; an interruption ends the processes too.
 
     Args:
@@ -23,6 +23,7 @@ def in_parallel(function: Callable[[Item], Result], items: Sequence[Item], proce
         items: in the order of the results.
         processes: so many at a time; 1 stays in this process.
         title: of the progress bar.
+        initializer: picklable; each process but this one calls it first.
 
     Raises:
         InputError: a process was killed from outside, as for want of memory.
@@ -33,7 +34,7 @@ def in_parallel(function: Callable[[Item], Result], items: Sequence[Item], proce
         yield from tqdm(map(function, items), total=len(items), desc=title, unit="case")
         return
     others = set(active_children())
-    pool = ProcessPoolExecutor(min(processes, len(items)), get_context("spawn"), _follow_parent)
+    pool = ProcessPoolExecutor(min(processes, len(items)), get_context("spawn"), _begin, (initializer,))
     try:
         yield from tqdm(pool.map(function, items), total=len(items), desc=title, unit="case")
     except BrokenProcessPool as error:
@@ -46,10 +47,12 @@ def in_parallel(function: Callable[[Item], Result], items: Sequence[Item], proce
             child.terminate()
 
 
-def _follow_parent() -> None:
+def _begin(initializer: Callable[[], None] | None) -> None:
     """Leave Ctrl-C to the parent, and end with it even where it is killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     Thread(target=_leave_after_parent, daemon=True).start()
+    if initializer is not None:
+        initializer()
 
 
 def _leave_after_parent() -> None:

@@ -3,8 +3,9 @@ import os
 import signal
 from pathlib import Path
 
-# read by nnU-Net when it is imported
+# read by nnU-Net and torch when they are imported
 os.environ["nnUNet_def_n_proc"] = "1"
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # small networks, and tests beside each other
 os.environ["nnUNet_n_proc_DA"] = "1"
 os.environ["nnUNet_extTrainer"] = str(Path(__file__).parent / "ext_trainers")
 

@@ -26,6 +26,14 @@ def double(number):
     return 2 * number
 
 
+def set_mark():
+    os.environ["NNUNETV2_GSP_TEST_MARK"] = "set"
+
+
+def mark(_):
+    return os.environ.get("NNUNETV2_GSP_TEST_MARK")
+
+
 def die(number):
     if number == 2:
         os.kill(os.getpid(), signal.SIGKILL)
@@ -36,6 +44,11 @@ def die(number):
 def test_results_come_in_the_order_of_the_items(processes):
     assert list(in_parallel(double, range(9), processes, "Double")) == list(range(0, 18, 2))
     assert list(in_parallel(double, [], processes, "Double")) == []
+
+
+def test_the_initializer_runs_in_each_process_but_this_one():
+    assert list(in_parallel(mark, range(3), 2, "Mark", set_mark)) == ["set"] * 3
+    assert list(in_parallel(mark, range(3), 1, "Mark", set_mark)) == [None] * 3
 
 
 def test_a_killed_process_is_one_sentence():

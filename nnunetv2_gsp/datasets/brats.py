@@ -34,7 +34,6 @@ REGIONS = {"whole_tumor": (NECROSIS, EDEMA, ENHANCING), "tumor_core": (NECROSIS,
            "enhancing_tumor": (ENHANCING,)}
 REGIONS_CLASS_ORDER = (EDEMA, NECROSIS, ENHANCING)  # what is left of each region once the next one is painted over it
 CAVITY_REGION = {"resection_cavity": (CAVITY,)}
-EDITIONS = ("brats2018", "brats2019", "brats2020", "brats2021", "brats2023", "brats2024")
 
 
 class Naming(NamedTuple):
@@ -85,7 +84,7 @@ def survey_brats(source: Path, edition: str | None = None) -> Survey:
     Raises:
         InputError: there is no case, or there are cases of several editions and none is given.
     """
-    folders = [folder for folder in folders_below(source) if edition_of(folder.name)]
+    folders = _case_folders(source)
     if not folders:
         raise InputError(f"Expected case folders in {source} named as BraTS 2018 to 2024 name them (BraTS2021_00000, "
                          f"BraTS-GLI-00000-000), found none; give the folder that holds them.")
@@ -125,6 +124,13 @@ def convert_brats(source: Path, dataset: Path, held_out: Collection[str] = (), e
     return convert(survey, source, dataset, overwrite=overwrite, strict=strict, processes=processes)
 
 
+def _case_folders(source: Path) -> list[Path]:
+    """Find the folders that are named as cases; BraTS19_data, which holds cases and no image of its own, is none."""
+    folders = [folder for folder in folders_below(source) if edition_of(folder.name)]
+    above_cases = {parent for folder in folders for parent in folder.parents}
+    return [folder for folder in folders if folder not in above_cases or any(visible(folder, "*.nii*"))]
+
+
 def _one_edition(folders: Iterable[Path], source: Path) -> str:
     of_edition: dict[str, list[Path]] = defaultdict(list)
     for folder in folders:
@@ -139,8 +145,8 @@ def _one_edition(folders: Iterable[Path], source: Path) -> str:
 def _find_case(folder: Path, source: Path, notes: list[str]) -> Case:
     naming = NAMINGS[edition_of(folder.name) or ""]
     images = tuple(_existing(folder, ending, naming) for ending in naming.modalities)
-    part = part_told_by(folder, source)
     label = _image(folder, naming.segmentation) or _misnamed_segmentation(folder, images, notes)
+    part = part_told_by(folder, source, label is not None)
     if label is None and part == TRAINING:
         return Case(folder.name, images, _existing(folder, naming.segmentation, naming), part)
     return Case(folder.name, images, label, part or (TRAINING if label else TEST))

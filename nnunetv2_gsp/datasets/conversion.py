@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 import SimpleITK as sitk
 
+from nnunetv2_gsp.datasets.image_files import write_image
 from nnunetv2_gsp.datasets.images import check_same_geometry, is_hidden, read_image
 from nnunetv2_gsp.datasets.labels import LABELS, relabel
 from nnunetv2_gsp.errors import InputError
@@ -142,6 +143,7 @@ def convert(survey: Survey, source: Path, dataset: Path, *, overwrite: bool = Fa
 
     Raises:
         InputError: the dataset exists, lies where the source does, would have no case, or `strict` and one is skipped.
+        OSError: a file can not be written; what is finished stays for the next time.
     """
     check_target(source, dataset, overwrite)
     if strict:
@@ -208,24 +210,33 @@ def drop_repeated(cases: Iterable[Case]) -> tuple[list[Case], list[Skipped]]:
     return unique, repeated
 
 
-def part_told_by(path: Path, source: Path) -> str | None:
-    """Tell by the folders' names, the nearest first, whether files are to train with or to predict; None if untold."""
-    return nearest(path, source, _part)
+def part_told_by(path: Path, source: Path, labelled: bool) -> str | None:
+    """Tell by the folders' names, the nearest first, whether files are to train with or to predict; None if untold.
+
+    What the source itself is called counts for files without label alone: with one they are to train with in a source
+    called test_brats, too.
+    """
+    told = nearest(path, source, _part)
+    return _part(_words(source.name)) if told is None and not labelled else told
 
 
 def nearest(path: Path, source: Path, tell: Callable[[list[str]], Told | None]) -> Told | None:
-    """Return what the words in the names of a path tell, from the path itself up to the source; None if nothing.
+    """Return what the words in the names of a path tell, from its last name up to the first one below the source.
 
     Args:
         path: in the source, or the source.
-        source: folder where the search ends.
+        source: folder where the search ends; its own name is its owner's choice and does not count.
         tell: takes the words of a name in lower case: miccai, training and data for `MICCAI_TrainingData`.
     """
-    for folder in (path, *path.parents):
-        told = tell([word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])", folder.name)])
-        if told is not None or folder == source:
+    for name in reversed(path.relative_to(source).parts):
+        told = tell(_words(name))
+        if told is not None:
             return told
     return None
+
+
+def _words(name: str) -> list[str]:
+    return [word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])", name)]
 
 
 def _part(words: list[str]) -> str | None:
@@ -335,7 +346,7 @@ def _compress(source: Path, target: Path) -> None:
 def _write(image: sitk.Image, target: Path) -> None:
     target.parent.mkdir(exist_ok=True)
     with whole(target) as unfinished:
-        sitk.WriteImage(image, unfinished, useCompression=True)
+        write_image(image, unfinished, compressed=True)
 
 
 def _files(case: Case) -> list[Path]:

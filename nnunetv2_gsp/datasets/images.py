@@ -21,14 +21,37 @@ def read_image(file: Path) -> sitk.Image:
     Raises:
         InputError: it is missing, cut off, damaged, or of another kind.
     """
-    with _refusing(file):
-        if file.name.endswith(NIFTI):
-            _whole_header(file)
-        image = sitk.ReadImage(file)
+    image = read_whole(file)
     if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
         raise InputError(f"Expected a 3D image of one channel in {file}, found {image.GetDimension()}D with "
                          f"{image.GetNumberOfComponentsPerPixel()} channels.")
     return image
+
+
+def read_whole(file: Path) -> sitk.Image:
+    """Read an image of any dimension and number of channels.
+
+    Raises:
+        InputError: it is missing, cut off, or damaged.
+    """
+    with _refusing(file):
+        if file.name.endswith(NIFTI):
+            _whole_header(file)
+        return sitk.ReadImage(file)
+
+
+def nifti_is_finite(file: Path) -> bool:
+    """Tell whether a NIfTI image is free of NaN and infinity, which ITK would read as 0.
+
+    Raises:
+        InputError: it is missing, cut off, or damaged.
+    """
+    import nibabel
+
+    with _refusing(file):
+        if _whole_header(file).get_data_dtype().kind not in "fc":
+            return True
+        return bool(np.isfinite(np.asanyarray(nibabel.Nifti1Image.from_filename(file).dataobj)).all())
 
 
 def nifti_shape(file: Path) -> tuple[int, ...]:
@@ -45,9 +68,9 @@ def check_same_geometry(image: sitk.Image, file: Path, reference: sitk.Image, re
     """Raise InputError unless both have one size and, up to `TOLERANCE`, one spacing, origin and direction."""
     for what in ("Size", "Spacing", "Origin", "Direction"):
         found, expected = (getattr(each, f"Get{what}")() for each in (image, reference))
-        if not np.allclose(found, expected, rtol=0, atol=TOLERANCE):
-            raise InputError(f"Expected {file} to have the {what.lower()} {_numbers(expected)} of "
-                             f"{reference_file.name}, found {_numbers(found)}.")
+        if len(found) != len(expected) or not np.allclose(found, expected, rtol=0, atol=TOLERANCE):
+            raise InputError(f"Expected {file} to have the {what.lower()} {_numbers(expected)} of {reference_file}, "
+                             f"found {_numbers(found)}; resample one of them, or give files that belong together.")
 
 
 def is_hidden(file: Path) -> bool:

@@ -15,6 +15,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from nnunetv2_gsp.datasets.brats import CHANNELS
+from nnunetv2_gsp.datasets.image_files import write_image
 from nnunetv2_gsp.errors import InputError
 
 NECROSIS, EDEMA, ENHANCING = 1, 2, 4
@@ -131,7 +132,7 @@ def _write_case(folder: Path, spacing_mm: float, seed: int, number: int) -> Path
         image = sitk.GetImageFromArray(voxels.T)  # SimpleITK wants (Z, Y, X)
         image.SetSpacing([spacing_mm] * 3)
         image.SetOrigin(ORIGIN_MM)
-        sitk.WriteImage(image, unfinished / f"{name}_{kind}.nii.gz")
+        write_image(image, unfinished / f"{name}_{kind}.nii.gz", compressed=False)  # .gz is all the same
     return unfinished.rename(finished)
 
 

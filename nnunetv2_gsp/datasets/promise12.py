@@ -80,7 +80,8 @@ def challenge_name(case: str) -> str:
 
 def _find_case(image: Path, source: Path) -> Case:
     label = image.with_name(f"{image.stem}_segmentation.mhd")
-    has_label, part = label.is_file(), part_told_by(image.parent, source)
+    has_label = label.is_file()
+    part = part_told_by(image.parent, source, has_label)
     if part == TRAINING and not has_label:
         raise InputError(f"Expected {label} beside the image to train with, found none.")
     return Case(_name(image, source), (image,), label if has_label else None,
@@ -92,4 +93,6 @@ def _name(image: Path, source: Path) -> str:
 
 
 def _prefix(words: list[str]) -> str | None:
+    if any(word.startswith("train") for word in words):
+        return ""  # whatever the folders above are called
     return next((prefix for beginning, prefix in _PREFIXES if any(word.startswith(beginning) for word in words)), None)

@@ -3,14 +3,16 @@ import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from nnunetv2_gsp.errors import InputError
 
+if TYPE_CHECKING:
+    import SimpleITK as sitk
+
 ENDINGS = (".nii.gz", ".nii", ".mha", ".mhd", ".nrrd", ".png", ".tif", ".tiff", ".bmp")
-_SAME_MM = 1e-3  # headers hold 32-bit floats
 
 
 @dataclass(frozen=True)
@@ -147,26 +149,9 @@ def read_segmentation(file: Path) -> Segmentation:
     """Read a segmentation.
 
     Raises:
-        InputError: it can't be read, or holds no whole numbers.
+        InputError: it is missing, cut off or damaged, neither 2D nor 3D, or holds no whole numbers.
     """
-    import SimpleITK as sitk
-
-    try:
-        image = sitk.ReadImage(str(file))
-        array = sitk.GetArrayFromImage(image)
-    except RuntimeError as error:
-        raise InputError(f"Expected a readable segmentation, could not read {file}; replace the file, it may be cut "
-                         f"short.") from error
-    axes = image.GetDimension()
-    if image.GetNumberOfComponentsPerPixel() > 1:
-        raise InputError(f"Expected one label a voxel, found {image.GetNumberOfComponentsPerPixel()} channels in "
-                         f"{file}; convert it.")
-    labels = array if np.issubdtype(array.dtype, np.integer) else array.astype(np.int64)
-    if not np.array_equal(labels, array):
-        raise InputError(f"Expected whole numbers for labels, found others in {file}; give segmentations, no "
-                         f"probabilities or images.")
-    return Segmentation(labels, image.GetSpacing()[::-1],
-                        np.array(image.GetDirection()).reshape(axes, axes), np.array(image.GetOrigin()))
+    return _as_segmentation(_read(file), file)
 
 
 def read_pair(reference_file: Path, prediction_file: Path, labels: Labels) -> tuple[Segmentation, Segmentation]:
@@ -175,39 +160,53 @@ def read_pair(reference_file: Path, prediction_file: Path, labels: Labels) -> tu
     Raises:
         InputError: one can't be read, their geometries differ, or there is an unknown label.
     """
-    reference, prediction = read_segmentation(reference_file), read_segmentation(prediction_file)
-    _check_geometry(reference, prediction, reference_file, prediction_file)
-    for segmentation, file in ((reference, reference_file), (prediction, prediction_file)):
+    from nnunetv2_gsp.datasets.images import check_same_geometry
+
+    images = {file: _read(file) for file in (reference_file, prediction_file)}
+    check_same_geometry(images[prediction_file], prediction_file, images[reference_file], reference_file)
+    read = {file: _as_segmentation(image, file) for file, image in images.items()}
+    for file, segmentation in read.items():
         unknown = sorted(labels_in(segmentation.labels) - labels.known) if labels.known is not None else []
         if unknown:
             raise InputError(f"Expected labels among {sorted(labels.known or ())} ({labels.source}), found {unknown} "
                              f"in {file}; check that it belongs to this dataset, or name its own with -djfile.")
-    return reference, prediction
+    return read[reference_file], read[prediction_file]
 
 
 def labels_in(segmentation: np.ndarray) -> set[int]:
     """Return the labels that occur in integers of any shape."""
     if segmentation.size and segmentation.min() >= 0 and segmentation.max() < 2 ** 16:
-        return set(np.flatnonzero(np.bincount(segmentation.ravel())).tolist())
+        return set(np.flatnonzero(np.bincount(segmentation.ravel().astype(np.int64))).tolist())
     return set(np.unique(segmentation).tolist())
 
 
-def _check_geometry(reference: Segmentation, prediction: Segmentation, reference_file: Path,
-                    prediction_file: Path) -> None:
-    def differs(what: str, expected: Any, found: Any) -> InputError:
-        return InputError(f"Expected {prediction_file} to have the {what} of {reference_file}, {_plain(expected)}, "
-                          f"found {_plain(found)}; resample the prediction, or pair the right files.")
+def _read(file: Path) -> "sitk.Image":
+    from nnunetv2_gsp.datasets.images import NIFTI, nifti_is_finite, read_whole
 
-    if reference.labels.shape != prediction.labels.shape:
-        raise differs("size", reference.labels.shape[::-1], prediction.labels.shape[::-1])
-    for what, attribute in (("spacing", "spacing_mm"), ("origin", "origin_mm"), ("direction", "direction")):
-        expected, found = getattr(reference, attribute), getattr(prediction, attribute)
-        if not np.allclose(expected, found, rtol=1e-5, atol=_SAME_MM):
-            raise differs(what, expected, found)
+    image = read_whole(file)
+    if image.GetDimension() not in (2, 3) or image.GetNumberOfComponentsPerPixel() != 1:
+        raise InputError(f"Expected a 2D or 3D segmentation of one channel in {file}, found {image.GetDimension()}D "
+                         f"with {image.GetNumberOfComponentsPerPixel()} channels; convert it.")
+    if file.name.endswith(NIFTI) and not nifti_is_finite(file):
+        raise _not_whole_numbers(file)
+    return image
 
 
-def _plain(values: Any) -> str:
-    return " × ".join(f"{value:g}" for value in np.ravel(values))
+def _as_segmentation(image: "sitk.Image", file: Path) -> Segmentation:
+    import SimpleITK as sitk
+
+    array, axes = sitk.GetArrayFromImage(image), image.GetDimension()
+    if not np.issubdtype(array.dtype, np.integer):
+        if not np.array_equal(array, np.rint(array)) or not np.isfinite(array).all():
+            raise _not_whole_numbers(file)
+        array = array.astype(np.int64)
+    return Segmentation(array, image.GetSpacing()[::-1],
+                        np.array(image.GetDirection()).reshape(axes, axes), np.array(image.GetOrigin()))
+
+
+def _not_whole_numbers(file: Path) -> InputError:
+    return InputError(f"Expected whole numbers for labels, found others in {file}; give segmentations, no "
+                      f"probabilities or images.")
 
 
 def _some(names: Collection[str], most: int = 5) -> str:

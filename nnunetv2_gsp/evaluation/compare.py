@@ -15,6 +15,7 @@ from nnunetv2_gsp.evaluation.evaluate import Row, evaluate_pairs
 from nnunetv2_gsp.evaluation.statistics import PairedFigures, compare_paired, smallest_p, with_holm
 
 FOLDS = ("0", "1", "2", "3", "4")
+ALL = "all"  # nnU-Net's fold that trains on every case, and validates every case
 _PENALISED = ("reference", "prediction")
 
 
@@ -96,9 +97,13 @@ class Comparison:
 
     @property
     def caveats(self) -> list[str]:
-        """What stands above the verdict: in what the contenders were not trained alike, a sentence each."""
-        found = costs.differences({contender.name: contender.protocol for contender in self.task.contenders})
-        return [*found, *(["So a difference is not the network's alone."] if found else [])]
+        """What stands above the verdict, a sentence each: what makes it less than fair, or is not known."""
+        protocols = {contender.name: contender.protocol for contender in self.task.contenders}
+        found = costs.differences(protocols)
+        return [*found, *(["So a difference is not the network's alone."] if found else []),
+                *costs.unknown_lengths(protocols),
+                *(["All were trained on these very cases (fold all), so this says nothing of new ones."]
+                  if ALL in self.task.folds.values() else [])]
 
     @property
     def notes(self) -> list[str]:
@@ -128,19 +133,26 @@ class Comparison:
         paired = [each for each in self.paired if each.contender == name]
         better = [each for each in paired if each.is_significant and each.leaning > 0]
         worse = [each for each in paired if each.is_significant and each.leaning < 0]
-        n_tested, n_cases = len(paired), len(self.cases)
+        tested = [each for each in paired if not math.isnan(each.p)]
+        n_tested, n_cases, untested = len(tested), len(self.cases), len(paired) - len(tested)
+        if not tested:
+            return (f"On {n_cases} cases nothing could be tested between {name} and {self.baseline.name}: no case has "
+                    f"figures of both.")
+        left = f"; {untested} more could not be tested, as no case has figures of both" if untested else ""
         test = f"Wilcoxon's test, Holm's correction, p < {statistics.ALPHA:g}"
         if not better and not worse:
-            possible = smallest_p(max((each.n for each in paired), default=0)) * len(self.paired)
+            n_corrected = sum(not math.isnan(each.p) for each in self.paired)
+            possible = smallest_p(max(each.n for each in tested)) * n_corrected
             reason = ("; with so few cases these tests could not show any" if possible >= statistics.ALPHA
                       else ", which does not show that they are equal")
             return (f"On {n_cases} cases no difference between {name} and {self.baseline.name} is significant in any "
-                    f"of {n_tested} comparisons ({test}){reason}.")
+                    f"of {n_tested} comparisons ({test}){reason}{left}.")
         found = [f"{words} in {len(group)}: {', '.join(map(self._in_words, group))}"
                  for words, group in (("better", better), ("worse", worse)) if group]
         rest = n_tested - len(better) - len(worse)
         return (f"On {n_cases} cases, of {n_tested} comparisons with {self.baseline.name}, {name} is significantly "
-                f"{'; and '.join(found)} (mean difference; {test}){f'; the other {rest} show none' if rest else ''}.")
+                f"{'; and '.join(found)} (mean difference; {test})"
+                f"{f'; the other {rest} show none' if rest else ''}{left}.")
 
     def _in_words(self, paired: PairedFigures) -> str:
         """Name a comparison with its mean difference, and say so where mean and ranks disagree."""
@@ -157,7 +169,7 @@ def compare(task: Task, definition: Definition, processes: int | None = None) ->
     Args:
         task: what is compared.
         definition: of the metrics.
-        processes: at once; every core without.
+        processes: at once; as many as `n_processes` says without.
 
     Raises:
         InputError: a file can't be read or does not fit its reference.
@@ -182,7 +194,8 @@ def trained_models(dataset: str, configuration: str, trainers: Sequence[str], pl
         folds: that every one of them has finished.
 
     Raises:
-        InputError: a model or a fold is missing, or they did not validate the cases that splits_final.json says.
+        InputError: a model or a fold is missing, they have other regions, or did not validate the cases that
+            splits_final.json says.
     """
     from nnunetv2.paths import nnUNet_raw, nnUNet_results
 
@@ -195,7 +208,7 @@ def trained_models(dataset: str, configuration: str, trainers: Sequence[str], pl
     if not nnUNet_results.is_set():
         raise InputError("nnUNet_results is not set; export it as nnU-Net's documentation/setting_up_paths.md "
                          "describes.")
-    results = Path(str(nnUNet_results)) / preprocessed.name
+    results, folds = Path(str(nnUNet_results)) / preprocessed.name, list(dict.fromkeys(folds))
     names = [f"{trainer}__{each}__{configuration}"
              for trainer, each in zip(trainers, plans if len(plans) > 1 else list(plans) * len(trainers), strict=True)]
     _check_several(names)
@@ -203,7 +216,7 @@ def trained_models(dataset: str, configuration: str, trainers: Sequence[str], pl
     references = segmentations(preprocessed / "gt_segmentations")
     expected = _validation_cases(preprocessed / "splits_final.json", folds, references)
     contenders = [_trained(results / name, short[name], configuration, folds, expected) for name in names]
-    labels = labels_of(results / names[0] / "dataset.json")
+    labels = _common_labels([labels_of(results / name / "dataset.json") for name in names])
     fold_of = {case: fold for fold, cases in expected.items() for case in cases}
     images = Path(str(nnUNet_raw)) / preprocessed.name / "imagesTr" if nnUNet_raw.is_set() else None
     return Task(contenders, {case: references[case] for case in sorted(fold_of)}, fold_of, labels,
@@ -222,7 +235,7 @@ def prediction_folders(predictions: Sequence[Path], reference_folder: Path, data
         images: folder of CASE_0000 files to draw on.
 
     Raises:
-        InputError: folders are missing, or don't have the same cases as the references.
+        InputError: folders are missing, don't have the same cases as the references, or have other regions.
     """
     names = [str(folder.absolute()) for folder in predictions]
     _check_several(names)
@@ -233,8 +246,30 @@ def prediction_folders(predictions: Sequence[Path], reference_folder: Path, data
         pair(references, contender.predictions)
     if images is not None and not images.is_dir():
         raise InputError(f"Expected a folder of images, found none at {images}; name another with -i.")
-    return Task(contenders, dict(sorted(references.items())), {},
-                find_labels(dataset_json, reference_folder, predictions[0]), images, str(reference_folder))
+    labels = _common_labels([find_labels(dataset_json, reference_folder, folder) for folder in predictions])
+    return Task(contenders, dict(sorted(references.items())), {}, labels, images, str(reference_folder))
+
+
+def _common_labels(several: Sequence[Labels]) -> Labels:
+    """Return the first labels that a dataset.json names; raise InputError where another one names others."""
+    named = [labels for labels in several if labels.regions is not None]
+    for labels in named[1:]:
+        if _evaluated(labels) != _evaluated(named[0]):
+            raise InputError(f"Expected contenders with the same regions and ignore label, found {_listed(named[0])} "
+                             f"in the {named[0].source}, but {_listed(labels)} in the {labels.source}; compare only "
+                             f"what was trained for the same regions.")
+    return named[0] if named else Labels()
+
+
+def _evaluated(labels: Labels) -> tuple[dict[str, list[int]], int | None]:
+    return {name: sorted(region) for name, region in (labels.regions or {}).items()}, labels.ignore
+
+
+def _listed(labels: Labels) -> str:
+    regions = {name: "+".join(map(str, region)) for name, region in _evaluated(labels)[0].items()}
+    if labels.ignore is not None:
+        regions["ignore"] = str(labels.ignore)
+    return ", ".join(f"{name} {region}" for name, region in regions.items())
 
 
 def _trained(model: Path, name: str, configuration: str, folds: Sequence[str],
@@ -257,11 +292,11 @@ def _trained(model: Path, name: str, configuration: str, folds: Sequence[str],
 def _validation_cases(splits_file: Path, folds: Sequence[str],
                       references: Mapping[str, Path]) -> dict[str, frozenset[str]]:
     """Return fold -> the cases that it validates; the fold "all" validates all."""
-    if "all" in folds:
+    if ALL in folds:
         if len(folds) > 1:
             raise InputError(f"Expected -f all alone, since it validates every case, got {' '.join(folds)}; drop the "
                              f"others.")
-        return {"all": frozenset(references)}
+        return {ALL: frozenset(references)}
     try:
         splits = json.loads(splits_file.read_text(encoding="utf-8"))
         return {fold: frozenset(splits[int(fold)]["val"]) for fold in folds}

@@ -16,7 +16,7 @@ from nnunetv2_gsp.errors import InputError
 
 CHECKPOINT = "checkpoint_final.pth"
 _PREDICTING = re.compile(r"^(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:\.\d+)?): predicting (\S+)", re.MULTILINE)
-_GPU_MEMORY = re.compile(r"(?:GPU|CUDA) memory\D{0,40}?([\d.]+) ?(GiB|GB|MiB|MB)", re.IGNORECASE)
+_GPU_MEMORY = re.compile(r"(?:GPU|CUDA) memory\D{0,40}?(\d+(?:\.\d+)?) ?(GiB|GB|MiB|MB)", re.IGNORECASE)
 _GIB = {"gib": 1.0, "gb": 1e9 / 2 ** 30, "mib": 1 / 1024, "mb": 1e6 / 2 ** 30}
 
 IN_WORDS = ("Parameters: all that is learnt, as the checkpoint has it. MACs: of one patch, counted on the network that "
@@ -96,7 +96,7 @@ def read_model(model: Path, configuration: str, folds: Sequence[str]) -> tuple[C
     try:
         plans = PlansManager(str(model / "plans.json"))
         planned = plans.get_configuration(configuration).configuration
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
         raise InputError(f"Expected plans.json with {configuration} in {model}, found none that can be read; train "
                          f"the model, or name another.") from error
     fold_folders = {fold: model / f"fold_{fold}" for fold in folds}
@@ -110,13 +110,15 @@ def read_model(model: Path, configuration: str, folds: Sequence[str]) -> tuple[C
                 max(filter(None, map(_gpu_memory_gib, fold_folders.values())), default=None),
                 next((file.stat().st_size for file in finished.values()), None))
     devices = tuple(dict.fromkeys(filter(None, map(_device, fold_folders.values()))))
-    protocol = Protocol(tuple(planned["patch_size"]), planned["batch_size"],
-                        tuple(len(log["train_losses"]) for log in logs.values()) or None, devices or None)
-    return cost, protocol, [_curves(fold, log) for fold, log in logs.items()]
+    patch_size = planned.get("patch_size")
+    epochs = [_logged(log, "train_losses") for log in logs.values()]
+    protocol = Protocol(tuple(patch_size) if isinstance(patch_size, list) else None, planned.get("batch_size"),
+                        tuple(len(losses) for losses in epochs if losses) or None, devices or None)
+    return cost, protocol, list(filter(None, (_curves(fold, log) for fold, log in logs.items())))
 
 
 def read_checkpoint(file: Path) -> tuple[int, dict[str, Any]]:
-    """Return the number of learnable parameters of a checkpoint, and nnU-Net's log of its training.
+    """Return the number of learnable parameters of a checkpoint, and nnU-Net's log of its training, empty without.
 
     Raises:
         InputError: it can't be read.
@@ -125,19 +127,20 @@ def read_checkpoint(file: Path) -> tuple[int, dict[str, Any]]:
 
     try:
         checkpoint = torch.load(file, map_location="cpu", weights_only=False)
-        weights, log = checkpoint["network_weights"], checkpoint["logging"]
+        # nnU-Net's blocks register a convolution under two names, but its storage is one; integers are settings.
+        sizes = {weight.data_ptr(): weight.numel() for weight in checkpoint["network_weights"].values()
+                 if weight.is_floating_point()}
+        log = checkpoint.get("logging")
     except Exception as error:  # torch names no exception for a broken pickle
         raise InputError(f"Expected nnU-Net's checkpoint at {file}, found something that can't be read; train that "
                          f"fold again.") from error
-    # nnU-Net's blocks register a convolution under two names, but its storage is one; integers are settings.
-    sizes = {weight.data_ptr(): weight.numel() for weight in weights.values() if weight.is_floating_point()}
-    return sum(sizes.values()), log
+    return sum(sizes.values()), log if isinstance(log, dict) else {}
 
 
 def epoch_seconds(log: dict[str, Any]) -> float | None:
     """Return the median duration of an epoch in nnU-Net's log; None where there is none."""
-    durations = [end - start for start, end in zip(log["epoch_start_timestamps"], log["epoch_end_timestamps"],
-                                                   strict=False)]
+    starts, ends = _logged(log, "epoch_start_timestamps"), _logged(log, "epoch_end_timestamps")
+    durations = [end - start for start, end in zip(starts, ends, strict=False)]
     return median(durations) if durations else None
 
 
@@ -154,6 +157,14 @@ def differences(protocols: dict[str, Protocol]) -> list[str]:
     return sentences
 
 
+def unknown_lengths(protocols: dict[str, Protocol]) -> list[str]:
+    """Return a sentence for each contender whose epochs nobody knows; none where nothing is known of any."""
+    if all(protocol == Protocol() for protocol in protocols.values()):
+        return []
+    return [f"How long {contender} was trained is not known." for contender, protocol in protocols.items()
+            if protocol.epochs is None]
+
+
 def _plain(name: str, value: Any) -> str:
     if name == "patch_size":
         return "×".join(map(str, value))
@@ -166,13 +177,13 @@ def _macs(model: Path, plans: Any, configuration: str, parameters: int | None) -
 
     from nnunetv2_gsp.profiling import count_architecture
 
-    dataset = json.loads((model / "dataset.json").read_text(encoding="utf-8"))
-    manager = plans.get_configuration(configuration)
     try:
+        dataset = json.loads((model / "dataset.json").read_text(encoding="utf-8"))
+        manager = plans.get_configuration(configuration)
         counted, macs = count_architecture(manager.configuration["architecture"], manager.patch_size,
                                            determine_num_input_channels(plans, manager, dataset),
                                            plans.get_label_manager(dataset).num_segmentation_heads)
-    except Exception:  # a network of some other package, with needs of its own, goes uncounted
+    except Exception:  # odd files go uncounted, and a network of some other package with needs of its own
         return None
     return macs if counted == parameters else None
 
@@ -184,7 +195,10 @@ def _logs(fold: Path) -> str:
 
 def _prediction_s(fold: Path) -> float | None:
     """Return the median time between the log's lines that announce a case; None with fewer than two."""
-    times = [datetime.fromisoformat(stamp) for stamp, _ in _PREDICTING.findall(_logs(fold))]
+    try:
+        times = [datetime.fromisoformat(stamp) for stamp, _ in _PREDICTING.findall(_logs(fold))]
+    except ValueError:  # no such time
+        return None
     return _median([(later - earlier).total_seconds() for earlier, later in pairwise(times)])
 
 
@@ -197,12 +211,22 @@ def _device(fold: Path) -> str | None:
         debug = json.loads((fold / "debug.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return debug.get("gpu_name") or debug.get("device")
+    name = (debug.get("gpu_name") or debug.get("device")) if isinstance(debug, dict) else None
+    return name if isinstance(name, str) else None
 
 
-def _curves(fold: str, log: dict[str, Any]) -> Curves:
-    return Curves(fold, *([float(value) for value in log[name]] for name in ("train_losses", "val_losses",
-                                                                             "ema_fg_dice")))
+def _curves(fold: str, log: dict[str, Any]) -> Curves | None:
+    """Return the curves of a fold; None where one of them is not in its log."""
+    curves = [_logged(log, name) for name in ("train_losses", "val_losses", "ema_fg_dice")]
+    return Curves(fold, *curves) if all(curves) else None
+
+
+def _logged(log: dict[str, Any], name: str) -> list[float]:
+    """Return what nnU-Net logged each epoch; empty where it is not there, or no numbers."""
+    try:
+        return [float(value) for value in log[name]]
+    except (KeyError, TypeError, ValueError):
+        return []
 
 
 def _median(values: Sequence[float | None]) -> float | None:

@@ -2,10 +2,7 @@
 import csv
 import io
 import math
-import multiprocessing
-import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,13 +11,14 @@ from textwrap import fill
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
+from nnunetv2_gsp.commands import n_processes
 from nnunetv2_gsp.errors import InputError
 from nnunetv2_gsp.evaluation import lesions, prostate
 from nnunetv2_gsp.evaluation.cases import Labels, find_labels, labels_in, pair, read_pair, segmentations
 from nnunetv2_gsp.evaluation.definitions import LESION_DICE, LESION_HD95, Definition, Figures, Metric
 from nnunetv2_gsp.files import write_json, write_text
+from nnunetv2_gsp.parallel import in_parallel
 
 VOLUMES = ("reference_mm3", "prediction_mm3")
 Row = dict[str, Any]  # case, region, then figures by name
@@ -120,7 +118,7 @@ def evaluate_folders(reference_folder: Path, prediction_folder: Path, definition
         definition: of the metrics.
         dataset_json: says which regions or labels there are; see `find_labels` for what is taken without.
         lesion_wise: score lesions, too.
-        processes: at once; every core without.
+        processes: at once; as many as `n_processes` says without.
         chill: leave out cases that only one of the folders has.
 
     Raises:
@@ -140,21 +138,27 @@ def evaluate_folders(reference_folder: Path, prediction_folder: Path, definition
 
 def evaluate_pairs(pairs: Mapping[str, tuple[Path, Path]], labels: Labels, definition: Definition,
                    lesion_wise: bool = False, processes: int | None = None) -> list[Row]:
-    """Evaluate pairs of files, over all cores, with a progress bar.
+    """Evaluate pairs of files, several at a time, with a progress bar.
 
     Args:
         pairs: case -> (reference, prediction).
         labels: which regions to score.
         definition: of the metrics.
         lesion_wise: score lesions, too.
-        processes: at once; every core without.
+        processes: at once; as many as `n_processes` says without.
 
     Returns:
         A row for each case and region. A label that a case lacks and others have is there as an empty one.
+
+    Raises:
+        InputError: a file can't be read or does not fit its counterpart, or there is no label at all.
     """
     score = partial(_score_case, labels=labels, definition=definition, lesion_wise=lesion_wise)
-    by_case = dict(zip(pairs, _mapped(score, list(pairs.values()), processes), strict=True))
+    scored = in_parallel(score, list(pairs.values()), processes or n_processes(), "Evaluate", _one_thread)
+    by_case = dict(zip(pairs, scored, strict=True))
     regions = list(dict.fromkeys(region for figures in by_case.values() for region in figures))
+    if not regions:
+        raise InputError("Expected labels to evaluate, found no label in any file; name a dataset.json with -djfile.")
     if labels.regions is None:
         regions.sort(key=lambda name: int(name.partition(",")[0]))  # thirds behind their whole, in their order
     nothing = np.zeros((1, 1, 1), bool)
@@ -231,21 +235,6 @@ def _mask(labels: np.ndarray, region: Sequence[int], counted: np.ndarray | None)
     for label in region[1:]:
         mask |= labels == label
     return mask if counted is None else mask & counted
-
-
-def _mapped(score: Any, files: list[tuple[Path, Path]], processes: int | None) -> Iterator[dict[str, Figures]]:
-    """Score every pair in its turn; in this process where more would not help."""
-    processes = min(processes or os.cpu_count() or 1, len(files))
-    bar = partial(tqdm, total=len(files), desc="evaluating", unit="case", disable=None)
-    if processes == 1:
-        yield from bar(map(score, files))
-        return
-    with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), _one_thread) as pool:
-        try:
-            yield from bar(pool.map(score, files))
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
 
 
 def _one_thread() -> None:

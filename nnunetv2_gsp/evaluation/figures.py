@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
-from nnunetv2_gsp.errors import InputError
 from nnunetv2_gsp.evaluation.cases import ENDINGS, labels_in, read_segmentation
 from nnunetv2_gsp.evaluation.compare import Comparison
 from nnunetv2_gsp.evaluation.definitions import Metric
@@ -72,7 +71,7 @@ def paired_scatter(comparison: Comparison, number: int, region: str, metric: Met
             for axis in ("x", "y"):
                 _scale(axes, axis, metric)
             axes.set(xlim=limits, ylim=limits)
-            axes.set_title(f"{'above' if metric.higher_is_better else 'below'} the line: {contender} better",
+            axes.set_title(f"{'above' if metric.higher_is_better else 'below'} the line: better",
                            fontsize=8, color="#333333", loc="left")
             axes.scatter(x, y, s=26, color=look(number)["color"], marker=look(number)["marker"], edgecolor="black",
                          linewidth=0.5, alpha=0.85, zorder=2)
@@ -154,13 +153,14 @@ def slices(comparison: Comparison, case: str) -> list[Picture]:
     found = set().union(*map(labels_in, (truth, *predictions.values())))
     pictures = []
     if image is not None:
-        pictures.append(Picture("image", f"{case}, {where}, without outlines.", _outlined(background, {}, aspect)))
+        pictures.append(Picture("image", f"{case}, {where}, without outlines.",
+                                _outlined(background, None, {}, aspect)))
     for name, labels in list(task.labels.regions_among(found).items())[:MOST_REGIONS]:
-        masks = {each: np.isin(labelled[box], labels)
-                 for each, labelled in {"reference": truth[level], **ours}.items()}
-        areas = ", ".join(f"{each} {int(mask.sum())}" for each, mask in masks.items())
+        true_mask = np.isin(truth[level][box], labels)
+        masks = {each: np.isin(labelled[box], labels) for each, labelled in ours.items()}
+        areas = ", ".join(f"{each} {int(mask.sum())}" for each, mask in [("reference", true_mask), *masks.items()])
         pictures.append(Picture(name, f"{case}, {where}, outlines of {name}; voxels inside: {areas}.",
-                                _outlined(background, masks, aspect)))
+                                _outlined(background, true_mask, masks, aspect)))
     return pictures
 
 
@@ -179,8 +179,9 @@ def legend(names: Sequence[str]) -> Picture:
         f"{name} is {_line_in_words(number)}" for number, name in enumerate(names)) + ".", result())
 
 
-def _outlined(background: np.ndarray, masks: Mapping[str, np.ndarray], aspect: float) -> str:
-    """Draw outlines, the first one as the reference's, over a slice (H, W); returns a PNG as data URI."""
+def _outlined(background: np.ndarray, reference: np.ndarray | None, masks: Mapping[str, np.ndarray],
+              aspect: float) -> str:
+    """Draw outlines of the reference and of contenders over a slice (H, W); returns a PNG as data URI."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -192,18 +193,26 @@ def _outlined(background: np.ndarray, masks: Mapping[str, np.ndarray], aspect: f
     axes.imshow(background, cmap="gray", aspect=aspect, vmin=0,
                 vmax=np.percentile(background, 99.5) or 1, interpolation="nearest")
     axes.axis("off")
-    for number, mask in enumerate(masks.values(), start=-1):
-        if mask.any() and not mask.all():
-            if number < 0:
-                axes.contour(mask, levels=[0.5], **REFERENCE_LOOK)
-            else:
-                style = look(number)
-                lines = axes.contour(mask, levels=[0.5], colors=style["color"], linestyles=[style["linestyle"]],
-                                     linewidths=1.6)
-                lines.set_path_effects(_halo())
+    limits = {"xlim": axes.get_xlim(), "ylim": axes.get_ylim()}
+    if reference is not None:
+        _outline(axes, reference, **REFERENCE_LOOK)
+    for number, mask in enumerate(masks.values()):
+        style = look(number)
+        lines = _outline(axes, mask, colors=style["color"], linestyles=[style["linestyle"]], linewidths=1.6)
+        if lines is not None:
+            lines.set_path_effects(_halo())
+    axes.set(**limits)
     file = io.BytesIO()
     figure.savefig(file, format="png", dpi=110)
     return _uri("image/png", file.getvalue())
+
+
+def _outline(axes: Any, mask: np.ndarray, **style: Any) -> Any:
+    """Draw the outline of a mask (H, W), which a rim of one voxel closes at the borders; None if it is empty."""
+    if not mask.any():
+        return None
+    rows, columns = (np.arange(-1, size + 1) for size in mask.shape)
+    return axes.contour(columns, rows, np.pad(mask, 1).astype(np.uint8), levels=[0.5], **style)
 
 
 def _halo() -> list[Any]:
@@ -236,12 +245,11 @@ def _image(folder: Path | None, case: str, shape: tuple[int, ...]) -> np.ndarray
     """Return the first channel of a case, its darkest voxel 0; None where there is none of this shape."""
     import SimpleITK as sitk
 
+    from nnunetv2_gsp.datasets.images import read_whole
+
     files = [folder / f"{case}_0000{ending}" for ending in ENDINGS] if folder is not None else []
     for file in filter(Path.is_file, files):
-        try:
-            image = _volume(sitk.GetArrayFromImage(sitk.ReadImage(str(file))).astype(np.float32))
-        except RuntimeError as error:
-            raise InputError(f"Expected a readable image, could not read {file}; replace the file.") from error
+        image = _volume(sitk.GetArrayFromImage(read_whole(file)).astype(np.float32))
         return image - image.min() if image.shape == shape else None
     return None
 

@@ -174,19 +174,19 @@ def _p(p: float) -> str:
 
 
 def _plain(value: float | None) -> str:
-    return "" if value is None else f"{value:.3g}" if value < 1000 else f"{value:.0f}"
+    return "" if value is None else f"{value:.3g}" if value < 999.5 else f"{value:.0f}"
 
 
 def _scaled(count: int | None) -> str:
     if count is None:
         return ""
-    power = min(int(math.log(max(count, 1), 1000)), 4)
+    power = next((power for power in range(4) if count / 1000 ** power < 999.5), 4)  # 999.5 is rounded to 1e+03
     return f"{count / 1000 ** power:.3g}{('', ' k', ' M', ' G', ' T')[power]}"
 
 
 def _verdict(comparison: Comparison) -> str:
     caveats = "".join(f"<p>{escape(caveat)}</p>" for caveat in comparison.caveats)
-    box = f'<div class="caveats" role="note"><h2>Not trained alike</h2>{caveats}</div>' if caveats else ""
+    box = f'<div class="caveats" role="note"><h2>Before the verdict</h2>{caveats}</div>' if caveats else ""
     return (f'<p class="task">{escape(comparison.task.title)}; HD95 and empty cases by the definition '
             f"<b>{escape(comparison.definition.name)}</b></p>{box}"
             f'<p class="verdict"><b>Verdict.</b> {escape(comparison.verdict())}</p>')

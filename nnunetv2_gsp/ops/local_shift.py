@@ -27,11 +27,10 @@ def local_shift(x: torch.Tensor, first_channel: int, shift_channels: int) -> tor
     n_axes = x.ndim - 2
     _check(tuple(x.shape), first_channel, shift_channels)
     part = shift_channels // (2 * n_axes)
-    rest = x.shape[1] - first_channel - shift_channels
-    before, *parts, after = x.split([first_channel, *[part] * (2 * n_axes), rest], dim=1)
-    moved = [pad(channels, _one_step(direction // 2, n_axes, towards_end=direction % 2))
-             for direction, channels in enumerate(parts)]
-    return torch.cat([before, *moved, after], dim=1)
+    behind = first_channel + shift_channels
+    moved = [pad(x.narrow(1, first_channel + direction * part, part),
+                 _one_step(direction // 2, n_axes, towards_end=direction % 2)) for direction in range(2 * n_axes)]
+    return torch.cat([x[:, :first_channel], *moved, x[:, behind:]], dim=1)
 
 
 class LocalShift(nn.Module):

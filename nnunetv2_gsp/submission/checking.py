@@ -42,7 +42,7 @@ def check_submission(file: Path, challenge: str, images: Path | None = None, pro
 
     Args:
         file: zip.
-        challenge: one of `CHALLENGES`.
+        challenge: one of `editions.CHALLENGES`.
         images: folder of the challenge's images, or an imagesTs made of them: whose cases have to be there, and whose
             geometry the files need. Without it BraTS is held to its edition's size, and nobody tells what is missing.
         processes: how many cases are read at a time.

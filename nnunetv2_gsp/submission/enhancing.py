@@ -15,9 +15,10 @@ import SimpleITK as sitk
 from nnunetv2_gsp.datasets.brats import format_of
 from nnunetv2_gsp.datasets.conversion import visible
 from nnunetv2_gsp.datasets.images import check_same_geometry, read_image
-from nnunetv2_gsp.datasets.labels import ENHANCING, NECROSIS
+from nnunetv2_gsp.datasets.labels import ENHANCING, LABELS, NECROSIS, check_labels
 from nnunetv2_gsp.errors import InputError
 from nnunetv2_gsp.parallel import in_parallel
+from nnunetv2_gsp.submission.rules import Rules
 
 _ENDING = format_of("brats2024").file_ending
 
@@ -60,23 +61,28 @@ def enhancing_to_necrosis(segmentation: np.ndarray, threshold: int) -> np.ndarra
     return np.where(enhancing, segmentation.dtype.type(NECROSIS), segmentation)
 
 
-def choose_threshold(predictions: Path, references: Path | None = None, processes: int = 1) -> Choice:
+def choose_threshold(predictions: Path, rules: Rules, references: Path | None = None, processes: int = 1) -> Choice:
     """Choose the threshold with the highest mean Dice of ET on a cross-validation; the smallest one of equals.
 
     Args:
         predictions: folder that `nnUNetv2_accumulate_crossval_results` wrote.
+        rules: of the challenge; both folders hold its labels inside nnU-Net.
         references: folder of the labels in the dataset; without it that of the dataset that the folder's plans name.
         processes: how many cases are read at a time.
 
     Raises:
-        InputError: there are no predictions, one has no reference or another geometry, or a file is damaged.
+        InputError: there are no predictions, one has no reference or another geometry, a file is damaged or has other
+            labels, or no reference has ET.
     """
     files = visible(predictions, f"*{_ENDING}")
     if not files:
         raise InputError(f"Expected the predictions of a cross-validation in {predictions}, found none; run: "
                          f"nnUNetv2_accumulate_crossval_results")
     folder = references or _references(predictions)
-    overlaps = list(in_parallel(partial(_overlap, folder), files, processes, "Cross-validation"))
+    overlaps = list(in_parallel(partial(_overlap, rules, folder), files, processes, "Cross-validation"))
+    if not any(overlap.reference for overlap in overlaps):  # as the files of editions where ET is not 3 would have it
+        raise InputError(f"Expected enhancing tumour, label {ENHANCING}, in some of the {len(overlaps)} references in "
+                         f"{folder}, found none; name the labels that nnUNetv2_gsp convert made with -gt.")
     return best_threshold(overlaps)
 
 
@@ -94,11 +100,18 @@ def _dice(overlap: Overlap, threshold: int) -> float:
     return 2 * common / total if total else 1.0
 
 
-def _overlap(references: Path, file: Path) -> Overlap:
+def _overlap(rules: Rules, references: Path, file: Path) -> Overlap:
     prediction, reference = read_image(file), read_image(references / file.name)
     check_same_geometry(prediction, file, reference, references / file.name)
-    predicted, true = (sitk.GetArrayViewFromImage(image) == ENHANCING for image in (prediction, reference))
+    predicted, true = (_enhancing(image, rules, name) for image, name in ((prediction, file),
+                                                                         (reference, references / file.name)))
     return Overlap(int(predicted.sum()), int(true.sum()), int((predicted & true).sum()))
+
+
+def _enhancing(image: sitk.Image, rules: Rules, file: Path) -> np.ndarray:
+    segmentation = sitk.GetArrayViewFromImage(image)
+    check_labels(segmentation, LABELS[rules.challenge].values(), file)  # the challenge's own files may call ET 4
+    return segmentation == ENHANCING
 
 
 def _references(predictions: Path) -> Path:
@@ -106,7 +119,7 @@ def _references(predictions: Path) -> Path:
     from nnunetv2.paths import nnUNet_preprocessed, nnUNet_raw
 
     try:
-        dataset = json.loads((predictions / "plans.json").read_text())["dataset_name"]
+        dataset = Path(json.loads((predictions / "plans.json").read_text(encoding="utf-8"))["dataset_name"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"Expected plans.json in {predictions}, as nnUNetv2_accumulate_crossval_results writes it, "
                          f"found none that can be read; name the folder of the labels with -gt.") from error

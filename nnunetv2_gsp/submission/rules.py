@@ -4,13 +4,13 @@ from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
-from nnunetv2_gsp.datasets.brats import EDITIONS, format_of, survey_brats
+from nnunetv2_gsp.datasets.brats import format_of, survey_brats
 from nnunetv2_gsp.datasets.conversion import TEST, visible
+from nnunetv2_gsp.datasets.editions import EDITIONS
 from nnunetv2_gsp.datasets.labels import LABELS
 from nnunetv2_gsp.datasets.promise12 import FORMAT, challenge_name, survey_promise12
 from nnunetv2_gsp.errors import InputError
 
-CHALLENGES = (*EDITIONS, "promise12")
 _BRATS_SIZE, _GLI_2024_SIZE = (240, 240, 155), (182, 218, 182)
 
 
@@ -54,14 +54,20 @@ class Rules:
         found = self.key.search(file_name)
         return found.group(1) if found else None
 
+    def check_template(self, template: str | None) -> None:
+        """Raise InputError if a template of names has no place for the case."""
+        if template is not None and "{case}" not in template:
+            raise InputError(f"Expected {{case}} in --names, for {self.naming}, got {template!r}; give a template such "
+                             f"as {self.names}.")
+
     def file_name(self, case: str, template: str | None = None) -> str:
         """Return the name in the archive of a case of nnU-Net's dataset.
 
         Raises:
-            InputError: the challenge would not take it.
+            InputError: the challenge would not take it, or would take it for another case.
         """
-        name = (template or self.names).replace("{case}", challenge_name(case))
-        if self.key_of(name) is None or not re.fullmatch(r"[\w.-]+", name):
+        name, usual = (each.replace("{case}", challenge_name(case)) for each in (template or self.names, self.names))
+        if self.key_of(name) is None or self.key_of(name) != self.key_of(usual) or not re.fullmatch(r"[\w.-]+", name):
             raise InputError(f"Expected {self.naming} for {self.challenge}, found the case {case}, which would be "
                              f"called {name!r}; check that the predictions belong to this challenge.")
         return name
@@ -84,7 +90,7 @@ _RULES = {
 
 
 def rules_of(challenge: str) -> Rules:
-    """Return the rules of one of `CHALLENGES`."""
+    """Return the rules of one of `editions.CHALLENGES`."""
     if challenge == "promise12":
         # What follows CaseXX we know from memory alone, so it is left to a template.
         return Rules(challenge, re.compile(r"(Case\d+)(?!\d)[\w.-]*\.mhd\Z"), "names with Case00 that end in .mhd",

@@ -1,6 +1,7 @@
 """How do nnU-Net's predictions become a challenge's archive?"""
 import gzip
 import json
+import re
 import stat
 import tempfile
 import zipfile
@@ -14,10 +15,11 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
-from nnunetv2_gsp.datasets.brats import format_of
+from nnunetv2_gsp.datasets.brats import CAVITY_REGION, REGIONS
 from nnunetv2_gsp.datasets.conversion import visible
+from nnunetv2_gsp.datasets.image_files import write_image
 from nnunetv2_gsp.datasets.images import check_same_geometry, read_image
-from nnunetv2_gsp.datasets.labels import LABELS, inverse, relabel
+from nnunetv2_gsp.datasets.labels import CAVITY, EDEMA, ENHANCING, LABELS, NECROSIS, inverse, relabel
 from nnunetv2_gsp.errors import InputError
 from nnunetv2_gsp.files import whole
 from nnunetv2_gsp.parallel import in_parallel
@@ -25,6 +27,12 @@ from nnunetv2_gsp.submission.checking import check_submission
 from nnunetv2_gsp.submission.enhancing import enhancing_to_necrosis
 from nnunetv2_gsp.submission.rules import Rules, find_images, rules_of
 
+_PLAIN_NAMES = {  # how plain labels begin that mean what ours do, in lower case
+    NECROSIS: re.compile(r"necro|non.?enh|(ncr|netc?)(?![a-z])"),
+    EDEMA: re.compile(r"(peritumou?ral.)?o?edema|(ed|snfh)(?![a-z])"),
+    ENHANCING: re.compile(r"(gd.)?enhanc|et(?![a-z])"),
+    CAVITY: re.compile(r"resection|cavity|rc(?![a-z])"),
+}
 _WRITTEN_AT = (1980, 1, 1, 0, 0, 0)  # the zip epoch, so that the same predictions give the same bytes
 
 
@@ -55,7 +63,7 @@ def write_submission(predictions: Path, file: Path, challenge: str, *, images: P
     Args:
         predictions: folder of nnU-Net's segmentations, with the labels of a dataset that `convert` made.
         file: the new zip.
-        challenge: one of `CHALLENGES`.
+        challenge: one of `editions.CHALLENGES`.
         images: folder of the challenge's images, or an imagesTs made of them: whose cases have to be there, and whose
             geometry the files get. Without it the geometry is that of the predictions.
         names: template of the names in the archive, with {case}.
@@ -70,7 +78,8 @@ def write_submission(predictions: Path, file: Path, challenge: str, *, images: P
         InputError: a prediction is missing, damaged, of another dataset or geometry; every such one is listed.
     """
     rules = rules_of(challenge)
-    _check_target(file, overwrite)
+    check_target(file, overwrite)
+    rules.check_template(names)
     check_convention(predictions, rules)
     jobs, problems = _jobs(predictions, rules, images, names)
     write = partial(_written, rules, et_threshold)
@@ -84,28 +93,45 @@ def write_submission(predictions: Path, file: Path, challenge: str, *, images: P
 
 
 def check_convention(predictions: Path, rules: Rules) -> None:
-    """Raise InputError if the dataset.json that nnU-Net puts beside predictions gives BraTS's labels another meaning.
+    """Raise InputError unless the dataset.json that nnU-Net puts beside predictions gives BraTS's labels our meaning.
 
-    nnU-Net's own converters have 1 for oedema and 2 for necrosis, which no label value would show.
+    nnU-Net's own converters have 1 for oedema and 2 for necrosis, which no label value would show. Regions are told by
+    their labels, plain labels by their names.
     """
     file = predictions / "dataset.json"
     if not (rules.is_brats and file.is_file()):
         return
-    expected = {frozenset(_as_tuple(region)) for region in format_of("brats2024").labels.values()}
     try:
-        regions = json.loads(file.read_text(encoding="utf-8"))["labels"].items()
+        labels = json.loads(file.read_text(encoding="utf-8"))["labels"].items()
+        values = {name: _as_set(value) for name, value in labels if name not in ("background", "ignore")}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"Expected nnU-Net's dataset.json with labels, found {file} that can't be read.") from error
-    strange = {name: region for name, region in regions
-               if len(_as_tuple(region)) > 1 and frozenset(_as_tuple(region)) not in expected}
-    if strange:
-        name, region = next(iter(strange.items()))
+        raise InputError(f"Expected nnU-Net's dataset.json with labels, found {file} that can't be read; copy it from "
+                         f"the trained model's folder.") from error
+    has_regions = any(len(value) > 1 for value in values.values())
+    if complaint := _region_complaint(values) if has_regions else _plain_complaint(values):
         raise InputError(f"Expected the labels 1 necrosis, 2 oedema, 3 enhancing in {file}, as nnUNetv2_gsp convert "
-                         f"makes them, found the region {name} of {region}; submit predictions of a network that was "
-                         f"trained on a dataset made by it.")
+                         f"makes them, found {complaint}; submit predictions of a network that was trained on a "
+                         f"dataset made by it.")
 
 
-def _check_target(file: Path, overwrite: bool) -> None:
+def _region_complaint(values: dict[str, frozenset[int]]) -> str:
+    needed = {name: frozenset(region) for name, region in REGIONS.items()}
+    known = {*needed.values(), *map(frozenset, CAVITY_REGION.values())}
+    strange = [f"the region {name} of {sorted(value)}" for name, value in values.items() if value not in known]
+    lacking = [f"no region of {sorted(region)}" for region in needed.values() if region not in values.values()]
+    return next(iter(strange + lacking), "")
+
+
+def _plain_complaint(values: dict[str, frozenset[int]]) -> str:
+    strange = [f"{name!r} for {label}" for name, value in values.items() for label in value
+               if label not in _PLAIN_NAMES or not _PLAIN_NAMES[label].match(name.strip().lower())]
+    lacking = [f"no name for {label}" for label in (NECROSIS, EDEMA, ENHANCING)
+               if frozenset([label]) not in values.values()]
+    return next(iter(strange + lacking), "")
+
+
+def check_target(file: Path, overwrite: bool) -> None:
+    """Raise InputError if the archive can not be made there."""
     if file.suffix != ".zip":
         raise InputError(f"Expected the name of a .zip for -o, got {file}.")
     if file.exists() and not overwrite:
@@ -178,7 +204,7 @@ def _meta_image(voxels: np.ndarray, geometry: sitk.Image, name: str) -> tuple[tu
     image.CopyInformation(geometry)
     with tempfile.TemporaryDirectory() as folder:
         header = Path(folder, name)
-        sitk.WriteImage(image, header, useCompression=False)  # else the voxels go to a .zraw
+        write_image(image, header, compressed=False)  # else the voxels go to a .zraw
         return tuple((file.name, file.read_bytes()) for file in (header, header.with_suffix(".raw")))
 
 
@@ -196,5 +222,9 @@ def _refuse(problems: list[str], file: Path) -> None:
         raise InputError("\n".join([f"{file} is not written:", *problems]))
 
 
-def _as_tuple(region: Any) -> tuple[int, ...]:
-    return tuple(region) if isinstance(region, (list, tuple)) else (region,)
+def _as_set(value: Any) -> frozenset[int]:
+    """Return the labels of a region, or a plain label as a region of one; raise TypeError if it is neither."""
+    labels = value if isinstance(value, list) else [value]
+    if not labels or any(type(label) is not int for label in labels):
+        raise TypeError(f"{value!r} is no label and no region")
+    return frozenset(labels)

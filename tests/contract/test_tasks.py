@@ -1,8 +1,9 @@
 """Every kind of label, configuration, data and file format through train, validate and predict, in nnU-Net's own code.
 
-`make test` runs rows in which every value is met, `make test-contract` those in which every pair of values is met.
+`make test` runs rows that meet every value, `make test-contract` those that meet every pair, and the other sizes.
 """
 import json
+from itertools import combinations, product
 
 import numpy as np
 import pytest
@@ -11,28 +12,42 @@ from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.run.run_training import run_training
 
 from tests.contract.conftest import CPU, TRAINER, plan
-from tests.contract.generated import LABELS, write_dataset, write_two_folds
+from tests.contract.generated import LABELS, SIZES, write_dataset, write_two_folds
 
-ALWAYS = [  # every value once
-    ("plain", "3d_fullres", "isotropic", 2, ".nrrd"),
-    ("regions", "2d", "anisotropic", 5, ".mha"),
-    ("ignore", "3d_cascade_fullres", "anisotropic", 1, ".nii.gz"),
-    ("regions and ignore", "2d", "isotropic", 1, ".nrrd"),
-]
+CHANNELS, FILE_ENDINGS = (1, 2, 5), (".nii.gz", ".mha", ".nrrd")
 PAIRWISE = [
-    ("plain", "2d", "isotropic", 2, ".nii.gz"),
-    ("plain", "2d", "anisotropic", 1, ".nrrd"),
-    ("plain", "3d_fullres", "anisotropic", 5, ".nii.gz"),
-    ("plain", "3d_cascade_fullres", "isotropic", 2, ".mha"),
-    ("regions", "3d_fullres", "isotropic", 2, ".nii.gz"),
-    ("regions", "3d_cascade_fullres", "isotropic", 1, ".nrrd"),
-    ("ignore", "2d", "anisotropic", 2, ".mha"),
-    ("ignore", "3d_fullres", "isotropic", 5, ".nrrd"),
-    ("regions and ignore", "2d", "anisotropic", 2, ".nrrd"),
-    ("regions and ignore", "3d_fullres", "isotropic", 1, ".mha"),
-    ("regions and ignore", "3d_cascade_fullres", "anisotropic", 5, ".nii.gz"),
+    ("plain", "2d", "isotropic", 1, ".nrrd"),
+    ("plain", "3d_fullres", "anisotropic", 2, ".nii.gz"),
+    ("plain", "3d_cascade_fullres", "isotropic", 5, ".mha"),
+    ("regions", "2d", "isotropic", 2, ".mha"),
+    ("regions", "3d_fullres", "isotropic", 1, ".nrrd"),
+    ("regions", "3d_cascade_fullres", "anisotropic", 5, ".nii.gz"),
+    ("ignore", "2d", "isotropic", 5, ".nii.gz"),
+    ("ignore", "3d_fullres", "isotropic", 1, ".mha"),
+    ("ignore", "3d_cascade_fullres", "anisotropic", 2, ".nrrd"),
+    ("regions and ignore", "2d", "anisotropic", 2, ".mha"),
+    ("regions and ignore", "3d_fullres", "isotropic", 5, ".nrrd"),
+    ("regions and ignore", "3d_cascade_fullres", "anisotropic", 1, ".nii.gz"),
 ]
-ROWS = [*ALWAYS, *(pytest.param(*row, marks=pytest.mark.contract) for row in PAIRWISE)]
+
+
+def on_the_other_size(labels, configuration, size, n_channels, file_ending):
+    """Return the row with the other size, and other channels and format beside it."""
+    [other_size] = set(SIZES) - {size}
+    return (labels, configuration, other_size, CHANNELS[(CHANNELS.index(n_channels) + 1) % len(CHANNELS)],
+            FILE_ENDINGS[(FILE_ENDINGS.index(file_ending) + 1) % len(FILE_ENDINGS)])
+
+
+EVERY_VALUE = [PAIRWISE[number] for number in (0, 1, 3, 8, 10)]
+ROWS = [*EVERY_VALUE, *(pytest.param(*row, marks=pytest.mark.contract) for row in PAIRWISE if row not in EVERY_VALUE),
+        *(pytest.param(*on_the_other_size(*row), marks=pytest.mark.contract) for row in PAIRWISE)]
+
+
+def test_every_pair_of_values_is_met():
+    axes = (LABELS, ("2d", "3d_fullres", "3d_cascade_fullres"), SIZES, CHANNELS, FILE_ENDINGS)
+    for first, second in combinations(range(len(axes)), 2):
+        assert {(row[first], row[second]) for row in PAIRWISE} == set(product(axes[first], axes[second]))
+    assert [{row[axis] for row in EVERY_VALUE} for axis in range(len(axes))] == [set(axis) for axis in axes]
 
 
 @pytest.mark.parametrize(("labels", "configuration", "size", "n_channels", "file_ending"), ROWS)
@@ -59,9 +74,10 @@ def test_train_validate_predict(labels, configuration, size, n_channels, file_en
 def predict(model, images, output, previous_stage):
     predictor = nnUNetPredictor(device=CPU, allow_tqdm=False)
     predictor.initialize_from_trained_model_folder(str(model), (0,))
-    predictor.predict_from_files(str(images), str(output), num_processes_preprocessing=1,
-                                 num_processes_segmentation_export=1,
-                                 folder_with_segs_from_prev_stage=previous_stage and str(previous_stage))
+    output.mkdir()
+    # in this process, which spares the start of others; test_prediction.py starts them
+    predictor.predict_from_files_sequential(str(images), str(output),
+                                            folder_with_segs_from_prev_stage=previous_stage and str(previous_stage))
 
 
 def check_validation(model, labels):

@@ -8,7 +8,8 @@ import torch
 from nnunetv2.experiment_planning.verify_dataset_integrity import verify_dataset_integrity
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
 
-from nnunetv2_gsp.datasets.brats import CHANNELS, EDITIONS, convert_brats, edition_of
+from nnunetv2_gsp.datasets.brats import CHANNELS, convert_brats, edition_of
+from nnunetv2_gsp.datasets.editions import EDITIONS
 from nnunetv2_gsp.datasets.labels import LABELS, relabel
 from nnunetv2_gsp.errors import InputError
 from tests.datasets.sources import BRATS_CASES, truncate, voxels, write_brats, write_brats_case, write_image
@@ -250,3 +251,21 @@ def test_several_processes_make_the_same_dataset(source, dataset):
     other = dataset.with_name("Dataset022_BraTS")
     assert convert_brats(source, dataset).skipped == convert_brats(source, other, processes=2).skipped
     assert tree(other) == tree(dataset)
+
+
+@pytest.mark.parametrize("edition", ["brats2019", "brats2021"])
+def test_a_source_called_test_still_has_cases_to_train_with(edition, tmp_path, dataset):
+    report = convert_brats(write_brats(tmp_path / "test_brats", edition), dataset, strict=True)
+    first, second, to_predict = names(edition)
+    assert (report.training, report.test) == (sorted([first, second]), [to_predict])
+
+
+@pytest.mark.parametrize("edition", ["brats2018", "brats2019"])
+def test_a_folder_of_cases_that_is_named_like_one_is_none(edition, tmp_path, dataset):
+    container = {"brats2018": "Brats18_data", "brats2019": "BraTS19_data"}[edition]
+    source = write_brats(tmp_path / "source" / container, edition).parent
+    report = convert_brats(source, dataset, strict=True)
+    assert (len(report.training), len(report.test)) == (2, 1)
+    (source / container.replace("data", "empty")).mkdir()
+    report = convert_brats(source, dataset, overwrite=True)  # holds no case either, but is not passed over in silence
+    assert [skipped.case for skipped in report.skipped] == [container.replace("data", "empty")]

@@ -1,5 +1,6 @@
 """What all challenges share: going on after an interruption, folders' names, the command line."""
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -9,8 +10,9 @@ from nnunetv2_gsp import cli
 from nnunetv2_gsp.datasets import conversion
 from nnunetv2_gsp.datasets.brats import convert_brats
 from nnunetv2_gsp.datasets.conversion import TEST, TRAINING, part_told_by, raw_dataset
+from nnunetv2_gsp.datasets.promise12 import convert_promise12
 from nnunetv2_gsp.errors import InputError
-from tests.datasets.sources import write_brats, write_brats_case
+from tests.datasets.sources import write_brats, write_brats_case, write_promise12
 
 
 @pytest.fixture
@@ -78,7 +80,16 @@ def test_another_edition_does_not_inherit_what_is_unfinished(interrupted, source
     ("RSNA_ASNR_MICCAI_BraTS2021_ValidationData", TEST), ("BraTSValidation", TEST), ("livechallenge_test_data", TEST),
     ("train/test", TEST), ("latest_download", None), ("training_and_validation", None), ("BraTS2021_00000", None)])
 def test_folders_names_tell_what_is_to_train_with(path, part):
-    assert part_told_by(Path("test/source") / path, Path("test/source")) == part
+    for labelled in (False, True):
+        assert part_told_by(Path("test/source") / path, Path("test/source"), labelled) == part
+
+
+def test_the_sources_own_name_tells_of_files_without_label_alone():
+    source = Path("data/MICCAI_ValidationData")
+    for path in (source, source / "case"):
+        assert part_told_by(path, source, labelled=False) == TEST
+        assert part_told_by(path, source, labelled=True) is None
+    assert part_told_by(source / "HGG/case", source, labelled=False) == TRAINING
 
 
 def test_a_dataset_needs_a_free_id(tmp_path, monkeypatch):
@@ -111,3 +122,22 @@ def test_the_command_converts_and_says_what_it_skipped(source, tmp_path, monkeyp
     with pytest.raises(SystemExit) as exited:
         cli.main(["convert", "msd", str(source), "-d", "8", "--edition", "2021"])
     assert "with brats alone" in exited.value.code
+
+
+def test_a_full_disk_stops_the_conversion_and_skips_nothing(tmp_path, monkeypatch, capsys):
+    for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
+        monkeypatch.setenv(name, str(tmp_path / "raw"))
+    (tmp_path / "raw").mkdir()
+    source = write_promise12(tmp_path / "source")
+    with monkeypatch.context() as patch:
+        patch.setattr("SimpleITK.WriteImage", full_disk)
+        with pytest.raises(SystemExit) as exited:
+            cli.main(["convert", "promise12", str(source), "-d", "9", "-np", "1"])
+    assert re.match(r"nnUNetv2_gsp convert: Expected room .* \S+Case00_0000\.mha, found .*free some space",
+                    exited.value.code)
+    assert not (tmp_path / "raw" / "Dataset009_PROMISE12").exists()
+    assert convert_promise12(source, tmp_path / "raw" / "Dataset009_PROMISE12").skipped == []
+
+
+def full_disk(*_, **__):
+    raise RuntimeError("ITK ERROR: MetaImageIO: File cannot be written")

@@ -81,3 +81,13 @@ def test_bad_cases_are_named_and_the_rest_is_finished(source, dataset):
 def test_a_folder_without_cases_is_refused(tmp_path, dataset):
     with pytest.raises(InputError, match=r"Case00\.mhd"):
         convert_promise12(tmp_path, dataset)
+
+
+@pytest.mark.parametrize("name", ["prostate_test", "livedata", "x/prostate_test", "test/live"])
+def test_only_the_folder_of_a_case_prefixes_its_name(name, tmp_path, dataset):
+    folders = [f"{name}/{folder}" for folder in ("TrainingData", "TestData")]
+    report = convert_promise12(write_promise12(tmp_path, folders), dataset, strict=True)
+    assert (report.training, report.test) == (["Case00", "Case01"], ["Test_Case00", "Test_Case01"])
+    dataset = dataset.with_name("Dataset025_PROMISE12")
+    report = convert_promise12(tmp_path / name, dataset, strict=True)
+    assert (report.training, report.test) == (["Case00", "Case01"], ["Test_Case00", "Test_Case01"])

@@ -3,6 +3,7 @@ import csv
 import json
 import math
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -12,10 +13,10 @@ import torch
 from nnunetv2_gsp import cli
 from nnunetv2_gsp.errors import InputError
 from nnunetv2_gsp.evaluation import figures
-from nnunetv2_gsp.evaluation.compare import compare, prediction_folders, trained_models
+from nnunetv2_gsp.evaluation.compare import Comparison, compare, prediction_folders, trained_models
 from nnunetv2_gsp.evaluation.costs import Cost, Protocol, differences, read_checkpoint, read_model
 from nnunetv2_gsp.evaluation.definitions import DEFINITIONS
-from nnunetv2_gsp.evaluation.report import as_html, as_markdown, write_report
+from nnunetv2_gsp.evaluation.report import _scaled, as_html, as_markdown, write_report
 from nnunetv2_gsp.profiling import count_architecture
 from tests.evaluation.drawings import blob, write, write_dataset_json
 
@@ -127,6 +128,21 @@ def test_other_cases_are_refused(folders, tmp_path):
         prediction_folders([folders / "good", folders / "good"], folders / "gt")
 
 
+def test_other_regions_or_another_ignore_label_are_refused(folders, tmp_path):
+    for name in ("a", "b", "without"):
+        write_predictions(tmp_path / name, 0)
+    write_dataset_json(tmp_path / "a", LABELS)
+    for labels, found in (({**LABELS, "core": 1}, "core 1"), ({**LABELS, "ignore": 3}, "ignore 3")):
+        write_dataset_json(tmp_path / "b", labels)
+        with pytest.raises(InputError, match=rf"core 2 in the .*/a/dataset.json, but .*{found} in the .*/b/dataset"):
+            prediction_folders([tmp_path / "a", tmp_path / "b"], folders / "gt")
+        # whoever names a dataset.json decides
+        prediction_folders([tmp_path / "a", tmp_path / "b"], folders / "gt", tmp_path / "a" / "dataset.json")
+    write_dataset_json(tmp_path / "b", {"core": 2, "whole <tumor>": [2, 1], "background": 0})
+    task = prediction_folders([tmp_path / "without", tmp_path / "a", tmp_path / "b"], folders / "gt")
+    assert list(task.labels.regions) == ["whole <tumor>", "core"]
+
+
 def test_folders_of_one_name_are_told_apart_by_their_paths(tmp_path):
     for name in ("a", "b"):
         write_predictions(tmp_path / name / "predictions", 0, range(1))
@@ -205,6 +221,24 @@ def test_pictures_show_the_slice_where_most_is_wrong(comparison):
     n_voxels = (tumour(3)[np.argmax(wrong)] > 0).sum()
     assert f"voxels inside: reference {n_voxels}, poor" in whole.alt
     assert core.title == "core"
+
+
+@pytest.mark.parametrize("shape", [(3, 1, 6), (3, 6, 1), (1, 1, 1)])
+def test_images_one_voxel_wide_are_drawn(shape, tmp_path):
+    for name in ("gt", "a", "b"):
+        write(np.ones(shape), tmp_path / name / "c.nii.gz")
+    task = prediction_folders([tmp_path / "a", tmp_path / "b"], tmp_path / "gt")
+    [picture] = figures.slices(compare(task, DEFINITIONS["directed"], 1), "c")
+    assert picture.uri.startswith("data:image/png")
+
+
+def test_a_contender_called_reference_is_not_the_truth(folders, tmp_path):
+    for case in range(N_CASES):
+        write(0 * tumour(case), tmp_path / "reference" / f"case_{case:02d}.nii.gz", (2.0, 1.0, 1.0))
+    task = prediction_folders([tmp_path / "reference", folders / "good"], folders / "gt")
+    whole = figures.slices(compare(task, DEFINITIONS["directed"], 1), "case_00")[0]
+    first, second, good = re.findall(r"(?:reference|good) (\d+)", whole.alt)
+    assert int(first) > int(good) > int(second) == 0
 
 
 def test_without_images_outlines_are_drawn_all_the_same(folders):
@@ -360,6 +394,34 @@ def test_what_nobody_logged_is_blank(trained):
     assert curves == []
 
 
+@pytest.mark.parametrize("logging", [None, {}, {"train_losses": None, "val_losses": ["?"]}])
+def test_odd_files_leave_blanks(logging, trained):
+    model = trained / "results" / DATASET / f"nnUNetTrainer__nnUNetPlans__{CONFIGURATION}"
+    folder = model / "fold_0"
+    checkpoint = torch.load(folder / "checkpoint_final.pth", weights_only=False)
+    torch.save({**checkpoint, "logging": logging}, folder / "checkpoint_final.pth")
+    (folder / "debug.json").write_text("[]")
+    (folder / "training_log_2026_1_1_00_00_00.txt").write_text(
+        "2026-99-01 00:00:00: predicting a\n2026-99-01 00:00:01: predicting b\nGPU memory: ... GB, 1.2.3 GB\n")
+    (model / "dataset.json").write_text("{no json")
+    plans = json.loads((model / "plans.json").read_text())
+    plans["configurations"][CONFIGURATION] = {"architecture": ARCHITECTURE}
+    (model / "plans.json").write_text(json.dumps(plans))
+    cost, protocol, curves = read_model(model, CONFIGURATION, ["0"])
+    assert (cost.macs, cost.epoch_s, cost.prediction_s) == (None, None, None)
+    assert cost.parameters > 0
+    assert protocol == Protocol()
+    assert curves == []
+
+
+@pytest.mark.parametrize("content", ["[]", "{no json", "{}"])
+def test_what_are_no_plans_is_refused(content, trained):
+    model = trained / "results" / DATASET / f"nnUNetTrainer__nnUNetPlans__{CONFIGURATION}"
+    (model / "plans.json").write_text(content)
+    with pytest.raises(InputError, match=r"plans\.json with 3d_fullres"):
+        read_model(model, CONFIGURATION, ["0"])
+
+
 def test_gpu_memory_is_the_largest_that_a_log_names(trained):
     model = trained / "results" / DATASET / f"nnUNetTrainer__nnUNetPlans__{CONFIGURATION}"
     (model / "fold_1" / "training_log_2026_1_2_00_00_00.txt").write_text(
@@ -377,6 +439,40 @@ def test_other_training_is_stated_above_the_verdict(trained):
     assert text.index(result.caveats[0]) < text.index("Verdict.")
     markdown = as_markdown(result)
     assert markdown.index(result.caveats[0]) < markdown.index(result.verdict())
+
+
+def test_models_of_other_regions_are_refused(trained):
+    model = trained / "results" / DATASET / f"nnUNetTrainerGSP__nnUNetPlans__{CONFIGURATION}"
+    write_dataset_json(model, {**LABELS, "ignore": 3})
+    with pytest.raises(InputError, match=r"nnUNetTrainer__.*, but .*ignore 3 in the .*nnUNetTrainerGSP__"):
+        models()
+
+
+def test_an_unknown_length_of_training_is_stated(comparison, trained):
+    for fold in ("fold_0", "fold_1"):
+        (trained / "results" / DATASET / f"nnUNetTrainerGSP__nnUNetPlans__{CONFIGURATION}" / fold
+         / "checkpoint_final.pth").unlink()
+    task = models(folds=("0", "0", "1"))
+    assert task.title.endswith("folds 0, 1")
+    assert Comparison(task, comparison.definition, {}, []).caveats == [
+        "How long nnUNetTrainerGSP was trained is not known."]
+    assert comparison.caveats == []  # of folders nothing is known
+
+
+def test_trained_on_the_cases_they_are_compared_on(comparison, trained):
+    for trainer in ("nnUNetTrainer", "nnUNetTrainerGSP"):
+        model = trained / "results" / DATASET / f"{trainer}__nnUNetPlans__{CONFIGURATION}"
+        (model / "fold_0").rename(model / "fold_all")
+        write_predictions(model / "fold_all" / "validation", 0)
+    [caveat] = Comparison(models(folds=("all",)), comparison.definition, {}, []).caveats
+    assert caveat == "All were trained on these very cases (fold all), so this says nothing of new ones."
+
+
+@pytest.mark.parametrize(("count", "shown"), [
+    (None, ""), (0, "0"), (999, "999"), (1000, "1 k"), (999_499, "999 k"), (999_600, "1 M"), (10 ** 9, "1 G"),
+    (31_195_784, "31.2 M")])
+def test_counts_are_rounded_to_three_digits(count, shown):
+    assert _scaled(count) == shown
 
 
 def test_protocols_that_are_not_known_are_not_compared():
@@ -417,4 +513,14 @@ def test_a_report_of_left_out_figures_only_is_written(tmp_path):
     result = compare(prediction_folders([tmp_path / "a", tmp_path / "b"], tmp_path / "gt"), DEFINITIONS["nnunet"], 1)
     write_report(result, tmp_path / "out", overwrite=False)
     assert all(math.isnan(each.p_holm) for each in result.paired)
-    assert "no difference" in result.verdict()
+    assert result.verdict() == "On 1 cases nothing could be tested between b and a: no case has figures of both."
+
+
+def test_what_could_not_be_tested_is_no_comparison(comparison):
+    untested = [replace(each, p=math.nan, p_holm=math.nan) if each.region == "core" else each
+                for each in comparison.paired]
+    about_good, about_equal = re.split(r"(?<=\.) (?=On)", replace(comparison, paired=untested).verdict())
+    assert "of 4 comparisons with poor" in about_good
+    assert "in any of 4 comparisons" in about_equal
+    for sentence in (about_good, about_equal):
+        assert sentence.endswith("; 4 more could not be tested, as no case has figures of both.")

@@ -1,12 +1,15 @@
 """Folders in, figures out, and one sentence for whatever is wrong with a folder."""
 import csv
 import json
+import os
+import signal
 
 import numpy as np
 import pytest
 
 from nnunetv2_gsp import cli
 from nnunetv2_gsp.errors import InputError
+from nnunetv2_gsp.evaluation.cases import labels_in
 from nnunetv2_gsp.evaluation.definitions import DEFINITIONS
 from nnunetv2_gsp.evaluation.evaluate import evaluate_folders
 from tests.evaluation.drawings import blob, write, write_dataset_json
@@ -56,6 +59,22 @@ def test_every_case_and_region_is_scored_by_the_definition(folders):
 def test_several_processes_find_the_same(folders):
     rows = evaluate_folders(*folders, DEFINITIONS["brats2023"], processes=2).rows
     assert rows == evaluated(folders, "brats2023").rows
+
+
+def kill(*_, **__):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_killed_process_is_one_sentence(folders, monkeypatch):
+    monkeypatch.setattr("nnunetv2_gsp.evaluation.evaluate._score_case", kill)
+    with pytest.raises(InputError, match="one that was killed"):
+        evaluate_folders(*folders, DEFINITIONS["directed"], processes=2)
+
+
+def test_no_label_in_any_file_is_refused(tmp_path):
+    for folder in ("gt", "pred"):
+        write(0 * tumour(1), tmp_path / folder / "a.nii.gz")
+    refused((tmp_path / "gt", tmp_path / "pred"), "found no label in any file; name a dataset.json with -djfile")
 
 
 def test_means_leave_out_what_the_definition_leaves_out(folders):
@@ -146,18 +165,54 @@ def test_predictions_of_another_dataset_are_refused(folders):
     ({"direction": (-1, 0, 0, 0, 1, 0, 0, 0, 1)}, "direction")])
 def test_another_geometry_is_refused(change, what, folders):
     write(tumour(5), folders[1] / "BraTS_002.nii.gz", **{"spacing_mm": (1.0, 1.0, 2.0), **change})
-    refused(folders, f"BraTS_002.nii.gz to have the {what} of .*found")
+    refused(folders, f"BraTS_002.nii.gz to have the {what} .* of .*found")
 
 
 def test_another_size_is_refused(folders):
     write(tumour(5)[1:], folders[1] / "BraTS_002.nii.gz", (1.0, 1.0, 2.0))
-    refused(folders, "the size of .*, 15 × 19 × 17, found 15 × 19 × 16")
+    refused(folders, r"the size \(15, 19, 17\) of .*gt.*, found \(15, 19, 16\); resample")
 
 
-def test_a_truncated_file_is_refused(folders):
-    file = folders[1] / "BraTS_003.nii.gz"
-    file.write_bytes(file.read_bytes()[:100])
-    refused(folders, "could not read .*BraTS_003.nii.gz")
+@pytest.mark.parametrize("ending", [".nii.gz", ".nii", ".mha"])
+def test_a_truncated_file_is_refused(ending, folders):
+    """Of NIfTI, ITK would read what is missing as zeros."""
+    (folders[1] / "BraTS_003.nii.gz").unlink()
+    file = folders[1] / f"BraTS_003{ending}"
+    write(tumour(5), file, (1.0, 1.0, 2.0))
+    file.write_bytes(file.read_bytes()[:-100])
+    refused(folders, f"whole image in .*BraTS_003{ending}, found one that")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 0.5])
+def test_what_is_no_label_is_refused(value, folders):
+    nibabel = pytest.importorskip("nibabel")
+    labels = tumour(5).astype(np.float32)
+    labels[0, 0, 0] = value
+    nibabel.Nifti1Image(labels.T, np.diag([-2.0, -1, 1, 1])).to_filename(folders[1] / "BraTS_002.nii.gz")
+    refused(folders, "whole numbers for labels, found others in .*pred/BraTS_002.nii.gz")
+
+
+def test_labels_stored_as_floats_are_labels(folders):
+    import SimpleITK as sitk
+
+    before = evaluated(folders).rows
+    file = str(folders[1] / "BraTS_002.nii.gz")
+    sitk.WriteImage(sitk.Cast(sitk.ReadImage(file), sitk.sitkFloat32), file)
+    assert evaluated(folders).rows == before
+
+
+def test_other_than_2d_and_3d_is_refused(folders):
+    import SimpleITK as sitk
+
+    sitk.WriteImage(sitk.JoinSeries([sitk.GetImageFromArray(tumour(5))] * 2), str(folders[1] / "BraTS_002.nii.gz"))
+    refused(folders, "a 2D or 3D segmentation of one channel in .*, found 4D with 1 channels")
+    write(tumour(5)[0], folders[1] / "BraTS_002.nii.gz", (1.0, 1.0))
+    refused(folders, r"the size \(15, 19, 17\) of .*, found \(15, 19\)")
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint64, np.int16, np.int64])
+def test_labels_are_found_in_any_kind_of_integer(kind):
+    assert labels_in(np.array([[0, 3], [3, 7]], kind)) == {0, 3, 7}
 
 
 def test_an_unknown_label_is_refused(folders):

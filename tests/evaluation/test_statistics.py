@@ -1,8 +1,10 @@
 """Tests and intervals: against scipy and by hand, and where there is nothing to test."""
+import itertools
 import math
 
 import numpy as np
 import pytest
+import scipy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
@@ -18,15 +20,38 @@ from nnunetv2_gsp.evaluation.statistics import (
 
 NAN = math.nan
 DIFFERENCES = np.array([0.3, -0.1, 0.0, 0.7, 0.2, 0.0, 0.5, 0.9, -0.4, 0.6, 0.8, 1.0])
+TIED = np.array([0.0, 1.0, 1.0, 2.0, -1.0, 3.0, 0.0, 2.0, 2.0, -3.0, 4.0])
+SCIPY = tuple(map(int, scipy.__version__.split(".")[:2]))
 
 
 def paired(baseline, contender, higher_is_better=True):
     return compare_paired("WT", "Dice", ("A", baseline), ("B", contender), higher_is_better)
 
 
-def test_p_is_scipys_with_pratts_zeros():
-    assert wilcoxon_p(DIFFERENCES) == stats.wilcoxon(DIFFERENCES, zero_method="pratt").pvalue
-    assert wilcoxon_p(DIFFERENCES) != stats.wilcoxon(DIFFERENCES, zero_method="wilcox").pvalue
+def test_p_with_pratts_zeros_is_what_scipy_1_17_finds():
+    """Older ones take the normal approximation where there are zeros, and no ties into account."""
+    assert wilcoxon_p(DIFFERENCES) == pytest.approx(0.0234375, rel=1e-12)
+    assert wilcoxon_p(TIED) == pytest.approx(0.11328125, rel=1e-12)
+    if SCIPY >= (1, 17):
+        for differences in (DIFFERENCES, TIED):
+            assert wilcoxon_p(differences) == pytest.approx(stats.wilcoxon(differences, zero_method="pratt").pvalue)
+
+
+@pytest.mark.parametrize("n", [1, 2, 7, 30, 50, 51, 80])
+def test_p_without_ties_and_zeros_is_scipys(n):
+    differences = np.random.default_rng(n).normal(0.3, 1, n)
+    assert wilcoxon_p(differences) == pytest.approx(stats.wilcoxon(differences).pvalue)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.integers(-3, 3), min_size=1, max_size=8))
+def test_p_is_the_share_of_signs_that_are_as_extreme(differences):
+    differences = np.array(differences, float)
+    ranks = stats.rankdata(np.abs(differences))[differences != 0]
+    sums = np.array([ranks[list(signs)].sum() for signs in itertools.product([False, True], repeat=len(ranks))])
+    found = ranks[differences[differences != 0] > 0].sum()
+    expected = min(1.0, 2 * min((sums <= found).mean(), (sums >= found).mean()))
+    assert wilcoxon_p(differences) == pytest.approx(expected)
 
 
 def test_p_where_there_is_nothing_to_test():

@@ -5,7 +5,10 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from nnunetv2_gsp.datasets.brats import format_of
+from nnunetv2_gsp.datasets.editions import EDITIONS
 from nnunetv2_gsp.datasets.labels import LABELS
+from nnunetv2_gsp.datasets.promise12 import FORMAT
 from tests.datasets.sources import BRATS_CASES, segmentation, write_brats_case, write_promise12
 
 
@@ -41,7 +44,8 @@ class Submission:
         image = sitk.GetImageFromArray(labels)
         image.CopyInformation(geometry)
         sitk.WriteImage(image, self.predictions / f"{case}{ending}")
-        (self.predictions / "dataset.json").write_text(json.dumps({"labels": {"background": 0}}))
+        labels = (format_of(self.challenge) if self.challenge in EDITIONS else FORMAT).labels
+        (self.predictions / "dataset.json").write_text(json.dumps({"labels": {"background": 0, **labels}}))
 
     def replace(self, case, labels, ending=".nii.gz"):
         """Write other labels for a case, as nnU-Net would."""

@@ -8,7 +8,10 @@ from hypothesis import strategies as st
 from nnunetv2_gsp import cli
 from nnunetv2_gsp.errors import InputError
 from nnunetv2_gsp.submission.enhancing import Overlap, best_threshold, choose_threshold, enhancing_to_necrosis
-from tests.datasets.sources import write_image
+from nnunetv2_gsp.submission.rules import rules_of
+from tests.datasets.sources import voxels, write_image
+
+RULES = rules_of("brats2021")
 
 # a case with none in the reference and 3 predicted, one with 10 of 12 right, one with 2 of 2 right, one empty
 CASES = [Overlap(3, 0, 0), Overlap(12, 10, 10), Overlap(2, 2, 2), Overlap(0, 0, 0)]
@@ -70,7 +73,7 @@ def cross_validation(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("processes", [1, 2])
 def test_a_cross_validation_tells_the_threshold(cross_validation, processes):
-    choice = choose_threshold(cross_validation, processes=processes)
+    choice = choose_threshold(cross_validation, RULES, processes=processes)
     assert (choice.threshold, choice.dice_without, choice.dice_with, choice.n_cases) == (4, 0.25, 1.0, 4)
 
 
@@ -78,16 +81,44 @@ def test_labels_are_found_or_named(cross_validation, tmp_path, monkeypatch):
     kept = tmp_path / "nnUNet_preprocessed" / "Dataset021_BraTS" / "gt_segmentations"
     elsewhere = kept.rename(tmp_path / "labels")
     with pytest.raises(InputError, match="labels of Dataset021_BraTS in nnUNet_preprocessed or nnUNet_raw, found none"):
-        choose_threshold(cross_validation)
-    assert choose_threshold(cross_validation, elsewhere).threshold == 4
+        choose_threshold(cross_validation, RULES)
+    assert choose_threshold(cross_validation, RULES, elsewhere).threshold == 4
     (cross_validation / "plans.json").unlink()
     with pytest.raises(InputError, match=r"plans\.json .* -gt"):
-        choose_threshold(cross_validation)
+        choose_threshold(cross_validation, RULES)
     (elsewhere / "BraTS2021_00102.nii.gz").unlink()
     with pytest.raises(InputError, match=r"labels/BraTS2021_00102\.nii\.gz, found no such file"):
-        choose_threshold(cross_validation, elsewhere)
+        choose_threshold(cross_validation, RULES, elsewhere)
     with pytest.raises(InputError, match="nnUNetv2_accumulate_crossval_results"):
-        choose_threshold(kept.parent)
+        choose_threshold(kept.parent, RULES)
+
+
+@pytest.mark.parametrize("challenge", ["brats2021", "brats2023"])
+def test_the_challenges_own_files_are_no_references(challenge, cross_validation, tmp_path):
+    """There 4 is ET, so that each prediction of ET would look wrong and the highest threshold perfect."""
+    for folder in (tmp_path / "nnUNet_preprocessed" / "Dataset021_BraTS" / "gt_segmentations", cross_validation):
+        file = folder / "BraTS2021_00103.nii.gz"
+        inside = voxels(file)
+        write_image(np.where(inside == 3, 4, inside).astype(np.uint8), file)
+        with pytest.raises(InputError, match=rf"labels among \[0, 1, 2, 3\] in {file}, found 4;"):
+            choose_threshold(cross_validation, rules_of(challenge))
+        write_image(inside, file)
+
+
+def test_references_without_et_tell_no_threshold(cross_validation, tmp_path):
+    """In 2024 a 4 is known, so values can not tell files of 2021."""
+    file = tmp_path / "nnUNet_preprocessed" / "Dataset021_BraTS" / "gt_segmentations" / "BraTS2021_00103.nii.gz"
+    inside = voxels(file)
+    write_image(np.where(inside == 3, 4, inside).astype(np.uint8), file)
+    with pytest.raises(InputError, match=r"Expected enhancing tumour, label 3, in some of the 4 references in .* -gt"):
+        choose_threshold(cross_validation, rules_of("brats2024"))
+
+
+@pytest.mark.parametrize("content", ['{"dataset_name": 5}', '{"dataset_name": ["x"]}', "[]", "{"])
+def test_plans_that_name_no_dataset_are_said(content, cross_validation):
+    (cross_validation / "plans.json").write_text(content)
+    with pytest.raises(InputError, match=r"plans\.json .* -gt"):
+        choose_threshold(cross_validation, RULES)
 
 
 def test_the_command_chooses_and_applies_it(cross_validation, brats2021, capsys, monkeypatch):

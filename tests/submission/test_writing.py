@@ -11,13 +11,14 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from nnunetv2_gsp import cli
-from nnunetv2_gsp.datasets.brats import EDITIONS, convert_brats
+from nnunetv2_gsp.datasets.brats import convert_brats
+from nnunetv2_gsp.datasets.editions import CHALLENGES, EDITIONS
 from nnunetv2_gsp.datasets.labels import LABELS, inverse, relabel
 from nnunetv2_gsp.datasets.promise12 import convert_promise12
 from nnunetv2_gsp.errors import InputError
 from nnunetv2_gsp.submission import check_submission, write_submission
-from nnunetv2_gsp.submission.rules import CHALLENGES, rules_of
-from nnunetv2_gsp.submission.writing import Job, _written
+from nnunetv2_gsp.submission.rules import rules_of
+from nnunetv2_gsp.submission.writing import Job, _written, check_convention
 from tests.datasets.sources import truncate, voxels, write_image
 
 
@@ -140,6 +141,26 @@ def test_names_follow_a_template(promise12):
             write_submission(promise12.predictions, promise12.file, "promise12", names=template, overwrite=True)
 
 
+@pytest.mark.parametrize(("challenge", "case", "template"), [
+    ("promise12", "Test_Case07", "Case99_{case}.mhd"), ("promise12", "Case07", "Case1{case}.mhd"),
+    ("promise12", "Case07", "{case}1_seg.mhd"), ("brats2021", "BraTS2021_00001", "{case}_00002.nii.gz"),
+    ("brats2020", "BraTS20_Validation_001", "{case}2.nii.gz"),
+    ("brats2023", "BraTS-GLI-00001-000", "{case}-00002-000.nii.gz")])
+def test_a_template_does_not_lead_to_another_case(challenge, case, template):
+    with pytest.raises(InputError, match="would be called"):
+        rules_of(challenge).file_name(case, template)
+
+
+def test_a_disk_that_takes_no_image_is_named(promise12, monkeypatch):
+    def full(*_, **__):
+        raise RuntimeError("ITK ERROR: MetaImageIO: File cannot be written")
+
+    monkeypatch.setattr(sitk, "WriteImage", full)
+    with pytest.raises(OSError, match=r"to write \S+Case00_segmentation\.mhd, found that it can't be written; free"):
+        write_submission(promise12.predictions, promise12.file, "promise12", images=promise12.source)
+    assert not promise12.file.exists()
+
+
 def test_the_same_predictions_give_the_same_bytes(brats2021, promise12):
     for made in (brats2021, promise12):
         write_submission(made.predictions, made.file, made.challenge, images=made.source)
@@ -217,7 +238,34 @@ def test_a_bad_prediction_is_named_and_nothing_is_written(spoil, brats2021):
     assert sorted(path.name for path in brats2021.file.parent.iterdir()) == ["predictions", "source", "submission.zip"]
 
 
-@pytest.mark.parametrize("content", ["{", "[]", "{}"])
+def convention(made, labels):
+    """Check predictions beside a dataset.json with these labels."""
+    (made.predictions / "dataset.json").write_text(json.dumps({"labels": {"background": 0, **labels}}))
+    check_convention(made.predictions, rules_of(made.challenge))
+
+
+@pytest.mark.parametrize("labels", [
+    {"edema": 1, "non-enhancing tumor": 2, "enhancing tumour": 3},  # nnU-Net's converter of the Decathlon
+    {"ED": 1, "NCR": 2, "ET": 3}, {"a": 1, "b": 2, "c": 3}, {"necrosis": 1, "edema": 2}, {},
+    {"necrosis": 1, "edema": 2, "enhancing": 3, "ET": 4}, {"tumor": 1, "edema": 2, "enhancing": 3},
+    {"whole": [1, 2, 3], "enhancing": [3]}, {"whole": [1, 2, 3], "core": [1, 3], "enhancing": 3, "edema": 2},
+    {"whole": [1, 2, 3], "core": [1, 2], "enhancing": [3]}], ids=str)
+def test_labels_of_another_meaning_are_refused(labels, brats2021):
+    with pytest.raises(InputError, match=r"labels 1 necrosis, 2 oedema, 3 enhancing in \S+dataset\.json, .*, found "):
+        convention(brats2021, labels)
+
+
+@pytest.mark.parametrize("labels", [
+    {"necrosis": 1, "edema": 2, "enhancing": 3}, {"NCR": 1, "ED": 2, "ET": 3, "RC": 4},
+    {"Non-enhancing tumor": 1, "Peritumoral edema": 2, "GD-enhancing tumor": 3}, {"NETC": 1, "SNFH": 2, "ET": 3},
+    {"TC": [3, 1], "WT": [1, 2, 3], "ET": 3, "ignore": 5},
+    {"WT": [1, 2, 3], "TC": [1, 3], "ET": [3], "RC": [4]}], ids=str)
+def test_labels_of_the_same_meaning_are_taken(labels, brats2021):
+    convention(brats2021, labels)
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"labels": {"a": [[1], [2]]}}', '{"labels": {"a": {}}}',
+                                     '{"labels": {"a": []}}', '{"labels": {"a": "1"}}', '{"labels": 5}'])
 def test_a_damaged_dataset_json_is_said(content, brats2021):
     (brats2021.predictions / "dataset.json").write_text(content)
     with pytest.raises(InputError, match=r"dataset\.json that can't be read"):
@@ -288,6 +336,13 @@ def test_the_commands_write_and_check(brats2021, capsys, monkeypatch):
     printed = capsys.readouterr().out
     assert "3 violations of the rules of brats2020" in printed
     assert "Not checked: whether all cases are there" in printed
+
+
+def test_an_archive_in_the_way_is_said_before_anything_is_read(brats2021, tmp_path):
+    brats2021.file.write_bytes(b"an older one")
+    refusal = exit_code("submit", "-i", brats2021.predictions, "-o", brats2021.file, "--challenge", "brats2021",
+                        "--et-threshold", "auto", "--cv-folder", tmp_path / "nowhere")
+    assert "exists and is not replaced" in refusal
 
 
 @pytest.mark.parametrize("options", [
