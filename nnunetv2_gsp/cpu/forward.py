@@ -53,7 +53,7 @@ def fused_forward(network: Any, image: Tensor) -> Tensor | None:
 
 def _is_plain_prediction(image: Tensor) -> bool:
     return (type(image) is Tensor and image.device.type == "cpu" and image.dtype is torch.float32
-            and image.layout is torch.strided and not image.is_neg() and image.numel() > 0
+            and image.layout is torch.strided and not image.is_neg() and not image._is_zerotensor() and image.numel() > 0
             and not torch.is_grad_enabled() and not torch.is_autocast_enabled("cpu") and not _is_watched())
 
 

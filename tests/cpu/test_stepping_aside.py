@@ -92,6 +92,8 @@ def test_calls_that_are_left_to_pytorch():
     with torch.no_grad():
         assert fused_forward(network, image.double()) is None
         assert fused_forward(network, image[:0]) is None
+        assert fused_forward(network, torch._efficientzerotensor(image.shape)) is None  # it has no memory
+        assert fused_forward(network, nn.Parameter(image)) is None
         assert fused_forward(network, image[..., :30]) is None  # PyTorch says what is wrong
         assert fused_forward(network, image[:, :1]) is None
         with torch.autocast("cpu", torch.bfloat16):
