@@ -3,6 +3,7 @@ import pytest
 import torch
 from dynamic_network_architectures.building_blocks.simple_conv_blocks import ConvDropoutNormReLU
 from torch import nn
+from torch.autograd import forward_ad
 from torch.nn.utils.parametrizations import weight_norm
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -101,6 +102,24 @@ def test_calls_that_are_left_to_pytorch():
         with FlopCounterMode(display=False) as counter:
             network(image)
         assert counter.get_total_flops() > 0
+
+
+def test_a_hook_of_all_modules_is_called():
+    network, image, seen = small_network(), torch.randn(1, 2, *PATCH), []
+    hook = nn.modules.module.register_module_forward_hook(lambda module, *_: seen.append(type(module)))
+    try:
+        with torch.no_grad():
+            network(image)
+    finally:
+        hook.remove()
+    assert nn.Conv3d in seen
+
+
+def test_a_torch_that_lacks_a_private_name_predicts(monkeypatch):
+    monkeypatch.delattr(forward_ad, "_current_level")
+    network, image = small_network(), torch.randn(1, 2, *PATCH)
+    with torch.no_grad():
+        assert torch.equal(network(image), plain(network, image))
 
 
 @pytest.mark.filterwarnings("ignore")
