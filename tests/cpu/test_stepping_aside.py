@@ -70,6 +70,7 @@ def broken_networks():
     yield "a smaller norm", lambda network: setattr(
         network.encoder.stages[1].convs[0], "norm", network.encoder.stages[1].convs[0].all_modules.__setitem__(
             1, nn.InstanceNorm3d(15, affine=True)))
+    yield "a narrower head", lambda network: network.decoder.seg_layers.__setitem__(-1, nn.Conv3d(7, 3, 1).eval())
     yield "another width", lambda network: network.encoder.stages.__setitem__(1, nn.Identity())
     yield "more groups than channels", lambda network: setattr(
         network.encoder.stages[1].shifts[0], "shift_channels", 24)
