@@ -27,12 +27,13 @@ lint: $(INSTALLED)
 	$(BIN)/mypy
 
 bench: $(INSTALLED)  ## speed, side by side, a table each; not over failing tests
-	$(BIN)/python -m pytest -q tests/ops tests/architectures
+	$(BIN)/python -m pytest -q tests/ops tests/architectures tests/cpu
 	$(BIN)/python -m benchmarks.bench_group_shift
 	$(BIN)/python -m benchmarks.bench_networks
+	$(BIN)/python -m benchmarks.bench_cpu
 
 # An editable install, so that .venv always runs this checkout.
-$(INSTALLED): setup.cfg setup.py pyproject.toml
+$(INSTALLED): setup.cfg setup.py pyproject.toml $(wildcard nnunetv2_gsp/cpu/layers.*)
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install -q --upgrade pip
 	$(BIN)/python -m pip install -q -e '.[dev]'

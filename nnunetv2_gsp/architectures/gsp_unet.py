@@ -19,6 +19,7 @@ from torch.nn.modules.dropout import _DropoutNd
 from nnunetv2_gsp.architectures.blocks import GSPConvBlock, shift_or_identity
 from nnunetv2_gsp.architectures.settings import DEFAULT_LOCATION, DEFAULT_POSITION, KERNELS, ShiftSettings
 from nnunetv2_gsp.architectures.spatial_groups import feature_map_sizes, shift_channels_of
+from nnunetv2_gsp.cpu import fused_forward
 
 PerStage = int | Sequence[int]
 
@@ -98,9 +99,11 @@ class GSPUNet(nn.Module):
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:
         """Map (N, input_channels, *patch) to logits (N, num_classes, *patch).
 
-        With deep supervision to a list of them, the full resolution first.
+        With deep supervision to a list of them, the full resolution first. A prediction on the CPU takes the fused
+        layers (`nnunetv2_gsp.cpu`) where they apply.
         """
-        return self.decoder(self.encoder(x))
+        logits = fused_forward(self, x)
+        return self.decoder(self.encoder(x)) if logits is None else logits
 
     def compute_conv_feature_map_size(self, input_size: Sequence[int]) -> int:
         """Count the elements of every convolution's output; nnU-Net's planner estimates GPU memory from it.
