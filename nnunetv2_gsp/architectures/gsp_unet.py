@@ -17,6 +17,7 @@ from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.dropout import _DropoutNd
 
 from nnunetv2_gsp.architectures.blocks import GSPConvBlock, shift_or_identity
+from nnunetv2_gsp.architectures.pointwise import pointwise
 from nnunetv2_gsp.architectures.settings import DEFAULT_LOCATION, DEFAULT_POSITION, KERNELS, ShiftSettings
 from nnunetv2_gsp.architectures.spatial_groups import feature_map_sizes, shift_channels_of
 
@@ -84,8 +85,9 @@ class GSPUNet(nn.Module):
         self.register_buffer("gsp_settings", self.shift_settings.to_tensor())
 
         convolution = {
-            "conv_op": conv_op, "kernel_size": kernel, "stride": 1, "conv_bias": conv_bias, "norm_op": norm_op,
-            "norm_op_kwargs": norm_op_kwargs, "dropout_op": dropout_op, "dropout_op_kwargs": dropout_op_kwargs,
+            "conv_op": pointwise(conv_op) if kernel == 1 else conv_op, "kernel_size": kernel, "stride": 1,
+            "conv_bias": conv_bias, "norm_op": norm_op, "norm_op_kwargs": norm_op_kwargs, "dropout_op": dropout_op,
+            "dropout_op_kwargs": dropout_op_kwargs,
             "nonlin": nonlin, "nonlin_kwargs": nonlin_kwargs, "nonlin_first": nonlin_first,
         }
         self.encoder = GSPEncoder(input_channels, features, stride_per_axis,
