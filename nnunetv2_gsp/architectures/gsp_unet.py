@@ -20,6 +20,7 @@ from nnunetv2_gsp.architectures.blocks import GSPConvBlock, shift_or_identity
 from nnunetv2_gsp.architectures.pointwise import pointwise
 from nnunetv2_gsp.architectures.settings import DEFAULT_LOCATION, DEFAULT_POSITION, KERNELS, ShiftSettings
 from nnunetv2_gsp.architectures.spatial_groups import feature_map_sizes, shift_channels_of
+from nnunetv2_gsp.architectures.training import is_training_step, training_forward
 
 PerStage = int | Sequence[int]
 
@@ -100,9 +101,10 @@ class GSPUNet(nn.Module):
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:
         """Map (N, input_channels, *patch) to logits (N, num_classes, *patch).
 
-        With deep supervision to a list of them, the full resolution first.
+        With deep supervision to a list of them, the full resolution first. Where gradients are wanted, `training.py`
+        computes the same and keeps less.
         """
-        return self.decoder(self.encoder(x))
+        return training_forward(self, x) if is_training_step(self) else self.decoder(self.encoder(x))
 
     def compute_conv_feature_map_size(self, input_size: Sequence[int]) -> int:
         """Count the elements of every convolution's output; nnU-Net's planner estimates GPU memory from it.
