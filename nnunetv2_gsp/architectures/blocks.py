@@ -3,10 +3,11 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 from dynamic_network_architectures.building_blocks.simple_conv_blocks import ConvDropoutNormReLU
 from torch import Tensor, nn
 
-from nnunetv2_gsp.ops import GroupShift, LocalShift
+from nnunetv2_gsp.ops import GroupShift, LocalShift, leaky_relu_group_shift_
 
 
 def shift_or_identity(spatial_groups: Sequence[int], shift_channels: int, local_shift_channels: int) -> nn.Module:
@@ -29,6 +30,25 @@ def is_shifted_after(convolution: int, n_convolutions: int, shift_position: str)
     """
     is_last = convolution == n_convolutions - 1
     return {"none": False, "CSC": not is_last, "CCS": is_last, "CSCS": True, "CSCSUpShift": True}[shift_position]
+
+
+def then_shift(layer: Any, shift: Any, x: Tensor) -> Tensor:
+    """Compute `shift(layer(x))`; a leaky ReLU at the layer's end and a group shift run in place, as one.
+
+    Not on a GPU, where new memory costs nothing, nor under the compiler, which makes them one by itself.
+    """
+    if (x.device.type != "cpu" or torch.compiler.is_compiling() or not isinstance(shift, GroupShift)
+            or len(layer) < 2 or not isinstance(layer[-1], nn.LeakyReLU) or layer[-1].negative_slope <= 0
+            or any(map(has_hooks, (layer, layer[-1], shift)))):
+        return shift(layer(x))
+    y = layer[:-1](x).contiguous()
+    return leaky_relu_group_shift_(y, layer[-1].negative_slope, shift.spatial_groups, shift.shift_channels)
+
+
+def has_hooks(module: nn.Module) -> bool:
+    """Tell whether somebody wants to see each call of the module."""
+    return bool(module._forward_hooks or module._forward_pre_hooks or module._backward_hooks
+                or module._backward_pre_hooks)
 
 
 class GSPConvBlock(nn.Module):
@@ -59,8 +79,8 @@ class GSPConvBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, input_channels, *spatial) to (N, output_channels, *spatial)."""
-        for convolution, shift in zip(self.convs, self.shifts, strict=True):
-            x = shift(convolution(x))
+        for layer, shift in zip(self.convs, self.shifts, strict=True):
+            x = shift(layer(x)) if has_hooks(layer) else then_shift(layer.all_modules, shift, x)
         return x
 
     def compute_conv_feature_map_size(self, map_size: Sequence[int]) -> int:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from nnunetv2_gsp.ops import GroupShift, leaky_relu_group_shift_
+from nnunetv2_gsp.architectures.blocks import has_hooks, then_shift
 
 Prepare = Callable[..., Tensor]
 
@@ -19,7 +19,7 @@ Prepare = Callable[..., Tensor]
 def is_training_step(network: nn.Module) -> bool:
     """Tell whether a backward pass will follow, and nobody has hooked into a module to see it run, once."""
     return (network.training and torch.is_grad_enabled() and not torch.jit.is_tracing()
-            and not any(map(_has_hooks, network.modules())))
+            and not any(map(has_hooks, network.modules())))
 
 
 def training_forward(network: Any, x: Tensor) -> Tensor | list[Tensor]:
@@ -81,26 +81,12 @@ def _after_last_convolution(block: Any, y: Tensor) -> Tensor:
     return _after_convolution(block.convs[-1], block.shifts[-1], y)
 
 
-def _after_convolution(layer: Any, shift: Any, y: Tensor) -> Tensor:
+def _after_convolution(layer: Any, shift: nn.Module, y: Tensor) -> Tensor:
     if list(layer.all_modules[1:2]) != [getattr(layer, "norm", None)]:
         y = y.clone()  # dropout or a nonlinearity in place would overwrite what is kept; a norm makes a new map
-    if _can_be_one(layer.all_modules[-1], shift, y):
-        return leaky_relu_group_shift_(layer.all_modules[1:-1](y), layer.nonlin.negative_slope, shift.spatial_groups,
-                                       shift.shift_channels)
-    return shift(layer.all_modules[1:](y))
-
-
-def _can_be_one(nonlin: nn.Module, shift: nn.Module, y: Tensor) -> bool:
-    """Tell whether nonlinearity and shift should run in place: the compiler makes them one by itself."""
-    return (not torch.compiler.is_compiling() and y.device.type == "cpu" and isinstance(shift, GroupShift)
-            and isinstance(nonlin, nn.LeakyReLU) and nonlin.negative_slope > 0 and y.is_contiguous())
+    return then_shift(layer.all_modules[1:], shift, y)
 
 
 def _beside_skip(upsampling: Any, low: Tensor, skip: Tensor) -> Tensor:
     high = upsampling.interpolation(_after_convolution(upsampling.convolution, nn.Identity(), low))
     return torch.cat((upsampling.shift(high), skip), dim=1)
-
-
-def _has_hooks(module: nn.Module) -> bool:
-    return bool(module._forward_hooks or module._forward_pre_hooks or module._backward_hooks
-                or module._backward_pre_hooks)

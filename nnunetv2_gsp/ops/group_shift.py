@@ -1,5 +1,4 @@
 """Group Shift, fast: one gather of whole rows of voxels, forward and backward."""
-import itertools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -56,9 +55,12 @@ def group_shift_(x: torch.Tensor, spatial_groups: Sequence[int], shift_channels:
     n_groups, rows_per_channel = sources.shape
     by_group = x[:, :shift_channels].unflatten(1, (n_groups, -1))
     first_rows = torch.arange(by_group.shape[2], device=x.device)[:, None] * rows_per_channel
-    for sample, group in itertools.product(by_group, range(1, n_groups)):  # channel group 0 does not move
-        rows = sample[group].view(-1, shape[-1] // groups[-1])
-        rows.copy_(rows.index_select(0, (first_rows + sources[group]).flatten()))
+    shifted = x.new_empty(first_rows.numel() * rows_per_channel, shape[-1] // groups[-1])
+    for group in range(1, n_groups):  # channel group 0 does not move
+        source_rows = (first_rows + sources[group]).flatten()
+        for channels in by_group[:, group]:
+            rows = channels.view(shifted.shape)
+            rows.copy_(torch.index_select(rows, 0, source_rows, out=shifted))
     return x
 
 

@@ -1,4 +1,5 @@
 """The training step against the network's modules called one after the other."""
+import copy
 import shutil
 
 import pytest
@@ -25,15 +26,19 @@ def network_of(**changes):
 
 
 def module_by_module(network):
-    return lambda x: network.decoder(network.encoder(x))
+    """Return the network with hooks, which keep every module apart."""
+    network = copy.deepcopy(network)
+    for module in network.modules():
+        module.register_forward_hook(lambda *_: None)
+    return network
 
 
-def step(network, forward, x):
+def step(network, x):
     """Return logits and the gradients of the image and of every parameter."""
     network.zero_grad()
     x = x.clone().requires_grad_()
     torch.manual_seed(1)  # of dropout
-    logits = forward(x)
+    logits = network(x)
     logits = logits if isinstance(logits, list) else [logits]
     sum(level.float().square().mean() for level in logits).backward()
     return [*logits, x.grad, *(parameter.grad for parameter in network.parameters() if parameter.grad is not None)]
@@ -49,21 +54,21 @@ def step(network, forward, x):
 def test_same_logits_and_gradients(changes):
     network = network_of(**changes).double()
     x = torch.randn(2, 2, *PATCH, dtype=torch.double)
-    for ours, expected in zip(step(network, network, x), step(network, module_by_module(network), x), strict=True):
+    for ours, expected in zip(step(network, x), step(module_by_module(network), x), strict=True):
         assert torch.equal(ours, expected)
 
 
 def test_same_logits_and_gradients_in_2d_with_strides_that_differ():
     network = gsp_unet((12, 32), (8, 16, 16), [(1, 1), (1, 4), (3, 2)], deep_supervision=True)
     x = torch.randn(2, 2, 12, 32)
-    for ours, expected in zip(step(network, network, x), step(network, module_by_module(network), x), strict=True):
+    for ours, expected in zip(step(network, x), step(module_by_module(network), x), strict=True):
         assert torch.equal(ours, expected)
 
 
 def test_same_logits_and_gradients_in_half_precision():
     network, x = network_of(), torch.randn(2, 2, *PATCH)
     with torch.autocast("cpu", torch.bfloat16):
-        ours, expected = step(network, network, x), step(network, module_by_module(network), x)
+        ours, expected = step(network, x), step(module_by_module(network), x)
     assert ours[0].dtype is torch.bfloat16
     for mine, theirs in zip(ours, expected, strict=True):
         assert torch.equal(mine, theirs)
@@ -72,14 +77,22 @@ def test_same_logits_and_gradients_in_half_precision():
 def test_convolutions_are_not_computed_again():
     network, x = network_of(), torch.randn(2, 2, *PATCH)
     flops = []
-    for forward in (network, module_by_module(network)):
+    for each in (network, module_by_module(network)):
         with FlopCounterMode(display=False) as counter:
-            step(network, forward, x)
+            step(each, x)
         flops.append(counter.get_total_flops())
     assert flops[0] == flops[1] > 0
 
 
-def test_weights_of_a_gradient_step_twice_over_one_graph():
+def test_predictions_are_those_of_the_modules_one_by_one():
+    network, x = network_of(shift_position="CSCS").eval(), torch.randn(2, 2, *PATCH)
+    with torch.no_grad():
+        assert torch.equal(network(x)[0], module_by_module(network)(x)[0])
+    with torch.inference_mode():
+        assert torch.equal(network(x)[0], module_by_module(network)(x)[0])
+
+
+def test_the_gradients_can_be_asked_for_twice():
     network = network_of()
     loss = network(torch.randn(2, 2, *PATCH))[0].square().mean()
     weights = list(network.encoder.parameters())
