@@ -1,6 +1,7 @@
 """When do the fused layers run, and with which memory? Everything else goes PyTorch's way."""
-import threading
-from collections import OrderedDict
+from collections import deque
+from contextlib import suppress
+from itertools import chain
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -12,7 +13,10 @@ from nnunetv2_gsp.cpu.library import fused_layers
 from nnunetv2_gsp.cpu.program import NotFusable, program_of
 from nnunetv2_gsp.cpu.runner import Runner
 
-_MAX_SHAPES = 8
+# whose `forward` program.py knows; a module from elsewhere may compute anything
+_KNOWN_CODE = ("torch.nn.modules.", "nnunetv2_gsp.", "dynamic_network_architectures.")
+# of each network at most one piece of memory that no call uses: fresh memory costs more time than a small patch
+_idle_arenas: WeakKeyDictionary[nn.Module, deque[Tensor]] = WeakKeyDictionary()
 
 
 def fused_forward(network: Any, image: Tensor) -> Tensor | None:
@@ -20,7 +24,8 @@ def fused_forward(network: Any, image: Tensor) -> Tensor | None:
 
     They do in evaluation mode with gradients off, for fp32 tensors of the CPU, without autocast, deep supervision,
     hooks, or anything that traces, and for convolutions of one voxel with InstanceNorm or none and leaky ReLU.
-    A value that is not a number gives a logit that is none, as in PyTorch.
+    The network is read anew at every call, so whatever was changed in it counts. A value that is not a number gives a
+    logit that is none, as in PyTorch.
 
     Args:
         network: a GSPUNet.
@@ -29,30 +34,27 @@ def fused_forward(network: Any, image: Tensor) -> Tensor | None:
     Returns:
         (N, classes, *spatial) fp32.
     """
-    if torch.compiler.is_compiling() or not _is_plain_prediction(image):
+    if torch.compiler.is_compiling() or not _is_plain_prediction(image) or network.training:
         return None
     library = fused_layers()
-    if library is None or network.decoder.deep_supervision:
+    if library is None or not all(map(_is_as_written, chain(network.encoder.modules(), network.decoder.modules()))):
         return None
-    modules = tuple(network.modules())[1:]  # without the network itself, which must not be kept alive
-    if network.training or any(module.training or _has_hooks(module) for module in modules):
-        return None
-    memory = _memory_of(network, modules)
     try:
-        runner = memory.runner(network, image.shape)
-        arena = memory.take_arena(runner.arena_floats)
-        logits = image.new_empty((image.shape[0], network.decoder.num_classes, *image.shape[2:]))
+        program = program_of(network, image.shape)
+        runner = Runner(program, image.shape[0])
+        arena = _take_arena(network, runner.arena_floats)
+        logits = image.new_empty((image.shape[0], program.logits.channels, *program.logits.size[-program.n_axes:]))
         runner.run(library, image.contiguous(), logits, arena)
-        memory.give_back(arena)
     except NotFusable:
         return None
+    _idle_arenas_of(network).append(arena)
     return logits
 
 
 def _is_plain_prediction(image: Tensor) -> bool:
-    return (not torch.is_grad_enabled() and not torch.is_autocast_enabled("cpu") and not _is_watched()
-            and type(image) is Tensor and image.device.type == "cpu" and image.dtype is torch.float32
-            and image.layout is torch.strided and image.numel() > 0)
+    return (type(image) is Tensor and image.device.type == "cpu" and image.dtype is torch.float32
+            and image.layout is torch.strided and not image.is_neg() and not image._is_zerotensor() and image.numel() > 0
+            and not torch.is_grad_enabled() and not torch.is_autocast_enabled("cpu") and not _is_watched())
 
 
 def _is_watched() -> bool:
@@ -62,62 +64,22 @@ def _is_watched() -> bool:
             or forward_ad._current_level >= 0 or nn.modules.module._has_any_global_hook())
 
 
-def _has_hooks(module: nn.Module) -> bool:
-    return bool(module._forward_hooks or module._forward_pre_hooks)
+def _is_as_written(module: nn.Module) -> bool:
+    """Tell whether a call runs the `forward` that program.py knows in evaluation mode, and nothing else."""
+    return not (module.training or module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module)
+                ) and type(module).__module__.startswith(_KNOWN_CODE)
 
 
-class _Memory:
-    """What is kept of a network between calls: its programs, one a shape, and arenas that no call uses."""
-
-    def __init__(self, modules: tuple[nn.Module, ...]):
-        self.modules = modules
-        self._runners: OrderedDict[torch.Size, Runner | NotFusable] = OrderedDict()
-        self._arenas: list[Tensor] = []
-        self._lock = threading.Lock()
-
-    def runner(self, network: Any, shape: torch.Size) -> Runner:
-        """Return the program for images of `shape`; raises NotFusable if there can be none."""
-        with self._lock:
-            if shape not in self._runners:
-                self._runners[shape] = _new_runner(network, shape)
-                if len(self._runners) > _MAX_SHAPES:
-                    self._runners.popitem(last=False)
-            runner = self._runners[shape]
-        if isinstance(runner, NotFusable):
-            raise runner
-        return runner
-
-    def take_arena(self, floats: int) -> Tensor:
-        """Return memory that is this call's alone; fresh memory costs more time than a small patch."""
-        with self._lock:
-            arena = self._arenas.pop() if self._arenas else None
-        return arena if arena is not None and arena.numel() >= floats else torch.empty(floats)
-
-    def give_back(self, arena: Tensor) -> None:
-        """Keep the memory for the next call; one is enough for whoever predicts patch by patch."""
-        with self._lock:
-            self._arenas = [arena]
+def _take_arena(network: nn.Module, floats: int) -> Tensor:
+    """Return memory that is this call's alone; whoever predicts patch by patch gets the same again and again."""
+    arena = torch.empty(0)
+    with suppress(IndexError):  # of two threads one finds nothing
+        arena = _idle_arenas_of(network).pop()
+    if arena.numel() < floats:
+        del arena  # before there is another
+        arena = torch.empty(floats, dtype=torch.float32)
+    return arena
 
 
-_memories: WeakKeyDictionary[nn.Module, _Memory] = WeakKeyDictionary()
-_memories_lock = threading.Lock()
-
-
-def _memory_of(network: nn.Module, modules: tuple[nn.Module, ...]) -> _Memory:
-    with _memories_lock:
-        memory = _memories.get(network)
-        if memory is None or memory.modules != modules:
-            memory = _memories[network] = _Memory(modules)
-        return memory
-
-
-def _new_runner(network: Any, shape: torch.Size) -> Runner | NotFusable:
-    try:
-        if len(shape) != 2 + len(network.encoder.strides[0]):
-            raise NotFusable(f"an image of shape {tuple(shape)}")
-        program = program_of(network, shape[2:])
-        if program.image.channels != shape[1]:
-            raise NotFusable(f"{shape[1]} channels instead of {program.image.channels}")
-        return Runner(program, shape[0])
-    except NotFusable as reason:
-        return reason
+def _idle_arenas_of(network: nn.Module) -> deque[Tensor]:
+    return _idle_arenas.setdefault(network, deque(maxlen=1))

@@ -364,8 +364,8 @@ static void interpolate(const Layer *layer, const LowRow *low_rows, int32_t rows
 
 // ---- the product, the moments, the store
 
-// Where a block of outputs goes. Sums of the moments are taken about a value of the tile itself: about zero they would
-// cancel where the mean is large.
+// Where a block of outputs goes. Sums of the moments are taken about the mean of the tile's first step: about zero they
+// would cancel where the mean is large, and about a single voxel where that one lies far off.
 typedef struct {
     float *to;
     int64_t channel_stride;
@@ -401,12 +401,20 @@ static inline void multiply(Vector total[OUTPUTS][VECTORS], const float *restric
     }
 }
 
+static inline float mean_of_step(const Vector values[VECTORS]) {
+    Vector sums = {0};
+    for (int j = 0; j < VECTORS; j++) sums += values[j];
+    float sum = 0;
+    for (int i = 0; i < LANES; i++) sum += sums[i];
+    return sum / STEP;
+}
+
 // Whole vectors go from the registers to the moments and to memory.
 static inline void finish_step(Vector total[OUTPUTS][VECTORS], Block *block, int32_t voxel) {
     for (int k = 0; k < OUTPUTS; k++) {
         if (k == block->outputs) return;
         if (block->has_moments) {
-            if (voxel == 0) block->pivot[k] = total[k][0][0];
+            if (voxel == 0) block->pivot[k] = mean_of_step(total[k]);
             for (int j = 0; j < VECTORS; j++) {
                 const Vector difference = total[k][j] - block->pivot[k];
                 block->sum[k] += difference;
@@ -423,7 +431,11 @@ static void finish_rest(Vector total[OUTPUTS][VECTORS], Block *block, int32_t vo
     float values[STEP];
     for (int32_t k = 0; k < block->outputs; k++) {
         memcpy(values, total[k], sizeof values);
-        if (voxel == 0) block->pivot[k] = values[0];
+        if (voxel == 0) {
+            float sum = 0;
+            for (int32_t i = 0; i < n; i++) sum += values[i];
+            block->pivot[k] = sum / n;
+        }
         for (int32_t i = 0; i < n; i++) {
             const float difference = values[i] - block->pivot[k];
             block->sum[k][i % LANES] += difference;
@@ -648,7 +660,10 @@ static int allocate(Worker *worker, const Needs *needs) {
     const int64_t runs = needs->runs * sizeof(Run), groups = needs->groups * sizeof(Group);
     const int64_t plan = round_up(runs + groups + needs->places * sizeof(Place), 64);
     const int64_t bytes = round_up(sizeof(float) * floats, 64) + 4 * plan + needs->rows * sizeof(LowRow);
-    if (posix_memalign(&worker->memory, 64, bytes)) return -1;
+    if (posix_memalign(&worker->memory, 64, bytes)) {
+        worker->memory = NULL;  // POSIX leaves it undefined
+        return -1;
+    }
     memset(worker->memory, 0, bytes);
     Scratch *scratch = &worker->scratch;
     scratch->stride = needs->stride;

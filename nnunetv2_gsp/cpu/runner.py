@@ -19,7 +19,7 @@ from nnunetv2_gsp.cpu.library import (
     Layer,
     Map,
 )
-from nnunetv2_gsp.cpu.program import Buffer, NotFusable, Program, Read, Step, round_up
+from nnunetv2_gsp.cpu.program import Buffer, NotFusable, Program, Read, Step, round_up, three
 
 _Three = ctypes.c_int32 * 3
 _DOUBLE = 2  # floats
@@ -28,7 +28,10 @@ _DOUBLE = 2  # floats
 class Runner:
     """A program for batches of a fixed size, laid out in an arena of `arena_floats` floats.
 
-    It keeps no memory and no weights: those are read at every call, so there is nothing that could become outdated.
+    It points at the weights as they lie in memory, so it serves while no other memory takes their place.
+
+    Raises:
+        NotFusable: if the weights are no contiguous fp32 parameters of the CPU in the shapes of their convolutions.
     """
 
     def __init__(self, program: Program, n_samples: int):
@@ -36,6 +39,8 @@ class Runner:
         self.n_samples = n_samples
         layout = _Layout(program, n_samples)
         self._layers = (Layer * len(program.steps))(*map(layout.layer, program.steps))
+        for layer, step in zip(self._layers, program.steps, strict=True):
+            _point_at_weights(layer, step)
         self.arena_floats = layout.floats
 
     def run(self, fused_layers: FusedLayers, image: Tensor, logits: Tensor, arena: Tensor) -> None:
@@ -48,13 +53,9 @@ class Runner:
             arena: at least `arena_floats` of scratch memory that nobody else uses meanwhile.
 
         Raises:
-            NotFusable: if the weights are no contiguous fp32 tensors of the CPU.
             MemoryError: if there is none left for the threads.
         """
-        layers = type(self._layers).from_buffer_copy(self._layers)
-        for layer, step in zip(layers, self.program.steps, strict=True):
-            _point_at_weights(layer, step)
-        if fused_layers.run(layers, len(layers), self.n_samples, torch.get_num_threads(), arena.data_ptr(),
+        if fused_layers.run(self._layers, len(self._layers), self.n_samples, torch.get_num_threads(), arena.data_ptr(),
                             image.data_ptr(), logits.data_ptr()):
             raise MemoryError("No memory is left for the threads of the fused layers: predict with fewer threads.")
 
@@ -87,7 +88,7 @@ class _Layout:
     def _input(self, read: Read) -> Input:
         scale, offset = self.coefficients.get(read.producer, (NONE, NONE)) if read.producer else (NONE, NONE)
         group, local = read.group_shift, read.local_shift
-        groups = (1,) * 3 if group is None else (1,) * (3 - len(group.spatial_groups)) + group.spatial_groups
+        groups = (1,) * 3 if group is None else three(group.spatial_groups, 1)
         first_local = 0 if local is None else local.first_channel
         # of the image and of what was interpolated the nonlinearity is the identity
         return Input(map=self._map(read.buffer), scale=scale, offset=offset,
@@ -153,17 +154,20 @@ def _point_at_weights(layer: Layer, step: Step) -> None:
     convolution: Any
     if step.weights is not None:
         convolution, first_column, has_bias = step.weights
-        layer.weight = _address(convolution.weight) + first_column * ctypes.sizeof(ctypes.c_float)
-        layer.weight_stride = convolution.weight.shape[1]
-        layer.bias = _address(convolution.bias) if has_bias and convolution.bias is not None else None
+        columns, ones = convolution.in_channels, (1,) * len(convolution.kernel_size)
+        layer.weight = (_address(convolution.weight, (step.out.channels, columns, *ones))
+                        + first_column * ctypes.sizeof(ctypes.c_float))
+        layer.weight_stride = columns
+        if has_bias and convolution.bias is not None:
+            layer.bias = _address(convolution.bias, (step.out.channels,))
     if step.norm is not None:
         layer.eps = step.norm.eps
-        if step.norm.affine:
-            layer.gamma, layer.beta = _address(step.norm.weight), _address(step.norm.bias)
+        layer.gamma, layer.beta = (None if parameter is None else _address(parameter, (step.out.channels,))
+                                   for parameter in (step.norm.weight, step.norm.bias))
 
 
-def _address(parameter: Any) -> int:
-    if not (type(parameter) is torch.nn.Parameter and parameter.dtype is torch.float32
+def _address(parameter: Any, shape: tuple[int, ...]) -> int:
+    if not (type(parameter) is torch.nn.Parameter and parameter.shape == shape and parameter.dtype is torch.float32
             and parameter.device.type == "cpu" and parameter.layout is torch.strided and parameter.is_contiguous()):
-        raise NotFusable(f"a parameter of {parameter.dtype} on {parameter.device}, or not contiguous")
+        raise NotFusable(f"expected a contiguous fp32 parameter of shape {shape} on the CPU, got {type(parameter)}")
     return parameter.data_ptr()
