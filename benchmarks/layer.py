@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from benchmarks.measuring import Contender, check, ratios
 from benchmarks.page import Row, Table
-from nnunetv2_gsp.architectures.blocks import GSPConvBlock
+from nnunetv2_gsp.architectures import GSPUNet
 from nnunetv2_gsp.cpu import fused_layers
 from nnunetv2_gsp.cpu.library import FusedLayers
 from nnunetv2_gsp.cpu.program import Buffer, Program, Read, Step, Weights
@@ -59,12 +59,14 @@ def _rows_beside_twin(how: str, compile_layer: Callable[[nn.Module], Callable[[T
     return rows
 
 
-def _layer(channels: int, shift_position: str) -> GSPConvBlock:
-    """Build a block of a single convolution."""
+def _layer(channels: int, shift_position: str) -> Any:
+    """Return a block of a single convolution, as a network has it."""
     torch.manual_seed(0)
-    return GSPConvBlock(1, channels, channels, lambda: GroupShift(GROUPS, channels // 2), shift_position, {
-        "conv_op": nn.Conv3d, "kernel_size": 1, "stride": 1, "conv_bias": True, "norm_op": nn.InstanceNorm3d,
-        "norm_op_kwargs": {"eps": 1e-5, "affine": True}, "nonlin": nn.LeakyReLU, "nonlin_kwargs": {"inplace": True}})
+    return GSPUNet(
+        channels, n_stages=2, features_per_stage=channels, conv_op=nn.Conv3d, strides=[1, 2], n_conv_per_stage=1,
+        num_classes=1, n_conv_per_stage_decoder=1, spatial_groups=[GROUPS] * 2, shift_position=shift_position,
+        conv_bias=True, norm_op=nn.InstanceNorm3d, norm_op_kwargs={"eps": 1e-5, "affine": True}, nonlin=nn.LeakyReLU,
+        nonlin_kwargs={"inplace": True}).encoder.stages[0]
 
 
 def _forward(run: Callable[[Tensor], Tensor], x: Tensor) -> Contender:
@@ -83,11 +85,11 @@ def _forward_and_backward(run: Callable[[Tensor], Tensor], x: Tensor, upstream: 
     return forward_and_backward
 
 
-def _check_layers(layers: dict[str, GSPConvBlock], passes: dict[str, dict[str, Contender]], x: Tensor,
+def _check_layers(layers: dict[str, Any], passes: dict[str, dict[str, Contender]], x: Tensor,
                   upstream: Tensor) -> None:
     """Compare outputs and gradients with those of the modules one by one."""
     for name, layer in layers.items():
-        convolution: Any = layer.convs[0]
+        convolution = layer.convs[0]
 
         def plain(x: Tensor, name: str = name, convolution: Any = convolution) -> Tensor:
             y = nn.functional.leaky_relu(convolution.norm(convolution.conv(x)), convolution.nonlin.negative_slope)
