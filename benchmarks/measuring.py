@@ -34,17 +34,30 @@ def environment() -> dict[str, str | int]:
             **{package: _version(package) for package in PACKAGES}}
 
 
-def check(name: str, output: Tensor, expected: Tensor, tolerance: float) -> float:
-    """Return the largest error as a part of the largest expected value.
+def largest(values: Tensor) -> Tensor:
+    """Return the largest absolute value."""
+    return values.abs().max()
+
+
+def check(name: str, output: Tensor, expected: Tensor, tolerance: float,
+          size: Callable[[Tensor], Tensor] = largest) -> float:
+    """Return the size of the error as a part of the size of what is expected.
+
+    Args:
+        name: of the contender.
+        output: what it computes.
+        expected: what it should.
+        tolerance: up to which it is right.
+        size: of gradients take the norm, for they jump where an activation is about zero.
 
     Raises:
         WrongError: the error is above `tolerance`, or the shapes differ.
     """
     if output.shape != expected.shape:
         raise WrongError(f"{name} gives {tuple(output.shape)} instead of {tuple(expected.shape)}: no figures.")
-    error = ((output - expected).abs().max() / expected.abs().max()).item()
+    error = (size(output - expected) / size(expected)).item()
     if not error <= tolerance:
-        raise WrongError(f"{name} is off by {error:.1e} of the largest value, more than {tolerance:.0e}: no figures.")
+        raise WrongError(f"{name} is off by {error:.1e}, more than {tolerance:.0e}: no figures.")
     return error
 
 

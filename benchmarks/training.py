@@ -81,7 +81,8 @@ def _check_gradients() -> None:
     replace_shifts(reference, _Reference)
     _loss(ours, plan)().backward()
     _loss(lambda images: reference.decoder(reference.encoder(images)), plan)().backward()
-    check("a training step of GSP", _gradient(ours), _gradient(reference), tolerance=1e-4)
+    check("a training step of GSP", _gradient(ours), _gradient(reference), tolerance=1e-3,
+          size=torch.linalg.vector_norm)
 
 
 def _gradient(network: nn.Module) -> Tensor:
