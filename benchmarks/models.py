@@ -80,12 +80,13 @@ def prediction(build: Callable[[Plan], nn.Module], way: str, plan: Plan) -> Cont
     return WAYS[way](build(plan).eval(), image)
 
 
-def replace_shifts(network: nn.Module, replacement: Callable[[GroupShift], nn.Module]) -> None:
-    """Put something else in the place of every group shift."""
-    for module in list(network.modules()):
-        for name, child in list(module.named_children()):
-            if isinstance(child, GroupShift):
-                setattr(module, name, replacement(child))
+def replace_shifts(network: nn.Module, replacement: Callable[[GroupShift], nn.Module]) -> int:
+    """Put something else in the place of every group shift; return how many there were."""
+    places = [(module, name, child) for module in network.modules() for name, child in module.named_children()
+              if isinstance(child, GroupShift)]
+    for module, name, shift in places:
+        setattr(module, name, replacement(shift))
+    return len(places)
 
 
 def _in_pytorch(network: Any, image: Tensor) -> Contender:
@@ -107,9 +108,10 @@ def _in_openvino(network: nn.Module, image: Tensor) -> Contender:
 
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch would rather not be traced
-        replace_shifts(network, _Gather)
-        _in_pytorch(network, image)()  # settles what is gathered, before anything is traced
-        model = openvino.convert_model(network, example_input=image, input=list(image.shape))
+        if replace_shifts(network, _Gather):
+            _in_pytorch(network, image)()  # settles what is gathered, before anything is traced
+        traced = torch.jit.trace(network, image, check_trace=False)  # its output is checked with everybody's
+        model = openvino.convert_model(traced, input=list(image.shape))
     compiled = openvino.Core().compile_model(model, "CPU", {
         "INFERENCE_NUM_THREADS": torch.get_num_threads(), "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_PRECISION_HINT": "f32"})

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from benchmarks.measuring import HAS_OPENVINO, NOT_INSTALLED, Contender, check, check_labels, peak_megabytes, ratios
-from benchmarks.models import TINY_WIDTHS, Plan, gsp, prediction, stock
+from benchmarks.models import CHANNELS, TINY_WIDTHS, Plan, gsp, prediction, stock
 from benchmarks.page import Row, Table
 from nnunetv2_gsp.cpu import fused_layers
 from nnunetv2_gsp.profiling import count_parameters
@@ -74,11 +74,9 @@ def time_tables(networks: Networks, rounds: int = 5) -> list[Table]:
             rows.append({"": full_name, "stock takes longer by": by_stock.get(full_name, NOT_INSTALLED),
                          "OpenVINO on the same network takes longer by": by_openvino.get(full_name),
                          "ms": timings.get(full_name), "error": errors.get(full_name)})
-    parameters = ", ".join(f"{name} {count_parameters(network.build(network.plan)) / 1e6:.2f} M"
-                           for name, network in networks.items())
     return [Table(f"One patch, {_title(networks)}", rows,
-                  f"Widths {_widths(networks)}; parameters: {parameters}. fp32, batch 1, {rounds} rounds; error: of "
-                  f"the largest logit, against PyTorch on the same network.")]
+                  f"{'; '.join(map(_described, networks, networks.values()))}. fp32, batch 1, {rounds} rounds. Error: "
+                  f"of the largest logit, against PyTorch on the same network.")]
 
 
 def memory_table(networks: Networks) -> Table:
@@ -115,10 +113,9 @@ def _contenders(networks: Networks) -> tuple[dict[str, Contender], dict[str, flo
 
 
 def _title(networks: Networks) -> str:
-    plan = networks["stock"].plan
-    return f"4×{plan.size}"
+    return f"{CHANNELS}×{networks['stock'].plan.size}"
 
 
-def _widths(networks: Networks) -> str:
-    return ", ".join(f"{network.plan.features[0]} to {network.plan.features[-1]} ({name})"
-                     for name, network in networks.items())
+def _described(name: str, network: Network) -> str:
+    features, n_parameters = network.plan.features, count_parameters(network.build(network.plan))
+    return f"{name}: {features[0]} to {features[-1]} features, {n_parameters / 1e6:.2f} M parameters"
