@@ -53,15 +53,21 @@ def fused_forward(network: Any, image: Tensor) -> Tensor | None:
 
 def _is_plain_prediction(image: Tensor) -> bool:
     return (type(image) is Tensor and image.device.type == "cpu" and image.dtype is torch.float32
-            and image.layout is torch.strided and not image.is_neg() and not image._is_zerotensor() and image.numel() > 0
+            and image.layout is torch.strided and image.numel() > 0
+            and not image.is_neg() and not image._is_zerotensor()  # their memory holds something else, or nothing
             and not torch.is_grad_enabled() and not torch.is_autocast_enabled("cpu") and not _is_watched())
 
 
 def _is_watched() -> bool:
     """Tell whether somebody wants to see PyTorch's own operators: tracing, counting FLOPs, forward derivatives ..."""
-    return (torch.jit.is_tracing() or torch._C._len_torch_dispatch_stack() > 0
-            or torch._C._len_torch_function_stack() > 0 or torch._C._functorch.peek_interpreter_stack() is not None
-            or forward_ad._current_level >= 0 or nn.modules.module._has_any_global_hook())
+    hooks = nn.modules.module
+    try:
+        return bool(torch.jit.is_tracing() or torch._C._len_torch_dispatch_stack() > 0
+                    or torch._C._len_torch_function_stack() > 0
+                    or torch._C._functorch.peek_interpreter_stack() is not None or forward_ad._current_level >= 0
+                    or hooks._global_forward_hooks or hooks._global_forward_pre_hooks)
+    except AttributeError:  # a torch without one of these names, which it never promised, is not to break predictions
+        return True
 
 
 def _is_as_written(module: nn.Module) -> bool:

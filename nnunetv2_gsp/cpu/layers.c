@@ -15,7 +15,7 @@
 
 // The product keeps OUTPUTS × VECTORS accumulators of LANES floats in registers.
 #if defined(__AVX512F__)
-enum { LANES = 16, OUTPUTS = 8, VECTORS = 2 };
+enum { LANES = 16, OUTPUTS = 4, VECTORS = 4 };
 #define STREAM(to, value) _mm512_stream_ps(to, (__m512)(value))
 #elif defined(__AVX2__)
 enum { LANES = 8, OUTPUTS = 4, VECTORS = 2 };
@@ -31,7 +31,7 @@ enum {
     STREAMED_FROM = 2 << 20,       // floats of a map that no cache keeps until it is read: stored around the caches
     MIN_UNITS = 8,                 // pieces of work that a small map is cut into
 };
-_Static_assert(2 * CACHE_LINE % STEP == 0, "rows of a tile are padded to whole steps");
+_Static_assert(4 * CACHE_LINE % STEP == 0, "rows of a tile are padded to whole steps");
 typedef float Vector __attribute__((vector_size(4 * LANES)));
 
 // Consecutive voxels of one channel that are consecutive in memory too. NULL stands for zeros.
@@ -635,7 +635,7 @@ static Needs needs_of(const Layer *layers, int32_t n_layers) {
     for (const Layer *layer = layers; layer < layers + n_layers; layer++) {
         const Cut cut = cut_of(layer);
         // not a multiple of 4 KiB: channels of a voxel would compete for the same few lines of the cache
-        const int64_t stride = round_up((int64_t)cut.tile_rows * cut.row_voxels, 2 * CACHE_LINE) + CACHE_LINE;
+        const int64_t stride = round_up((int64_t)cut.tile_rows * cut.row_voxels, 4 * CACHE_LINE) + CACHE_LINE;
         AT_LEAST(stride, stride);
         AT_LEAST(rows, cut.tile_rows);
         AT_LEAST(tile, channels_in(layer));

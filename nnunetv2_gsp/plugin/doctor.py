@@ -128,7 +128,8 @@ def _fused_layers() -> list[Finding]:
     if isinstance(found, FusedLayers):
         return [Finding(True, f"fused layers for the CPU: {found.build}")]
     return [Finding(True, f"the fused layers for the CPU {found}",
-                    "for fast predictions on the CPU install gcc or clang, then this package again")]
+                    "for fast predictions on the CPU install gcc or clang, then this package again, with pip's "
+                    "--force-reinstall --no-cache-dir --no-deps")]
 
 
 def _startup_line() -> Finding:

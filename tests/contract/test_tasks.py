@@ -8,10 +8,9 @@ from itertools import combinations, product
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.run.run_training import run_training
 
-from tests.contract.conftest import CPU, TRAINER, plan
+from tests.contract.conftest import CPU, TRAINER, plan, predictor_of
 from tests.contract.generated import LABELS, SIZES, write_dataset, write_two_folds
 
 CHANNELS, FILE_ENDINGS = (1, 2, 5), (".nii.gz", ".mha", ".nrrd")
@@ -72,8 +71,7 @@ def test_train_validate_predict(labels, configuration, size, n_channels, file_en
 
 
 def predict(model, images, output, previous_stage):
-    predictor = nnUNetPredictor(device=CPU, allow_tqdm=False)
-    predictor.initialize_from_trained_model_folder(str(model), (0,))
+    predictor = predictor_of(model)
     output.mkdir()
     # in this process, which spares the start of others; test_prediction.py starts them
     predictor.predict_from_files_sequential(str(images), str(output),

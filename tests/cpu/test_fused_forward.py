@@ -51,7 +51,7 @@ def networks_and_images(draw):
 
 
 @needs_build
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(networks_and_images(), st.integers(1, 3))
 def test_any_network_gives_the_same_logits_as_pytorch(network_and_image, n_threads):
     network, image = network_and_image
@@ -65,7 +65,8 @@ def test_any_network_gives_the_same_logits_as_pytorch(network_and_image, n_threa
             exact = plain(copy.deepcopy(network).double(), image.double())
             # a channel that is all but constant magnifies rounding, PyTorch's too
             assert_close(logits, reference, allowed=3 * (reference - exact).abs().max())
-            assert torch.equal(logits, network(image))  # repeatable, and forward's own choice
+            torch.set_num_threads(n_threads % 3 + 1)
+            assert torch.equal(logits, network(image))  # the same on any number of threads, and forward's own choice
     finally:
         torch.set_num_threads(before)
 

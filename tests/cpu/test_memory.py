@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from nnunetv2_gsp.cpu import forward, fused_forward
+from nnunetv2_gsp.cpu import forward, fused_forward, library
 from tests.cpu.networks import PATCH, assert_close, needs_build, plain, small_network
 
 
@@ -87,6 +87,20 @@ def test_threads_do_not_disturb_each_other():
     with ThreadPoolExecutor(4) as pool:
         for index, ours in enumerate(pool.map(predict, range(128))):
             assert torch.equal(ours, expected[index % 2][index // 2 % 16])
+
+
+def test_there_are_as_many_threads_as_torch_takes(monkeypatch):
+    asked, before = [], torch.get_num_threads()
+    layers = library.FusedLayers("none", lambda *arguments: asked.append(arguments[3]) or 0)
+    monkeypatch.setattr(forward, "fused_layers", lambda: layers)
+    try:
+        with torch.no_grad():
+            for threads in (3, 1):
+                torch.set_num_threads(threads)
+                fused_forward(small_network(), torch.randn(1, 2, *PATCH))
+    finally:
+        torch.set_num_threads(before)
+    assert asked == [3, 1]
 
 
 @needs_build

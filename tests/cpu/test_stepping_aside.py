@@ -3,6 +3,7 @@ import pytest
 import torch
 from dynamic_network_architectures.building_blocks.simple_conv_blocks import ConvDropoutNormReLU
 from torch import nn
+from torch.autograd import forward_ad
 from torch.nn.utils.parametrizations import weight_norm
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -69,6 +70,7 @@ def broken_networks():
     yield "a smaller norm", lambda network: setattr(
         network.encoder.stages[1].convs[0], "norm", network.encoder.stages[1].convs[0].all_modules.__setitem__(
             1, nn.InstanceNorm3d(15, affine=True)))
+    yield "a narrower head", lambda network: network.decoder.seg_layers.__setitem__(-1, nn.Conv3d(7, 3, 1).eval())
     yield "another width", lambda network: network.encoder.stages.__setitem__(1, nn.Identity())
     yield "more groups than channels", lambda network: setattr(
         network.encoder.stages[1].shifts[0], "shift_channels", 24)
@@ -101,6 +103,24 @@ def test_calls_that_are_left_to_pytorch():
         with FlopCounterMode(display=False) as counter:
             network(image)
         assert counter.get_total_flops() > 0
+
+
+def test_a_hook_of_all_modules_is_called():
+    network, image, seen = small_network(), torch.randn(1, 2, *PATCH), []
+    hook = nn.modules.module.register_module_forward_hook(lambda module, *_: seen.append(type(module)))
+    try:
+        with torch.no_grad():
+            network(image)
+    finally:
+        hook.remove()
+    assert nn.Conv3d in seen
+
+
+def test_a_torch_that_lacks_a_private_name_predicts(monkeypatch):
+    monkeypatch.delattr(forward_ad, "_current_level")
+    network, image = small_network(), torch.randn(1, 2, *PATCH)
+    with torch.no_grad():
+        assert torch.equal(network(image), plain(network, image))
 
 
 @pytest.mark.filterwarnings("ignore")
