@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
-from nnunetv2_gsp.ops import GroupShift, LocalShift
+from nnunetv2_gsp.ops import GroupShift, LocalShift, PointwiseConv2d, PointwiseConv3d
 
 # floats of a tile: all channels that a layer reads stay in the second-level cache until its last output is computed
 TILE_FLOATS = 1 << 16
@@ -15,6 +15,7 @@ TILE_FLOATS = 1 << 16
 _MIN_VOXELS, _MAX_VOXELS = 512, 2048
 # rows and the voxels of one are counted in 32 bits
 _MAX_VOXELS_AN_AXIS = 1 << 15
+_CONVOLUTIONS = {2: (nn.Conv2d, PointwiseConv2d), 3: (nn.Conv3d, PointwiseConv3d)}
 
 
 class NotFusable(Exception):  # noqa: N818 (an answer, not a mistake: the plain path takes over)
@@ -254,7 +255,7 @@ class _Writer:
         return norm, rest[-1]
 
     def _check_pointwise(self, convolution: Any, channels: int) -> None:
-        _check(type(convolution) is {2: nn.Conv2d, 3: nn.Conv3d}[self.n_axes]
+        _check(type(convolution) in _CONVOLUTIONS[self.n_axes]
                and convolution.groups == 1 and convolution.in_channels == channels
                and {*convolution.kernel_size, *convolution.stride} == {1} and set(convolution.padding) == {0},
                convolution)

@@ -1,4 +1,5 @@
 """Group Shift, fast: one gather of whole rows of voxels, forward and backward."""
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -29,6 +30,36 @@ def group_shift(x: torch.Tensor, spatial_groups: Sequence[int], shift_channels: 
     _check(shape, groups, shift_channels)
     rows = x.reshape(-1, shape[-1] // groups[-1])
     return _ShiftRows.apply(rows, shape, groups, shift_channels, 1).view(shape)
+
+
+def group_shift_(x: torch.Tensor, spatial_groups: Sequence[int], shift_channels: int,
+                 inverse: bool = False) -> torch.Tensor:
+    """Shift where `x` lies, one sample's channel group after the other; not for autograd.
+
+    A map that is too large for the cache is moved in its own memory, which is faster than filling new memory.
+
+    Args:
+        x: (N, C, *spatial), contiguous; overwritten.
+        spatial_groups: see `group_shift`.
+        shift_channels: see `group_shift`.
+        inverse: shift back.
+
+    Returns:
+        `x`.
+
+    Raises:
+        ValueError: as `group_shift` does.
+    """
+    shape, groups = tuple(x.shape), tuple(spatial_groups)
+    _check(shape, groups, shift_channels)
+    sources = _source_rows_of_channel_groups(shape[2:], groups, -1 if inverse else 1, x.device)
+    n_groups, rows_per_channel = sources.shape
+    by_group = x[:, :shift_channels].unflatten(1, (n_groups, -1))
+    first_rows = torch.arange(by_group.shape[2], device=x.device)[:, None] * rows_per_channel
+    for sample, group in itertools.product(by_group, range(1, n_groups)):  # channel group 0 does not move
+        rows = sample[group].view(-1, shape[-1] // groups[-1])
+        rows.copy_(rows.index_select(0, (first_rows + sources[group]).flatten()))
+    return x
 
 
 class GroupShift(nn.Module):

@@ -1,6 +1,6 @@
 """Every kind of label, configuration, data and file format through train, validate and predict, in nnU-Net's own code.
 
-`make test` runs rows that meet every value, `make test-contract` those that meet every pair, and the other sizes.
+`make test` runs rows in which every pair of values is met, `make test-contract` the same tasks on the other size.
 """
 import json
 from itertools import combinations, product
@@ -37,16 +37,13 @@ def on_the_other_size(labels, configuration, size, n_channels, file_ending):
             FILE_ENDINGS[(FILE_ENDINGS.index(file_ending) + 1) % len(FILE_ENDINGS)])
 
 
-EVERY_VALUE = [PAIRWISE[number] for number in (0, 1, 3, 8, 10)]
-ROWS = [*EVERY_VALUE, *(pytest.param(*row, marks=pytest.mark.contract) for row in PAIRWISE if row not in EVERY_VALUE),
-        *(pytest.param(*on_the_other_size(*row), marks=pytest.mark.contract) for row in PAIRWISE)]
+ROWS = [*PAIRWISE, *(pytest.param(*on_the_other_size(*row), marks=pytest.mark.contract) for row in PAIRWISE)]
 
 
 def test_every_pair_of_values_is_met():
     axes = (LABELS, ("2d", "3d_fullres", "3d_cascade_fullres"), SIZES, CHANNELS, FILE_ENDINGS)
     for first, second in combinations(range(len(axes)), 2):
         assert {(row[first], row[second]) for row in PAIRWISE} == set(product(axes[first], axes[second]))
-    assert [{row[axis] for row in EVERY_VALUE} for axis in range(len(axes))] == [set(axis) for axis in axes]
 
 
 @pytest.mark.parametrize(("labels", "configuration", "size", "n_channels", "file_ending"), ROWS)

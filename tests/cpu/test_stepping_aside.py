@@ -8,7 +8,7 @@ from torch.nn.utils.parametrizations import weight_norm
 from torch.utils.flop_counter import FlopCounterMode
 
 from nnunetv2_gsp.cpu import fused_forward
-from nnunetv2_gsp.ops import GroupShift, LocalShift
+from nnunetv2_gsp.ops import GroupShift, LocalShift, PointwiseConv3d
 from tests.cpu.networks import PATCH, assert_close, plain, small_network
 
 
@@ -113,7 +113,7 @@ def test_a_hook_of_all_modules_is_called():
             network(image)
     finally:
         hook.remove()
-    assert nn.Conv3d in seen
+    assert PointwiseConv3d in seen
 
 
 def test_a_torch_that_lacks_a_private_name_predicts(monkeypatch):

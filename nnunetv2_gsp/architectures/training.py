@@ -1,0 +1,106 @@
+"""The forward pass of a training step: what the backward pass can cheaply compute again is not kept for it.
+
+Norm, nonlinearity, shift, pooling, interpolation and concatenation cost little beside the memory they fill. Of each
+layer only the convolution's output is kept; its input is computed again when its gradient is due.
+"""
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from nnunetv2_gsp.ops import GroupShift, leaky_relu_group_shift_
+
+Prepare = Callable[..., Tensor]
+
+
+def is_training_step(network: nn.Module) -> bool:
+    """Tell whether a backward pass will follow, and nobody has hooked into a module to see it run, once."""
+    return (network.training and torch.is_grad_enabled() and not torch.jit.is_tracing()
+            and not any(map(_has_hooks, network.modules())))
+
+
+def training_forward(network: Any, x: Tensor) -> Tensor | list[Tensor]:
+    """Compute what `network.decoder(network.encoder(x))` does, and keep less for the backward pass.
+
+    Args:
+        network: a GSPUNet.
+        x: (N, C, *patch).
+
+    Returns:
+        logits (N, classes, *patch); with deep supervision a list of them, the full resolution first.
+    """
+    return _decode(network.decoder, _encode(network.encoder, x))
+
+
+def _encode(encoder: Any, x: Tensor) -> list[Tensor]:
+    features = []
+    for pool, stage in zip(encoder.pools, encoder.stages, strict=True):
+        x = _after_last_convolution(stage, _convolve(stage, pool, x))
+        features.append(x)
+    return features
+
+
+def _decode(decoder: Any, skips: list[Tensor]) -> Tensor | list[Tensor]:
+    *skips, x = skips
+    logits = []
+    for upsampling, stage, head in zip(decoder.upsamplings, decoder.stages, decoder.seg_layers, strict=True):
+        low = upsampling.convolution.conv(x)
+        y = _convolve(stage, partial(_beside_skip, upsampling), low, skips.pop())
+        if not skips:  # the full resolution
+            logits.append(_recomputed(partial(_after_last_convolution, stage), head, y))
+        else:
+            x = _after_last_convolution(stage, y)
+            if decoder.deep_supervision:
+                logits.append(head(x))
+    return logits[::-1] if decoder.deep_supervision else logits[-1]
+
+
+def _convolve(block: Any, prepare: Prepare, *inputs: Tensor) -> Tensor:
+    """Return the output of a block's last convolution; `prepare` makes the block's input of `inputs`."""
+    for layer, shift in zip(block.convs, block.shifts, strict=True):
+        y = _recomputed(prepare, layer.conv, *inputs)
+        prepare, inputs = partial(_after_convolution, layer, shift), (y,)
+    return y
+
+
+def _recomputed(prepare: Prepare, convolution: nn.Module, *inputs: Tensor) -> Tensor:
+    """Convolve what `prepare` makes of `inputs`, and keep `inputs` alone; the convolution itself runs only once.
+
+    In eager mode the convolution has to be inside, or it would keep what `prepare` made; recomputing stops in front of
+    it. The compiler does not stop there, and recomputes for convolutions outside as well.
+    """
+    if torch.compiler.is_compiling():
+        return convolution(checkpoint(prepare, *inputs, use_reentrant=False))
+    return checkpoint(lambda *inputs: convolution(prepare(*inputs)), *inputs, use_reentrant=False)
+
+
+def _after_last_convolution(block: Any, y: Tensor) -> Tensor:
+    return _after_convolution(block.convs[-1], block.shifts[-1], y)
+
+
+def _after_convolution(layer: Any, shift: Any, y: Tensor) -> Tensor:
+    if list(layer.all_modules[1:2]) != [getattr(layer, "norm", None)]:
+        y = y.clone()  # dropout or a nonlinearity in place would overwrite what is kept; a norm makes a new map
+    if _can_be_one(layer.all_modules[-1], shift, y):
+        return leaky_relu_group_shift_(layer.all_modules[1:-1](y), layer.nonlin.negative_slope, shift.spatial_groups,
+                                       shift.shift_channels)
+    return shift(layer.all_modules[1:](y))
+
+
+def _can_be_one(nonlin: nn.Module, shift: nn.Module, y: Tensor) -> bool:
+    """Tell whether nonlinearity and shift should run in place: the compiler makes them one by itself."""
+    return (not torch.compiler.is_compiling() and y.device.type == "cpu" and isinstance(shift, GroupShift)
+            and isinstance(nonlin, nn.LeakyReLU) and nonlin.negative_slope > 0 and y.is_contiguous())
+
+
+def _beside_skip(upsampling: Any, low: Tensor, skip: Tensor) -> Tensor:
+    high = upsampling.interpolation(_after_convolution(upsampling.convolution, nn.Identity(), low))
+    return torch.cat((upsampling.shift(high), skip), dim=1)
+
+
+def _has_hooks(module: nn.Module) -> bool:
+    return bool(module._forward_hooks or module._forward_pre_hooks or module._backward_hooks
+                or module._backward_pre_hooks)

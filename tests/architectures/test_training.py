@@ -1,0 +1,143 @@
+"""The training step against the network's modules called one after the other."""
+import shutil
+
+import pytest
+import torch
+from dynamic_network_architectures.architectures.unet import PlainConvUNet
+from torch import nn
+from torch._dynamo.backends.common import aot_autograd
+from torch._functorch.aot_autograd import make_boxed_func
+from torch._functorch.partitioners import min_cut_rematerialization_partition
+from torch._inductor.utils import run_and_get_code
+from torch.utils.flop_counter import FlopCounterMode
+
+from nnunetv2_gsp.profiling import count_activation_bytes
+from tests.architectures.networks import gsp_unet, isotropic, located, stock_architecture
+
+PATCH, FEATURES = (8, 16, 8), (16, 32, 32)
+PRODUCTS = {torch.ops.aten.baddbmm.default, torch.ops.aten.bmm.default}
+DROPOUT = {"dropout_op": nn.Dropout3d, "dropout_op_kwargs": {"p": 0.5, "inplace": True}}
+
+
+def network_of(**changes):
+    torch.manual_seed(0)
+    return gsp_unet(PATCH, FEATURES, isotropic(3), **{"deep_supervision": True, **changes})
+
+
+def module_by_module(network):
+    return lambda x: network.decoder(network.encoder(x))
+
+
+def step(network, forward, x):
+    """Return logits and the gradients of the image and of every parameter."""
+    network.zero_grad()
+    x = x.clone().requires_grad_()
+    torch.manual_seed(1)  # of dropout
+    logits = forward(x)
+    logits = logits if isinstance(logits, list) else [logits]
+    sum(level.float().square().mean() for level in logits).backward()
+    return [*logits, x.grad, *(parameter.grad for parameter in network.parameters() if parameter.grad is not None)]
+
+
+@pytest.mark.parametrize("changes", [
+    {}, {"deep_supervision": False}, {"shift_position": "none"}, {"shift_position": "CCS", "nonlin_first": True},
+    {"shift_position": "CSCSUpShift", **DROPOUT}, {"conv_bias": False, "shift_position": "CSCS"},
+    {"kernel": 3, "local_shift_channels": [6, 12, 0]}, {"nonlin_kwargs": {"inplace": False}},
+    {"nonlin": nn.ReLU, "nonlin_kwargs": {"inplace": True}}, {"norm_op": None}, {"norm_op": None, **DROPOUT},
+    {"norm_op": None, "nonlin": None},
+], ids=str)
+def test_same_logits_and_gradients(changes):
+    network = network_of(**changes).double()
+    x = torch.randn(2, 2, *PATCH, dtype=torch.double)
+    for ours, expected in zip(step(network, network, x), step(network, module_by_module(network), x), strict=True):
+        assert torch.equal(ours, expected)
+
+
+def test_same_logits_and_gradients_in_2d_with_strides_that_differ():
+    network = gsp_unet((12, 32), (8, 16, 16), [(1, 1), (1, 4), (3, 2)], deep_supervision=True)
+    x = torch.randn(2, 2, 12, 32)
+    for ours, expected in zip(step(network, network, x), step(network, module_by_module(network), x), strict=True):
+        assert torch.equal(ours, expected)
+
+
+def test_same_logits_and_gradients_in_half_precision():
+    network, x = network_of(), torch.randn(2, 2, *PATCH)
+    with torch.autocast("cpu", torch.bfloat16):
+        ours, expected = step(network, network, x), step(network, module_by_module(network), x)
+    assert ours[0].dtype is torch.bfloat16
+    for mine, theirs in zip(ours, expected, strict=True):
+        assert torch.equal(mine, theirs)
+
+
+def test_convolutions_are_not_computed_again():
+    network, x = network_of(), torch.randn(2, 2, *PATCH)
+    flops = []
+    for forward in (network, module_by_module(network)):
+        with FlopCounterMode(display=False) as counter:
+            step(network, forward, x)
+        flops.append(counter.get_total_flops())
+    assert flops[0] == flops[1] > 0
+
+
+def test_weights_of_a_gradient_step_twice_over_one_graph():
+    network = network_of()
+    loss = network(torch.randn(2, 2, *PATCH))[0].square().mean()
+    weights = list(network.encoder.parameters())
+    first, second = (torch.autograd.grad(loss, weights, retain_graph=True) for _ in range(2))
+    assert all(torch.equal(*pair) for pair in zip(first, second, strict=True))
+
+
+def test_hooked_modules_run_once_each_and_whole():
+    network = network_of()
+    calls = []
+    for module in network.modules():
+        module.register_forward_hook(lambda module, *_: calls.append(module))
+    network(torch.randn(1, 2, *PATCH))[0].mean().backward()
+    assert set(calls) == set(network.modules()) - {module for module in network.modules()
+                                                   if isinstance(module, nn.ModuleList)}
+    assert calls.count(network.decoder.seg_layers[-1]) == calls.count(network.encoder.stages[0].convs[0].norm) == 1
+
+
+def stock_and_gsp(device, features, patch):
+    with torch.device(device):
+        kwargs = located(stock_architecture(features, isotropic(len(features))))
+        stock = PlainConvUNet(input_channels=4, num_classes=4, deep_supervision=True, **kwargs)
+        gsp = gsp_unet(patch, features, isotropic(len(features)), input_channels=4, num_classes=4,
+                       deep_supervision=True)
+        return stock, gsp.to(device), torch.zeros(2, 4, *patch)
+
+
+@pytest.mark.parametrize(("device", "features", "patch"), [
+    ("meta", (32, 64, 128, 256, 320, 320), (128, 128, 128)), ("cpu", (16, 32), (16, 16, 16))])
+def test_keeps_at_most_six_tenths_of_what_stock_keeps(device, features, patch):
+    stock, gsp, x = stock_and_gsp(device, features, patch)
+    assert 0 < count_activation_bytes(gsp, x) <= 0.6 * count_activation_bytes(stock, x)
+
+
+def test_compiled_keeps_no_more_and_computes_no_convolution_again():
+    torch._dynamo.reset()
+    products = []
+
+    def count(graph, _):
+        products.append(sum(node.target in PRODUCTS for node in graph.graph.nodes))
+        return make_boxed_func(graph.forward)
+
+    backend = aot_autograd(fw_compiler=count, bw_compiler=count, partition_fn=min_cut_rematerialization_partition)
+    stock, gsp, x = stock_and_gsp("cpu", (16, 32), (16, 16, 16))
+    compiled = torch.compile(gsp, backend=backend, fullgraph=True)
+    assert 0 < count_activation_bytes(compiled, x) <= 0.6 * count_activation_bytes(stock, x)
+    sum(level.sum() for level in compiled(x)).backward()
+    n_convolutions = sum(isinstance(module, nn.Conv3d) for module in gsp.modules())
+    assert products == [n_convolutions, 2 * n_convolutions - 1]  # the image gets no gradient
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="inductor needs a C++ compiler")
+def test_norm_nonlinearity_and_shift_are_one_kernel_a_layer():
+    torch._dynamo.reset()
+    block = gsp_unet((8, 8, 8), (16, 16), isotropic(2), input_channels=16, shift_position="CSCS").encoder.stages[0]
+    with torch.no_grad():
+        _, code = run_and_get_code(torch.compile(block, fullgraph=True), torch.randn(2, 16, 8, 8, 8))
+    calls = [line.split("(")[0].strip() for source in code for line in source.splitlines()
+             if line.strip().startswith("cpp_fused") and "=" not in line]
+    assert len(calls) == len(block.convs) == 2
+    assert all("norm" in call and "leaky_relu" in call and "index_select" in call for call in calls)
