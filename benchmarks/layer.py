@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from benchmarks.measuring import Contender, check, ratios
 from benchmarks.page import Row, Table
 from nnunetv2_gsp.architectures import GSPUNet
+from nnunetv2_gsp.architectures.training import _after_convolution
 from nnunetv2_gsp.cpu import fused_layers
 from nnunetv2_gsp.cpu.library import FusedLayers
 from nnunetv2_gsp.cpu.program import Buffer, Program, Read, Step, Weights
@@ -19,6 +20,7 @@ from nnunetv2_gsp.ops import GroupShift, group_shift
 from nnunetv2_gsp.timing import interleaved
 
 GROUPS = (2, 2, 2)
+Compile = Callable[[Callable[[Tensor], Tensor]], Callable[[Tensor], Tensor]]
 
 
 def tables(channels: int = 32, edge: int = 128, rounds: int = 9) -> list[Table]:
@@ -34,22 +36,21 @@ def tables(channels: int = 32, edge: int = 128, rounds: int = 9) -> list[Table]:
     return [*found, _fused_table(title, channels, size, rounds)] if fused_layers() else found
 
 
-def _ways_to_run() -> dict[str, Callable[[nn.Module], Callable[[Tensor], Tensor]]]:
+def _ways_to_run() -> dict[str, Compile]:
     """Return eager, and compiled where torch's inductor finds a compiler."""
     has_compiler = shutil.which(os.environ.get("CXX", "g++")) is not None
     return {"eager": lambda layer: layer, **({"compiled": torch.compile} if has_compiler else {})}
 
 
-def _rows_beside_twin(how: str, compile_layer: Callable[[nn.Module], Callable[[Tensor], Tensor]], channels: int,
-                      size: tuple[int, ...], rounds: int) -> list[Row]:
+def _rows_beside_twin(how: str, compile_layer: Compile, channels: int, size: tuple[int, ...],
+                      rounds: int) -> list[Row]:
     """Return a row for forward, and one for forward and backward."""
     layers = {name: _layer(channels, position) for name, position in (("GSP", "CCS"), ("twin", "none"))}
     x, upstream = torch.randn(2, 1, channels, *size)
     passes: dict[str, dict[str, Contender]] = {"forward": {}, "forward and backward": {}}
     for name, layer in layers.items():
-        run = compile_layer(layer)
-        passes["forward"][name] = _forward(run, x)
-        passes["forward and backward"][name] = _forward_and_backward(run, x, upstream)
+        passes["forward"][name] = _forward(compile_layer(layer), x)
+        passes["forward and backward"][name] = _forward_and_backward(compile_layer(_as_in_training(layer)), x, upstream)
     _check_layers(layers, passes, x, upstream)
     rows: list[Row] = []
     for title, contenders in passes.items():
@@ -67,6 +68,12 @@ def _layer(channels: int, shift_position: str) -> Any:
         num_classes=1, n_conv_per_stage_decoder=1, spatial_groups=[GROUPS] * 2, shift_position=shift_position,
         conv_bias=True, norm_op=nn.InstanceNorm3d, norm_op_kwargs={"eps": 1e-5, "affine": True}, nonlin=nn.LeakyReLU,
         nonlin_kwargs={"inplace": True}).encoder.stages[0]
+
+
+def _as_in_training(block: Any) -> Callable[[Tensor], Tensor]:
+    """Return what a training step computes of a layer, once; it computes all but the convolution a second time."""
+    layer, shift = block.convs[0], block.shifts[0]
+    return lambda x: _after_convolution(layer, shift, layer.conv(x))
 
 
 def _forward(run: Callable[[Tensor], Tensor], x: Tensor) -> Contender:

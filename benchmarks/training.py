@@ -1,6 +1,7 @@
 """What does a training step cost? Forward, nnU-Net's loss with deep supervision, backward, SGD; stock and GSP."""
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ from nnunetv2.training.loss.dice import MemoryEfficientSoftDiceLoss
 from torch import Tensor, nn
 
 from benchmarks.measuring import Contender, check, ratios
-from benchmarks.models import CHANNELS, CLASSES, NNUNET_WIDTHS, Plan, gsp, replace_shifts, stock
+from benchmarks.models import CHANNELS, CLASSES, NNUNET_WIDTHS, Plan, gsp, replace_modules, stock
 from benchmarks.page import Row, Table
 from nnunetv2_gsp.ops import GroupShift
 from nnunetv2_gsp.ops.reference import group_shift_reference
@@ -18,7 +19,8 @@ from nnunetv2_gsp.profiling import count_activation_bytes
 from nnunetv2_gsp.timing import interleaved
 
 BATCH = 2
-BUILDERS: dict[str, Callable[..., nn.Module]] = {"stock": stock, "GSP": gsp}
+BUILDERS: dict[str, Callable[..., nn.Module]] = {
+    "stock": stock, "GSP": gsp, "GSP without its shifts": partial(gsp, shift_position="none")}
 FULL_SIZE = Plan()
 
 
@@ -27,9 +29,10 @@ def tables(plan: Plan = Plan(patch=(64, 64, 64), features=NNUNET_WIDTHS[:5]), ro
     _check_gradients()
     timings = interleaved({name: _step(build(plan, deep_supervision=True), plan) for name, build in BUILDERS.items()},
                           rounds)
-    by_stock, gibibytes = ratios(timings, "stock"), {name: _activation_gibibytes(build)
-                                                     for name, build in BUILDERS.items()}
+    by_stock, without = ratios(timings, "stock"), ratios(timings, "GSP without its shifts")
+    gibibytes = {name: _activation_gibibytes(build) for name, build in BUILDERS.items()}
     rows: list[Row] = [{"": name, "stock takes longer by": by_stock[name],
+             "takes longer than without shifts by": 1 / without[name],
              "activations, part of stock's": gibibytes[name] / gibibytes["stock"], "ms": timings[name],
              f"activations at {CHANNELS}×{FULL_SIZE.size}, GiB": gibibytes[name]} for name in BUILDERS]
     return [Table(f"A training step, {CHANNELS}×{plan.size}", rows,
@@ -78,7 +81,7 @@ def _check_gradients() -> None:
     """Compare a small network's gradients with those of its modules one by one, each shift the paper's equations."""
     plan = replace(FULL_SIZE, patch=(16, 16, 16), features=(8, 16, 32))
     ours, reference = (gsp(plan, deep_supervision=True) for _ in range(2))
-    replace_shifts(reference, _Reference)
+    replace_modules(reference, GroupShift, _Reference)
     _loss(ours, plan)().backward()
     _loss(lambda images: reference.decoder(reference.encoder(images)), plan)().backward()
     check("a training step of GSP", _gradient(ours), _gradient(reference), tolerance=1e-3,
