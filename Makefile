@@ -5,7 +5,7 @@ INSTALLED := .venv/installed
 # two files of tests at a time: half of nnU-Net's time is spent on starting processes
 IN_PARALLEL := -n 2 --dist loadfile
 
-.PHONY: demo test test-contract test-versions test-browser lint bench clean
+.PHONY: demo test test-contract test-versions test-browser lint bench bench-case clean
 
 demo: $(INSTALLED)  ## from a brain tumour phantom to a comparison and a submission (about 11 minutes on 2 cores)
 	$(BIN)/nnUNetv2_gsp demo
@@ -26,11 +26,13 @@ lint: $(INSTALLED)
 	$(BIN)/ruff check
 	$(BIN)/mypy
 
-bench: $(INSTALLED)  ## speed, side by side, a table each; not over failing tests
+bench: $(INSTALLED)  ## speed, side by side, into benchmarks/results; not over failing tests (about 15 minutes)
+	-$(BIN)/python -m pip install -q -e '.[bench]'
 	$(BIN)/python -m pytest -q tests/ops tests/architectures tests/cpu
-	$(BIN)/python -m benchmarks.bench_group_shift
-	$(BIN)/python -m benchmarks.bench_networks
-	$(BIN)/python -m benchmarks.bench_cpu
+	$(BIN)/python -m benchmarks
+
+bench-case: $(INSTALLED)  ## the same for a whole case, file to file (about 15 minutes on 2 cores)
+	$(BIN)/python -m benchmarks case
 
 # An editable install, so that .venv always runs this checkout.
 $(INSTALLED): setup.cfg setup.py pyproject.toml $(wildcard nnunetv2_gsp/cpu/layers.*)
