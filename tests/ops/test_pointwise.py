@@ -29,6 +29,11 @@ def test_takes_the_dtype_that_autocast_chooses():
         assert PointwiseConv2d(3, 2, 1)(torch.randn(1, 3, 4, 4)).dtype is torch.bfloat16
 
 
+def test_another_number_of_channels_is_named():
+    with pytest.raises(RuntimeError, match="to have 3 channels, but got 2 channels"):
+        PointwiseConv3d(3, 2, 1)(torch.randn(1, 2, 4, 4, 4))
+
+
 class Operators(TorchDispatchMode):
     """Note every operator's name."""
 
