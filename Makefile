@@ -26,12 +26,12 @@ lint: $(INSTALLED)
 	$(BIN)/ruff check
 	$(BIN)/mypy
 
-bench: $(INSTALLED)  ## speed, side by side, into benchmarks/results; not over failing tests (about 15 minutes)
+bench: $(INSTALLED)  ## speed, side by side, into benchmarks/results; not over failing tests
 	-$(BIN)/python -m pip install -q -e '.[bench]'
 	$(BIN)/python -m pytest -q tests/ops tests/architectures tests/cpu
 	$(BIN)/python -m benchmarks
 
-bench-case: $(INSTALLED)  ## the same for a whole case, file to file (about 15 minutes on 2 cores)
+bench-case: $(INSTALLED)  ## the same for a whole case, file to file: stock takes long on a CPU
 	$(BIN)/python -m benchmarks case
 
 # An editable install, so that .venv always runs this checkout.

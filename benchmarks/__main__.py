@@ -1,8 +1,8 @@
 """Measure, and write benchmarks/results: one JSON file and one page of tables.
 
 A section that fails its check stops everything; what was measured before it stays. Named sections alone are measured
-anew, the others stay as they are in the folder. `case` predicts a whole case with stock, which takes a quarter of an
-hour on two cores, so it has to be named.
+anew, the others stay as they are in the folder. `case` predicts a whole case with stock, which takes long on a CPU, so
+it has to be named.
 """
 import argparse
 import os

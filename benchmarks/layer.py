@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from benchmarks.measuring import Contender, check, ratios
 from benchmarks.page import Row, Table
 from nnunetv2_gsp.architectures import GSPUNet
-from nnunetv2_gsp.architectures.training import _after_convolution
+from nnunetv2_gsp.architectures.training import after_convolution
 from nnunetv2_gsp.cpu import fused_layers
 from nnunetv2_gsp.cpu.library import FusedLayers
 from nnunetv2_gsp.cpu.program import Buffer, Program, Read, Step, Weights
@@ -73,7 +73,7 @@ def _layer(channels: int, shift_position: str) -> Any:
 def _as_in_training(block: Any) -> Callable[[Tensor], Tensor]:
     """Return what a training step computes of a layer, once; it computes all but the convolution a second time."""
     layer, shift = block.convs[0], block.shifts[0]
-    return lambda x: _after_convolution(layer, shift, layer.conv(x))
+    return lambda x: after_convolution(layer, shift, layer.conv(x))
 
 
 def _forward(run: Callable[[Tensor], Tensor], x: Tensor) -> Contender:

@@ -62,7 +62,7 @@ def _convolve(block: Any, prepare: Prepare, *inputs: Tensor) -> Tensor:
     """Return the output of a block's last convolution; `prepare` makes the block's input of `inputs`."""
     for layer, shift in zip(block.convs, block.shifts, strict=True):
         y = _recomputed(prepare, layer.conv, *inputs)
-        prepare, inputs = partial(_after_convolution, layer, shift), (y,)
+        prepare, inputs = partial(after_convolution, layer, shift), (y,)
     return y
 
 
@@ -78,15 +78,25 @@ def _recomputed(prepare: Prepare, convolution: nn.Module, *inputs: Tensor) -> Te
 
 
 def _after_last_convolution(block: Any, y: Tensor) -> Tensor:
-    return _after_convolution(block.convs[-1], block.shifts[-1], y)
+    return after_convolution(block.convs[-1], block.shifts[-1], y)
 
 
-def _after_convolution(layer: Any, shift: nn.Module, y: Tensor) -> Tensor:
+def after_convolution(layer: Any, shift: nn.Module, y: Tensor) -> Tensor:
+    """Compute what of a ConvDropoutNormReLU follows its convolution, then the shift.
+
+    Args:
+        layer: a ConvDropoutNormReLU.
+        shift: what comes behind it.
+        y: (N, C, *spatial), the convolution's output; not changed.
+
+    Returns:
+        (N, C, *spatial).
+    """
     if list(layer.all_modules[1:2]) != [getattr(layer, "norm", None)]:
         y = y.clone()  # dropout or a nonlinearity in place would overwrite what is kept; a norm makes a new map
     return then_shift(layer.all_modules[1:], shift, y)
 
 
 def _beside_skip(upsampling: Any, low: Tensor, skip: Tensor) -> Tensor:
-    high = upsampling.interpolation(_after_convolution(upsampling.convolution, nn.Identity(), low))
+    high = upsampling.interpolation(after_convolution(upsampling.convolution, nn.Identity(), low))
     return torch.cat((upsampling.shift(high), skip), dim=1)
