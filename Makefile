@@ -5,15 +5,15 @@ INSTALLED := .venv/installed
 # two files of tests at a time: half of nnU-Net's time is spent on starting processes
 IN_PARALLEL := -n 2 --dist loadfile
 
-.PHONY: demo test test-contract test-versions test-browser lint bench clean
+.PHONY: demo test test-contract test-versions test-browser lint bench bench-case clean
 
-demo: $(INSTALLED)  ## from a brain tumour phantom to a comparison and a submission (about 10 minutes on 2 cores)
+demo: $(INSTALLED)  ## from a brain tumour phantom to a comparison and a submission (about 11 minutes on 2 cores)
 	$(BIN)/nnUNetv2_gsp demo
 
 test: $(INSTALLED)  ## everything that must hold, on the CPU
 	$(BIN)/python -m pytest $(IN_PARALLEL)
 
-test-contract: $(INSTALLED)  ## more of what nnU-Net can do, each through a training (about 15 minutes on 2 cores)
+test-contract: $(INSTALLED)  ## more of what nnU-Net can do, each through a training (up to 25 minutes on 2 cores)
 	$(BIN)/python -m pytest $(IN_PARALLEL) tests/contract -m contract
 
 test-versions: $(INSTALLED)  ## the tests on Python 3.10 to 3.13 and nnU-Net 2.8.0 and 2.8.1, as far as they are here
@@ -26,13 +26,16 @@ lint: $(INSTALLED)
 	$(BIN)/ruff check
 	$(BIN)/mypy
 
-bench: $(INSTALLED)  ## speed, side by side, a table each; not over failing tests
-	$(BIN)/python -m pytest -q tests/ops tests/architectures
-	$(BIN)/python -m benchmarks.bench_group_shift
-	$(BIN)/python -m benchmarks.bench_networks
+bench: $(INSTALLED)  ## speed, side by side, into benchmarks/results; not over failing tests (about 15 minutes)
+	-$(BIN)/python -m pip install -q -e '.[bench]'
+	$(BIN)/python -m pytest -q tests/ops tests/architectures tests/cpu
+	$(BIN)/python -m benchmarks
+
+bench-case: $(INSTALLED)  ## the same for a whole case, file to file (about 15 minutes on 2 cores)
+	$(BIN)/python -m benchmarks case
 
 # An editable install, so that .venv always runs this checkout.
-$(INSTALLED): setup.cfg setup.py pyproject.toml
+$(INSTALLED): setup.cfg setup.py pyproject.toml $(wildcard nnunetv2_gsp/cpu/layers.*)
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install -q --upgrade pip
 	$(BIN)/python -m pip install -q -e '.[dev]'

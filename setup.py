@@ -1,7 +1,8 @@
-"""Puts the .pth that makes nnU-Net find our trainers into the wheel; everything else stands in setup.cfg."""
+"""The .pth that makes nnU-Net find our trainers, and the fused layers for CPUs; everything else stands in setup.cfg."""
+import platform
 from pathlib import Path
 
-from setuptools import setup
+from setuptools import Extension, setup
 from setuptools.command.build_py import build_py
 
 
@@ -18,4 +19,18 @@ class BuildWithStartupLine(build_py):
         self.copy_file(self.STARTUP_LINE, str(Path(top) / self.STARTUP_LINE))
 
 
-setup(cmdclass={"build_py": BuildWithStartupLine})
+def fused_layers(build: str, *instruction_sets: str) -> Extension:
+    """Build layers.c; without a compiler that can, the package does without."""
+    return Extension(f"nnunetv2_gsp.cpu._layers_{build}", ["nnunetv2_gsp/cpu/layers.c"],
+                     depends=["nnunetv2_gsp/cpu/layers.h"], optional=True, libraries=["m"],
+                     extra_compile_args=["-O3", "-std=gnu11", "-pthread", *instruction_sets],
+                     extra_link_args=["-pthread"])
+
+
+# which of them fits is found out at run time, so that a wheel works on every CPU of its architecture
+BUILDS = [fused_layers("plain")]
+if platform.machine() in ("x86_64", "AMD64"):
+    BUILDS += [fused_layers("avx2", "-mavx2", "-mfma"),
+               fused_layers("avx512", "-mavx512f", "-mfma", "-mprefer-vector-width=512")]
+
+setup(cmdclass={"build_py": BuildWithStartupLine}, ext_modules=BUILDS)

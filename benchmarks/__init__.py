@@ -1,1 +1,1 @@
-"""Speed, side by side in one process; never part of the test suite."""
+"""How fast is it? Side by side in one process with stock nnU-Net; never part of the test suite."""

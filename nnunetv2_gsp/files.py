@@ -1,5 +1,7 @@
 """How does a file appear? Whole or not at all: written beside its place, then renamed."""
 import json
+import stat
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,3 +36,10 @@ def write_text(text: str, file: Path) -> None:
 def write_json(content: Any, file: Path) -> None:
     """Write JSON, replacing what was there."""
     write_text(json.dumps(content, indent=4), file)
+
+
+def zip_entry(name: str) -> zipfile.ZipInfo:
+    """Return the entry of a plain file that is the same at every time and on every machine, as its archive then is."""
+    entry = zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))  # the first time a zip archive can tell
+    entry.create_system, entry.external_attr = 3, (stat.S_IFREG | 0o644) << 16  # Unix, readable by all
+    return entry

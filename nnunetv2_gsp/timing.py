@@ -1,7 +1,7 @@
 """How long does it take? Every contender once a round, so that whatever else the machine does hits them alike."""
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,7 +22,7 @@ class Timing:
         return f"{self.median_ms:.1f} ({self.low_ms:.1f}-{self.high_ms:.1f})"
 
 
-def interleaved(contenders: dict[str, Callable[[], object]], rounds: int, device: str = "cpu") -> dict[str, Timing]:
+def interleaved(contenders: Mapping[str, Callable[[], object]], rounds: int, device: str = "cpu") -> dict[str, Timing]:
     """Time each contender `rounds` times, taking turns, after one warm-up round.
 
     Args:

@@ -1,6 +1,8 @@
 """Real nnU-Net in temporary folders, on the CPU, with few processes."""
 import os
+import resource
 import signal
+from contextlib import contextmanager
 from pathlib import Path
 
 # read by nnU-Net and torch when they are imported
@@ -32,3 +34,16 @@ def set_nnunet_folders(tmp_path_factory):
             (base / name).mkdir()
             environment.setenv(name, str(base / name))
         yield base
+
+
+@contextmanager
+def largest_file(n_bytes):
+    """The kernel refuses to let files grow beyond this, as a full disk does."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    on_excess = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # then writing fails instead of ending the process
+    resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, on_excess)

@@ -17,10 +17,11 @@ from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.dropout import _DropoutNd
 
 from nnunetv2_gsp.architectures.blocks import GSPConvBlock, shift_or_identity
-from nnunetv2_gsp.architectures.pointwise import pointwise
 from nnunetv2_gsp.architectures.settings import DEFAULT_LOCATION, DEFAULT_POSITION, KERNELS, ShiftSettings
 from nnunetv2_gsp.architectures.spatial_groups import feature_map_sizes, shift_channels_of
 from nnunetv2_gsp.architectures.training import is_training_step, training_forward
+from nnunetv2_gsp.cpu import fused_forward
+from nnunetv2_gsp.ops import pointwise
 
 PerStage = int | Sequence[int]
 
@@ -88,8 +89,8 @@ class GSPUNet(nn.Module):
         convolution = {
             "conv_op": pointwise(conv_op) if kernel == 1 else conv_op, "kernel_size": kernel, "stride": 1,
             "conv_bias": conv_bias, "norm_op": norm_op, "norm_op_kwargs": norm_op_kwargs, "dropout_op": dropout_op,
-            "dropout_op_kwargs": dropout_op_kwargs,
-            "nonlin": nonlin, "nonlin_kwargs": nonlin_kwargs, "nonlin_first": nonlin_first,
+            "dropout_op_kwargs": dropout_op_kwargs, "nonlin": nonlin, "nonlin_kwargs": nonlin_kwargs,
+            "nonlin_first": nonlin_first,
         }
         self.encoder = GSPEncoder(input_channels, features, stride_per_axis,
                                   _one_a_stage("n_conv_per_stage", n_conv_per_stage, n_stages),
@@ -101,9 +102,12 @@ class GSPUNet(nn.Module):
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:
         """Map (N, input_channels, *patch) to logits (N, num_classes, *patch).
 
-        With deep supervision to a list of them, the full resolution first. Where gradients are wanted, `training.py`
-        computes the same and keeps less.
+        With deep supervision to a list of them, the full resolution first. A prediction on the CPU takes the fused
+        layers (`nnunetv2_gsp.cpu`) where they apply; a training step keeps less than it computes (`training.py`).
         """
+        logits = fused_forward(self, x)
+        if logits is not None:
+            return logits
         return training_forward(self, x) if is_training_step(self) else self.decoder(self.encoder(x))
 
     def compute_conv_feature_map_size(self, input_size: Sequence[int]) -> int:

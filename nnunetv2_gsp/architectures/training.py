@@ -44,12 +44,12 @@ def _encode(encoder: Any, x: Tensor) -> list[Tensor]:
 
 
 def _decode(decoder: Any, skips: list[Tensor]) -> Tensor | list[Tensor]:
-    *skips, x = skips
-    logits = []
-    for upsampling, stage, head in zip(decoder.upsamplings, decoder.stages, decoder.seg_layers, strict=True):
+    x, logits = skips[-1], []
+    stages = zip(decoder.upsamplings, decoder.stages, decoder.seg_layers, skips[-2::-1], strict=True)
+    for number, (upsampling, stage, head, skip) in enumerate(stages):
         low = upsampling.convolution.conv(x)
-        y = _convolve(stage, partial(_beside_skip, upsampling), low, skips.pop())
-        if not skips:  # the full resolution
+        y = _convolve(stage, partial(_beside_skip, upsampling), low, skip)
+        if number == len(decoder.stages) - 1:  # the full resolution
             logits.append(_recomputed(partial(_after_last_convolution, stage), head, y))
         else:
             x = _after_last_convolution(stage, y)

@@ -17,7 +17,6 @@ from nnunetv2_gsp.datasets.conversion import (
     Report,
     Skipped,
     Survey,
-    check_target,
     convert,
     drop_repeated,
     folders_below,
@@ -118,10 +117,12 @@ def convert_brats(source: Path, dataset: Path, held_out: Collection[str] = (), e
     Raises:
         InputError: as `survey_brats` and `conversion.convert`, or a held-out case is not among the cases.
     """
-    check_target(source, dataset, overwrite)
-    survey = survey_brats(source, edition)
-    hold_out(survey, held_out)
-    return convert(survey, source, dataset, overwrite=overwrite, strict=strict, processes=processes)
+    def look_through(source: Path) -> Survey:
+        survey = survey_brats(source, edition)
+        hold_out(survey, held_out)
+        return survey
+
+    return convert(look_through, source, dataset, overwrite=overwrite, strict=strict, processes=processes)
 
 
 def _case_folders(source: Path) -> list[Path]:

@@ -125,27 +125,29 @@ class Report:
                 *(f"skipped {skipped.case}: {skipped.reason}" for skipped in self.skipped)]
 
 
-def convert(survey: Survey, source: Path, dataset: Path, *, overwrite: bool = False, strict: bool = False,
-            processes: int = 1) -> Report:
-    """Make an nnU-Net raw dataset of what a survey found.
+def convert(look_through: Callable[[Path], Survey], source: Path, dataset: Path, *, overwrite: bool = False,
+            strict: bool = False, processes: int = 1) -> Report:
+    """Make an nnU-Net raw dataset of a source.
 
     Every image is read and compared with the others of its case. Images that come in the dataset's own format keep
     every byte, `.nii` is compressed, the rest is read and written; labels go through the edition's table. The dataset
     appears under its name when it is complete, and an interrupted conversion goes on with the cases that are left.
 
     Args:
-        survey: of the source.
-        source: for the report; nothing is written there.
+        look_through: says what the source holds.
+        source: folder that nothing is written to.
         dataset: folder to make, `.../nnUNet_raw/DatasetXXX_Name`.
         overwrite: replace a dataset of that name, once the new one is complete.
         strict: make no dataset if a case has to be skipped.
         processes: how many cases are converted at a time; one takes about 0.3 GB.
 
     Raises:
-        InputError: the dataset exists, lies where the source does, would have no case, or `strict` and one is skipped.
+        InputError: there is no such source, the dataset exists, lies where the source does, would have no case, or
+            `strict` and one is skipped.
         OSError: a file can not be written; what is finished stays for the next time.
     """
-    check_target(source, dataset, overwrite)
+    _check_target(source, dataset, overwrite)
+    survey = look_through(source)
     if strict:
         _refuse_skipped(survey.skipped)
     if not survey.cases:
@@ -185,17 +187,6 @@ def raw_dataset(dataset_id: int, name: str) -> Path:
         raise InputError(f"Expected an id that is free, but {dataset} would share {dataset_id} with {min(others)}; "
                          f"choose another with -d.")
     return Path(raw) / dataset
-
-
-def check_target(source: Path, dataset: Path, overwrite: bool) -> None:
-    """Raise InputError if the dataset can not be made there: it exists, or replacing it would touch the source."""
-    if not source.is_dir():
-        raise InputError(f"Expected a folder {source}, found none; give the one that holds the challenge's data.")
-    if dataset.exists() and not overwrite:
-        raise InputError(f"{dataset} exists and is not replaced; remove it, choose another name, or add --overwrite.")
-    for folder in (dataset, beside(dataset)):
-        if source.resolve().is_relative_to(folder.resolve()):
-            raise InputError(f"Expected a source outside of {folder}, which is written to, found {source}.")
 
 
 def drop_repeated(cases: Iterable[Case]) -> tuple[list[Case], list[Skipped]]:
@@ -267,6 +258,17 @@ def hold_out(survey: Survey, held_out: Collection[str]) -> None:
     if unknown:
         raise InputError(f"Expected held-out cases among those of the source, got {', '.join(sorted(unknown))}.")
     survey.cases = [replace(case, part=TEST) if case.name in held_out else case for case in survey.cases]
+
+
+def _check_target(source: Path, dataset: Path, overwrite: bool) -> None:
+    """Before the source is looked through, which takes a while."""
+    if not source.is_dir():
+        raise InputError(f"Expected a folder {source}, found none; give the one that holds the challenge's data.")
+    if dataset.exists() and not overwrite:
+        raise InputError(f"{dataset} exists and is not replaced; remove it, choose another name, or add --overwrite.")
+    for folder in (dataset, beside(dataset)):
+        if source.resolve().is_relative_to(folder.resolve()):
+            raise InputError(f"Expected a source outside of {folder}, which is written to, found {source}.")
 
 
 def _resumed(dataset: Path, source: Path, dataset_format: Format) -> Path:

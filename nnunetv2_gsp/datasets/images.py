@@ -41,17 +41,18 @@ def read_whole(file: Path) -> sitk.Image:
 
 
 def nifti_is_finite(file: Path) -> bool:
-    """Tell whether a NIfTI image is free of NaN and infinity, which ITK would read as 0.
+    """Tell whether a whole NIfTI image is free of NaN and infinity, which ITK would read as 0.
 
     Raises:
-        InputError: it is missing, cut off, or damaged.
+        InputError: it is missing, or can not be read.
     """
     import nibabel
 
     with _refusing(file):
-        if _whole_header(file).get_data_dtype().kind not in "fc":
+        image = nibabel.Nifti1Image.from_filename(file)  # the header alone, until the voxels are asked for
+        if image.get_data_dtype().kind not in "fc":
             return True
-        return bool(np.isfinite(np.asanyarray(nibabel.Nifti1Image.from_filename(file).dataobj)).all())
+        return bool(np.isfinite(np.asanyarray(image.dataobj)).all())
 
 
 def nifti_shape(file: Path) -> tuple[int, ...]:
@@ -98,9 +99,8 @@ def _whole_header(file: Path) -> Any:
     opened: Any = gzip.open if file.name.endswith(".gz") else open
     with opened(file, "rb") as stream:
         header = nibabel.Nifti1Header.from_fileobj(stream)
+        found = stream.tell() + _n_bytes(stream)  # to its end, where gzip keeps the checksum
     expected = int(header["vox_offset"]) + header.get_data_dtype().itemsize * int(np.prod(header.get_data_shape()))
-    with opened(file, "rb") as stream:  # to its end, where gzip keeps the checksum
-        found = _n_bytes(stream)
     if found < expected:
         raise EOFError(f"{found} of {expected} bytes")
     return header

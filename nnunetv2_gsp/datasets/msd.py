@@ -22,7 +22,6 @@ from nnunetv2_gsp.datasets.conversion import (
     Report,
     Skipped,
     Survey,
-    check_target,
     convert,
     drop_repeated,
     visible,
@@ -71,8 +70,7 @@ def convert_msd(source: Path, dataset: Path, *, overwrite: bool = False, strict:
     Raises:
         InputError: as `survey_msd` and `conversion.convert`.
     """
-    check_target(source, dataset, overwrite)
-    return convert(survey_msd(source), source, dataset, overwrite=overwrite, strict=strict, processes=processes)
+    return convert(survey_msd, source, dataset, overwrite=overwrite, strict=strict, processes=processes)
 
 
 def _modalities(source: Path) -> tuple[str, ...]:

@@ -7,7 +7,6 @@ Arrays are (X, Y, Z) with the axes of BraTS: towards the patient's left, back an
 """
 from collections.abc import Sequence
 from functools import cache, partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,6 +16,7 @@ import SimpleITK as sitk
 from nnunetv2_gsp.datasets.brats import CHANNELS
 from nnunetv2_gsp.datasets.image_files import write_image
 from nnunetv2_gsp.errors import InputError
+from nnunetv2_gsp.parallel import in_parallel
 
 NECROSIS, EDEMA, ENHANCING = 1, 2, 4
 
@@ -105,18 +105,11 @@ def make_phantom(folder: Path, n_cases: int, spacing_mm: float, seed: int = 0, p
         The case folders, in order.
 
     Raises:
-        InputError: nilearn is not installed.
+        InputError: nilearn is not installed, or a process was killed from outside.
     """
-    from tqdm import tqdm
-
     load_head()
     folder.mkdir(parents=True, exist_ok=True)
-    write = partial(_write_case, folder, spacing_mm, seed)
-    progress = partial(tqdm, total=n_cases, desc="Phantom", unit="case")
-    if processes == 1:
-        return list(progress(map(write, range(n_cases))))
-    with get_context("spawn").Pool(processes) as pool:
-        return list(progress(pool.imap(write, range(n_cases))))
+    return list(in_parallel(partial(_write_case, folder, spacing_mm, seed), range(n_cases), processes, "Phantom"))
 
 
 def _write_case(folder: Path, spacing_mm: float, seed: int, number: int) -> Path:

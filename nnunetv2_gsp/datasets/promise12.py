@@ -13,7 +13,6 @@ from nnunetv2_gsp.datasets.conversion import (
     Report,
     Skipped,
     Survey,
-    check_target,
     convert,
     drop_repeated,
     folders_below,
@@ -67,8 +66,7 @@ def convert_promise12(source: Path, dataset: Path, *, overwrite: bool = False, s
     Raises:
         InputError: as `survey_promise12` and `conversion.convert`.
     """
-    check_target(source, dataset, overwrite)
-    return convert(survey_promise12(source), source, dataset, overwrite=overwrite, strict=strict, processes=processes)
+    return convert(survey_promise12, source, dataset, overwrite=overwrite, strict=strict, processes=processes)
 
 
 def challenge_name(case: str) -> str:

@@ -56,6 +56,7 @@ def diagnose() -> list[Finding]:
         Finding(True, f"Python {sys.version.split()[0]} ({sys.executable})"),
         *_packages(),
         _device(),
+        *_fused_layers(),
         _startup_line(),
         _trainer_search(),
         _folder("nnUNet_raw", training_writes=False),
@@ -116,6 +117,19 @@ def _device() -> Finding:
     except Exception as error:  # a broken torch raises anything: OSError for a library, RuntimeError for a driver ...
         return Finding(False, f"torch does not work: {_last_line(str(error))}", "pip install --force-reinstall torch")
     return Finding(True, "torch sees no GPU", "train and predict with -device cpu")
+
+
+def _fused_layers() -> list[Finding]:
+    try:
+        from nnunetv2_gsp.cpu.library import FusedLayers, find_fused_layers
+    except Exception:  # torch does not work, which is a finding already
+        return []
+    found = find_fused_layers()
+    if isinstance(found, FusedLayers):
+        return [Finding(True, f"fused layers for the CPU: {found.build}")]
+    return [Finding(True, f"the fused layers for the CPU {found}",
+                    "for fast predictions on the CPU install gcc or clang, then this package again, with pip's "
+                    "--force-reinstall --no-cache-dir --no-deps")]
 
 
 def _startup_line() -> Finding:

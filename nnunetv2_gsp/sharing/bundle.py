@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from nnunetv2_gsp.files import whole
+from nnunetv2_gsp.files import whole, zip_entry
 from nnunetv2_gsp.sharing.refused import RefusedError, check_schema, refusing
 
 MANIFEST, PLANS, DATASET, FINGERPRINT = "manifest.json", "plans.json", "dataset.json", "dataset_fingerprint.json"
@@ -19,7 +19,6 @@ FOLD = r"^(all|0|[1-9][0-9]{0,2})\Z"
 CHECKPOINT = r"^[\w-]+\.pth\Z"
 _FORMAT = 1
 _JSON_BYTES = 16_000_000  # a fingerprint of 100 000 cases
-_WRITTEN_AT = (1980, 1, 1, 0, 0, 0)  # the zip epoch, so that the same model gives the same bytes
 _SCHEMA = {
     "type": "object",
     "properties": {
@@ -66,9 +65,7 @@ def write_bundle(file: Path, about: Mapping[str, Any], contents: Mapping[str, by
     check_schema(manifest, _SCHEMA, MANIFEST)
     with whole(file) as unfinished, zipfile.ZipFile(unfinished, "w", zipfile.ZIP_STORED) as archive:
         for name, content in {MANIFEST: json.dumps(manifest, indent=4).encode(), **contents}.items():
-            entry = zipfile.ZipInfo(name, _WRITTEN_AT)
-            entry.create_system, entry.external_attr = 3, (stat.S_IFREG | 0o644) << 16  # on every machine alike
-            archive.writestr(entry, content)
+            archive.writestr(zip_entry(name), content)
 
 
 class Bundle:

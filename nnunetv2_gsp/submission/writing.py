@@ -2,7 +2,6 @@
 import gzip
 import json
 import re
-import stat
 import tempfile
 import zipfile
 from collections import defaultdict
@@ -21,7 +20,7 @@ from nnunetv2_gsp.datasets.image_files import write_image
 from nnunetv2_gsp.datasets.images import check_same_geometry, read_image
 from nnunetv2_gsp.datasets.labels import CAVITY, EDEMA, ENHANCING, LABELS, NECROSIS, inverse, relabel
 from nnunetv2_gsp.errors import InputError
-from nnunetv2_gsp.files import whole
+from nnunetv2_gsp.files import whole, zip_entry
 from nnunetv2_gsp.parallel import in_parallel
 from nnunetv2_gsp.submission.checking import check_submission
 from nnunetv2_gsp.submission.enhancing import enhancing_to_necrosis
@@ -33,7 +32,6 @@ _PLAIN_NAMES = {  # how plain labels begin that mean what ours do, in lower case
     ENHANCING: re.compile(r"(gd.)?enhanc|et(?![a-z])"),
     CAVITY: re.compile(r"resection|cavity|rc(?![a-z])"),
 }
-_WRITTEN_AT = (1980, 1, 1, 0, 0, 0)  # the zip epoch, so that the same predictions give the same bytes
 
 
 @dataclass(frozen=True)
@@ -211,8 +209,7 @@ def _meta_image(voxels: np.ndarray, geometry: sitk.Image, name: str) -> tuple[tu
 def _write_zip(files: Iterable[tuple[str, bytes]], target: Path) -> None:
     with zipfile.ZipFile(target, "w") as archive:
         for name, content in files:
-            entry = zipfile.ZipInfo(name, _WRITTEN_AT)
-            entry.create_system, entry.external_attr = 3, (stat.S_IFREG | 0o644) << 16  # on every machine alike
+            entry = zip_entry(name)
             entry.compress_type = zipfile.ZIP_STORED if name.endswith(".gz") else zipfile.ZIP_DEFLATED
             archive.writestr(entry, content)
 

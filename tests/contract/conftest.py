@@ -2,6 +2,7 @@
 import pytest
 import torch
 from nnunetv2.experiment_planning.plan_and_preprocess_api import extract_fingerprints, plan_experiments, preprocess
+from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.run.run_training import run_training
 
 from tests.conftest import set_nnunet_folders
@@ -39,3 +40,9 @@ def plan(dataset_id, configurations):
     extract_fingerprints([dataset_id], num_processes=1, check_dataset_integrity=True)
     plans_name = plan_experiments([dataset_id], gpu_memory_target_in_gb=MEMORY_TARGET_GB)
     preprocess([dataset_id], plans_name, configurations, [1] * len(configurations))
+
+
+def predictor_of(model_folder, folds=(0,), **settings):
+    predictor = nnUNetPredictor(device=CPU, allow_tqdm=False, **settings)
+    predictor.initialize_from_trained_model_folder(str(model_folder), folds)
+    return predictor

@@ -4,9 +4,7 @@ Where nnU-Net answers, its own answer is tested, so that the table stays true wh
 """
 import json
 import os
-import resource
 import shutil
-import signal
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,11 +14,12 @@ import pytest
 import SimpleITK as sitk
 import torch
 from nnunetv2.experiment_planning.verify_dataset_integrity import verify_dataset_integrity
-from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
 from nnunetv2.run.run_training import get_trainer_from_args, maybe_load_checkpoint, run_training
 
 from nnunetv2_gsp.cli import main
-from tests.contract.conftest import CPU, DATASET, ID, TRAINER, plan
+from tests.conftest import largest_file
+from tests.contract.conftest import CPU, DATASET, ID, TRAINER, plan, predictor_of
 from tests.contract.generated import write_dataset
 
 
@@ -221,33 +220,12 @@ def predict(model_folder, images, output, overwrite=True):
                                                   num_processes_preprocessing=1, num_processes_segmentation_export=1)
 
 
-def predictor_of(model_folder):
-    predictor = nnUNetPredictor(device=CPU, allow_tqdm=False)
-    predictor.initialize_from_trained_model_folder(str(model_folder), (0,))
-    return predictor
-
-
 def read(images):
-    from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
-
     return SimpleITKIO().read_images([str(images / f"case4_{channel:04d}.nii.gz") for channel in range(2)])
 
 
 def listing(folder):
     return {str(file): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
-
-
-@contextmanager
-def largest_file(n_bytes):
-    """The kernel refuses to let files grow beyond this, as a full disk does."""
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    on_excess = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # then writing fails instead of ending the process
-    resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, limits[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-        signal.signal(signal.SIGXFSZ, on_excess)
 
 
 @contextmanager

@@ -8,10 +8,9 @@ import sys
 
 import pytest
 import torch
-from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.run.run_training import get_trainer_from_args, maybe_load_checkpoint, run_training
 
-from tests.contract.conftest import CPU, DATASET, ID, TRAINER
+from tests.contract.conftest import CPU, DATASET, ID, TRAINER, predictor_of
 
 
 def test_killed_while_a_checkpoint_is_written_and_continued(preprocessed, nnunet_folders, tmp_path):
@@ -94,9 +93,3 @@ def test_folds_and_all(model_folder, nnunet_folders):
               for folds in ((0,), (1,), (0, 1), ("all",))}
     torch.testing.assert_close(logits[0, 1], (logits[0,] + logits[1,]) / 2)
     assert not torch.equal(logits["all",], logits[0,])
-
-
-def predictor_of(model_folder, folds):
-    predictor = nnUNetPredictor(device=CPU, allow_tqdm=False)
-    predictor.initialize_from_trained_model_folder(str(model_folder), folds)
-    return predictor

@@ -8,9 +8,8 @@ import SimpleITK as sitk
 import torch
 from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
 from nnunetv2.inference import predict_from_raw_data
-from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
-from tests.contract.conftest import CPU, DATASET, TRAINER
+from tests.contract.conftest import DATASET, TRAINER, predictor_of
 
 IDENTITY = (1, 0, 0, 0, 1, 0, 0, 0, 1)
 OBLIQUE = (0.96, 0.0, 0.28, 0.0, 1.0, 0.0, -0.28, 0.0, 0.96)
@@ -95,12 +94,6 @@ def test_an_array_is_predicted_as_its_file(images, predictions, model_folder):
                                                    for channel in range(2)])
     segmentation = predictor_of(model_folder).predict_single_npy_array(image, properties)
     assert np.array_equal(segmentation, sitk.GetArrayFromImage(sitk.ReadImage(predictions / f"{name}.nii.gz")))
-
-
-def predictor_of(model_folder, **settings):
-    predictor = nnUNetPredictor(device=CPU, allow_tqdm=False, **settings)
-    predictor.initialize_from_trained_model_folder(str(model_folder), (0,))
-    return predictor
 
 
 def run(monkeypatch, command, *arguments):

@@ -12,8 +12,8 @@ def test_an_editable_install_in_good_order_has_no_failing_line(fresh_environment
     exit_code, report, errors = environment.run("nnUNetv2_gsp", "doctor")
     assert (exit_code, errors) == (0, "")
     assert "FAIL" not in report
-    for found in ("Python 3", "nnunetv2_gsp 0", "nnunetv2 2", "torch ", "when Python starts",
-                  "nnU-Net finds nnUNetTrainerGSP", *environment.variables.values()):
+    for found in ("Python 3", "nnunetv2_gsp 0", "nnunetv2 2", "torch ", "fused layers for the CPU",
+                  "when Python starts", "nnU-Net finds nnUNetTrainerGSP", *environment.variables.values()):
         assert found in report
 
     environment.pip("uninstall", "--yes", "nnunetv2_gsp")

@@ -1,7 +1,10 @@
-"""A wheel holds what the tree holds: every module, template and JSON, and the startup line."""
+"""A wheel holds what the tree holds: every module, template and JSON, the startup line, and what was compiled."""
+import shutil
 import subprocess
 import sys
 from zipfile import ZipFile
+
+import pytest
 
 
 def packed_files(wheel):
@@ -9,9 +12,29 @@ def packed_files(wheel):
         return {name for name in archive.namelist() if ".dist-info/" not in name}
 
 
+def is_compiled(name):
+    return name.startswith("nnunetv2_gsp/cpu/_layers_")
+
+
+def files_to_pack(tree):
+    package = {path.relative_to(tree).as_posix() for path in (tree / "nnunetv2_gsp").rglob("*")
+               if path.is_file() and path.suffix not in (".c", ".h")}
+    return {name for name in package if not is_compiled(name)} | {"nnunetv2_gsp.pth"}
+
+
 def test_wheel_holds_every_file_of_the_package_and_the_startup_line(wheel, tree):
-    package = {path.relative_to(tree).as_posix() for path in (tree / "nnunetv2_gsp").rglob("*") if path.is_file()}
-    assert packed_files(wheel) == package | {"nnunetv2_gsp.pth"}
+    assert {name for name in packed_files(wheel) if not is_compiled(name)} == files_to_pack(tree)
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")
+def test_wheel_holds_the_fused_layers(wheel):
+    assert any(map(is_compiled, packed_files(wheel)))
+
+
+def test_without_a_compiler_the_wheel_is_whole_but_for_the_fused_layers(tree, build_wheel, monkeypatch, tmp_path):
+    monkeypatch.setenv("CC", "false")
+    clean = shutil.copytree(tree, tmp_path / "tree", ignore=shutil.ignore_patterns("build", "_layers_*"))
+    assert packed_files(build_wheel(clean)) == files_to_pack(tree)
 
 
 def test_sdist_makes_the_same_wheel(wheel, tree, build_wheel, tmp_path):

@@ -2,9 +2,7 @@
 import json
 import os
 import pickle
-import resource
 import shutil
-import signal
 from copy import deepcopy
 
 import numpy as np
@@ -26,6 +24,7 @@ import nnunetv2_gsp.trainers
 from nnunetv2_gsp import plans
 from nnunetv2_gsp.architectures import GSPUNet, from_plans, request
 from nnunetv2_gsp.ops import GroupShift
+from tests.conftest import largest_file
 from tests.raw_dataset import write_raw_dataset
 
 DATASET, ID = "Dataset901_Ellipsoid", 901
@@ -131,21 +130,13 @@ def test_settings_outlive_a_change_of_the_rule(planned, model_folder, other_rule
 
 
 def test_a_checkpoint_that_cannot_be_written_whole_leaves_the_one_before(planned, tmp_path):
-    """The kernel refuses to let the file grow, as a full disk does."""
     trainer = new_trainer("nnUNetTrainerGSPNoDeepSupervision", fold=4)
     trainer.initialize()
     checkpoint = tmp_path / "checkpoint_latest.pth"
     trainer.save_checkpoint(str(checkpoint))
     before = checkpoint.read_bytes()
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    on_excess = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # then writing fails instead of ending the process
-    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, limits[1]))
-    try:
-        with pytest.raises((OSError, RuntimeError)):
-            trainer.save_checkpoint(str(checkpoint))
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-        signal.signal(signal.SIGXFSZ, on_excess)
+    with largest_file(len(before) // 2), pytest.raises((OSError, RuntimeError)):
+        trainer.save_checkpoint(str(checkpoint))
     assert checkpoint.read_bytes() == before
     assert os.listdir(tmp_path) == [checkpoint.name]
 

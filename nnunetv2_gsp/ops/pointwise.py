@@ -17,7 +17,13 @@ def pointwise_convolution(x: Tensor, weight: Tensor, bias: Tensor | None) -> Ten
 
     Returns:
         (N, channels out, *spatial), contiguous, in the dtype of `x`, or the one that autocast chooses.
+
+    Raises:
+        RuntimeError: `x` has another number of channels, as `conv3d` says it; the product would speak of batches.
     """
+    if x.shape[1] != weight.shape[1]:
+        raise RuntimeError(f"Expected the input of a convolution to have {weight.shape[1]} channels, but got "
+                           f"{x.shape[1]} channels instead: give the channels that the network was trained with.")
     matrices = weight.flatten(1).expand(len(x), -1, -1)
     voxels = x.flatten(2)
     # the bias goes into the product, for adding it afterwards would cost another pass over the map

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from nnunetv2_gsp.architectures.pointwise import PointwiseConv2d, PointwiseConv3d, pointwise
+from nnunetv2_gsp.ops import PointwiseConv2d, PointwiseConv3d, pointwise
 
 
 @pytest.mark.parametrize("bias", [True, False])
@@ -27,6 +27,11 @@ def test_is_a_convolution_with_a_kernel_of_one_voxel(stock, shape, bias):
 def test_takes_the_dtype_that_autocast_chooses():
     with torch.autocast("cpu", torch.bfloat16):
         assert PointwiseConv2d(3, 2, 1)(torch.randn(1, 3, 4, 4)).dtype is torch.bfloat16
+
+
+def test_another_number_of_channels_is_named():
+    with pytest.raises(RuntimeError, match="to have 3 channels, but got 2 channels"):
+        PointwiseConv3d(3, 2, 1)(torch.randn(1, 2, 4, 4, 4))
 
 
 class Operators(TorchDispatchMode):

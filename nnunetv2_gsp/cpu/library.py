@@ -1,0 +1,91 @@
+"""The compiled layers: which build fits this CPU, and the structures it takes (layers.h, field by field)."""
+import ctypes
+import logging
+from collections.abc import Callable
+from functools import lru_cache
+from importlib.machinery import EXTENSION_SUFFIXES
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+# as in layers.h
+ARENA, IMAGE, LOGITS = range(3)
+PACKED_MULTIPLE, MAX_CHUNKS = 16, 64
+NONE = -1
+ALL_ROWS = 30  # log2_rows of a map that is one tile, the layout of PyTorch
+
+_log = logging.getLogger(__name__)
+# setup.py's builds, by the name torch gives to what a CPU can do; where one is missing, the next
+_BUILDS = {"AVX512": ("avx512", "avx2", "plain"), "AVX2": ("avx2", "plain")}
+
+
+class Map(ctypes.Structure):
+    """A feature map in the arena, the image or the logits."""
+
+    _fields_ = [("offset", ctypes.c_int64), ("sample_stride", ctypes.c_int64), ("tile_stride", ctypes.c_int64),
+                ("channel_stride", ctypes.c_int64), ("space", ctypes.c_int32), ("channels", ctypes.c_int32),
+                ("size", ctypes.c_int32 * 3), ("log2_rows", ctypes.c_int32)]
+
+
+class Input(ctypes.Structure):
+    """What a layer reads, and how."""
+
+    _fields_ = [("map", Map), ("scale", ctypes.c_int64), ("offset", ctypes.c_int64), ("slope", ctypes.c_float),
+                ("groups", ctypes.c_int32 * 3), ("shift_channels", ctypes.c_int32), ("local_axis", ctypes.c_int32),
+                ("local_channels", ctypes.c_int32), ("pool", ctypes.c_int32 * 3)]
+
+
+class Layer(ctypes.Structure):
+    """One convolution and everything around it."""
+
+    _fields_ = [("inputs", Input * 2), ("low", Map), ("out", Map),
+                *((name, ctypes.c_void_p) for name in ("weight", "bias", "gamma", "beta")),
+                *((name, ctypes.c_int64) for name in ("weight_stride", "packed", "scale", "offset", "moments")),
+                ("n_inputs", ctypes.c_int32), ("has_low", ctypes.c_int32), ("factor", ctypes.c_int32 * 3),
+                ("log2_rows", ctypes.c_int32), ("eps", ctypes.c_float)]
+
+
+class FusedLayers(NamedTuple):
+    """A build of layers.c for an instruction set, and its entry `gsp_run`."""
+
+    build: str
+    run: Callable[..., int]
+
+
+@lru_cache(maxsize=1)
+def fused_layers() -> FusedLayers | None:
+    """Load the build that fits this CPU, or None, with one logged line, where there is none."""
+    found = find_fused_layers()
+    if isinstance(found, FusedLayers):
+        return found
+    _log.warning("GSP networks run in plain PyTorch on the CPU, several times slower than they could: the fused layers "
+                 "%s.", found)
+    return None
+
+
+def find_fused_layers() -> FusedLayers | str:
+    """Load the build that fits this CPU, or say why there is none."""
+    failures = []
+    for build in _BUILDS.get(torch.backends.cpu.get_cpu_capability(), ("plain",)):
+        for suffix in EXTENSION_SUFFIXES:
+            file = Path(__file__).with_name(f"_layers_{build}{suffix}")
+            if not file.is_file():
+                continue
+            try:
+                return load(build, file)
+            except (OSError, ValueError) as error:
+                failures.append(str(error))
+    return f"do not load ({'; '.join(failures)})" if failures else "were not built: no C compiler was found or fitted"
+
+
+def load(build: str, file: Path) -> FusedLayers:
+    """Load one build; raises OSError or ValueError if it is none of this version."""
+    library = ctypes.CDLL(str(file))
+    if ctypes.c_int64.in_dll(library, "gsp_layer_bytes").value != ctypes.sizeof(Layer):
+        raise ValueError(f"{file.name} was built from another version of layers.h")
+    run = library.gsp_run
+    run.argtypes = [ctypes.POINTER(Layer), ctypes.c_int32, ctypes.c_int32, ctypes.c_int32,
+                    ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p]
+    run.restype = ctypes.c_int32
+    return FusedLayers(build, run)

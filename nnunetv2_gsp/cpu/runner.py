@@ -1,0 +1,173 @@
+"""Programs in memory: where each buffer lies, and one call into C that runs all layers."""
+import ctypes
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from nnunetv2_gsp.cpu.library import (
+    ALL_ROWS,
+    ARENA,
+    IMAGE,
+    LOGITS,
+    MAX_CHUNKS,
+    NONE,
+    PACKED_MULTIPLE,
+    FusedLayers,
+    Input,
+    Layer,
+    Map,
+)
+from nnunetv2_gsp.cpu.program import Buffer, NotFusable, Program, Read, Step, round_up, three
+
+_Three = ctypes.c_int32 * 3
+_DOUBLE = 2  # floats
+
+
+class Runner:
+    """A program for batches of a fixed size, laid out in an arena of `arena_floats` floats.
+
+    It points at the weights as they lie in memory, so it serves while no other memory takes their place.
+
+    Raises:
+        NotFusable: if the weights are no contiguous fp32 parameters of the CPU in the shapes of their convolutions.
+    """
+
+    def __init__(self, program: Program, n_samples: int):
+        self.program = program
+        self.n_samples = n_samples
+        layout = _Layout(program, n_samples)
+        self._layers = (Layer * len(program.steps))(*map(layout.layer, program.steps))
+        for layer, step in zip(self._layers, program.steps, strict=True):
+            _point_at_weights(layer, step)
+        self.arena_floats = layout.floats
+
+    def run(self, fused_layers: FusedLayers, image: Tensor, logits: Tensor, arena: Tensor) -> None:
+        """Compute `logits` (N, classes, *spatial) from `image` (N, channels, *spatial), both contiguous fp32.
+
+        Args:
+            fused_layers: from `library.fused_layers`.
+            image: read only.
+            logits: overwritten.
+            arena: at least `arena_floats` of scratch memory that nobody else uses meanwhile.
+
+        Raises:
+            MemoryError: if there is none left for the threads.
+        """
+        if fused_layers.run(self._layers, len(self._layers), self.n_samples, torch.get_num_threads(), arena.data_ptr(),
+                            image.data_ptr(), logits.data_ptr()):
+            raise MemoryError("No memory is left for the threads of the fused layers: predict with fewer threads.")
+
+
+class _Layout:
+    """Offsets in the arena. Maps share memory if the last reader of one comes before the writer of the other."""
+
+    def __init__(self, program: Program, n_samples: int):
+        self.n_samples = n_samples
+        self.n_axes = program.n_axes
+        self.spaces = {program.image: IMAGE, program.logits: LOGITS}
+        self.floats = 0
+        self.offsets: dict[Buffer, int] = {}
+        self._place_maps(program.steps)
+        self.coefficients = {step: (self._reserve(n_samples * step.out.channels),
+                                    self._reserve(n_samples * step.out.channels))
+                             for step in program.steps if step.norm is not None}
+
+    def layer(self, step: Step) -> Layer:
+        """Describe a step to C, but for its weights, which change between calls."""
+        scale, offset = self.coefficients.get(step, (NONE, NONE))
+        channels = step.out.channels
+        moments = NONE if step.norm is None else self._reserve(self.n_samples * MAX_CHUNKS * channels * 2 * _DOUBLE)
+        packed = self._reserve(sum(read.buffer.channels for read in step.reads) * round_up(channels, PACKED_MULTIPLE))
+        return Layer(inputs=(Input * 2)(*map(self._input, step.reads)),
+                     low=Map() if step.low is None else self._map(step.low), out=self._map(step.out),
+                     packed=packed, scale=scale, offset=offset, moments=moments, n_inputs=len(step.reads),
+                     has_low=step.low is not None, factor=_Three(*step.factor), log2_rows=step.log2_rows)
+
+    def _input(self, read: Read) -> Input:
+        scale, offset = self.coefficients.get(read.producer, (NONE, NONE)) if read.producer else (NONE, NONE)
+        group, local = read.group_shift, read.local_shift
+        groups = (1,) * 3 if group is None else three(group.spatial_groups, 1)
+        first_local = 0 if local is None else local.first_channel
+        # of the image and of what was interpolated the nonlinearity is the identity
+        return Input(map=self._map(read.buffer), scale=scale, offset=offset,
+                     slope=1 if read.nonlin is None else read.nonlin.negative_slope, groups=_Three(*groups),
+                     shift_channels=first_local if group is None else group.shift_channels,
+                     local_axis=3 - self.n_axes,
+                     local_channels=0 if local is None else local.shift_channels, pool=_Three(*read.pool))
+
+    def _map(self, buffer: Buffer) -> Map:
+        size = _Three(*buffer.size)
+        if buffer in self.spaces:
+            voxels = buffer.size[0] * buffer.size[1] * buffer.size[2]
+            return Map(0, buffer.channels * voxels, 0, voxels, self.spaces[buffer], buffer.channels, size, ALL_ROWS)
+        return Map(self.offsets[buffer], buffer.sample_stride, buffer.tile_stride, buffer.channel_stride, ARENA,
+                   buffer.channels, size, buffer.log2_rows)
+
+    def _place_maps(self, steps: Sequence[Step]) -> None:
+        """Place the largest maps first, each at the lowest offset where nothing else lies while it lives.
+
+        A map lives from the first step that names it to the last.
+        """
+        named_in: dict[Buffer, list[int]] = {}
+        for index, step in enumerate(steps):
+            for buffer in dict.fromkeys((step.out, step.low, *(read.buffer for read in step.reads))):
+                if buffer is None or buffer in self.spaces:
+                    continue
+                named_in.setdefault(buffer, []).append(index)
+        lives = [_Life(buffer, indices[0], indices[-1]) for buffer, indices in named_in.items()]
+        placed: list[_Life] = []
+        for life in sorted(lives, key=lambda life: -life.buffer.sample_stride):
+            size = self.n_samples * life.buffer.sample_stride
+            taken = sorted((self.offsets[other.buffer], self.n_samples * other.buffer.sample_stride)
+                           for other in placed if other.first <= life.last and life.first <= other.last)
+            self.offsets[life.buffer] = begin = _first_gap(taken, size)
+            self.floats = max(self.floats, begin + size)
+            placed.append(life)
+
+    def _reserve(self, floats: int) -> int:
+        begin = self.floats
+        self.floats += round_up(floats)
+        return begin
+
+
+class _Life(NamedTuple):
+    """A map and the first and the last step that need it."""
+
+    buffer: Buffer
+    first: int
+    last: int
+
+
+def _first_gap(taken: Sequence[tuple[int, int]], size: int) -> int:
+    """Return where `size` floats fit first between what is taken: (begin, size), sorted."""
+    begin = 0
+    for taken_begin, taken_size in taken:
+        if taken_begin - begin >= size:
+            break
+        begin = max(begin, taken_begin + taken_size)
+    return begin
+
+
+def _point_at_weights(layer: Layer, step: Step) -> None:
+    convolution: Any
+    if step.weights is not None:
+        convolution, first_column, has_bias = step.weights
+        columns, ones = convolution.in_channels, (1,) * len(convolution.kernel_size)
+        layer.weight = (_address(convolution.weight, (step.out.channels, columns, *ones))
+                        + first_column * ctypes.sizeof(ctypes.c_float))
+        layer.weight_stride = columns
+        if has_bias and convolution.bias is not None:
+            layer.bias = _address(convolution.bias, (step.out.channels,))
+    if step.norm is not None:
+        layer.eps = step.norm.eps
+        layer.gamma, layer.beta = (None if parameter is None else _address(parameter, (step.out.channels,))
+                                   for parameter in (step.norm.weight, step.norm.bias))
+
+
+def _address(parameter: Any, shape: tuple[int, ...]) -> int:
+    if not (type(parameter) is torch.nn.Parameter and parameter.shape == shape and parameter.dtype is torch.float32
+            and parameter.device.type == "cpu" and parameter.layout is torch.strided and parameter.is_contiguous()):
+        raise NotFusable(f"expected a contiguous fp32 parameter of shape {shape} on the CPU, got {type(parameter)}")
+    return parameter.data_ptr()
