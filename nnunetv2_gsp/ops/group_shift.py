@@ -1,6 +1,6 @@
 """Group Shift, fast: one gather of whole rows of voxels, forward and backward."""
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -31,37 +31,29 @@ def group_shift(x: torch.Tensor, spatial_groups: Sequence[int], shift_channels: 
     return _ShiftRows.apply(rows, shape, groups, shift_channels, 1).view(shape)
 
 
-def group_shift_(x: torch.Tensor, spatial_groups: Sequence[int], shift_channels: int,
-                 inverse: bool = False) -> torch.Tensor:
-    """Shift where `x` lies, one sample's channel group after the other; not for autograd.
-
-    A map that is too large for the cache is moved in its own memory, which is faster than filling new memory.
+def moving_channels(shape: Sequence[int], spatial_groups: Sequence[int], shift_channels: int, step: int,
+                    device: torch.device) -> Iterator[tuple[slice, torch.Tensor]]:
+    """Yield the channels of each group that moves and, for every row of a shifted sample of them, where it comes from.
 
     Args:
-        x: (N, C, *spatial), contiguous; overwritten.
+        shape: (N, C, *spatial).
         spatial_groups: see `group_shift`.
         shift_channels: see `group_shift`.
-        inverse: shift back.
-
-    Returns:
-        `x`.
+        step: 1, or -1 for the inverse shift.
+        device: where the rows' numbers are needed.
 
     Raises:
         ValueError: as `group_shift` does.
     """
-    shape, groups = tuple(x.shape), tuple(spatial_groups)
+    shape, groups = tuple(shape), tuple(spatial_groups)
     _check(shape, groups, shift_channels)
-    sources = _source_rows_of_channel_groups(shape[2:], groups, -1 if inverse else 1, x.device)
+    sources = _source_rows_of_channel_groups(shape[2:], groups, step, device)
     n_groups, rows_per_channel = sources.shape
-    by_group = x[:, :shift_channels].unflatten(1, (n_groups, -1))
-    first_rows = torch.arange(by_group.shape[2], device=x.device)[:, None] * rows_per_channel
-    shifted = x.new_empty(first_rows.numel() * rows_per_channel, shape[-1] // groups[-1])
+    channels_per_group = shift_channels // n_groups
+    first_rows = torch.arange(channels_per_group, device=device)[:, None] * rows_per_channel
     for group in range(1, n_groups):  # channel group 0 does not move
-        source_rows = (first_rows + sources[group]).flatten()
-        for channels in by_group[:, group]:
-            rows = channels.view(shifted.shape)
-            rows.copy_(torch.index_select(rows, 0, source_rows, out=shifted))
-    return x
+        channels = slice(group * channels_per_group, (group + 1) * channels_per_group)
+        yield channels, (first_rows + sources[group]).flatten()
 
 
 class GroupShift(nn.Module):

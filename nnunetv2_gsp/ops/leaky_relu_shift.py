@@ -1,11 +1,14 @@
 """Leaky ReLU and group shift in one, in place: eager PyTorch spends more on new memory than on moving what is in it."""
+import math
 from typing import Any
 
 import torch
 from torch.autograd.function import once_differentiable
-from torch.nn.functional import leaky_relu_
 
-from nnunetv2_gsp.ops.group_shift import group_shift_
+from nnunetv2_gsp.ops.group_shift import moving_channels
+
+_leaky_relu_into = torch.ops.aten.leaky_relu.out
+_leaky_relu_backward_into = torch.ops.aten.leaky_relu_backward.grad_input
 
 
 def leaky_relu_group_shift_(x: torch.Tensor, negative_slope: float, spatial_groups: tuple[int, ...],
@@ -28,21 +31,51 @@ def leaky_relu_group_shift_(x: torch.Tensor, negative_slope: float, spatial_grou
 
 
 class _LeakyReLUGroupShift(torch.autograd.Function):
-    """A permutation commutes with what is done to each voxel, so the shifted result has all the gradient needs."""
+    """Each sample's channel groups take turns in a buffer of a few channels, which the cache may hold."""
 
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, negative_slope: float, spatial_groups: tuple[int, ...],
                 shift_channels: int) -> torch.Tensor:
         ctx.mark_dirty(x)
         ctx.settings = negative_slope, spatial_groups, shift_channels
-        group_shift_(leaky_relu_(x, negative_slope), spatial_groups, shift_channels)
+        buffer = _buffer_of_a_group(x, spatial_groups, shift_channels)
+        for channels, source_rows in moving_channels(x.shape, spatial_groups, shift_channels, 1, x.device):
+            for sample in x[:, channels]:
+                rows = sample.view(buffer.shape)
+                torch.index_select(rows, 0, source_rows, out=buffer)
+                _leaky_relu_into(buffer, negative_slope, out=rows)
+        for still in _still_channels(x, spatial_groups, shift_channels):
+            torch.nn.functional.leaky_relu_(still, negative_slope)
         ctx.save_for_backward(x)
         return x
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        """A permutation commutes with what is done to each voxel, so the shifted result says where the slope was."""
         negative_slope, spatial_groups, shift_channels = ctx.settings
         result, = ctx.saved_tensors
-        gradient = torch.ops.aten.leaky_relu_backward(gradient, result, negative_slope, True).contiguous()
-        return group_shift_(gradient, spatial_groups, shift_channels, inverse=True), None, None, None
+        unshifted = torch.empty_like(result)
+        buffer = _buffer_of_a_group(result, spatial_groups, shift_channels)
+        for channels, source_rows in moving_channels(result.shape, spatial_groups, shift_channels, -1, result.device):
+            for sources, signs, target in zip(gradient[:, channels], result[:, channels], unshifted[:, channels],
+                                              strict=True):
+                _leaky_relu_backward_into(sources, signs, negative_slope, True, grad_input=buffer.view(signs.shape))
+                torch.index_select(buffer, 0, source_rows, out=target.view(buffer.shape))
+        for maps in zip(*(_still_channels(each, spatial_groups, shift_channels)
+                          for each in (gradient, result, unshifted)), strict=True):
+            sources, signs, target = maps
+            _leaky_relu_backward_into(sources, signs, negative_slope, True, grad_input=target)
+        return unshifted, None, None, None
+
+
+def _still_channels(x: torch.Tensor, spatial_groups: tuple[int, ...], shift_channels: int) -> tuple[torch.Tensor, ...]:
+    """Return the maps that do not move: channel group 0, and what is behind the shifted channels."""
+    return x[:, :shift_channels // math.prod(spatial_groups)], x[:, shift_channels:]
+
+
+def _buffer_of_a_group(x: torch.Tensor, spatial_groups: tuple[int, ...], shift_channels: int) -> torch.Tensor:
+    """Return memory for one channel group of a sample, as rows of voxels that stay together."""
+    channels = shift_channels // math.prod(spatial_groups)
+    row = x.shape[-1] // spatial_groups[-1]
+    return x.new_empty(channels * math.prod(x.shape[2:]) // row, row)
