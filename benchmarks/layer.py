@@ -23,7 +23,7 @@ GROUPS = (2, 2, 2)
 Compile = Callable[[Callable[[Tensor], Tensor]], Callable[[Tensor], Tensor]]
 
 
-def tables(channels: int = 32, edge: int = 128, rounds: int = 9) -> list[Table]:
+def tables(channels: int = 32, edge: int = 128, rounds: int = 15) -> list[Table]:
     """Time a layer in PyTorch, eager and compiled, with and without its shift; then the fused one."""
     size = (edge, edge, edge)
     in_pytorch = [row for how, compile_layer in _ways_to_run().items()

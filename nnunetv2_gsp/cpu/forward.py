@@ -43,7 +43,7 @@ def fused_forward(network: Any, image: Tensor) -> Tensor | None:
         program = program_of(network, image.shape)
         runner = Runner(program, image.shape[0])
         arena = _take_arena(network, runner.arena_floats)
-        logits = image.new_empty((image.shape[0], program.logits.channels, *program.logits.size[-program.n_axes:]))
+        logits = library.new_memory(image.shape[0], program.logits.channels, *program.logits.size[-program.n_axes:])
         runner.run(library, image.contiguous(), logits, arena)
     except NotFusable:
         return None

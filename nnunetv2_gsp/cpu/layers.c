@@ -9,6 +9,9 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
 #if defined(__SSE2__)
 #include <immintrin.h>
 #endif
@@ -30,6 +33,7 @@ enum {
     CACHE_LINE = 16,               // floats
     STREAMED_FROM = 2 << 20,       // floats of a map that no cache keeps until it is read: stored around the caches
     MIN_UNITS = 8,                 // pieces of work that a small map is cut into
+    PAUSES = 4000,                 // about a tenth of a millisecond
 };
 _Static_assert(4 * CACHE_LINE % STEP == 0, "rows of a tile are padded to whole steps");
 typedef float Vector __attribute__((vector_size(4 * LANES)));
@@ -61,7 +65,8 @@ typedef struct {
     atomic_int *next;  // of each layer, the next unit of work; behind them the next layer to pack
     pthread_mutex_t mutex;
     pthread_cond_t released;
-    int32_t threads, waiting;
+    int32_t waiting;
+    atomic_int threads, joined;
     atomic_uint round;
 } Call;
 
@@ -409,20 +414,24 @@ static inline float mean_of_step(const Vector values[VECTORS]) {
     return sum / STEP;
 }
 
-// Whole vectors go from the registers to the moments and to memory.
+// Whole vectors go from the registers to the moments and to memory; not unrolled, they would go by the stack.
 static inline void finish_step(Vector total[OUTPUTS][VECTORS], Block *block, int32_t voxel) {
+#pragma GCC unroll 8
     for (int k = 0; k < OUTPUTS; k++) {
-        if (k == block->outputs) return;
+        if (k >= block->outputs) continue;
         if (block->has_moments) {
             if (voxel == 0) block->pivot[k] = mean_of_step(total[k]);
+            Vector sum = {0}, squares = {0};
             for (int j = 0; j < VECTORS; j++) {
                 const Vector difference = total[k][j] - block->pivot[k];
-                block->sum[k] += difference;
-                block->squares[k] += difference * difference;
+                sum += difference;
+                squares += difference * difference;
             }
+            block->sum[k] += sum;
+            block->squares[k] += squares;
         }
-        for (int j = 0; j < VECTORS; j++)
-            store(block->to + k * block->channel_stride + voxel + j * LANES, total[k][j], block->is_streamed);
+        float *to = block->to + k * block->channel_stride + voxel;
+        for (int j = 0; j < VECTORS; j++) store(to + j * LANES, total[k][j], block->is_streamed);
     }
 }
 
@@ -591,7 +600,16 @@ static void pack(const Call *call, const Layer *layer) {
 
 // ---- threads
 
-// Waits for all threads; the last one finishes the layer's norm before it lets the others go on.
+static inline void pause_a_little(void) {
+#if defined(__SSE2__)
+    _mm_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
+}
+
+// Waits for all threads, awake at first, for small layers take less time than waking up; the last one finishes the
+// layer's norm before it lets the others go on.
 static void meet(Call *call, const Layer *layer) {
     pthread_mutex_lock(&call->mutex);
     const unsigned round = atomic_load(&call->round);
@@ -603,14 +621,19 @@ static void meet(Call *call, const Layer *layer) {
         pthread_mutex_unlock(&call->mutex);
         return;
     }
+    pthread_mutex_unlock(&call->mutex);
+    for (int i = 0; i < PAUSES; i++) {
+        if (atomic_load(&call->round) != round) return;
+        pause_a_little();
+    }
+    pthread_mutex_lock(&call->mutex);
     while (atomic_load(&call->round) == round) pthread_cond_wait(&call->released, &call->mutex);
     pthread_mutex_unlock(&call->mutex);
 }
 
 typedef struct { Call *call; Scratch scratch; void *memory; pthread_t thread; } Worker;
 
-static void *work(void *argument) {
-    Worker *worker = argument;
+static void work(Worker *worker) {
     Call *call = worker->call;
     for (int32_t i; (i = atomic_fetch_add(&call->next[call->n_layers], 1)) < call->n_layers;)
         pack(call, &call->layers[i]);
@@ -624,7 +647,6 @@ static void *work(void *argument) {
         finish_stores();
         meet(call, layer);
     }
-    return NULL;
 }
 
 typedef struct { int64_t tile, sums, staging, line, stride, groups, runs, places, rows; } Needs;
@@ -679,38 +701,86 @@ static int allocate(Worker *worker, const Needs *needs) {
     return 0;
 }
 
+// ---- teams of threads
+
+typedef struct { Call call; Worker *workers; } Team;
+
+// PyTorch's OpenMP threads stay awake for milliseconds after each of its operators, and threads of our own would have to
+// share the cores with them. So they do the work, where the process has them; a forked child has lost them.
+#if defined(__linux__)
+extern void GOMP_parallel(void (*function)(void *), void *data, unsigned threads, unsigned flags)
+    __attribute__((weak));
+extern int omp_get_num_threads(void) __attribute__((weak));
+
+static int is_forked;
+static void after_fork(void) { is_forked = 1; }
+__attribute__((constructor)) static void watch_forks(void) { pthread_atfork(NULL, NULL, after_fork); }
+
+static void join_team(void *argument) {
+    Team *team = argument;
+    atomic_store(&team->call.threads, omp_get_num_threads());  // the same for all of them
+    work(&team->workers[atomic_fetch_add(&team->call.joined, 1)]);
+}
+
+static int work_in_openmp(Team *team, int32_t threads) {
+    if (!GOMP_parallel || !omp_get_num_threads || is_forked) return 0;
+    GOMP_parallel(join_team, team, threads, 0);
+    return 1;
+}
+#else
+static int work_in_openmp(Team *team, int32_t threads) { return (void)team, (void)threads, 0; }
+#endif
+
+static void *start(void *worker) {
+    work(worker);
+    return NULL;
+}
+
+static void work_in_threads(Team *team, int32_t threads) {
+    Call *call = &team->call;
+    // held until it is known how many threads there are; nobody meets before that
+    pthread_mutex_lock(&call->mutex);
+    int32_t started = 1;
+    while (started < threads && !pthread_create(&team->workers[started].thread, NULL, start, &team->workers[started]))
+        started++;
+    atomic_store(&call->threads, started);
+    pthread_mutex_unlock(&call->mutex);
+    work(&team->workers[0]);
+    for (int32_t i = 1; i < started; i++) pthread_join(team->workers[i].thread, NULL);
+}
+
 // library.py refuses a build whose structures are not its own.
 const int64_t gsp_layer_bytes = sizeof(Layer);
+
+// New memory comes a page at a time as it is touched, which takes longer than writing it; large pages are far fewer.
+void gsp_ask_for_large_pages(float *memory, int64_t floats) {
+#if defined(MADV_HUGEPAGE)
+    const uintptr_t page = 2 << 20, begin = ((uintptr_t)memory + page - 1) / page * page;
+    const uintptr_t end = (uintptr_t)(memory + floats) / page * page;
+    if (begin < end) madvise((void *)begin, end - begin, MADV_HUGEPAGE);  // a refusal does no harm
+#else
+    (void)memory, (void)floats;
+#endif
+}
 
 // Runs the layers one after the other on up to `threads` threads. Returns 0, or -1 where memory ran out.
 int32_t gsp_run(const Layer *layers, int32_t n_layers, int32_t n_samples, int32_t threads, float *arena, float *image,
                 float *logits) {
-    Call call = {.layers = layers, .n_layers = n_layers, .n_samples = n_samples, .spaces = {arena, image, logits},
-                 .mutex = PTHREAD_MUTEX_INITIALIZER, .released = PTHREAD_COND_INITIALIZER};
+    Team team = {.call = {.layers = layers, .n_layers = n_layers, .n_samples = n_samples,
+                          .spaces = {arena, image, logits}, .mutex = PTHREAD_MUTEX_INITIALIZER,
+                          .released = PTHREAD_COND_INITIALIZER}};
+    Call *call = &team.call;
     const Needs needs = needs_of(layers, n_layers);
-    Worker *workers = calloc(threads, sizeof *workers);
-    call.next = calloc(n_layers + 1, sizeof *call.next);
-    int32_t result = -1;
-    if (workers && call.next && !allocate(&workers[0], &needs)) {
-        // held until it is known how many threads there are; nobody meets before that
-        pthread_mutex_lock(&call.mutex);
-        call.threads = 1;
-        workers[0].call = &call;
-        for (int32_t i = 1; i < threads; i++) {
-            workers[i].call = &call;
-            if (allocate(&workers[i], &needs)
-                || pthread_create(&workers[i].thread, NULL, work, &workers[i])) break;
-            call.threads++;
-        }
-        pthread_mutex_unlock(&call.mutex);
-        work(&workers[0]);
-        for (int32_t i = 1; i < call.threads; i++) pthread_join(workers[i].thread, NULL);
-        result = 0;
-    }
-    for (int32_t i = 0; workers && i < threads; i++) free(workers[i].memory);
-    free(workers);
-    free(call.next);
-    pthread_mutex_destroy(&call.mutex);
-    pthread_cond_destroy(&call.released);
-    return result;
+    team.workers = calloc(threads, sizeof *team.workers);
+    call->next = calloc(n_layers + 1, sizeof *call->next);
+    int32_t ready = 0;
+    while (team.workers && call->next && ready < threads && !allocate(&team.workers[ready], &needs))
+        team.workers[ready++].call = call;
+    if (ready && !work_in_openmp(&team, ready)) work_in_threads(&team, ready);
+    for (int32_t i = 0; i < ready; i++) free(team.workers[i].memory);
+    free(team.workers);
+    free(call->next);
+    pthread_mutex_destroy(&call->mutex);
+    pthread_cond_destroy(&call->released);
+    return ready ? 0 : -1;
 }

@@ -47,10 +47,21 @@ class Layer(ctypes.Structure):
 
 
 class FusedLayers(NamedTuple):
-    """A build of layers.c for an instruction set, and its entry `gsp_run`."""
+    """A build of layers.c for an instruction set, and its entries `gsp_run` and `gsp_ask_for_large_pages`."""
 
     build: str
     run: Callable[..., int]
+    ask_for_large_pages: Callable[[int, int], None]
+
+    def new_memory(self, *shape: int) -> torch.Tensor:
+        """Return fp32 memory of any content, in large pages where the system has them.
+
+        For what comes and goes with every call: a few large pages are there sooner than many small ones. What is kept
+        is better without, for hundreds of them may have to be cleared first, which took half a second.
+        """
+        memory = torch.empty(shape, dtype=torch.float32)
+        self.ask_for_large_pages(memory.data_ptr(), memory.numel())
+        return memory
 
 
 @lru_cache(maxsize=1)
@@ -88,4 +99,7 @@ def load(build: str, file: Path) -> FusedLayers:
     run.argtypes = [ctypes.POINTER(Layer), ctypes.c_int32, ctypes.c_int32, ctypes.c_int32,
                     ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p]
     run.restype = ctypes.c_int32
-    return FusedLayers(build, run)
+    ask_for_large_pages = library.gsp_ask_for_large_pages
+    ask_for_large_pages.argtypes = [ctypes.c_void_p, ctypes.c_int64]
+    ask_for_large_pages.restype = None
+    return FusedLayers(build, run, ask_for_large_pages)

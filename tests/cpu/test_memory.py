@@ -1,9 +1,11 @@
 """Memory is kept between calls and given back, and calls do not disturb each other."""
 import copy
+import ctypes
 import gc
 import multiprocessing
 import os
 import pickle
+import re
 import sys
 import weakref
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +17,16 @@ import torch
 
 from nnunetv2_gsp.cpu import forward, fused_forward, library
 from tests.cpu.networks import PATCH, assert_close, needs_build, plain, small_network
+
+LARGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+
+
+@pytest.fixture
+def two_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
 
 
 def resident_bytes():
@@ -91,7 +103,8 @@ def test_threads_do_not_disturb_each_other():
 
 def test_there_are_as_many_threads_as_torch_takes(monkeypatch):
     asked, before = [], torch.get_num_threads()
-    layers = library.FusedLayers("none", lambda *arguments: asked.append(arguments[3]) or 0)
+    layers = library.FusedLayers("none", lambda *arguments: asked.append(arguments[3]) or 0,
+                                  lambda address, floats: None)
     monkeypatch.setattr(forward, "fused_layers", lambda: layers)
     try:
         with torch.no_grad():
@@ -101,6 +114,40 @@ def test_there_are_as_many_threads_as_torch_takes(monkeypatch):
     finally:
         torch.set_num_threads(before)
     assert asked == [3, 1]
+
+
+def n_threads():
+    return len(os.listdir("/proc/self/task"))
+
+
+@needs_build
+@pytest.mark.skipif(sys.platform != "linux", reason="there is no /proc")
+def test_pytorch_s_threads_do_the_work(two_threads):
+    if not hasattr(ctypes.CDLL(None), "GOMP_parallel"):
+        pytest.skip("PyTorch has no OpenMP here")
+    network, image = small_network(), torch.randn(16, 2, *PATCH)
+
+    def predict(run, times=1):
+        with torch.no_grad():
+            return run(network, image.repeat(times, 1, 1, 1, 1))
+
+    with ThreadPoolExecutor(1) as pool:
+        for run in (plain, fused_forward):
+            pool.submit(predict, run).result()  # this thread has others beside it from now on
+        before, call, most = n_threads(), pool.submit(predict, fused_forward, times=8), 0
+        while not call.done():
+            most = max(most, n_threads())
+        assert call.result() is not None
+    assert most == before
+
+
+@needs_build
+@pytest.mark.skipif(not LARGE_PAGES.is_file() or "[never]" in LARGE_PAGES.read_text(), reason="there are none")
+def test_memory_is_in_large_pages_if_the_system_has_them():
+    memory = library.fused_layers().new_memory(8 << 20)
+    inside = memory.data_ptr() + 4 * memory.numel() // 2
+    regions = re.findall(r"^(\w+)-(\w+) .*?^VmFlags: (.*?)$", Path("/proc/self/smaps").read_text(), re.M | re.S)
+    assert any(int(begin, 16) <= inside < int(end, 16) and "hg" in flags.split() for begin, end, flags in regions)
 
 
 @needs_build
@@ -124,7 +171,7 @@ def predict_into(network, image, logits):
 @needs_build
 @pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="there is no fork")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Python 3.12 on: forking beside threads
-def test_a_forked_child_predicts_too():
+def test_a_forked_child_predicts_too(two_threads):
     network, image = small_network(), torch.randn(1, 2, *PATCH)
     with torch.no_grad():
         expected = fused_forward(network, image)
