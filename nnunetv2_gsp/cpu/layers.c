@@ -42,8 +42,8 @@ typedef float Vector __attribute__((vector_size(4 * LANES)));
 typedef struct { const float *from; int32_t to, voxels; } Run;
 // Channels whose voxels come from the same places.
 typedef struct { int32_t channel, channels, first_run, runs; } Group;
-// A row before the shift: its block along D and H, its row there, and where in the tile it goes.
-typedef struct { int32_t block, row_in_block, to; } Place;
+// Rows before the shift that follow each other in a block along D and H: from which on, how many, where in the tile.
+typedef struct { int32_t block, row_in_block, rows, to; } Place;
 typedef struct { Group *groups; Run *runs; Place *places; int32_t n_groups, n_runs; } Plan;
 // What of a plan was already asked from memory.
 typedef struct { const Plan *plan; int64_t channel_stride; int32_t group, channel, run, voxel; } Cursor;
@@ -54,7 +54,7 @@ typedef struct { const float *from[4]; float weights[4]; } LowRow;
 typedef struct {
     float *tile, *sums, *staging, *line;  // input of a tile; a block of outputs; rows before pooling; one low row
     int64_t stride;                       // between channels of `tile` and `sums`
-    Plan plans[2][2];                     // of this and the next tile, for each input
+    Plan plans[2];                        // of the tile to load next, for each input
     LowRow *low_rows;                     // of this tile
 } Scratch;
 
@@ -93,6 +93,10 @@ static Cut cut_of(const Layer *layer) {
 }
 
 static int32_t first_tile(const Cut *cut, int32_t chunk) { return (int64_t)cut->tiles * chunk / cut->chunks; }
+
+static int32_t rows_of_tile(const Cut *cut, int32_t tile) {
+    return min_of(cut->tile_rows, cut->rows - tile * cut->tile_rows);
+}
 
 static int32_t rows_of_chunk(const Cut *cut, int32_t chunk) {
     return min_of(first_tile(cut, chunk + 1) * cut->tile_rows, cut->rows) - first_tile(cut, chunk) * cut->tile_rows;
@@ -143,21 +147,29 @@ static void plan_group_shift(const Call *call, const Input *input, int32_t sampl
     const int32_t g_d = input->groups[0], g_h = input->groups[1], g_w = input->groups[2], n_groups = g_d * g_h * g_w;
     const int32_t d_size = map->size[0] / g_d, h_size = map->size[1] / g_h, w_size = map->size[2] / g_w;
     const int32_t c_g = input->shift_channels / n_groups;
-    int32_t n_places = 0;
-    FOR_EACH_SOURCE_ROW(input, height, first, rows)
-        plan->places[n_places++] = (Place){d / d_size + h / h_size * g_d,  // Eq. 2 without the term of W
-                                           d % d_size * map->size[1] + h % h_size, to};
+    Place *end = plan->places;
+    FOR_EACH_SOURCE_ROW(input, height, first, rows) {
+        const int32_t block = d / d_size + h / h_size * g_d;  // Eq. 2 without the term of W
+        const int32_t row = d % d_size * map->size[1] + h % h_size;
+        if (end > plan->places && end[-1].block == block && end[-1].row_in_block + end[-1].rows == row) {
+            end[-1].rows++;
+        } else {
+            *end++ = (Place){block, row, 1, to};
+        }
+    }
     for (int32_t step = 0; step < n_groups; step++) {  // Eq. 3
         begin_group(plan, step * c_g, c_g);
-        for (const Place *place = plan->places; place < plan->places + n_places; place++) {
+        for (const Place *place = plan->places; place < end; place++) {
             const int32_t source = (place->block - step + n_groups) % n_groups;  // Eq. 4 solved for cur_ind
             const int32_t w_block = source / (g_d * g_h), dh_block = source - w_block * g_d * g_h;
             const int32_t h_block = dh_block / g_d, d_block = dh_block - h_block * g_d;  // Eq. 5-7
-            const int32_t row = d_block * d_size * map->size[1] + h_block * h_size + place->row_in_block;
+            const int32_t first_row = d_block * d_size * map->size[1] + h_block * h_size + place->row_in_block;
             const int32_t begin = w_block * w_size, length = map->size[2] - begin;
-            const float *from = row_of(call, map, sample, row) + step * c_g * map->channel_stride;
-            add_run(plan, from + begin, place->to, length);
-            if (begin) add_run(plan, from, place->to + length, begin);
+            for (int32_t r = 0, to = place->to; r < place->rows; r++, to += map->size[2]) {
+                const float *from = row_of(call, map, sample, first_row + r) + step * c_g * map->channel_stride;
+                add_run(plan, from + begin, to, length);
+                if (begin) add_run(plan, from, to + length, begin);
+            }
         }
     }
 }
@@ -477,9 +489,10 @@ static void finish_stores(void) {
 
 // ---- a layer
 
-static void plan_tile(const Call *call, const Layer *layer, int32_t sample, int32_t first, int32_t rows, Plan *plans) {
+static void plan_tile(const Call *call, const Layer *layer, const Cut *cut, int32_t sample, int32_t tile, Plan *plans) {
+    plans[1].n_groups = 0;
     for (int32_t i = 0; i < layer->n_inputs; i++)
-        plan_input(call, layer, &layer->inputs[i], sample, first, rows, &plans[i]);
+        plan_input(call, layer, &layer->inputs[i], sample, tile * cut->tile_rows, rows_of_tile(cut, tile), &plans[i]);
 }
 
 static void load_tile(const Call *call, const Layer *layer, int32_t sample, int32_t rows, const Plan *plans,
@@ -530,36 +543,64 @@ static int64_t lines_of(const Plan *plan) {
 }
 
 // A unit of work: some tiles of a sample, some blocks of outputs.
-static void run_unit(const Call *call, const Layer *layer, int32_t unit, Scratch *scratch) {
-    const Cut cut = cut_of(layer);
-    const int32_t split = unit % cut.splits, chunk = unit / cut.splits % cut.chunks;
-    const int32_t sample = unit / cut.splits / cut.chunks;
-    const int32_t first_block = cut.blocks * split / cut.splits, end_block = cut.blocks * (split + 1) / cut.splits;
-    const int32_t begin = first_tile(&cut, chunk), end = first_tile(&cut, chunk + 1);
-    double *moments = layer->moments < 0 ? NULL : (double *)(call->spaces[ARENA] + layer->moments)
-                                                  + ((int64_t)sample * cut.chunks + chunk) * 2 * layer->out.channels;
+typedef struct { int32_t sample, chunk, begin, end, first_block, end_block; } Unit;
+
+static Unit unit_of(const Cut *cut, int32_t index) {
+    const int32_t splits = cut->splits, split = index % splits, chunk = index / splits % cut->chunks;
+    return (Unit){.sample = index / splits / cut->chunks, .chunk = chunk,
+                  .begin = first_tile(cut, chunk), .end = first_tile(cut, chunk + 1),
+                  .first_block = cut->blocks * split / splits, .end_block = cut->blocks * (split + 1) / splits};
+}
+
+// Runs a unit, whose first tile is planned, and plans the first tile of this thread's next one, if there is a next one.
+static void run_unit(const Call *call, const Layer *layer, const Cut *cut, const Unit *unit, const Unit *next_unit,
+                     Scratch *scratch) {
+    double *moments = layer->moments < 0 ? NULL
+                      : (double *)(call->spaces[ARENA] + layer->moments)
+                        + ((int64_t)unit->sample * cut->chunks + unit->chunk) * 2 * layer->out.channels;
+    const int32_t first_channel = unit->first_block * OUTPUTS;
+    const int32_t end_channel = min_of(unit->end_block * OUTPUTS, layer->out.channels);
     if (moments)
-        for (int32_t i = 2 * first_block * OUTPUTS; i < 2 * min_of(end_block * OUTPUTS, layer->out.channels); i++)
-            moments[i] = 0;
-    plan_tile(call, layer, sample, begin * cut.tile_rows, min_of(cut.tile_rows, cut.rows - begin * cut.tile_rows),
-              scratch->plans[0]);
-    for (int32_t tile = begin; tile < end; tile++) {
-        const int32_t first = tile * cut.tile_rows, rows = min_of(cut.tile_rows, cut.rows - first);
-        const int32_t next = first + rows, is_last = tile + 1 == end, parity = (tile - begin) % 2;
-        Plan *plans = scratch->plans[parity], *next_plans = scratch->plans[!parity];
-        Cursor cursors[2] = {{.plan = &next_plans[0]}, {.plan = &next_plans[1]}};
-        load_tile(call, layer, sample, rows, plans, scratch);
-        if (layer->has_low) plan_low_rows(call, layer, sample, first, rows, scratch->low_rows);
-        next_plans[0].n_groups = next_plans[1].n_groups = 0;
-        if (!is_last) plan_tile(call, layer, sample, next, min_of(cut.tile_rows, cut.rows - next), next_plans);
-        for (int32_t i = 0; i < layer->n_inputs; i++)
-            cursors[i].channel_stride = layer->inputs[i].map.channel_stride;
-        const int64_t steps = (int64_t)(rows * cut.row_voxels + STEP - 1) / STEP * (end_block - first_block);
-        const int64_t lines = lines_of(&next_plans[0]) + lines_of(&next_plans[1]);
-        const double count = (double)(first - begin * cut.tile_rows) * cut.row_voxels;
-        for (int32_t block = first_block; block < end_block; block++)
-            compute_block(call, layer, &cut, sample, first, rows, block, moments, count, cursors,
-                          lines / steps + 1, scratch);
+        for (int32_t i = 2 * first_channel; i < 2 * end_channel; i++) moments[i] = 0;
+    double count = 0;
+    for (int32_t tile = unit->begin; tile < unit->end; tile++) {
+        const int32_t first = tile * cut->tile_rows, rows = rows_of_tile(cut, tile);
+        load_tile(call, layer, unit->sample, rows, scratch->plans, scratch);
+        if (layer->has_low) plan_low_rows(call, layer, unit->sample, first, rows, scratch->low_rows);
+        if (tile + 1 < unit->end) {
+            plan_tile(call, layer, cut, unit->sample, tile + 1, scratch->plans);
+        } else if (next_unit) {
+            plan_tile(call, layer, cut, next_unit->sample, next_unit->begin, scratch->plans);
+        } else {
+            scratch->plans[0].n_groups = scratch->plans[1].n_groups = 0;
+        }
+        Cursor cursors[2];
+        for (int32_t i = 0; i < 2; i++)
+            cursors[i] = (Cursor){.plan = &scratch->plans[i], .channel_stride = layer->inputs[i].map.channel_stride};
+        const int32_t blocks = unit->end_block - unit->first_block;
+        const int64_t steps = (int64_t)(rows * cut->row_voxels + STEP - 1) / STEP * blocks;
+        const int64_t lines = (lines_of(&scratch->plans[0]) + lines_of(&scratch->plans[1])) / steps + 1;
+        for (int32_t block = unit->first_block; block < unit->end_block; block++)
+            compute_block(call, layer, cut, unit->sample, first, rows, block, moments, count, cursors, lines, scratch);
+        count += (double)rows * cut->row_voxels;
+    }
+}
+
+// Runs units as long as there are any. While there are many, a thread takes the next one before it computes this one's
+// last tile, and asks memory for what that will read; the last ones go to whoever is ready for them.
+static void run_units(Call *call, const Layer *layer, atomic_int *next, Scratch *scratch) {
+    const Cut cut = cut_of(layer);
+    const int32_t n_units = call->n_samples * cut.chunks * cut.splits;
+    int32_t index = atomic_fetch_add(next, 1), is_planned = 0;
+    while (index < n_units) {
+        const Unit unit = unit_of(&cut, index);
+        if (!is_planned) plan_tile(call, layer, &cut, unit.sample, unit.begin, scratch->plans);
+        const int32_t are_many = atomic_load(next) + atomic_load(&call->threads) < n_units;
+        const int32_t next_index = are_many ? atomic_fetch_add(next, 1) : n_units;
+        const Unit next_unit = unit_of(&cut, next_index);
+        is_planned = next_index < n_units;
+        run_unit(call, layer, &cut, &unit, is_planned ? &next_unit : NULL, scratch);
+        index = is_planned ? next_index : atomic_fetch_add(next, 1);
     }
 }
 
@@ -640,10 +681,7 @@ static void work(Worker *worker) {
     meet(call, NULL);
     for (int32_t i = 0; i < call->n_layers; i++) {
         const Layer *layer = &call->layers[i];
-        const Cut cut = cut_of(layer);
-        const int32_t units = call->n_samples * cut.chunks * cut.splits;
-        for (int32_t unit; (unit = atomic_fetch_add(&call->next[i], 1)) < units;)
-            run_unit(call, layer, unit, &worker->scratch);
+        run_units(call, layer, &call->next[i], &worker->scratch);
         finish_stores();
         meet(call, layer);
     }
@@ -681,7 +719,7 @@ static int allocate(Worker *worker, const Needs *needs) {
                            + round_up(needs->line, CACHE_LINE);
     const int64_t runs = needs->runs * sizeof(Run), groups = needs->groups * sizeof(Group);
     const int64_t plan = round_up(runs + groups + needs->places * sizeof(Place), 64);
-    const int64_t bytes = round_up(sizeof(float) * floats, 64) + 4 * plan + needs->rows * sizeof(LowRow);
+    const int64_t bytes = round_up(sizeof(float) * floats, 64) + 2 * plan + needs->rows * sizeof(LowRow);
     if (posix_memalign(&worker->memory, 64, bytes)) {
         worker->memory = NULL;  // POSIX leaves it undefined
         return -1;
@@ -694,9 +732,9 @@ static int allocate(Worker *worker, const Needs *needs) {
     scratch->staging = scratch->sums + needs->sums;
     scratch->line = scratch->staging + round_up(needs->staging, CACHE_LINE) + CACHE_LINE;
     char *plans = (char *)worker->memory + round_up(sizeof(float) * floats, 64);
-    for (int32_t i = 0; i < 4; i++, plans += plan)
-        scratch->plans[i / 2][i % 2] = (Plan){.runs = (Run *)plans, .groups = (Group *)(plans + runs),
-                                              .places = (Place *)(plans + runs + groups)};
+    for (int32_t i = 0; i < 2; i++, plans += plan)
+        scratch->plans[i] = (Plan){.runs = (Run *)plans, .groups = (Group *)(plans + runs),
+                                   .places = (Place *)(plans + runs + groups)};
     scratch->low_rows = (LowRow *)plans;
     return 0;
 }
@@ -705,8 +743,8 @@ static int allocate(Worker *worker, const Needs *needs) {
 
 typedef struct { Call call; Worker *workers; } Team;
 
-// PyTorch's OpenMP threads stay awake for milliseconds after each of its operators, and threads of our own would have to
-// share the cores with them. So they do the work, where the process has them; a forked child has lost them.
+// PyTorch's OpenMP threads stay awake for milliseconds after each of its operators, and others would have to share the
+// cores with them. So they do the work where the process has them; a forked child has lost them.
 #if defined(__linux__)
 extern void GOMP_parallel(void (*function)(void *), void *data, unsigned threads, unsigned flags)
     __attribute__((weak));
