@@ -45,8 +45,13 @@ typedef struct { int32_t channel, channels, first_run, runs; } Group;
 // Rows before the shift that follow each other in a block along D and H: from which on, how many, where in the tile.
 typedef struct { int32_t block, row_in_block, rows, to; } Place;
 typedef struct { Group *groups; Run *runs; Place *places; int32_t n_groups, n_runs; } Plan;
-// What of a plan was already asked from memory.
-typedef struct { const Plan *plan; int64_t channel_stride; int32_t group, channel, run, voxel; } Cursor;
+// What of a plan was already asked from memory: of this run of this channel, what lies before `from`.
+typedef struct {
+    const Plan *plan;
+    int64_t channel_stride;
+    int32_t group, channel, run;
+    const float *from, *end;
+} Cursor;
 
 // A row of the map that is interpolated along D and H: Σ weights[i] · from[i], of channel 0.
 typedef struct { const float *from[4]; float weights[4]; } LowRow;
@@ -227,25 +232,40 @@ static int64_t max_runs(const Layer *layer, const Input *input) {
     return source_rows(layer, input) * (2 * shifted + 2 * 3 * 2 + 1);
 }
 
+static Cursor cursor_of(const Plan *plan, int64_t channel_stride) {
+    return (Cursor){.plan = plan, .channel_stride = channel_stride, .run = -1};
+}
+
+// Moves on to the next run; returns 0 at the end of the plan.
+static int next_run(Cursor *cursor) {
+    const Plan *plan = cursor->plan;
+    if (cursor->group >= plan->n_groups) return 0;
+    const Group *group = &plan->groups[cursor->group];
+    if (++cursor->run == group->runs) {
+        cursor->run = 0;
+        if (++cursor->channel == group->channels) {
+            cursor->channel = 0;
+            if (++cursor->group == plan->n_groups) return 0;
+            group++;
+        }
+    }
+    const Run *run = &plan->runs[group->first_run + cursor->run];
+    cursor->from = run->from ? run->from + cursor->channel * cursor->channel_stride : NULL;
+    cursor->end = run->from ? cursor->from + run->voxels : NULL;
+    return 1;
+}
+
 // Asks memory for the next lines of a plan, so that they are in the cache when the next tile is loaded.
 static inline void prefetch(Cursor *cursor, int32_t lines) {
-    const Plan *plan = cursor->plan;
-    while (lines > 0 && cursor->group < plan->n_groups) {
-        const Group *group = &plan->groups[cursor->group];
-        const Run *run = &plan->runs[group->first_run + cursor->run];
-        if (run->from) {
-            const float *from = run->from + cursor->channel * cursor->channel_stride;
-            for (; cursor->voxel < run->voxels && lines > 0; cursor->voxel += CACHE_LINE, lines--)
-                __builtin_prefetch(from + cursor->voxel, 0, 2);
-            if (cursor->voxel < run->voxels) return;
+    const float *from = cursor->from;
+    for (; lines > 0; lines--, from += CACHE_LINE) {
+        while (from >= cursor->end) {
+            if (!next_run(cursor)) return;
+            from = cursor->from;
         }
-        cursor->voxel = 0;
-        if (++cursor->run < group->runs) continue;
-        cursor->run = 0;
-        if (++cursor->channel < group->channels) continue;
-        cursor->channel = 0;
-        cursor->group++;
+        __builtin_prefetch(from, 0, 2);
     }
+    cursor->from = from;
 }
 
 // ---- loading
@@ -576,10 +596,10 @@ static void run_unit(const Call *call, const Layer *layer, const Cut *cut, const
         }
         Cursor cursors[2];
         for (int32_t i = 0; i < 2; i++)
-            cursors[i] = (Cursor){.plan = &scratch->plans[i], .channel_stride = layer->inputs[i].map.channel_stride};
+            cursors[i] = cursor_of(&scratch->plans[i], layer->inputs[i].map.channel_stride);
         const int32_t blocks = unit->end_block - unit->first_block;
         const int64_t steps = (int64_t)(rows * cut->row_voxels + STEP - 1) / STEP * blocks;
-        const int64_t lines = (lines_of(&scratch->plans[0]) + lines_of(&scratch->plans[1])) / steps + 1;
+        const int64_t lines = (lines_of(&scratch->plans[0]) + lines_of(&scratch->plans[1]) + steps - 1) / steps;
         for (int32_t block = unit->first_block; block < unit->end_block; block++)
             compute_block(call, layer, cut, unit->sample, first, rows, block, moments, count, cursors, lines, scratch);
         count += (double)rows * cut->row_voxels;
