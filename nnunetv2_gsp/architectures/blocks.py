@@ -33,30 +33,16 @@ def is_shifted_after(convolution: int, n_convolutions: int, shift_position: str)
 
 
 def then_shift(layer: Any, shift: Any, x: Tensor) -> Tensor:
-    """Compute `shift(layer(x))`; a leaky ReLU at the layer's end and a group shift, which commute, become one.
+    """Compute `shift(layer(x))`; a leaky ReLU at the layer's end and a group shift run in place, as one.
 
-    On a CPU they run in place. Not on a GPU, where new memory costs nothing. Under the compiler the shift comes first.
+    Not on a GPU, where new memory costs nothing, nor under the compiler, which makes them one by itself.
     """
-    if (not isinstance(shift, GroupShift) or len(layer) < 2 or not isinstance(layer[-1], nn.LeakyReLU)
-            or layer[-1].negative_slope <= 0 or any(map(has_hooks, (layer, layer[-1], shift)))):
-        return shift(layer(x))
-    if torch.compiler.is_compiling():
-        return _shift_then_leaky_relu(layer, shift, x)
-    if x.device.type != "cpu":
+    if (x.device.type != "cpu" or torch.compiler.is_compiling() or not isinstance(shift, GroupShift)
+            or len(layer) < 2 or not isinstance(layer[-1], nn.LeakyReLU) or layer[-1].negative_slope <= 0
+            or any(map(has_hooks, (layer, layer[-1], shift)))):
         return shift(layer(x))
     y = layer[:-1](x).contiguous()
     return leaky_relu_group_shift_(y, layer[-1].negative_slope, shift.spatial_groups, shift.shift_channels)
-
-
-def _shift_then_leaky_relu(layer: Any, shift: GroupShift, x: Tensor) -> Tensor:
-    """Let the compiler make one loop of norm, shift and leaky ReLU.
-
-    A leaky ReLU uses each value twice, so the compiler would store the norm's map in front of it; and it makes one loop
-    of two operators only if they count alike: a shift counts rows of voxels that stay together.
-    """
-    shifted = shift(layer[:-1](x))
-    rows = shifted.view(-1, shifted.shape[-1] // shift.spatial_groups[-1])
-    return layer[-1](rows).view(shifted.shape)
 
 
 def has_hooks(module: nn.Module) -> bool:
