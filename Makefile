@@ -7,7 +7,7 @@ IN_PARALLEL := -n 2 --dist loadfile
 
 .PHONY: demo test test-contract test-versions test-browser lint bench bench-case clean
 
-demo: $(INSTALLED)  ## from a brain tumour phantom to a comparison and a submission (about 11 minutes on 2 cores)
+demo: $(INSTALLED)  ## from a brain tumour phantom to a comparison and a submission (about 10 minutes on 2 cores)
 	$(BIN)/nnUNetv2_gsp demo
 
 test: $(INSTALLED)  ## everything that must hold, on the CPU
