@@ -260,7 +260,10 @@ static inline void prefetch(Cursor *cursor, int32_t lines) {
     const float *from = cursor->from;
     for (; lines > 0; lines--, from += CACHE_LINE) {
         while (from >= cursor->end) {
-            if (!next_run(cursor)) return;
+            if (!next_run(cursor)) {
+                cursor->from = cursor->end;
+                return;
+            }
             from = cursor->from;
         }
         __builtin_prefetch(from, 0, 2);
@@ -510,7 +513,7 @@ static void finish_stores(void) {
 // ---- a layer
 
 static void plan_tile(const Call *call, const Layer *layer, const Cut *cut, int32_t sample, int32_t tile, Plan *plans) {
-    plans[1].n_groups = 0;
+    plans[0].n_groups = plans[1].n_groups = 0;
     for (int32_t i = 0; i < layer->n_inputs; i++)
         plan_input(call, layer, &layer->inputs[i], sample, tile * cut->tile_rows, rows_of_tile(cut, tile), &plans[i]);
 }
@@ -761,8 +764,6 @@ static int allocate(Worker *worker, const Needs *needs) {
 
 // ---- teams of threads
 
-typedef struct { Call call; Worker *workers; } Team;
-
 // PyTorch's OpenMP threads stay awake for milliseconds after each of its operators, and others would have to share the
 // cores with them. So they do the work where the process has them; a forked child has lost them.
 #if defined(__linux__)
@@ -775,18 +776,19 @@ static void after_fork(void) { is_forked = 1; }
 __attribute__((constructor)) static void watch_forks(void) { pthread_atfork(NULL, NULL, after_fork); }
 
 static void join_team(void *argument) {
-    Team *team = argument;
-    atomic_store(&team->call.threads, omp_get_num_threads());  // the same for all of them
-    work(&team->workers[atomic_fetch_add(&team->call.joined, 1)]);
+    Worker *workers = argument;
+    Call *call = workers->call;
+    atomic_store(&call->threads, omp_get_num_threads());  // the same for all of them
+    work(&workers[atomic_fetch_add(&call->joined, 1)]);
 }
 
-static int work_in_openmp(Team *team, int32_t threads) {
+static int work_in_openmp(Worker *workers, int32_t threads) {
     if (!GOMP_parallel || !omp_get_num_threads || is_forked) return 0;
-    GOMP_parallel(join_team, team, threads, 0);
+    GOMP_parallel(join_team, workers, threads, 0);
     return 1;
 }
 #else
-static int work_in_openmp(Team *team, int32_t threads) { return (void)team, (void)threads, 0; }
+static int work_in_openmp(Worker *workers, int32_t threads) { return (void)workers, (void)threads, 0; }
 #endif
 
 static void *start(void *worker) {
@@ -794,17 +796,16 @@ static void *start(void *worker) {
     return NULL;
 }
 
-static void work_in_threads(Team *team, int32_t threads) {
-    Call *call = &team->call;
+static void work_in_threads(Worker *workers, int32_t threads) {
+    Call *call = workers->call;
     // held until it is known how many threads there are; nobody meets before that
     pthread_mutex_lock(&call->mutex);
     int32_t started = 1;
-    while (started < threads && !pthread_create(&team->workers[started].thread, NULL, start, &team->workers[started]))
-        started++;
+    while (started < threads && !pthread_create(&workers[started].thread, NULL, start, &workers[started])) started++;
     atomic_store(&call->threads, started);
     pthread_mutex_unlock(&call->mutex);
-    work(&team->workers[0]);
-    for (int32_t i = 1; i < started; i++) pthread_join(team->workers[i].thread, NULL);
+    work(&workers[0]);
+    for (int32_t i = 1; i < started; i++) pthread_join(workers[i].thread, NULL);
 }
 
 // library.py refuses a build whose structures are not its own.
@@ -824,21 +825,19 @@ void gsp_ask_for_large_pages(float *memory, int64_t floats) {
 // Runs the layers one after the other on up to `threads` threads. Returns 0, or -1 where memory ran out.
 int32_t gsp_run(const Layer *layers, int32_t n_layers, int32_t n_samples, int32_t threads, float *arena, float *image,
                 float *logits) {
-    Team team = {.call = {.layers = layers, .n_layers = n_layers, .n_samples = n_samples,
-                          .spaces = {arena, image, logits}, .mutex = PTHREAD_MUTEX_INITIALIZER,
-                          .released = PTHREAD_COND_INITIALIZER}};
-    Call *call = &team.call;
+    Call call = {.layers = layers, .n_layers = n_layers, .n_samples = n_samples, .spaces = {arena, image, logits},
+                 .mutex = PTHREAD_MUTEX_INITIALIZER, .released = PTHREAD_COND_INITIALIZER};
     const Needs needs = needs_of(layers, n_layers);
-    team.workers = calloc(threads, sizeof *team.workers);
-    call->next = calloc(n_layers + 1, sizeof *call->next);
+    Worker *workers = calloc(threads, sizeof *workers);
+    call.next = calloc(n_layers + 1, sizeof *call.next);
     int32_t ready = 0;
-    while (team.workers && call->next && ready < threads && !allocate(&team.workers[ready], &needs))
-        team.workers[ready++].call = call;
-    if (ready && !work_in_openmp(&team, ready)) work_in_threads(&team, ready);
-    for (int32_t i = 0; i < ready; i++) free(team.workers[i].memory);
-    free(team.workers);
-    free(call->next);
-    pthread_mutex_destroy(&call->mutex);
-    pthread_cond_destroy(&call->released);
+    while (workers && call.next && ready < threads && !allocate(&workers[ready], &needs))
+        workers[ready++].call = &call;
+    if (ready && !work_in_openmp(workers, ready)) work_in_threads(workers, ready);
+    for (int32_t i = 0; i < ready; i++) free(workers[i].memory);
+    free(workers);
+    free(call.next);
+    pthread_mutex_destroy(&call.mutex);
+    pthread_cond_destroy(&call.released);
     return ready ? 0 : -1;
 }

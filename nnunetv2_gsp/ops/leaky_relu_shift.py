@@ -62,9 +62,8 @@ class _LeakyReLUGroupShift(torch.autograd.Function):
                                               strict=True):
                 _leaky_relu_backward_into(sources, signs, negative_slope, True, grad_input=buffer.view(signs.shape))
                 torch.index_select(buffer, 0, source_rows, out=target.view(buffer.shape))
-        for maps in zip(*(_still_channels(each, spatial_groups, shift_channels)
-                          for each in (gradient, result, unshifted)), strict=True):
-            sources, signs, target = maps
+        still = (_still_channels(maps, spatial_groups, shift_channels) for maps in (gradient, result, unshifted))
+        for sources, signs, target in zip(*still, strict=True):
             _leaky_relu_backward_into(sources, signs, negative_slope, True, grad_input=target)
         return unshifted, None, None, None
 
