@@ -72,6 +72,15 @@ def test_any_network_gives_the_same_logits_as_pytorch(network_and_image, n_threa
 
 
 @needs_build
+def test_moments_of_more_tiles_than_keep_their_own_are_merged():
+    """128 tiles of 2048 voxels, 64 pairs of moments, and a mean that differs from tile to tile."""
+    network, trend = small_network(), torch.linspace(-5, 5, 64).view(-1, 1, 1)
+    image = torch.randn(1, 2, 64, 64, 64) + trend
+    with torch.no_grad():
+        assert_close(fused_forward(network, image), plain(network, image))
+
+
+@needs_build
 @pytest.mark.parametrize("n_axes", [2, 3])
 @pytest.mark.parametrize("position", SHIFT_POSITIONS)
 def test_the_labels_are_the_same(position, n_axes):
