@@ -12,6 +12,7 @@ os.environ["nnUNet_n_proc_DA"] = "1"
 os.environ["nnUNet_extTrainer"] = str(Path(__file__).parent / "ext_trainers")
 
 import pytest
+import torch
 
 from nnunetv2_gsp.plugin import startup
 
@@ -34,6 +35,17 @@ def set_nnunet_folders(tmp_path_factory):
             (base / name).mkdir()
             environment.setenv(name, str(base / name))
         yield base
+
+
+@contextmanager
+def torch_threads(number):
+    """PyTorch works with so many threads; afterwards with as many as before, whatever was set meanwhile."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @contextmanager

@@ -26,6 +26,7 @@ from nnunetv2_gsp.profiling import (
 )
 from nnunetv2_gsp.timing import Timing
 from tests.architectures.networks import isotropic, stock_architecture
+from tests.conftest import torch_threads
 
 DATASET = "Dataset905_Profile"
 FLOAT32 = 4
@@ -34,10 +35,8 @@ FLOAT32 = 4
 @pytest.fixture(autouse=True, scope="module")
 def one_thread():
     """Keep threads from waiting for each other: these networks are tiny, and the figures do not matter."""
-    n_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(n_threads)
+    with torch_threads(1):
+        yield
 
 
 def template(**settings):

@@ -13,6 +13,7 @@ from nnunetv2_gsp.architectures.settings import SHIFT_LOCATIONS, SHIFT_POSITIONS
 from nnunetv2_gsp.architectures.spatial_groups import feature_map_sizes, spatial_groups_of
 from nnunetv2_gsp.cpu import fused_forward
 from tests.architectures.networks import gsp_unet, isotropic
+from tests.conftest import torch_threads
 from tests.cpu.networks import PATCH, assert_close, needs_build, plain, small_network, with_random_parameters
 
 
@@ -55,20 +56,15 @@ def networks_and_images(draw):
 @given(networks_and_images(), st.integers(1, 3))
 def test_any_network_gives_the_same_logits_as_pytorch(network_and_image, n_threads):
     network, image = network_and_image
-    before = torch.get_num_threads()
-    torch.set_num_threads(n_threads)
-    try:
-        with torch.no_grad():
-            logits = fused_forward(network, image)
-            assert logits is not None
-            reference = plain(network, image)
-            exact = plain(copy.deepcopy(network).double(), image.double())
-            # a channel that is all but constant magnifies rounding, PyTorch's too
-            assert_close(logits, reference, allowed=3 * (reference - exact).abs().max())
-            torch.set_num_threads(n_threads % 3 + 1)
-            assert torch.equal(logits, network(image))  # the same on any number of threads, and forward's own choice
-    finally:
-        torch.set_num_threads(before)
+    with torch_threads(n_threads), torch.no_grad():
+        logits = fused_forward(network, image)
+        assert logits is not None
+        reference = plain(network, image)
+        exact = plain(copy.deepcopy(network).double(), image.double())
+        # a channel that is all but constant magnifies rounding, PyTorch's too
+        assert_close(logits, reference, allowed=3 * (reference - exact).abs().max())
+        torch.set_num_threads(n_threads % 3 + 1)
+        assert torch.equal(logits, network(image))  # the same on any number of threads, and forward's own choice
 
 
 @needs_build

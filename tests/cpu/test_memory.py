@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from nnunetv2_gsp.cpu import forward, fused_forward, library
+from tests.conftest import torch_threads
 from tests.cpu.networks import PATCH, assert_close, needs_build, plain, small_network
 
 LARGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
@@ -23,10 +24,8 @@ LARGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 
 @pytest.fixture
 def two_threads():
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(before)
+    with torch_threads(2):
+        yield
 
 
 def resident_bytes():
@@ -102,17 +101,13 @@ def test_threads_do_not_disturb_each_other():
 
 
 def test_there_are_as_many_threads_as_torch_takes(monkeypatch):
-    asked, before = [], torch.get_num_threads()
+    asked = []
     layers = library.FusedLayers("none", lambda *arguments: asked.append(arguments[3]) or 0,
                                   lambda address, floats: None)
     monkeypatch.setattr(forward, "fused_layers", lambda: layers)
-    try:
-        with torch.no_grad():
-            for threads in (3, 1):
-                torch.set_num_threads(threads)
-                fused_forward(small_network(), torch.randn(1, 2, *PATCH))
-    finally:
-        torch.set_num_threads(before)
+    for threads in (3, 1):
+        with torch_threads(threads), torch.no_grad():
+            fused_forward(small_network(), torch.randn(1, 2, *PATCH))
     assert asked == [3, 1]
 
 
