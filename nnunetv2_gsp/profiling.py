@@ -31,6 +31,8 @@ from nnunetv2_gsp.plans import (
 from nnunetv2_gsp.plans_templates import Template
 from nnunetv2_gsp.timing import Timing, environment, interleaved
 
+# PyTorch knows one type of error for GPUs, and only words for CPUs, mps and sizes beyond 64 bits
+_TOO_LARGE = ("out of memory", "can't allocate memory", "Storage size calculation overflowed")
 _DECIMAL = (1000, ("", " k", " M", " G", " T"))
 _BINARY = (1024, (" B", " KiB", " MiB", " GiB", " TiB"))
 
@@ -159,7 +161,8 @@ def profile_dataset(dataset: str, configuration: str, plans_name: str, device: s
         rounds: timed forward passes of each network, at least 1.
 
     Raises:
-        InputError: something that is asked for is not there, or the plans make no network.
+        InputError: something that is asked for is not there, or the plans make no network, or none that fits into
+            memory.
     """
     _check_device_and_rounds(device, rounds)
     folder = preprocessed_folder(dataset)
@@ -194,7 +197,8 @@ def profile_template(template: Template, patch_size: Sequence[int] | None, n_cha
         rounds: timed forward passes of each network, at least 1.
 
     Raises:
-        InputError: the patch is missing or does not fit, the settings make no network, or the device is not there.
+        InputError: the patch is missing or does not fit, into the network or into memory, the settings make no
+            network, or the device is not there.
     """
     _check_device_and_rounds(device, rounds)
     if min(n_channels, n_classes) < 1:
@@ -366,11 +370,17 @@ def _load(file: Path, dataset: str) -> dict[str, Any]:
 
 @contextmanager
 def _mistakes_in(source: str) -> Iterator[None]:
-    """Say of settings that make no network where they come from."""
+    """Say of settings that make no network, or one that is too large for here, where they come from."""
+    where = f"{source[0].upper()}{source[1:]}"
     try:
         yield
     except (ValueError, NotImplementedError) as error:
-        raise InputError(f"{source[0].upper()}{source[1:]}: {error}") from error
+        raise InputError(f"{where}: {error}") from error
+    except RuntimeError as error:
+        if not any(words in str(error) for words in _TOO_LARGE):
+            raise
+        raise InputError(f"{where}: Expected feature maps that fit into memory, got a patch or a batch too large for "
+                         f"it; choose smaller ones.") from error
 
 
 def _described(device: str) -> str:

@@ -408,6 +408,24 @@ def test_a_patch_or_settings_that_do_not_fit_are_named(settings, patch, message)
         profile_template(template(**settings), patch, 1, 2, "cpu", 1)
 
 
+@pytest.mark.parametrize(("patch", "batch_size"), [
+    ([2**24] * 2, 2),       # 2**50 bytes: beyond what a process can address, but countable
+    ([16] * 3, 10**16),     # more bytes than 64 bits can count
+])
+def test_what_does_not_fit_into_memory_is_refused(patch, batch_size):
+    with pytest.raises(InputError, match="Template mine: Expected feature maps that fit into memory"):
+        profile_template(template(batch_size=batch_size), patch, 1, 2, "cpu", 1)
+
+
+def test_other_failures_of_pytorch_are_not_taken_for_a_lack_of_memory(monkeypatch):
+    def fail(*_):
+        raise RuntimeError("quite another thing")
+
+    monkeypatch.setattr("nnunetv2_gsp.profiling.interleaved", fail)
+    with pytest.raises(RuntimeError, match="quite another thing"):
+        profile_template(template(), [16] * 3, 1, 2, "cpu", 1)
+
+
 @pytest.mark.parametrize(("n_channels", "n_classes"), [(0, 2), (1, 0)])
 def test_no_channels_or_classes_are_named(n_channels, n_classes):
     with pytest.raises(InputError, match=f"got {n_channels} and {n_classes}"):
