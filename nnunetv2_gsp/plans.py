@@ -13,7 +13,13 @@ from nnunetv2.paths import nnUNet_preprocessed
 from nnunetv2.utilities.dataset_name_id_conversion import find_candidate_datasets, maybe_convert_to_dataset_name
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-from nnunetv2_gsp.architectures.from_plans import describe, gsp_architecture, is_gsp, plain_architecture
+from nnunetv2_gsp.architectures.from_plans import (
+    check_entry,
+    describe,
+    gsp_architecture,
+    is_gsp,
+    plain_architecture,
+)
 from nnunetv2_gsp.architectures.spatial_groups import feature_map_sizes
 from nnunetv2_gsp.commands import dataset_id, preprocess_command
 from nnunetv2_gsp.errors import InputError
@@ -40,7 +46,7 @@ def write_gsp_plans(dataset: str, plans_name: str = "nnUNetPlans", output_name: 
     """
     target, plans = derive_gsp_plans(dataset, plans_name, output_name, template, overrides, configurations)
     if target.exists():
-        are_ours = "GSPUNet" in target.read_text()
+        are_ours = b"GSPUNet" in target.read_bytes()
         if not (overwrite and are_ours):
             raise InputError(f"{target} exists and is not replaced; choose another name with -o"
                              f"{', or replace it with --overwrite' if are_ours else ': it holds no GSP plans'}.")
@@ -66,7 +72,7 @@ def derive_gsp_plans(dataset: str, plans_name: str = "nnUNetPlans", output_name:
             settings are unknown or do not fit the plans.
     """
     settings = load_template(template, overrides)
-    name = output_name or ("nnUNetGSPPlans" if settings.name == "default" else f"nnUNetGSPPlans_{settings.name}")
+    name = output_name or ("nnUNetGSPPlans" if template == "default" else f"nnUNetGSPPlans_{settings.name}")
     if not re.fullmatch(r"\w[\w.-]*", name) or "__" in name or name.endswith(".json") or name in _NNUNETS_OWN_FILES:
         raise InputError(f"Expected a name for the plans that can be part of nnU-Net's folder names (letters, digits, "
                          f"'-', '.', single '_'), without .json, and not one of its own files', got {name!r}; choose "
@@ -117,24 +123,41 @@ def load_plans(folder: Path, name: str) -> dict[str, Any]:
     except ValueError as error:
         raise InputError(f"Expected plans in {file}, found no JSON ({error}); plan the dataset again, or name other "
                          f"plans with -p.") from error
-    if not isinstance(plans, dict) or not isinstance(plans.get("configurations"), dict):
-        raise InputError(f"Expected plans with configurations in {file}, found something else; name other plans with "
-                         f"-p.")
+    configurations = plans.get("configurations") if isinstance(plans, dict) else None
+    if not isinstance(configurations, dict) or not configurations:
+        raise InputError(f"Expected plans with configurations in {file}, found none; name other plans with -p.")
     return plans
+
+
+def load_dataset_json(folder: Path) -> dict[str, Any]:
+    """Load a dataset.json; `folder` is the dataset's, below nnUNet_preprocessed or nnUNet_raw.
+
+    Raises:
+        InputError: there is no such file, or something else stands in it.
+    """
+    file = folder / "dataset.json"
+    repair = f"run nnUNetv2_plan_and_preprocess -d {dataset_id(folder.name)}, which copies it from nnUNet_raw."
+    if not file.is_file():
+        raise InputError(f"Expected {file}, found no such file; {repair}")
+    try:
+        content = load_json(str(file))
+    except ValueError as error:
+        raise InputError(f"Expected JSON in {file}, found something else ({error}); {repair}") from error
+    # of nnU-Net's first version: modality
+    for names in (("labels",), ("channel_names", "modality")):
+        if not isinstance(content, dict) or not any(isinstance(content.get(name), dict) for name in names):
+            raise InputError(f"Expected {' or '.join(names)} by name in {file}, found none; {repair}")
+    return content
 
 
 def effective_configurations(plans: dict[str, Any]) -> dict[str, Configuration]:
     """Return the configurations as nnU-Net sees them, inheritance resolved; the plans are not changed.
 
     Raises:
-        InputError: a configuration inherits from one that is not there, or from itself.
+        InputError: a configuration inherits from one that is not there, or from itself, or lacks what nnU-Net writes.
     """
     manager = PlansManager(deepcopy(plans))
-    try:
-        return {name: manager.get_configuration(name).configuration for name in manager.available_configurations}
-    except (ValueError, RuntimeError) as error:
-        raise InputError(f"Expected plans in which configurations inherit from each other without a gap or a circle: "
-                         f"{error}") from error
+    return {name: _effective(manager, name) for name in manager.available_configurations}
 
 
 def with_topology(configuration: Configuration, template: Template) -> Configuration:
@@ -144,15 +167,18 @@ def with_topology(configuration: Configuration, template: Template) -> Configura
         configuration: as nnU-Net's ConfigurationManager has it, inheritance resolved; it is not changed.
 
     Raises:
-        ValueError: if what the template gives does not fit what stays: number of axes or of stages.
+        ValueError: if the configuration is not what plans hold, or what the template gives does not fit what stays:
+            number of axes or of stages.
         NotImplementedError: for a network that is neither PlainConvUNet nor ResidualEncoderUNet.
     """
+    check_entry(configuration["architecture"], configuration["patch_size"])
     if is_gsp(configuration["architecture"]):
         raise NotImplementedError("these plans name a GSP network already; start from those that nnU-Net made (-p).")
     n_axes = len(configuration["patch_size"])
     if template.n_axes not in (None, n_axes):
         raise ValueError(f"template {template.name} is made for {template.n_axes} axes, these plans have {n_axes}; "
-                         f"choose configurations with {template.n_axes} axes (-c).")
+                         f"choose configurations with {template.n_axes} axes (-c), or other settings (--template, "
+                         f"--set).")
     changed = deepcopy(configuration)
     changed.update({key: template.settings[key] for key in ("patch_size", "batch_size") if key in template.settings})
     if any(key in template.settings for key in TOPOLOGY):
@@ -200,7 +226,7 @@ def preprocessed_folder(dataset: str) -> Path:
     Raises:
         InputError: nnUNet_preprocessed is not set, or there is no such dataset.
     """
-    if not nnUNet_preprocessed.is_set():
+    if not nnUNet_preprocessed.get():
         raise InputError("nnUNet_preprocessed is not set; export it as nnU-Net's documentation/setting_up_paths.md "
                          "describes.")
     try:
@@ -216,6 +242,24 @@ def preprocessed_folder(dataset: str) -> Path:
         raise InputError(f"Expected the planned dataset {folder}, found no such folder; run "
                          f"nnUNetv2_plan_and_preprocess -d {dataset}.")
     return folder
+
+
+def _effective(manager: PlansManager, name: str) -> Configuration:
+    try:
+        configuration = manager.get_configuration(name).configuration
+    except (ValueError, RuntimeError) as error:
+        raise InputError(f"Expected plans in which configurations inherit from each other without a gap or a circle: "
+                         f"{error}") from error
+    except (AttributeError, KeyError, TypeError) as error:  # no object, or neither an architecture nor its old names
+        raise InputError(f"Expected a configuration {name} with an architecture, as nnU-Net writes it, found none; "
+                         f"write the plans anew, or mend what was edited.") from error
+    kinds = {"patch_size": Sequence, "batch_size": int, "data_identifier": str}
+    for entry, kind in kinds.items():
+        value = configuration.get(entry)
+        if not isinstance(value, kind) or value == 0:
+            raise InputError(f"Expected plans whose configuration {name} has a {entry} as nnU-Net writes it, got "
+                             f"{value}; write the plans anew, or mend what was edited.")
+    return configuration
 
 
 def _kept(effective: Mapping[str, Configuration], template: Template, wanted: Sequence[str] | None) -> list[str]:

@@ -4,12 +4,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from batchgenerators.utilities.file_and_folder_operations import load_json
 from dynamic_network_architectures.building_blocks.helper import convert_dim_to_conv_op, get_matching_instancenorm
 from nnunetv2.experiment_planning.experiment_planners.network_topology import get_pool_and_conv_props
 from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
@@ -23,6 +21,7 @@ from nnunetv2_gsp.errors import InputError
 from nnunetv2_gsp.plans import (
     Configuration,
     effective_configurations,
+    load_dataset_json,
     load_plans,
     preprocessed_folder,
     with_shifts,
@@ -169,7 +168,7 @@ def profile_dataset(dataset: str, configuration: str, plans_name: str, device: s
     content = load_plans(folder, plans_name)
     effective_configurations(content)  # or the plans are no use
     plans = PlansManager(content)
-    dataset_json = _load(folder / "dataset.json", dataset)
+    dataset_json = load_dataset_json(folder)
     if configuration not in plans.available_configurations:
         raise InputError(f"Expected a configuration of {plans_name} ({', '.join(plans.available_configurations)}), got "
                          f"{configuration}; choose with -c.")
@@ -361,13 +360,6 @@ def _check_device_and_rounds(device: str, rounds: int) -> None:
         raise InputError(f"Expected at least 1 round, got {rounds}; give more.")
 
 
-def _load(file: Path, dataset: str) -> dict[str, Any]:
-    if not file.is_file():
-        raise InputError(f"Expected {file}, found no such file; run nnUNetv2_plan_and_preprocess -d {dataset}, or name "
-                         f"other plans with -p.")
-    return load_json(str(file))
-
-
 @contextmanager
 def _mistakes_in(source: str) -> Iterator[None]:
     """Say of settings that make no network, or one that is too large for here, where they come from."""
@@ -376,8 +368,8 @@ def _mistakes_in(source: str) -> Iterator[None]:
         yield
     except (ValueError, NotImplementedError) as error:
         raise InputError(f"{where}: {error}") from error
-    except RuntimeError as error:
-        if not any(words in str(error) for words in _TOO_LARGE):
+    except (OverflowError, RuntimeError) as error:
+        if not isinstance(error, OverflowError) and not any(words in str(error) for words in _TOO_LARGE):
             raise
         raise InputError(f"{where}: Expected feature maps that fit into memory, got a patch or a batch too large for "
                          f"it; choose smaller ones.") from error

@@ -7,7 +7,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from nnunetv2_gsp.architectures.from_plans import GSP_NETWORK, gsp_architecture
 from nnunetv2_gsp.cli import main
 from nnunetv2_gsp.errors import InputError
-from nnunetv2_gsp.plans import gsp_plans, summary, write_gsp_plans
+from nnunetv2_gsp.plans import gsp_plans, load_dataset_json, summary, write_gsp_plans
 from nnunetv2_gsp.plans_templates import load_template
 from tests.architectures.networks import isotropic, stock_architecture
 
@@ -116,6 +116,7 @@ def test_chosen_configurations_stand_for_themselves_and_a_cascade_comes_with_its
      "n_conv_per_stage must have 4 entries .* got 3"),
     ("default", {"strides": [[1, 1], [2, 2], [2, 2]]}, ["3d_fullres"], "made for 2 axes"),
     ("default", {"strides": [[1, 1, 1], [2, 2], [2, 2, 2]]}, ["3d_fullres"], "strides must have 3 numbers a stage"),
+    ("default", {"strides": [[2, 2, 2], [2, 2, 2], [1, 1, 1]]}, ["3d_fullres"], r"begin with 1, .* got \[2, 2, 2\]"),
     ("default", {"shift_ratio": 0.8, "local_shift_ratio": 0.4}, None, "at most 1, got 0.8"),
     ("default", {"patch_size": [18, 32, 32]}, ["3d_fullres"], "The strides must divide the patch"),
     ("default", {"patch_size": [4, 4]}, ["2d"], r"a patch of \[4, 4\] voxels leaves one voxel after the last of 3"),
@@ -231,6 +232,91 @@ def test_a_mistake_ends_in_a_sentence_and_nothing_is_written(arguments, planned)
     assert exited.value.code.startswith("nnUNetv2_gsp plan: ")
     assert "\n" not in exited.value.code
     assert sorted(planned.iterdir()) == before
+
+
+def in_kwargs(**changes):
+    return lambda configuration: configuration["architecture"]["arch_kwargs"].update(changes)
+
+
+EDITS = {
+    "no architecture": (lambda configuration: configuration.pop("architecture"), "3d_fullres with an architecture"),
+    "a nameless architecture": (lambda configuration: configuration["architecture"].pop("network_class_name"),
+                                "network_class_name and arch_kwargs"),
+    "no patch": (lambda configuration: configuration.pop("patch_size"), "a patch_size as nnU-Net writes it, got None"),
+    "a patch of one number": (lambda configuration: configuration.update(patch_size=32), "patch_size .* got 32"),
+    "a batch in words": (lambda configuration: configuration.update(batch_size="2"), "a batch_size .* got 2"),
+    "an empty batch": (lambda configuration: configuration.update(batch_size=0), "a batch_size .* got 0"),
+    "no data": (lambda configuration: configuration.pop("data_identifier"), "a data_identifier"),
+    "no blocks": (in_kwargs(n_blocks_per_stage=None), "n_blocks_per_stage for 3"),
+    "decoder stages": (in_kwargs(n_conv_per_stage_decoder=[2] * 3), "n_conv_per_stage_decoder for 2 stages"),
+    "a stride too few": (in_kwargs(strides=[[1] * 3, [2] * 3]), "strides for 3"),
+    "a stride of 0": (in_kwargs(strides=[1, 2, 0]), r"got \[1, 2, 0\]"),
+    "strides of two axes": (in_kwargs(strides=[[1, 1], [2, 2], [2, 2]]), "strides for 3 stages of 3 axes"),
+    "a first stride": (in_kwargs(strides=[2, 2, 2]), "strides that begin with 1"),
+    "one width": (in_kwargs(features_per_stage=32), "features_per_stage .* got 32"),
+    "widths in words": (in_kwargs(features_per_stage="abc"), "features_per_stage"),
+    "more stages": (in_kwargs(n_stages=9), "for 9 stages"),
+    "a kernel too few": (in_kwargs(kernel_sizes=[[3] * 3] * 2), "kernel_sizes for 3"),
+}
+
+
+@pytest.mark.parametrize("edit", EDITS)
+def test_plans_edited_by_hand_are_refused_by_their_entry(edit, planned):
+    change, message = EDITS[edit]
+    plans = {**stock_plans(), "plans_name": "edited"}
+    change(plans["configurations"]["3d_fullres"])
+    (planned / "edited.json").write_text(json.dumps(plans))
+    before = sorted(planned.iterdir())
+    with pytest.raises(SystemExit, match=message) as exited:
+        main(["plan", "-d", "904", "-p", "edited", "-c", "3d_fullres"])
+    assert "\n" not in exited.value.code
+    assert sorted(planned.iterdir()) == before
+
+
+def test_a_configuration_that_is_none_is_refused(planned):
+    plans = stock_plans()
+    plans["configurations"]["3d_fullres"] = 3
+    (planned / "edited.json").write_text(json.dumps(plans))
+    with pytest.raises(InputError, match="a configuration 3d_fullres with an architecture, as nnU-Net writes it"):
+        write_gsp_plans("904", "edited")
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"labels": {}}', '{"labels": {"a": 1}}'])
+def test_a_dataset_json_that_is_none_is_refused(content, tmp_path):
+    folder = tmp_path / "Dataset007_Pancreas"
+    folder.mkdir()
+    with pytest.raises(InputError, match="found no such file; run nnUNetv2_plan_and_preprocess -d 7"):
+        load_dataset_json(folder)
+    (folder / "dataset.json").write_text(content)
+    with pytest.raises(InputError, match=r"Expected .* in .*dataset\.json, found .*; run nnUNetv2_plan_and_prep"):
+        load_dataset_json(folder)
+
+
+@pytest.mark.parametrize("channels", ["channel_names", "modality"])
+def test_a_dataset_json_may_name_its_channels_in_either_way(channels, tmp_path):
+    folder = tmp_path / "Dataset007_Pancreas"
+    folder.mkdir()
+    content = {"labels": {"background": 0}, channels: {"0": "CT"}}
+    (folder / "dataset.json").write_text(json.dumps(content))
+    assert load_dataset_json(folder) == content
+
+
+def test_a_template_of_one_s_own_called_default_gives_no_default_plans(planned, tmp_path):
+    file = tmp_path / "default.json"
+    file.write_text(json.dumps({"description": "mine", "source": "me", "shift_ratio": 1}))
+    assert write_gsp_plans("904", template=str(file)) == planned / "nnUNetGSPPlans_default.json"
+
+
+def test_a_file_that_is_no_text_is_not_replaced(planned):
+    (planned / "binary.json").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(InputError, match="it holds no GSP plans"):
+        write_gsp_plans("904", output_name="binary", overwrite=True)
+
+
+def test_an_empty_variable_is_none(monkeypatch):
+    monkeypatch.setenv("nnUNet_preprocessed", "")
+    with pytest.raises(InputError, match="nnUNet_preprocessed is not set"):
+        write_gsp_plans("904")
 
 
 def test_strides_that_are_one_number_a_stage():

@@ -370,7 +370,7 @@ def test_a_missing_dataset_json_is_named(planned):
 
 @pytest.mark.parametrize(("changes", "message"), [
     ({"patch_size": [18, 24]}, "Dataset905_Profile, nnUNetPlans, 2d: The strides must divide the patch"),
-    ({"patch_size": [16, 24, 24]}, "Dataset905_Profile, nnUNetPlans, 2d: The strides must divide the patch"),
+    ({"patch_size": [16, 24, 24]}, "Dataset905_Profile, nnUNetPlans, 2d: .* strides for 3 stages of 3 axes"),
     ({"architecture": {**stock_architecture((8, 16), isotropic(2)), "network_class_name": "somewhere.Primus"}},
      "GSP replaces the convolutions of .* name somewhere.Primus"),
 ])
@@ -411,6 +411,7 @@ def test_a_patch_or_settings_that_do_not_fit_are_named(settings, patch, message)
 @pytest.mark.parametrize(("patch", "batch_size"), [
     ([2**24] * 2, 2),       # 2**50 bytes: beyond what a process can address, but countable
     ([16] * 3, 10**16),     # more bytes than 64 bits can count
+    ([2**70] * 2, 2),       # more voxels
 ])
 def test_what_does_not_fit_into_memory_is_refused(patch, batch_size):
     with pytest.raises(InputError, match="Template mine: Expected feature maps that fit into memory"):

@@ -1,8 +1,9 @@
 """The `architecture` entry of nnU-Net's plans: stock in, GSP with resolved settings out."""
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import asdict, fields
+from functools import partial
 from numbers import Integral
 from typing import Any
 
@@ -18,7 +19,28 @@ from nnunetv2_gsp.architectures.spatial_groups import (
 
 GSP_NETWORK = "nnunetv2_gsp.architectures.gsp_unet.GSPUNet"
 PLAIN_NETWORK = "dynamic_network_architectures.architectures.unet.PlainConvUNet"
+_MEND = "write the plans anew, or mend what was edited."
 _CONVOLUTIONS_OF_A_RESIDUAL_STAGE = 2  # as many as nnU-Net plans for a plain stage
+
+
+def check_entry(architecture: dict[str, Any], patch_size: Sequence[int]) -> None:
+    """Check that an `architecture` entry and a patch are what nnU-Net and this package write: a file may be edited.
+
+    Raises:
+        NotImplementedError: for a network that is neither PlainConvUNet nor ResidualEncoderUNet nor GSPUNet.
+        ValueError: something is missing, is no list of whole numbers, or is not there for every stage; or the first
+            stage strides.
+    """
+    kwargs = architecture.get("arch_kwargs") if isinstance(architecture, dict) else None
+    if not isinstance(kwargs, dict) or not isinstance(architecture.get("network_class_name"), str):
+        raise ValueError(f"Expected plans whose architecture has a network_class_name and arch_kwargs, found none; "
+                         f"{_MEND}")
+    if not (is_gsp(architecture) or is_residual(architecture) or _is_plain(architecture)):
+        raise _unknown_network(architecture)
+    if not isinstance(patch_size, Sequence) or not patch_size or not all(map(_is_count, patch_size)):
+        raise ValueError(f"Expected plans with a patch_size of whole numbers of voxels, got {patch_size}; {_MEND}")
+    convolutions = "n_blocks_per_stage" if is_residual(architecture) else "n_conv_per_stage"
+    _check_stages(kwargs, convolutions, len(patch_size))
 
 
 def is_gsp(architecture: dict[str, Any]) -> bool:
@@ -49,7 +71,7 @@ def gsp_architecture(architecture: dict[str, Any], patch_size: Sequence[int],
         ValueError: if the entry or the patch is not what plans hold, the strides do not divide the patch, given groups
             the feature maps, or a request does not fit.
     """
-    _check_entry(architecture, patch_size)
+    check_entry(architecture, patch_size)
     resolved = deepcopy(architecture)
     if is_gsp(architecture):
         _complete(resolved["arch_kwargs"], patch_size)
@@ -74,10 +96,8 @@ def plain_architecture(architecture: dict[str, Any]) -> dict[str, Any]:
         del kwargs["n_blocks_per_stage"]
         kwargs["n_conv_per_stage"] = [_CONVOLUTIONS_OF_A_RESIDUAL_STAGE] * kwargs["n_stages"]
         kwargs["n_conv_per_stage_decoder"] = [_CONVOLUTIONS_OF_A_RESIDUAL_STAGE] * (kwargs["n_stages"] - 1)
-    elif _class_name(architecture) != "PlainConvUNet":
-        raise NotImplementedError(f"GSP replaces the convolutions of PlainConvUNet and ResidualEncoderUNet; these "
-                                  f"plans name {architecture['network_class_name']}, which it does not know: train "
-                                  f"with plans that name one of the two, such as nnUNetPlans.")
+    elif not _is_plain(architecture):
+        raise _unknown_network(architecture)
     return {**plain, "network_class_name": PLAIN_NETWORK}
 
 
@@ -121,15 +141,44 @@ def describe(architecture: dict[str, Any], patch_size: Sequence[int]) -> str:
     return "\n".join(lines)
 
 
-def _check_entry(architecture: dict[str, Any], patch_size: Sequence[int]) -> None:
-    kwargs = architecture.get("arch_kwargs", {})
-    missing = [name for name in ("n_stages", "features_per_stage", "strides") if name not in kwargs]
-    if missing:
-        raise ValueError(f"Expected plans whose arch_kwargs give n_stages, features_per_stage and strides, found no "
-                         f"{missing[0]}; write the plans anew, or mend what was edited.")
-    if not patch_size or not all(isinstance(size, Integral) and size > 0 for size in patch_size):
-        raise ValueError(f"Expected plans with a patch_size of whole numbers of voxels, got {list(patch_size)}; write "
-                         f"the plans anew, or mend what was edited.")
+def _check_stages(kwargs: dict[str, Any], convolutions: str, n_axes: int) -> None:
+    """Check what arch_kwargs say of each stage; `convolutions` is the encoder's name for how many it has."""
+    n_stages: Any = kwargs.get("n_stages")
+    if not _is_count(n_stages):
+        raise ValueError(f"Expected plans whose arch_kwargs give n_stages as a whole number from 1 on, got {n_stages}; "
+                         f"{_MEND}")
+    lengths = {"features_per_stage": n_stages, "strides": n_stages, "kernel_sizes": n_stages, convolutions: n_stages,
+               "n_conv_per_stage_decoder": n_stages - 1}
+    for name, length in lengths.items():
+        entries = kwargs.get(name)
+        # the others may be one number for all stages
+        is_for_all = _is_count(entries) and name not in ("features_per_stage", "strides")
+        is_entry = partial(_is_count_or_one_an_axis, n_axes) if name in ("strides", "kernel_sizes") else _is_count
+        if not (is_for_all or _is_list(entries, length, is_entry)):
+            raise ValueError(f"Expected plans whose arch_kwargs give {name} for {length} stages of {n_axes} axes, in "
+                             f"whole numbers from 1 on, got {entries}; {_MEND}")
+    first = kwargs["strides"][0]
+    if np.prod(first) != 1:
+        raise ValueError(f"Expected strides that begin with 1, since a segmentation has the size of its patch, got "
+                         f"{first} for the first stage; change strides.")
+
+
+def _is_count_or_one_an_axis(n_axes: int, entry: Any) -> bool:
+    return _is_count(entry) or _is_list(entry, n_axes, _is_count)
+
+
+def _is_list(value: Any, length: int, is_entry: Callable[[Any], bool]) -> bool:
+    return isinstance(value, Sequence) and len(value) == length and all(map(is_entry, value))
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) > 0
+
+
+def _unknown_network(architecture: dict[str, Any]) -> NotImplementedError:
+    return NotImplementedError(f"GSP replaces the convolutions of PlainConvUNet and ResidualEncoderUNet; these plans "
+                               f"name {architecture['network_class_name']}, which it does not know: train with plans "
+                               f"that name one of the two, such as nnUNetPlans.")
 
 
 def _complete(kwargs: dict[str, Any], patch_size: Sequence[int]) -> None:
@@ -163,6 +212,10 @@ def _check_something_shifts(kwargs: dict[str, Any]) -> None:
     if is_asked and kwargs["shift_position"] == "CSC" and np.hstack([kwargs[name] for name in names]).max() < 2:
         raise ValueError("CSC shifts between the convolutions of a block, but these plans have one a block, so nothing "
                          "would move: give n_conv_per_stage 2, or set shift_position to CCS.")
+
+
+def _is_plain(architecture: dict[str, Any]) -> bool:
+    return _class_name(architecture) == "PlainConvUNet"
 
 
 def _class_name(architecture: dict[str, Any]) -> str:
