@@ -18,7 +18,6 @@ from nnunetv2_gsp.experiments.runs import Job, Run, State, Training
 if TYPE_CHECKING:
     import submitit
 
-EXECUTORS = ("local", "slurm")
 _POLL_S = 0.5
 _END_S = 30  # what a training gets to end when the user interrupts
 _UNLIMITED_MIN = 10 * 365 * 24 * 60  # submitit's local jobs must have a limit
@@ -113,7 +112,7 @@ def slurm_states(runs: Iterable[Run]) -> dict[str, State]:
     Raises:
         InputError: Slurm does not answer.
     """
-    jobs = [job for run in runs if not run.summary.is_file() and (job := run.job()) and job.executor == "slurm"]
+    jobs = [job for run in runs if not run.finished and (job := run.job()) and job.executor == "slurm"]
     if not jobs:
         return {}
     if shutil.which("squeue") is None:

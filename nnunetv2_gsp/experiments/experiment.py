@@ -10,7 +10,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from batchgenerators.utilities.file_and_folder_operations import load_json
 from nnunetv2.paths import nnUNet_results
 from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 
@@ -28,7 +27,13 @@ from nnunetv2_gsp.experiments.preparation import due_preprocessing, preprocess, 
 from nnunetv2_gsp.experiments.runs import Run, State, locked
 from nnunetv2_gsp.experiments.tables import N_FOLDS, Row, rows_of
 from nnunetv2_gsp.files import write_json, write_text
-from nnunetv2_gsp.plans import derive_gsp_plans, effective_configurations, load_plans, preprocessed_folder
+from nnunetv2_gsp.plans import (
+    derive_gsp_plans,
+    effective_configurations,
+    load_dataset_json,
+    load_plans,
+    preprocessed_folder,
+)
 
 _CONFIGURATION, _PLANS = "3d_fullres", "nnUNetPlans"
 
@@ -126,7 +131,7 @@ class Experiment:
     @cached_property
     def dataset_json(self) -> dict[str, Any]:
         """nnU-Net's description of the dataset."""
-        return load_json(str(self.preprocessed / "dataset.json"))
+        return load_dataset_json(self.preprocessed)
 
     @cached_property
     def runs(self) -> list[Run]:
@@ -158,10 +163,7 @@ class Experiment:
             if file.is_file() and self._trained(load_plans(self.preprocessed, name)) != self._trained(content):
                 raise InputError(f"Expected in {file} what this table trains, found plans with other settings; move "
                                  f"them away, with the results trained from them.")
-        n_cases = self.dataset_json["numTraining"]
-        if n_cases < N_FOLDS and not (self.preprocessed / "splits_final.json").is_file():
-            raise InputError(f"Expected at least {N_FOLDS} training cases for nnU-Net's split, {self.dataset} has "
-                             f"{n_cases}; add cases, or write a splits_final.json yourself.")
+        self._check_number_of_cases()
         for trainer in {run.row.trainer for run in self.runs}:
             _check_trainer(trainer)
 
@@ -219,6 +221,17 @@ class Experiment:
             print("Failed runs are trained again with --retry.")
         return State.FAILED not in states and (may_be_unfinished or set(states) == {State.FINISHED})
 
+    def _check_number_of_cases(self) -> None:
+        if (self.preprocessed / "splits_final.json").is_file():
+            return
+        n_cases = self.dataset_json.get("numTraining")
+        if not isinstance(n_cases, int):
+            raise InputError(f"Expected numTraining, the number of cases, in {self.preprocessed / 'dataset.json'}, got "
+                             f"{n_cases}; write it there, and into the one in nnUNet_raw.")
+        if n_cases < N_FOLDS:
+            raise InputError(f"Expected at least {N_FOLDS} training cases for nnU-Net's split, {self.dataset} has "
+                             f"{n_cases}; add cases, or write a splits_final.json yourself.")
+
     def _n_channels(self) -> int:
         return len(self.dataset_json.get("channel_names", self.dataset_json.get("modality", ())))
 
@@ -269,5 +282,5 @@ def _check_trainer(trainer: str) -> None:
     try:
         with contextlib.redirect_stdout(io.StringIO()):  # nnU-Net says where it searches
             recursive_find_trainer_class_by_name(trainer)
-    except RuntimeError as error:
+    except (RuntimeError, TypeError, AssertionError) as error:  # not there, no class, no trainer
         raise InputError(f"Expected a trainer that nnU-Net finds, got {trainer}; choose another with -tr.") from error

@@ -97,6 +97,11 @@ class Run:
         return self.fold_folder / "validation" / "summary.json"
 
     @property
+    def finished(self) -> bool:
+        """Whether nnU-Net has written the summary to its end; a kill or a full disk leaves a part, written anew."""
+        return bool(self._dice())
+
+    @property
     def lock(self) -> Path:
         """Held by the job that trains."""
         return self._job_file.with_suffix(".lock")
@@ -107,7 +112,7 @@ class Run:
 
     def command(self) -> list[str]:
         """Return nnU-Net's command line, with --c where a checkpoint is."""
-        started = any(self.fold_folder.glob("checkpoint_*.pth")) and not self.summary.is_file()
+        started = any(self.fold_folder.glob("checkpoint_*.pth")) and not self.finished
         return ["nnUNetv2_train", self.dataset, self.configuration, str(self.row.fold), "-p", self.plans,
                 "-tr", self.row.trainer, "-device", self.device, *(["--c"] if started else [])]
 
@@ -126,7 +131,7 @@ class Run:
         Args:
             in_slurm: state of Slurm's jobs by id, for those that Slurm still has.
         """
-        if self.summary.is_file():
+        if self.finished:
             return State.FINISHED
         job = self.job()
         if job is not None and job.executor == "slurm" and job.id in in_slurm:
@@ -142,10 +147,24 @@ class Run:
 
         Args:
             labels: of the dataset.json.
+
+        Raises:
+            InputError: these are other labels than it was trained with.
         """
-        means = json.loads(self.summary.read_text())["mean"]
-        dice = {name: 100 * means[_key(label)]["Dice"] for name, label in labels.items() if _key(label) in means}
+        found = self._dice()
+        dice = {name: 100 * found[_key(label)] for name, label in labels.items() if _key(label) in found}
+        if not dice:
+            raise InputError(f"Expected in {self.summary} the Dice of {', '.join(labels)}, got that of the labels "
+                             f"{', '.join(found)}; use the dataset.json that was trained with.")
         return {"mDice": sum(dice.values()) / len(dice), **dice}
+
+    def _dice(self) -> dict[str, float]:
+        """Return the Dice of each label or region in nnU-Net's summary, none where it is missing or incomplete."""
+        try:
+            means = json.loads(self.summary.read_text())["mean"]
+            return {label: float(values["Dice"]) for label, values in means.items()}
+        except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
+            return {}
 
 
 @dataclass(frozen=True)
@@ -168,7 +187,7 @@ class Training:
             SystemExit: it was stopped from outside.
         """
         with locked(self.run.lock) as lock:
-            if not self.run.summary.is_file():
+            if not self.run.finished:
                 self._train(lock)
 
     def checkpoint(self) -> Any:

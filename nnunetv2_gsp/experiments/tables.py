@@ -61,8 +61,8 @@ def rows_of(table: str, n_channels: int, trainers: Sequence[str] | None = None) 
         trainers: in place of the paper's (one), or of those that the cross-validation compares.
 
     Raises:
-        InputError: the number of channels is that of neither dataset, or more trainers than one for a table of the
-            paper.
+        InputError: the number of channels is that of neither dataset, more trainers than one for a table of the paper,
+            or one trainer twice.
     """
     if table == "cross-validation":
         return _cross_validation(trainers or COMPARED_TRAINERS)
@@ -110,6 +110,8 @@ def _brats_location(_: int, trainer: str) -> list[Row]:
 
 
 def _cross_validation(trainers: Sequence[str]) -> list[Row]:
+    if len(set(trainers)) < len(trainers):
+        raise InputError(f"Expected different trainers for cross-validation, got {' '.join(trainers)}; name each once.")
     return [Row(f"{trainer}, fold {fold}", trainer, fold=fold) for trainer, fold in product(trainers, range(N_FOLDS))]
 
 

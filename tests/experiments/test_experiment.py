@@ -9,7 +9,7 @@ from nnunetv2_gsp.errors import InputError
 from nnunetv2_gsp.experiments import executors
 from nnunetv2_gsp.experiments.executors import SlurmResources
 from nnunetv2_gsp.experiments.experiment import Experiment, run_experiments
-from nnunetv2_gsp.experiments.runs import Job, locked
+from nnunetv2_gsp.experiments.runs import Job, State, Training, locked
 from nnunetv2_gsp.plans import write_gsp_plans
 from tests.experiments.conftest import DATASET, ID
 
@@ -62,6 +62,8 @@ def test_settings_given_show_in_the_plans_name(folders):
     ({"plans_name": "nnUNetOtherPlans"}, "Expected the plans .*nnUNetOtherPlans.json"),
     ({"configuration": "3d_lowres"}, "got 3d_lowres"),
     ({"trainers": ["nnUNetTrainerOfNobody"]}, "Expected a trainer that nnU-Net finds, got nnUNetTrainerOfNobody"),
+    *(({"trainers": [trainer]}, f"Expected a trainer that nnU-Net finds, got {trainer}")  # a module, and no trainer
+      for trainer in ("np", "nnUNetDataLoader")),
     ({"overrides": {"shift_ratio": 0.25}}, "got shift_ratio with --set, which is what the table varies"),
     ({"overrides": {"patch_sise": [16, 32, 32]}}, r"got 'patch_sise' \(nearest: patch_size\)"),
     ({"table": "cross-validation", "overrides": {"batch_size": 2}}, "Expected no --set for cross-validation"),
@@ -122,12 +124,18 @@ def test_plans_that_hold_more_configurations_are_the_same(folders):
         file.unlink()
 
 
-def test_too_few_cases_for_a_split_are_named(folders):
+@pytest.mark.parametrize(("content", "sentence"), [
+    ("{", "Expected JSON in .*dataset.json"),
+    ("[]", "Expected labels in .*dataset.json"),
+    ({"numTraining": None}, "Expected numTraining, the number of cases, in .*dataset.json, got None"),
+    ({"numTraining": 4}, r"at least 5 training cases for nnU-Net's split, .* has 4"),
+])
+def test_an_unfit_dataset_json_is_one_sentence(content, sentence, folders):
     dataset_json = folders / "dataset.json"
     before = dataset_json.read_text()
-    dataset_json.write_text(json.dumps({**json.loads(before), "numTraining": 4}))
+    dataset_json.write_text(content if isinstance(content, str) else json.dumps({**json.loads(before), **content}))
     try:
-        with pytest.raises(InputError, match=r"at least 5 training cases for nnU-Net's split, .* has 4"):
+        with pytest.raises(InputError, match=sentence):
             run("ratio")
     finally:
         dataset_json.write_text(before)
@@ -157,6 +165,27 @@ def test_one_of_several_folds_gives_mean_and_sd(planned, capfd, monkeypatch):
     shutil.rmtree(results / DATASET)
 
 
+@pytest.mark.parametrize("left", [
+    "", '{"mean": {"1": {"Dice": 0.', "[]", "{}", '{"mean": []}', '{"mean": {}}', '{"mean": {"1": {}}}',
+    '{"mean": {"1": {"Dice": null}}}'])
+def test_an_incomplete_summary_is_written_anew(left, planned, monkeypatch):
+    """A kill or a full disk: such a run is none of the finished ones, and goes on from its checkpoint."""
+    experiment = Experiment("brats-location", planned / "nnUNet_preprocessed" / DATASET, "3d_fullres", "nnUNetPlans")
+    [brats, *_] = experiment.runs
+    brats.summary.parent.mkdir(parents=True)
+    brats.summary.write_text(left)
+    (brats.fold_folder / "checkpoint_final.pth").touch()
+    brats.remember(Job("local", "7", "log", "outcome"))
+    assert experiment.states()[0] is State.INTERRUPTED
+    assert brats.command()[-1] == "--c"
+    assert "| interrupted" in experiment.collect()
+    trained = []
+    monkeypatch.setattr(Training, "_train", lambda training, _: trained.append(training.run))
+    Training(brats, {})()
+    assert trained == [brats]
+    shutil.rmtree(planned / "nnUNet_results" / DATASET)
+
+
 def test_dice_of_regions_is_found_by_their_names(planned, tmp_path):
     """The mean of all foreground regions, each called as in the dataset.json."""
     experiment = Experiment("brats-location", planned / "nnUNet_preprocessed" / DATASET, "3d_fullres", "nnUNetPlans")
@@ -167,6 +196,8 @@ def test_dice_of_regions_is_found_by_their_names(planned, tmp_path):
     labels = {"background": 0, "whole_tumor": [1, 2, 3], "tumor_core": [1, 3], "enhancing_tumor": 3}
     assert brats.dice_percent(labels) == pytest.approx({"mDice": 70, "whole_tumor": 90, "tumor_core": 80,
                                                         "enhancing_tumor": 40})
+    with pytest.raises(InputError, match=r"summary.json the Dice of .*prostate, got that of .*\(1, 3\), 3;"):
+        brats.dice_percent({"background": 0, "prostate": 1})
     shutil.rmtree(planned / "nnUNet_results" / DATASET)
 
 

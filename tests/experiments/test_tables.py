@@ -74,6 +74,11 @@ def test_cross_validation_compares_stock_and_gsp_in_five_folds():
     assert [row.trainer for row in rows_of("cross-validation", 3, ["A", "B", "C"])] == ["A"] * 5 + ["B"] * 5 + ["C"] * 5
 
 
+def test_cross_validation_takes_each_trainer_once():
+    with pytest.raises(InputError, match="Expected different trainers for cross-validation, got A B A; name each once"):
+        rows_of("cross-validation", 3, ["A", "B", "A"])
+
+
 @pytest.mark.parametrize("table", TABLES[:-1])
 def test_a_run_of_the_paper_has_one_name_and_its_trainer(table):
     rows = rows_of(table, PROMISE12)
