@@ -84,6 +84,8 @@ def _profile(arguments: argparse.Namespace) -> int:
     for file in filter(None, (arguments.json, arguments.markdown)):
         if not file.absolute().parent.is_dir():
             raise InputError(f"Expected a folder for {file}, found none; make it, or name another file.")
+        if file.is_dir():
+            raise InputError(f"Expected a file to write to, got the folder {file}; name a file in it.")
     if arguments.d is not None:
         profile = profile_dataset(arguments.d, arguments.c or "3d_fullres", arguments.p or "nnUNetPlans",
                                   arguments.device, arguments.rounds)
@@ -193,10 +195,10 @@ def _add_export(verbs: Verbs) -> None:
 
 
 def _import(arguments: argparse.Namespace) -> int:
-    from nnunetv2_gsp.sharing import import_model
+    from nnunetv2_gsp.sharing import import_model, prediction_command
 
     folder = import_model(arguments.file)
-    print(f"Wrote {folder}. Predict: nnUNetv2_predict_from_modelfolder -i IN -o OUT -m {folder}")
+    print(f"Wrote {folder}. Predict: {prediction_command(folder)}")
     return 0
 
 
@@ -509,7 +511,12 @@ def main(arguments: list[str] | None = None) -> None:
     """Run one verb. Exits with 0 if all is well, 1 on a finding or a user's mistake, 2 on a wrong command line."""
     parsed = _parser().parse_args(arguments)
     try:
-        sys.exit(parsed.run(parsed))
+        code = parsed.run(parsed)
+        sys.stdout.flush()  # while a closed pipe can still be caught
+        sys.exit(code)
+    except BrokenPipeError:  # as in `| head`: the reader has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter would flush once more
+        sys.exit(1)
     except (InputError, OSError) as error:
         sys.exit(f"nnUNetv2_gsp {parsed.verb}: {error}")
     except KeyboardInterrupt:

@@ -1,5 +1,8 @@
 """The command line: its help, its exit codes, and one sentence for what a user can mend."""
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 
@@ -83,6 +86,24 @@ def test_profile_takes_plans_or_a_template_not_both(arguments):
 
 def test_profile_says_at_once_that_there_is_no_folder_for_its_file(tmp_path):
     assert "Expected a folder for" in exit_code("profile", "--patch", "32", "32", "--json", str(tmp_path / "no" / "x"))
+
+
+def test_profile_says_at_once_that_its_file_is_a_folder(tmp_path):
+    assert "Expected a file to write to, got the folder" in exit_code("profile", "--patch", "32", "32", "--json",
+                                                                      str(tmp_path))
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_reader_who_has_seen_enough_ends_it_quietly(unbuffered):
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        ended = subprocess.run([sys.executable, "-c", "from nnunetv2_gsp.cli import main; main(['templates'])"],
+                               stdout=writer, stderr=subprocess.PIPE, text=True,
+                               env={**os.environ, "PYTHONUNBUFFERED": unbuffered})
+    finally:
+        os.close(writer)
+    assert (ended.returncode, ended.stderr) == (1, "")
 
 
 def test_profile_writes_what_it_shows(tmp_path, capsys):

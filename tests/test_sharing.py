@@ -3,6 +3,7 @@ import hashlib
 import json
 import os
 import pickletools
+import shlex
 import shutil
 import stat
 import zipfile
@@ -13,6 +14,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from nnunetv2.inference import predict_from_raw_data
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.run.load_pretrained_weights import load_pretrained_weights
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
@@ -23,9 +25,10 @@ from nnunetv2_gsp.architectures.from_plans import GSP_NETWORK, gsp_architecture
 from nnunetv2_gsp.architectures.request import ShiftRequest
 from nnunetv2_gsp.errors import InputError
 from nnunetv2_gsp.plans_templates import load_template
-from nnunetv2_gsp.sharing import export_model, import_model
+from nnunetv2_gsp.sharing import export_model, import_model, prediction_command
 from nnunetv2_gsp.trainers import nnUNetTrainerGSP
 from tests.architectures.networks import isotropic, stock_architecture
+from tests.conftest import torch_threads
 
 DATASET = "Dataset902_Shared"
 CPU = torch.device("cpu")
@@ -112,6 +115,28 @@ def parameters_of(model_folder, fold=0):
 
 
 # --- out and in again
+
+
+def test_the_command_that_is_printed_predicts_with_what_was_imported(model_folder, results, tmp_path, monkeypatch):
+    file = export_model(model_folder, tmp_path / "model.zip", [1, "all"])
+    imported = import_model(file).rename(results / "my models")
+    seen = []
+
+    class Predictor:
+        def __init__(self, **_):
+            pass
+
+        def initialize_from_trained_model_folder(self, *arguments):
+            seen.append(arguments)
+
+        def predict_from_files(self, *_, **__):
+            pass
+
+    monkeypatch.setattr(predict_from_raw_data, "nnUNetPredictor", Predictor)
+    monkeypatch.setattr("sys.argv", [*shlex.split(prediction_command(imported)), "-device", "cpu"])
+    with torch_threads(torch.get_num_threads()):  # which nnU-Net's command changes
+        predict_from_raw_data.predict_entry_point_modelfolder()
+    assert seen == [(str(imported), [1, "all"], "checkpoint_final.pth")]
 
 
 def test_imported_model_predicts_the_same_bits(model_folder, results, tmp_path):

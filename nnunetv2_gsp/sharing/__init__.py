@@ -4,6 +4,6 @@ nnU-Net's own checkpoints are pickles, which run code when they are loaded. A bu
 only, and what it names is checked before nnU-Net looks it up. The checksums tell damage, not who wrote the bundle.
 """
 from nnunetv2_gsp.sharing.exporting import export_model
-from nnunetv2_gsp.sharing.importing import import_model
+from nnunetv2_gsp.sharing.importing import import_model, prediction_command
 
-__all__ = ["export_model", "import_model"]
+__all__ = ["export_model", "import_model", "prediction_command"]

@@ -1,5 +1,6 @@
 """How does a bundle become a model folder?"""
 import json
+import shlex
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,14 @@ def import_model(file: Path) -> Path:
             return _install(bundle, Path(results))
     except RefusedError as reason:
         raise InputError(f"{file} is not imported: {reason}.") from reason
+
+
+def prediction_command(model_folder: Path) -> str:
+    """Return the command line that predicts with what `import_model` wrote: all of its folds, and its checkpoint."""
+    checkpoints = sorted(model_folder.glob("fold_*/*.pth"))
+    folds = [checkpoint.parent.name.removeprefix("fold_") for checkpoint in checkpoints]
+    return shlex.join(["nnUNetv2_predict_from_modelfolder", "-i", "IN", "-o", "OUT", "-m", str(model_folder),
+                       "-f", *folds, "-chk", checkpoints[0].name])
 
 
 def _install(bundle: Bundle, results: Path) -> Path:
