@@ -100,8 +100,9 @@ def pair(references: Mapping[str, Path], predictions: Mapping[str, Path],
     for missing, folder in ((set(references) - set(predictions), a_prediction.parent),
                             (set(predictions) - set(references), a_reference.parent)):
         if missing and not chill:
-            raise InputError(f"Expected the same cases in both folders, found no {_some(missing)} in {folder}; add "
-                             f"what is missing, or evaluate what both have with --chill.")
+            raise InputError(f"Expected the same cases in both folders, found no {some(missing)} in {folder}; add "
+                             f"what is missing, or leave out what only one has (evaluate: with --chill; compare: move "
+                             f"it away).")
     return {case: (references[case], predictions[case]) for case in common}
 
 
@@ -113,15 +114,15 @@ def labels_of(file: Path) -> Labels:
     """
     try:
         labels: dict[str, Any] = dict(json.loads(file.read_text(encoding="utf-8"))["labels"])
-        groups = {name: tuple(map(int, value)) if isinstance(value, list) else (int(value),)
-                  for name, value in labels.items()}
+        groups = {name: _group(value) for name, value in labels.items()}
+        [ignore] = groups.get("ignore", (None,))
     except FileNotFoundError as error:
-        raise InputError(f"Expected a dataset.json at {file}, found none; name one with -djfile.") from error
+        raise InputError(f"Expected a dataset.json at {file}, found none; put it there, or name one with -djfile, "
+                         f"beside -pred.") from error
     except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"Expected nnU-Net's dataset.json with its labels, found something else in {file}; name "
-                         f"another with -djfile.") from error
+        raise InputError(f"Expected nnU-Net's dataset.json with whole numbers for its labels (one for ignore), found "
+                         f"something else in {file}; mend it, or name another with -djfile, beside -pred.") from error
     regions = {name: group for name, group in groups.items() if name != "ignore" and set(group) != {0}}
-    ignore = groups["ignore"][0] if "ignore" in groups else None
     known = frozenset(label for group in groups.values() for label in group) | {0}
     return Labels(regions, ignore, known, f"labels of {file}")
 
@@ -143,6 +144,11 @@ def find_labels(dataset_json: Path | None, reference_folder: Path, prediction_fo
         if (folder / "dataset.json").is_file():
             return labels_of(folder / "dataset.json")
     return Labels()
+
+
+def image_of(case: str, folder: Path) -> Path | None:
+    """Return the file of a case's first channel, as nnU-Net names it; None where there is none."""
+    return next(filter(Path.is_file, (folder / f"{case}_0000{ending}" for ending in ENDINGS)), None)
 
 
 def read_segmentation(file: Path) -> Segmentation:
@@ -169,7 +175,8 @@ def read_pair(reference_file: Path, prediction_file: Path, labels: Labels) -> tu
         unknown = sorted(labels_in(segmentation.labels) - labels.known) if labels.known is not None else []
         if unknown:
             raise InputError(f"Expected labels among {sorted(labels.known or ())} ({labels.source}), found {unknown} "
-                             f"in {file}; check that it belongs to this dataset, or name its own with -djfile.")
+                             f"in {file}; check that it belongs to this dataset, or name its own with -djfile, "
+                             f"beside -pred.")
     return read[reference_file], read[prediction_file]
 
 
@@ -178,6 +185,20 @@ def labels_in(segmentation: np.ndarray) -> set[int]:
     if segmentation.size and segmentation.min() >= 0 and segmentation.max() < 2 ** 16:
         return set(np.flatnonzero(np.bincount(segmentation.ravel().astype(np.int64))).tolist())
     return set(np.unique(segmentation).tolist())
+
+
+def some(names: Collection[str], most: int = 5) -> str:
+    """Return the first few names in words, and how many more there are."""
+    shown = ", ".join(sorted(names)[:most])
+    return f"{shown} and {len(names) - most} more" if len(names) > most else shown
+
+
+def _group(value: Any) -> tuple[int, ...]:
+    """Return the labels of an entry, one or a list; raise ValueError where int() would round, or there is none."""
+    group = value if isinstance(value, list) else [value]
+    if not group or any(isinstance(label, float) and not label.is_integer() for label in group):
+        raise ValueError(f"no labels: {value}")
+    return tuple(map(int, group))
 
 
 def _read(file: Path) -> "sitk.Image":
@@ -207,8 +228,3 @@ def _as_segmentation(image: "sitk.Image", file: Path) -> Segmentation:
 def _not_whole_numbers(file: Path) -> InputError:
     return InputError(f"Expected whole numbers for labels, found others in {file}; give segmentations, no "
                       f"probabilities or images.")
-
-
-def _some(names: Collection[str], most: int = 5) -> str:
-    shown = ", ".join(sorted(names)[:most])
-    return f"{shown} and {len(names) - most} more" if len(names) > most else shown

@@ -8,7 +8,7 @@ from typing import Any
 
 from nnunetv2_gsp.errors import InputError
 from nnunetv2_gsp.evaluation import costs, prostate, statistics
-from nnunetv2_gsp.evaluation.cases import Labels, find_labels, labels_of, pair, segmentations
+from nnunetv2_gsp.evaluation.cases import Labels, find_labels, image_of, labels_of, pair, segmentations, some
 from nnunetv2_gsp.evaluation.costs import Cost, Curves, Protocol
 from nnunetv2_gsp.evaluation.definitions import Definition, Metric
 from nnunetv2_gsp.evaluation.evaluate import Row, evaluate_pairs
@@ -194,8 +194,8 @@ def trained_models(dataset: str, configuration: str, trainers: Sequence[str], pl
         folds: that every one of them has finished.
 
     Raises:
-        InputError: a model or a fold is missing, they have other regions, or did not validate the cases that
-            splits_final.json says.
+        InputError: a model, a fold or a reference is missing, they have other regions, or did not validate the cases
+            that splits_final.json says.
     """
     from nnunetv2.paths import nnUNet_raw, nnUNet_results
 
@@ -205,7 +205,7 @@ def trained_models(dataset: str, configuration: str, trainers: Sequence[str], pl
         raise InputError(f"Expected one -p for all trainers or one for each of {len(trainers)}, got {len(plans)}; "
                          f"give as many.")
     preprocessed = preprocessed_folder(dataset)
-    if not nnUNet_results.is_set():
+    if not nnUNet_results.get():
         raise InputError("nnUNet_results is not set; export it as nnU-Net's documentation/setting_up_paths.md "
                          "describes.")
     results, folds = Path(str(nnUNet_results)) / preprocessed.name, list(dict.fromkeys(folds))
@@ -218,7 +218,7 @@ def trained_models(dataset: str, configuration: str, trainers: Sequence[str], pl
     contenders = [_trained(results / name, short[name], configuration, folds, expected) for name in names]
     labels = _common_labels([labels_of(results / name / "dataset.json") for name in names])
     fold_of = {case: fold for fold, cases in expected.items() for case in cases}
-    images = Path(str(nnUNet_raw)) / preprocessed.name / "imagesTr" if nnUNet_raw.is_set() else None
+    images = Path(str(nnUNet_raw)) / preprocessed.name / "imagesTr" if nnUNet_raw.get() else None
     return Task(contenders, {case: references[case] for case in sorted(fold_of)}, fold_of, labels,
                 images if images is not None and images.is_dir() else None,
                 f"{preprocessed.name}, {configuration}, validation of fold{'s' * (len(folds) > 1)} {', '.join(folds)}")
@@ -235,7 +235,8 @@ def prediction_folders(predictions: Sequence[Path], reference_folder: Path, data
         images: folder of CASE_0000 files to draw on.
 
     Raises:
-        InputError: folders are missing, don't have the same cases as the references, or have other regions.
+        InputError: folders are missing, don't have the same cases as the references, have other regions, or there is
+            no image of any case.
     """
     names = [str(folder.absolute()) for folder in predictions]
     _check_several(names)
@@ -244,8 +245,9 @@ def prediction_folders(predictions: Sequence[Path], reference_folder: Path, data
     contenders = [Contender(short[name], segmentations(Path(name))) for name in names]
     for contender in contenders:
         pair(references, contender.predictions)
-    if images is not None and not images.is_dir():
-        raise InputError(f"Expected a folder of images, found none at {images}; name another with -i.")
+    if images is not None and not any(image_of(case, images) for case in references):
+        raise InputError(f"Expected images of the cases (such as {min(references)}_0000.nii.gz) in {images}, found "
+                         f"none; name another folder with -i.")
     labels = _common_labels([find_labels(dataset_json, reference_folder, folder) for folder in predictions])
     return Task(contenders, dict(sorted(references.items())), {}, labels, images, str(reference_folder))
 
@@ -299,10 +301,15 @@ def _validation_cases(splits_file: Path, folds: Sequence[str],
         return {ALL: frozenset(references)}
     try:
         splits = json.loads(splits_file.read_text(encoding="utf-8"))
-        return {fold: frozenset(splits[int(fold)]["val"]) for fold in folds}
+        expected = {fold: frozenset(splits[int(fold)]["val"]) for fold in folds}
     except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
         raise InputError(f"Expected folds {', '.join(folds)} in {splits_file}, found no such ones; choose folds with "
                          f"-f.") from error
+    missing = frozenset().union(*expected.values()) - set(references)
+    if missing:
+        raise InputError(f"Expected references of all validation cases in {splits_file.parent / 'gt_segmentations'}, "
+                         f"found no {some(missing)}; copy what is missing from the dataset's labelsTr.")
+    return expected
 
 
 def _check_same_cases(found: set[str], expected: frozenset[str], folder: Path) -> None:

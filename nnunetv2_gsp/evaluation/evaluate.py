@@ -2,6 +2,8 @@
 import csv
 import io
 import math
+import os
+import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -168,12 +170,14 @@ def evaluate_pairs(pairs: Mapping[str, tuple[Path, Path]], labels: Labels, defin
 
 
 def check_outputs(files: Iterable[Path], overwrite: bool) -> None:
-    """Refuse to replace files.
+    """Refuse to replace files, and places where none can be written; makes nothing.
 
     Raises:
-        InputError: one of them is there and overwrite is not asked for.
+        InputError: one of them is there and overwrite is not asked for, or its folder is none and can't be made, or
+            nothing can be written to it.
     """
     for file in files:
+        _check_folder(file.parent)
         if file.exists() and not overwrite:
             raise InputError(f"{file} exists and is not replaced; add --overwrite, or choose another folder with -o.")
 
@@ -187,7 +191,7 @@ def write_evaluation(evaluation: Evaluation, folder: Path, overwrite: bool) -> t
     """Write an evaluation as JSON and CSV into a folder, which is made where it is missing.
 
     Raises:
-        InputError: they are there and overwrite is not asked for.
+        InputError: they are there and overwrite is not asked for, or the folder can't be written to.
     """
     files = output_files(folder, evaluation.definition)
     check_outputs(files, overwrite)
@@ -204,6 +208,16 @@ def without_nan(content: Any) -> Any:
     if isinstance(content, list):
         return [without_nan(value) for value in content]
     return None if isinstance(content, float) and math.isnan(content) else content
+
+
+def _check_folder(folder: Path) -> None:
+    """Try what is there of its path: permission bits say nothing about a read-only mount, a quota or a superuser."""
+    there = next(filter(os.path.lexists, (folder.absolute(), *folder.absolute().parents)))
+    try:
+        tempfile.TemporaryFile(dir=there).close()
+    except OSError as error:
+        raise InputError(f"Expected {folder} to be a folder that can be written to, or made; {there} is none "
+                         f"({error.strerror}); choose another folder with -o.") from error
 
 
 def _score_case(files: tuple[Path, Path], labels: Labels, definition: Definition,

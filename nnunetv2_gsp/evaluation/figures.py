@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
-from nnunetv2_gsp.evaluation.cases import ENDINGS, labels_in, read_segmentation
+from nnunetv2_gsp.evaluation.cases import image_of, labels_in, read_segmentation
 from nnunetv2_gsp.evaluation.compare import Comparison
 from nnunetv2_gsp.evaluation.definitions import Metric
 
@@ -133,7 +133,8 @@ def slices(comparison: Comparison, case: str) -> list[Picture]:
         case: which.
 
     Returns:
-        A picture without outlines where there is an image, then one for each of the first four regions.
+        A picture without outlines where there are images, black if none of them fits the case, then one for each of
+        the first four regions.
     """
     task = comparison.task
     reference = read_segmentation(task.references[case])
@@ -152,9 +153,10 @@ def slices(comparison: Comparison, case: str) -> list[Picture]:
 
     found = set().union(*map(labels_in, (truth, *predictions.values())))
     pictures = []
-    if image is not None:
-        pictures.append(Picture("image", f"{case}, {where}, without outlines.",
-                                _outlined(background, None, {}, aspect)))
+    if task.images is not None:
+        title, words = (("image", "without outlines") if image is not None else
+                        ("no image that fits", "black, as no image of one channel and this size is there"))
+        pictures.append(Picture(title, f"{case}, {where}, {words}.", _outlined(background, None, {}, aspect)))
     for name, labels in list(task.labels.regions_among(found).items())[:MOST_REGIONS]:
         true_mask = np.isin(truth[level][box], labels)
         masks = {each: np.isin(labelled[box], labels) for each, labelled in ours.items()}
@@ -247,11 +249,11 @@ def _image(folder: Path | None, case: str, shape: tuple[int, ...]) -> np.ndarray
 
     from nnunetv2_gsp.datasets.images import read_whole
 
-    files = [folder / f"{case}_0000{ending}" for ending in ENDINGS] if folder is not None else []
-    for file in filter(Path.is_file, files):
-        image = _volume(sitk.GetArrayFromImage(read_whole(file)).astype(np.float32))
-        return image - image.min() if image.shape == shape else None
-    return None
+    file = image_of(case, folder) if folder is not None else None
+    if file is None:
+        return None
+    image = _volume(sitk.GetArrayFromImage(read_whole(file)).astype(np.float32))
+    return image - image.min() if image.shape == shape else None
 
 
 def _scale(axes: Any, axis: str, metric: Metric) -> None:

@@ -41,7 +41,8 @@ def write_report(comparison: Comparison, folder: Path, overwrite: bool) -> dict[
     """Write all four files into a folder, which is made where it is missing.
 
     Raises:
-        InputError: one is there and overwrite is not asked for, or an image can't be read.
+        InputError: one is there and overwrite is not asked for, the folder can't be written to, or an image can't be
+            read.
     """
     files = output_files(folder)
     check_outputs(files.values(), overwrite)

@@ -247,6 +247,21 @@ def test_without_images_outlines_are_drawn_all_the_same(folders):
         "whole <tumor>", "core"]
 
 
+def test_where_no_image_fits_the_picture_says_so(folders, tmp_path):
+    write(tumour(0), tmp_path / "case_00_0000.nii.gz")
+    write(tumour(1)[1:], tmp_path / "case_01_0000.nii.gz")
+    task = prediction_folders([folders / "poor", folders / "good"], folders / "gt", images=tmp_path)
+    result = compare(task, DEFINITIONS["captk"], 1)
+    assert [figures.slices(result, f"case_0{case}")[0].title for case in range(3)] == [
+        "image", "no image that fits", "no image that fits"]
+
+
+@pytest.mark.parametrize("images", ["nowhere", "gt"])
+def test_images_of_no_case_are_refused(images, folders):
+    with pytest.raises(InputError, match=rf"such as case_00_0000.nii.gz\) in .*{images}, found none; name another"):
+        prediction_folders([folders / "poor", folders / "good"], folders / "gt", images=folders / images)
+
+
 def test_markdown_has_the_verdict_and_a_row_a_comparison(comparison):
     text = as_markdown(comparison)
     assert f"**{comparison.verdict()}**" in text
@@ -277,6 +292,7 @@ def test_the_command_writes_four_files_and_replaces_none(folders, tmp_path, caps
     assert stored["mean_difference"] == pytest.approx(np.mean(dice))
     assert "exists and is not replaced; add --overwrite" in run(*arguments)
     assert run(*arguments, "--overwrite") == 0
+    assert "html to be a folder that can be written to" in run(*arguments, "-o", tmp_path / "out" / "comparison.html")
 
 
 @pytest.mark.parametrize("arguments", [
@@ -485,6 +501,32 @@ def test_validation_of_other_cases_is_refused(trained):
     folder = trained / "results" / DATASET / f"nnUNetTrainerGSP__nnUNetPlans__{CONFIGURATION}" / "fold_1" / "validation"
     (folder / "case_07.nii.gz").rename(folder / "case_00.nii.gz")
     with pytest.raises(InputError, match=r"nnUNetTrainerGSP.*lacks case_07 and has besides case_00"):
+        models()
+
+
+def test_a_missing_reference_is_refused(trained):
+    (trained / "preprocessed" / DATASET / "gt_segmentations" / "case_07.nii.gz").unlink()
+    with pytest.raises(InputError, match=r"in .*gt_segmentations, found no case_07; copy what is missing"):
+        models()
+
+
+@pytest.mark.parametrize("content", ["{no json", None])
+def test_a_model_without_labels_is_refused(content, trained):
+    file = trained / "results" / DATASET / f"nnUNetTrainer__nnUNetPlans__{CONFIGURATION}" / "dataset.json"
+    file.unlink()
+    if content is not None:
+        file.write_text(content)
+    with pytest.raises(InputError, match=r"(mend it|put it there), or name .* with -djfile, beside -pred"):
+        models()
+
+
+def test_folder_variables_that_are_empty_are_not_set(trained, monkeypatch, tmp_path):
+    (tmp_path / DATASET / "imagesTr").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("nnUNet_raw", "")
+    assert models().images is None
+    monkeypatch.setenv("nnUNet_results", "")
+    with pytest.raises(InputError, match="nnUNet_results is not set"):
         models()
 
 

@@ -11,7 +11,7 @@ from nnunetv2_gsp import cli
 from nnunetv2_gsp.errors import InputError
 from nnunetv2_gsp.evaluation.cases import labels_in
 from nnunetv2_gsp.evaluation.definitions import DEFINITIONS
-from nnunetv2_gsp.evaluation.evaluate import evaluate_folders
+from nnunetv2_gsp.evaluation.evaluate import check_outputs, evaluate_folders
 from tests.evaluation.drawings import blob, write, write_dataset_json
 
 REGIONS = {"background": 0, "whole_tumor": [1, 2, 3], "tumor_core": [1, 3], "enhancing_tumor": 3}
@@ -147,7 +147,7 @@ def test_2d_images(tmp_path):
 def test_a_missing_case_is_refused_and_left_out_with_chill(folders):
     _, pred = folders
     (pred / "BraTS_002.nii.gz").unlink()
-    refused(folders, "found no BraTS_002 in .*pred; .*--chill")
+    refused(folders, r"found no BraTS_002 in .*pred; .*evaluate: with --chill; compare: move it away")
     evaluation = evaluated(folders, chill=True)
     assert len(evaluation.rows) == 6
     assert any("1 cases that only one" in note for note in evaluation.notes)
@@ -219,7 +219,7 @@ def test_an_unknown_label_is_refused(folders):
     labels = tumour(5)
     labels[0, 0, 0] = 4
     write(labels, folders[1] / "BraTS_002.nii.gz", (1.0, 1.0, 2.0))
-    refused(folders, r"labels among \[0, 1, 2, 3\] .*found \[4\] in .*BraTS_002")
+    refused(folders, r"labels among \[0, 1, 2, 3\] .*found \[4\] in .*BraTS_002.*-djfile, beside -pred")
 
 
 def test_folders_that_are_empty_or_not_there_are_refused(folders, tmp_path):
@@ -233,12 +233,15 @@ def test_two_files_of_one_case_are_refused(folders):
     refused(folders, "BraTS_001.nii and BraTS_001.nii.gz")
 
 
-@pytest.mark.parametrize("content", ["no json", "{}", '{"labels": {"tumour": "one"}}', '{"labels": [1, 2]}'])
+@pytest.mark.parametrize("content", [
+    "no json", "{}", '{"labels": [1, 2]}',
+    *(f'{{"labels": {{"tumour": {labels}}}}}' for labels in ('"one"', "[]", "1.7", "[1, 1.7]", "1e400")),
+    *(f'{{"labels": {{"tumour": 1, "ignore": {label}}}}}' for label in ("[]", "[2, 3]"))])
 def test_what_is_no_dataset_json_is_refused(content, folders, tmp_path):
     file = tmp_path / "dataset.json"
     file.write_text(content)
-    refused(folders, "nnU-Net's dataset.json", dataset_json=file)
-    refused(folders, "Expected a dataset.json", dataset_json=tmp_path / "other.json")
+    refused(folders, "nnU-Net's dataset.json.*with -djfile, beside -pred", dataset_json=file)
+    refused(folders, "Expected a dataset.json.*with -djfile, beside -pred", dataset_json=tmp_path / "other.json")
 
 
 def run(*arguments):
@@ -269,6 +272,25 @@ def test_the_command_writes_json_and_csv_and_replaces_nothing(folders, tmp_path,
     assert (tmp_path / "out" / "evaluation_panoptica.csv").read_bytes() == before
     assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["evaluation_panoptica.csv",
                                                                           "evaluation_panoptica.json"]
+
+
+@pytest.mark.parametrize("place", [
+    "file", "file/below", "link",  # that leads nowhere
+    pytest.param("/proc/self/below",  # refuses even a superuser
+                 marks=pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="no /proc here"))])
+def test_a_folder_that_can_not_be_is_refused_before_anything_is_scored(place, folders, tmp_path):
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    (folders[1] / "BraTS_001.nii.gz").write_text("no image, as whoever reads it will find")
+    assert run("-gt", folders[0], "-pred", folders[1], "-o", tmp_path / place).startswith(
+        f"nnUNetv2_gsp evaluate: Expected {tmp_path / place} to be a folder that can be written to, or made; ")
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["file", "gt", "link", "pred"]
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_looking_whether_a_folder_can_be_made_makes_none(tmp_path):
+    check_outputs([tmp_path / "new" / "below" / "evaluation.json"], overwrite=False)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_second_evaluation_in_the_predictions_folder_finds_the_same_cases(folders):
