@@ -142,8 +142,8 @@ def convert(look_through: Callable[[Path], Survey], source: Path, dataset: Path,
         processes: how many cases are converted at a time; one takes about 0.3 GB.
 
     Raises:
-        InputError: there is no such source, the dataset exists, lies where the source does, would have no case, or
-            `strict` and one is skipped.
+        InputError: there is no such source, the dataset exists, is a link, lies where the source does, would have no
+            case, or `strict` and one is skipped.
         OSError: a file can not be written; what is finished stays for the next time.
     """
     _check_target(source, dataset, overwrite)
@@ -264,6 +264,10 @@ def _check_target(source: Path, dataset: Path, overwrite: bool) -> None:
     """Before the source is looked through, which takes a while."""
     if not source.is_dir():
         raise InputError(f"Expected a folder {source}, found none; give the one that holds the challenge's data.")
+    for folder in (dataset, beside(dataset), _replaced(dataset)):
+        if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+            raise InputError(f"Expected a folder or nothing at {folder}, found a link or a file; move it away, or "
+                             f"choose another name.")
     if dataset.exists() and not overwrite:
         raise InputError(f"{dataset} exists and is not replaced; remove it, choose another name, or add --overwrite.")
     for folder in (dataset, beside(dataset)):
@@ -400,12 +404,16 @@ def _complete(unfinished: Path, dataset_format: Format, report: Report) -> None:
 
 def _put_in_place(unfinished: Path, dataset: Path) -> None:
     """Rename, the old dataset out of the way first: a folder can not take the place of a full one in one step."""
-    replaced = dataset.with_name(f"replaced_{dataset.name}")
+    replaced = _replaced(dataset)
     shutil.rmtree(replaced, ignore_errors=True)
     if dataset.exists():
         dataset.rename(replaced)
     unfinished.rename(dataset)
     shutil.rmtree(replaced, ignore_errors=True)
+
+
+def _replaced(dataset: Path) -> Path:
+    return dataset.with_name(f"replaced_{dataset.name}")
 
 
 def _refuse_skipped(skipped: list[Skipped]) -> None:

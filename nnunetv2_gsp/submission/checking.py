@@ -168,6 +168,8 @@ def _meta_image_violations(archive: zipfile.ZipFile, rules: Rules, entry: Entry)
     size = tuple(int(length) for length in fields["DimSize"][0].split())
     if image is not None and size != image.GetSize():
         return [f"Expected {_by(image.GetSize())} voxels in {entry.name!r}, found {_by(size)}."]
+    if min(size) < 1:  # which ITK reads without complaint
+        return [f"Expected at least one voxel along each axis in {entry.name!r}, found {_by(size)}."]
     with archive.open(raw_name) as stream:
         voxels = _read(stream, min(math.prod(size), _MOST_VOXELS), Entry(entry.number, raw_name, None))
     if len(voxels) != math.prod(size):  # ITK would set memory aside for as many as the header says
@@ -198,7 +200,7 @@ def _read_meta_image(name: str, header: bytes, voxels: bytes) -> sitk.Image:
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, name).write_bytes(header)
         Path(folder, _raw_name(name)).write_bytes(voxels)
-        return read_image(Path(folder, name))
+        return sitk.ReadImage(Path(folder, name))  # not read_image, whose errors name the folder
 
 
 def _raw_name(header_name: str) -> str:

@@ -70,6 +70,20 @@ def test_what_changed_or_went_since_the_interruption_is_not_kept(interrupted, so
     assert len(list((dataset / "imagesTr").iterdir())) == 4
 
 
+@pytest.mark.parametrize("name", ["{}", "unfinished_{}", "replaced_{}"])
+@pytest.mark.parametrize("kind", ["link", "broken link", "file"])
+def test_only_a_real_folder_is_written_to_or_replaced(kind, name, source, dataset, tmp_path):
+    found = dataset.with_name(name.format(dataset.name))
+    found.parent.mkdir()
+    if kind == "file":
+        found.touch()
+    else:
+        found.symlink_to(source.parent if kind == "link" else tmp_path / "gone")
+    with pytest.raises(InputError, match=f"a folder or nothing at {found}, found a link or a file; move it away"):
+        convert_brats(source, dataset, overwrite=True)
+    assert list(found.parent.iterdir()) == [found]
+
+
 def test_another_edition_does_not_inherit_what_is_unfinished(interrupted, source, dataset):
     report = convert_brats(source, dataset, edition="brats2023")
     assert [skipped.case for skipped in report.skipped] == ["BraTS2021_00000", "BraTS2021_00002"]

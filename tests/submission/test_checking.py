@@ -200,6 +200,7 @@ META_VIOLATIONS = {
     "size": ("DimSize = 6 5 4", "DimSize = 6 5 3", "6×5×4 voxels in .*, found 6×5×3"),
     "spacing": ("3.6", "3.7", "spacing"),
     "origin": ("Offset = -7", "Offset = -8", "origin"),
+    "no scale": ("ElementSpacing = ", "ElementSpacing = no ", "in .Case00_segmentation.mhd., found one that can not"),
     "twice": ("ElementSpacing", "DimSize = 6 5 3\nElementSpacing", "DimSize = '6 5 3 and 6 5 4'"),
     "no text": ("NDims", "NDims\xff", "can not be read"),
 }
@@ -244,6 +245,15 @@ def test_a_header_alone_sets_no_memory_aside(promise12, promise12_contents, monk
     monkeypatch.setattr("SimpleITK.ReadImage", lambda file: pytest.fail(f"{file} was read"))
     assert check_submission(promise12.file, "promise12") == [
         "Expected 989980200099 bytes in 'Case00_segmentation.raw', found 120."]
+
+
+@pytest.mark.parametrize("size", ["0 8 4", "99999999 99999999 0", "-6 -5 4"])
+def test_an_image_of_no_voxels_is_named(size, promise12, promise12_contents):
+    header, raw = "Case00_segmentation.mhd", "Case00_segmentation.raw"
+    promise12_contents[header] = promise12_contents[header].replace(b"= 6 5 4", b"= " + size.encode())
+    check(promise12, [(header, promise12_contents[header]), (raw, promise12_contents[raw] if "-" in size else b"")])
+    assert check_submission(promise12.file, "promise12") == [
+        f"Expected at least one voxel along each axis in {header!r}, found {size.replace(' ', '×')}."]
 
 
 def test_nothing_is_written_while_checking(brats2021, contents, tmp_path, monkeypatch):
