@@ -50,8 +50,8 @@ def run_demo(folder: Path, device: str) -> None:
         device: `cpu` for the small setting, `cuda` or `mps` for the full-size one.
 
     Raises:
-        InputError: nilearn or the device is missing, the folder can't be written to or holds the other setting, or one
-            of the commands failed.
+        InputError: nilearn or the device is missing, the folder can't be written to or holds the other setting or no
+            demo, or one of the commands failed.
     """
     check_device(device)
     load_head()
@@ -127,16 +127,20 @@ class Demo:
         return self._fold(trainer) / "validation" / "summary.json"
 
     def claim_folder(self) -> None:
-        """Write the setting into the folder, or check that it is the one that stands there."""
+        """Write the setting into an empty folder, or check that it is the one that stands there."""
         settings_file = self.folder / "setting.json"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            if not settings_file.exists():
+            if not any(self.folder.iterdir()):
                 write_json(asdict(self.setting), settings_file)
         except OSError as error:
             raise InputError(f"Expected a folder that can be written to, got {self.folder} ({error.strerror}); "
                              f"choose another with -o.") from error
-        found = json.loads(settings_file.read_text())
+        try:
+            found = json.loads(settings_file.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise InputError(f"Expected an empty folder or a demo, found {self.folder}, whose {settings_file.name} is "
+                             f"missing or can not be read; choose another folder with -o.") from error
         if found != asdict(self.setting):
             raise InputError(f"Expected an empty folder or a demo with {self.setting.stock} and {self.setting.gsp}, "
                              f"found one with other settings in {self.folder}; choose another folder with -o.")

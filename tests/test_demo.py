@@ -35,6 +35,16 @@ def test_a_folder_goes_on_with_its_own_setting_only(demo):
         Demo(demo.folder, "cuda", FULL_SIZE).claim_folder()
 
 
+@pytest.mark.parametrize(("file", "content"), [
+    ("predictions", b""), ("setting.json", b"{"), ("setting.json", b"\xff")])
+def test_a_folder_that_holds_something_else_is_not_claimed(file, content, demo):
+    (demo.folder / file).write_bytes(content)
+    with pytest.raises(InputError, match=r"an empty folder or a demo, found .* choose another folder with -o"):
+        demo.claim_folder()
+    assert [each.name for each in demo.folder.iterdir()] == [file]
+    assert (demo.folder / file).read_bytes() == content
+
+
 @pytest.fixture
 def commands(monkeypatch):
     """Collect the commands of a demo instead of running them."""

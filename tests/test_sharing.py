@@ -308,10 +308,16 @@ ARCHITECTURE = ("configurations", "3d_fullres", "architecture")
     (lambda folder: change_json(folder / "plans.json", "plans_name", "../plans"), None, "plans_name"),
     (lambda folder: (folder / "plans.json").write_text("{"), None, "plans.json is not there or not JSON"),
     (lambda folder: (folder / "dataset.json").unlink(), None, "dataset.json is not there"),
+    *((lambda folder, name=name: (folder / name).write_text("[]"), None, f"{name} holds no JSON object")
+      for name in ("plans.json", "dataset.json", "dataset_fingerprint.json")),
     (lambda folder: (folder / "fold_0" / "checkpoint_final.pth").write_bytes(b"weights"), None, "damaged"),
     (lambda folder: change_checkpoint(folder, lambda checkpoint: checkpoint.pop("init_args")), None, "damaged"),
     (lambda folder: change_checkpoint(folder, lambda checkpoint: checkpoint.update(trainer_name="nnUNetTrainerElse")),
      None, "several trainers"),
+    (lambda folder: change_checkpoint(folder, lambda checkpoint: checkpoint.update(trainer_name=["a"])), None,
+     "names of a trainer and a configuration in fold_0/checkpoint_final.pth"),
+    (lambda folder: change_checkpoint(folder, lambda checkpoint: checkpoint["init_args"].update(configuration=[])),
+     None, "names of a trainer and a configuration in fold_0/checkpoint_final.pth"),
     (lambda folder: change_checkpoint(folder, lambda checkpoint: checkpoint["network_weights"].update(
         {"encoder.stages.0.convs.0.all_modules.0.weight": torch.zeros(8, 1, 1, 1, 1)})), None, "one tensor"),
     (lambda folder: change_checkpoint(folder, lambda checkpoint: checkpoint["network_weights"].popitem()), None,

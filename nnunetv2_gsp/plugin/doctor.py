@@ -160,8 +160,10 @@ def _folder(variable: str, training_writes: bool) -> Finding:
     folder = os.environ.get(variable)
     if not folder:
         return Finding(False, f"{variable} is not set", f"export {variable}=/path/to/{variable}")
-    if not os.path.isdir(folder):
+    if not os.path.lexists(folder):
         return Finding(False, f"{variable}: there is no folder {folder}", f"mkdir -p {shlex.quote(folder)}")
+    if not os.path.isdir(folder):
+        return Finding(False, f"{variable}: {folder} is no folder", f"export {variable}=/path/to/{variable}")
     if not _is_writable(folder):
         return Finding(not training_writes, f"{variable}: nothing can be written to {folder}",
                        f"chmod u+w {shlex.quote(folder)}")

@@ -120,11 +120,15 @@ def _checkpoint(file: Path) -> _Checkpoint:
     try:
         content = torch.load(file, map_location="cpu", weights_only=True)
         axes = content.get("inference_allowed_mirroring_axes")
-        return _Checkpoint(content["trainer_name"], content["init_args"]["configuration"],
-                           None if axes is None else list(axes), content["network_weights"])
+        checkpoint = _Checkpoint(content["trainer_name"], content["init_args"]["configuration"],
+                                 None if axes is None else list(axes), content["network_weights"])
     except Exception as error:  # not shown: torch's advice is to load the file in the way that runs what it asks for
         raise RefusedError(f"{file.parent.name}/{file.name} is damaged, or holds more than the tensors, texts and "
                            f"numbers of nnU-Net's checkpoints") from error
+    if not isinstance(checkpoint.trainer, str) or not isinstance(checkpoint.configuration, str):
+        raise RefusedError(f"expected the names of a trainer and a configuration in {file.parent.name}/{file.name}, "
+                           f"found {checkpoint.trainer!r} and {checkpoint.configuration!r}")
+    return checkpoint
 
 
 @cache
@@ -145,7 +149,10 @@ def _numbers_of_numpy() -> list[Any]:
 
 def _read_json(file: Path) -> dict[str, Any]:
     with refusing(f"{file.name} is not there or not JSON"):
-        return json.loads(file.read_text(encoding="utf-8"))
+        content = json.loads(file.read_text(encoding="utf-8"))
+    if not isinstance(content, dict):
+        raise RefusedError(f"{file.name} holds no JSON object")
+    return content
 
 
 def _to_json(content: dict[str, Any]) -> bytes:

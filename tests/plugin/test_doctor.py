@@ -39,10 +39,14 @@ def test_a_broken_torch_and_a_missing_startup_line_are_lines_with_a_remedy(fresh
 @pytest.mark.parametrize(("folder", "remedy"), [
     (None, "export nnUNet_results="),
     ("{}/missing", "mkdir -p {}/missing"),
+    ("{}/file", "export nnUNet_results="),
+    ("{}/broken_link", "export nnUNet_results="),
     pytest.param("/proc/self", "chmod u+w /proc/self",  # refuses even a superuser
                  marks=pytest.mark.skipif(sys.platform != "linux", reason="there is no /proc")),
 ])
 def test_a_folder_that_training_cannot_use_fails_with_the_line_that_mends_it(folder, remedy, tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    (tmp_path / "broken_link").symlink_to(tmp_path / "gone")
     monkeypatch.delenv("nnUNet_results", raising=False)
     if folder is not None:
         monkeypatch.setenv("nnUNet_results", folder.format(tmp_path))
