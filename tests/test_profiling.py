@@ -151,6 +151,7 @@ def test_kernels_that_do_not_fit_become_three_voxels_wide(kernel_sizes):
     network = profiling._build(from_plans.stock_architecture(gsp), 2, 3, "meta", deep_supervision=False)
     kernels = {module.kernel_size for module in network.modules() if isinstance(module, nn.Conv3d)}
     assert kernels == {(3, 3, 3), (1, 1, 1)}  # the heads
+    assert gsp_architecture(gsp, (8, 8, 8)) == gsp  # whose network has no use for them
 
 
 # A dataset's plans

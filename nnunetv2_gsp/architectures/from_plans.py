@@ -39,8 +39,7 @@ def check_entry(architecture: dict[str, Any], patch_size: Sequence[int]) -> None
         raise _unknown_network(architecture)
     if not isinstance(patch_size, Sequence) or not patch_size or not all(map(_is_count, patch_size)):
         raise ValueError(f"Expected plans with a patch_size of whole numbers of voxels, got {patch_size}; {_MEND}")
-    convolutions = "n_blocks_per_stage" if is_residual(architecture) else "n_conv_per_stage"
-    _check_stages(kwargs, convolutions, len(patch_size))
+    _check_stages(architecture, len(patch_size))
 
 
 def is_gsp(architecture: dict[str, Any]) -> bool:
@@ -141,14 +140,17 @@ def describe(architecture: dict[str, Any], patch_size: Sequence[int]) -> str:
     return "\n".join(lines)
 
 
-def _check_stages(kwargs: dict[str, Any], convolutions: str, n_axes: int) -> None:
-    """Check what arch_kwargs say of each stage; `convolutions` is the encoder's name for how many it has."""
+def _check_stages(architecture: dict[str, Any], n_axes: int) -> None:
+    kwargs = architecture["arch_kwargs"]
     n_stages: Any = kwargs.get("n_stages")
     if not _is_count(n_stages):
         raise ValueError(f"Expected plans whose arch_kwargs give n_stages as a whole number from 1 on, got {n_stages}; "
                          f"{_MEND}")
-    lengths = {"features_per_stage": n_stages, "strides": n_stages, "kernel_sizes": n_stages, convolutions: n_stages,
+    convolutions = "n_blocks_per_stage" if is_residual(architecture) else "n_conv_per_stage"
+    lengths = {"features_per_stage": n_stages, "strides": n_stages, convolutions: n_stages,
                "n_conv_per_stage_decoder": n_stages - 1}
+    if not is_gsp(architecture):  # which takes kernel_sizes along and ignores them
+        lengths["kernel_sizes"] = n_stages
     for name, length in lengths.items():
         entries = kwargs.get(name)
         # the others may be one number for all stages
