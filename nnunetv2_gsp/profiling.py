@@ -368,8 +368,8 @@ def _mistakes_in(source: str) -> Iterator[None]:
         yield
     except (ValueError, NotImplementedError) as error:
         raise InputError(f"{where}: {error}") from error
-    except (OverflowError, RuntimeError) as error:
-        if not isinstance(error, OverflowError) and not any(words in str(error) for words in _TOO_LARGE):
+    except RuntimeError as error:
+        if not any(words in str(error) for words in _TOO_LARGE):
             raise
         raise InputError(f"{where}: Expected feature maps that fit into memory, got a patch or a batch too large for "
                          f"it; choose smaller ones.") from error

@@ -412,7 +412,6 @@ def test_a_patch_or_settings_that_do_not_fit_are_named(settings, patch, message)
 @pytest.mark.parametrize(("patch", "batch_size"), [
     ([2**24] * 2, 2),       # 2**50 bytes: beyond what a process can address, but countable
     ([16] * 3, 10**16),     # more bytes than 64 bits can count
-    ([2**70] * 2, 2),       # more voxels
 ])
 def test_what_does_not_fit_into_memory_is_refused(patch, batch_size):
     with pytest.raises(InputError, match="Template mine: Expected feature maps that fit into memory"):
