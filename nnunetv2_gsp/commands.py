@@ -1,4 +1,4 @@
-"""nnU-Net's own commands: where they are, and what they may use here."""
+"""nnU-Net's own commands and folders: where they are, and what they may use here."""
 import os
 import shutil
 import sys
@@ -19,6 +19,18 @@ def script(command: str) -> str:
         raise InputError(f"Expected nnU-Net's command {command} beside {sys.executable}, found none; "
                          f"run: pip install nnunetv2")
     return path
+
+
+def nnunet_folder(variable: str) -> Path:
+    """Return the folder that one of nnU-Net's variables names, such as nnUNet_results.
+
+    Raises:
+        InputError: it is not set, or empty, which nnU-Net would take for the working directory.
+    """
+    folder = os.environ.get(variable)
+    if not folder:
+        raise InputError(f"{variable} is not set; export it as nnU-Net's documentation/setting_up_paths.md describes.")
+    return Path(folder)
 
 
 def n_processes() -> int:

@@ -1,6 +1,7 @@
 """How does a file appear? Whole or not at all: written beside its place, then renamed."""
 import json
 import stat
+import tempfile
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,6 +26,14 @@ def whole(file: Path) -> Iterator[Path]:
 def beside(product: Path) -> Path:
     """Return where a file or folder is made before it stands under its own name."""
     return product.with_name(f"unfinished_{product.name}")
+
+
+def try_writing(folder: str | Path) -> None:
+    """Raise OSError if no file can be written there; none stays.
+
+    It is tried: permission bits say nothing about a read-only mount, a quota or a superuser.
+    """
+    tempfile.TemporaryFile(dir=folder).close()
 
 
 def write_text(text: str, file: Path) -> None:

@@ -9,19 +9,20 @@ from typing import Any
 
 import numpy as np
 from batchgenerators.utilities.file_and_folder_operations import load_json
-from nnunetv2.paths import nnUNet_preprocessed
 from nnunetv2.utilities.dataset_name_id_conversion import find_candidate_datasets, maybe_convert_to_dataset_name
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunetv2_gsp.architectures.from_plans import (
+    MEND,
     check_entry,
     describe,
     gsp_architecture,
+    is_count,
     is_gsp,
     plain_architecture,
 )
 from nnunetv2_gsp.architectures.spatial_groups import feature_map_sizes
-from nnunetv2_gsp.commands import dataset_id, preprocess_command
+from nnunetv2_gsp.commands import dataset_id, nnunet_folder, preprocess_command
 from nnunetv2_gsp.errors import InputError
 from nnunetv2_gsp.files import write_json
 from nnunetv2_gsp.plans_templates import TOPOLOGY, Template, load_template
@@ -226,9 +227,7 @@ def preprocessed_folder(dataset: str) -> Path:
     Raises:
         InputError: nnUNet_preprocessed is not set, or there is no such dataset.
     """
-    if not nnUNet_preprocessed.get():
-        raise InputError("nnUNet_preprocessed is not set; export it as nnU-Net's documentation/setting_up_paths.md "
-                         "describes.")
+    preprocessed = nnunet_folder("nnUNet_preprocessed")
     try:
         name = maybe_convert_to_dataset_name(dataset)
     except (RuntimeError, ValueError) as error:
@@ -236,8 +235,8 @@ def preprocessed_folder(dataset: str) -> Path:
             raise InputError(f"Expected one dataset with id {dataset} below nnU-Net's folders, found "
                              f"{' and '.join(twins)}; rename all but one.") from error
         raise InputError(f"Expected the name or id of a dataset below nnU-Net's folders, got {dataset}; "
-                         f"nnUNet_preprocessed is {nnUNet_preprocessed}.") from error
-    folder = Path(str(nnUNet_preprocessed)) / name
+                         f"nnUNet_preprocessed is {preprocessed}.") from error
+    folder = preprocessed / name
     if not folder.is_dir():
         raise InputError(f"Expected the planned dataset {folder}, found no such folder; run "
                          f"nnUNetv2_plan_and_preprocess -d {dataset}.")
@@ -252,13 +251,14 @@ def _effective(manager: PlansManager, name: str) -> Configuration:
                          f"{error}") from error
     except (AttributeError, KeyError, TypeError) as error:  # no object, or neither an architecture nor its old names
         raise InputError(f"Expected a configuration {name} with an architecture, as nnU-Net writes it, found none; "
-                         f"write the plans anew, or mend what was edited.") from error
-    kinds = {"patch_size": Sequence, "batch_size": int, "data_identifier": str}
-    for entry, kind in kinds.items():
-        value = configuration.get(entry)
-        if not isinstance(value, kind) or value == 0:
+                         f"{MEND}") from error
+    is_sound = {"patch_size": isinstance(configuration.get("patch_size"), Sequence),
+                "batch_size": is_count(configuration.get("batch_size")),
+                "data_identifier": isinstance(configuration.get("data_identifier"), str)}
+    for entry in is_sound:
+        if not is_sound[entry]:
             raise InputError(f"Expected plans whose configuration {name} has a {entry} as nnU-Net writes it, got "
-                             f"{value}; write the plans anew, or mend what was edited.")
+                             f"{configuration.get(entry)}; {MEND}")
     return configuration
 
 

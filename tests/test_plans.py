@@ -246,6 +246,7 @@ EDITS = {
     "a patch of one number": (lambda configuration: configuration.update(patch_size=32), "patch_size .* got 32"),
     "a batch in words": (lambda configuration: configuration.update(batch_size="2"), "a batch_size .* got 2"),
     "an empty batch": (lambda configuration: configuration.update(batch_size=0), "a batch_size .* got 0"),
+    "a batch below nothing": (lambda configuration: configuration.update(batch_size=-2), "a batch_size .* got -2"),
     "no data": (lambda configuration: configuration.pop("data_identifier"), "a data_identifier"),
     "no blocks": (in_kwargs(n_blocks_per_stage=None), "n_blocks_per_stage for 3"),
     "decoder stages": (in_kwargs(n_conv_per_stage_decoder=[2] * 3), "n_conv_per_stage_decoder for 2 stages"),

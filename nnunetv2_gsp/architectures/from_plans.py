@@ -19,7 +19,7 @@ from nnunetv2_gsp.architectures.spatial_groups import (
 
 GSP_NETWORK = "nnunetv2_gsp.architectures.gsp_unet.GSPUNet"
 PLAIN_NETWORK = "dynamic_network_architectures.architectures.unet.PlainConvUNet"
-_MEND = "write the plans anew, or mend what was edited."
+MEND = "write the plans anew, or mend what was edited."
 _CONVOLUTIONS_OF_A_RESIDUAL_STAGE = 2  # as many as nnU-Net plans for a plain stage
 
 
@@ -34,12 +34,17 @@ def check_entry(architecture: dict[str, Any], patch_size: Sequence[int]) -> None
     kwargs = architecture.get("arch_kwargs") if isinstance(architecture, dict) else None
     if not isinstance(kwargs, dict) or not isinstance(architecture.get("network_class_name"), str):
         raise ValueError(f"Expected plans whose architecture has a network_class_name and arch_kwargs, found none; "
-                         f"{_MEND}")
+                         f"{MEND}")
     if not (is_gsp(architecture) or is_residual(architecture) or _is_plain(architecture)):
         raise _unknown_network(architecture)
-    if not isinstance(patch_size, Sequence) or not patch_size or not all(map(_is_count, patch_size)):
-        raise ValueError(f"Expected plans with a patch_size of whole numbers of voxels, got {patch_size}; {_MEND}")
+    if not isinstance(patch_size, Sequence) or not patch_size or not all(map(is_count, patch_size)):
+        raise ValueError(f"Expected plans with a patch_size of whole numbers of voxels, got {patch_size}; {MEND}")
     _check_stages(architecture, len(patch_size))
+
+
+def is_count(value: Any) -> bool:
+    """Tell whether a value of the plans is a whole number from 1 on."""
+    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) > 0
 
 
 def is_gsp(architecture: dict[str, Any]) -> bool:
@@ -143,9 +148,9 @@ def describe(architecture: dict[str, Any], patch_size: Sequence[int]) -> str:
 def _check_stages(architecture: dict[str, Any], n_axes: int) -> None:
     kwargs = architecture["arch_kwargs"]
     n_stages: Any = kwargs.get("n_stages")
-    if not _is_count(n_stages):
+    if not is_count(n_stages):
         raise ValueError(f"Expected plans whose arch_kwargs give n_stages as a whole number from 1 on, got {n_stages}; "
-                         f"{_MEND}")
+                         f"{MEND}")
     convolutions = "n_blocks_per_stage" if is_residual(architecture) else "n_conv_per_stage"
     lengths = {"features_per_stage": n_stages, "strides": n_stages, convolutions: n_stages,
                "n_conv_per_stage_decoder": n_stages - 1}
@@ -154,11 +159,11 @@ def _check_stages(architecture: dict[str, Any], n_axes: int) -> None:
     for name, length in lengths.items():
         entries = kwargs.get(name)
         # the others may be one number for all stages
-        is_for_all = _is_count(entries) and name not in ("features_per_stage", "strides")
-        is_entry = partial(_is_count_or_one_an_axis, n_axes) if name in ("strides", "kernel_sizes") else _is_count
+        is_for_all = is_count(entries) and name not in ("features_per_stage", "strides")
+        is_entry = partial(_is_count_or_one_an_axis, n_axes) if name in ("strides", "kernel_sizes") else is_count
         if not (is_for_all or _is_list(entries, length, is_entry)):
             raise ValueError(f"Expected plans whose arch_kwargs give {name} for {length} stages of {n_axes} axes, in "
-                             f"whole numbers from 1 on, got {entries}; {_MEND}")
+                             f"whole numbers from 1 on, got {entries}; {MEND}")
     first = kwargs["strides"][0]
     if np.prod(first) != 1:
         raise ValueError(f"Expected strides that begin with 1, since a segmentation has the size of its patch, got "
@@ -166,15 +171,11 @@ def _check_stages(architecture: dict[str, Any], n_axes: int) -> None:
 
 
 def _is_count_or_one_an_axis(n_axes: int, entry: Any) -> bool:
-    return _is_count(entry) or _is_list(entry, n_axes, _is_count)
+    return is_count(entry) or _is_list(entry, n_axes, is_count)
 
 
 def _is_list(value: Any, length: int, is_entry: Callable[[Any], bool]) -> bool:
     return isinstance(value, Sequence) and len(value) == length and all(map(is_entry, value))
-
-
-def _is_count(value: Any) -> bool:
-    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) > 0
 
 
 def _unknown_network(architecture: dict[str, Any]) -> NotImplementedError:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from nnunetv2_gsp.commands import nnunet_folder
 from nnunetv2_gsp.errors import InputError
 from nnunetv2_gsp.evaluation import costs, prostate, statistics
 from nnunetv2_gsp.evaluation.cases import Labels, find_labels, image_of, labels_of, pair, segmentations, some
@@ -197,7 +198,7 @@ def trained_models(dataset: str, configuration: str, trainers: Sequence[str], pl
         InputError: a model, a fold or a reference is missing, they have other regions, or did not validate the cases
             that splits_final.json says.
     """
-    from nnunetv2.paths import nnUNet_raw, nnUNet_results
+    from nnunetv2.paths import nnUNet_raw
 
     from nnunetv2_gsp.plans import preprocessed_folder
 
@@ -205,10 +206,7 @@ def trained_models(dataset: str, configuration: str, trainers: Sequence[str], pl
         raise InputError(f"Expected one -p for all trainers or one for each of {len(trainers)}, got {len(plans)}; "
                          f"give as many.")
     preprocessed = preprocessed_folder(dataset)
-    if not nnUNet_results.get():
-        raise InputError("nnUNet_results is not set; export it as nnU-Net's documentation/setting_up_paths.md "
-                         "describes.")
-    results, folds = Path(str(nnUNet_results)) / preprocessed.name, list(dict.fromkeys(folds))
+    results, folds = nnunet_folder("nnUNet_results") / preprocessed.name, list(dict.fromkeys(folds))
     names = [f"{trainer}__{each}__{configuration}"
              for trainer, each in zip(trainers, plans if len(plans) > 1 else list(plans) * len(trainers), strict=True)]
     _check_several(names)

@@ -3,7 +3,6 @@ import csv
 import io
 import math
 import os
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -19,7 +18,7 @@ from nnunetv2_gsp.errors import InputError
 from nnunetv2_gsp.evaluation import lesions, prostate
 from nnunetv2_gsp.evaluation.cases import Labels, find_labels, labels_in, pair, read_pair, segmentations
 from nnunetv2_gsp.evaluation.definitions import LESION_DICE, LESION_HD95, Definition, Figures, Metric
-from nnunetv2_gsp.files import write_json, write_text
+from nnunetv2_gsp.files import try_writing, write_json, write_text
 from nnunetv2_gsp.parallel import in_parallel
 
 VOLUMES = ("reference_mm3", "prediction_mm3")
@@ -176,8 +175,10 @@ def check_outputs(files: Iterable[Path], overwrite: bool) -> None:
         InputError: one of them is there and overwrite is not asked for, or its folder is none and can't be made, or
             nothing can be written to it.
     """
+    files = list(files)
+    for folder in {file.parent for file in files}:
+        _check_folder(folder)
     for file in files:
-        _check_folder(file.parent)
         if file.exists() and not overwrite:
             raise InputError(f"{file} exists and is not replaced; add --overwrite, or choose another folder with -o.")
 
@@ -211,10 +212,10 @@ def without_nan(content: Any) -> Any:
 
 
 def _check_folder(folder: Path) -> None:
-    """Try what is there of its path: permission bits say nothing about a read-only mount, a quota or a superuser."""
+    """Look at what is there of its path."""
     there = next(filter(os.path.lexists, (folder.absolute(), *folder.absolute().parents)))
     try:
-        tempfile.TemporaryFile(dir=there).close()
+        try_writing(there)
     except OSError as error:
         raise InputError(f"Expected {folder} to be a folder that can be written to, or made; {there} is none "
                          f"({error.strerror}); choose another folder with -o.") from error

@@ -10,10 +10,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from nnunetv2.paths import nnUNet_results
 from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 
-from nnunetv2_gsp.commands import check_device
+from nnunetv2_gsp.commands import check_device, nnunet_folder
 from nnunetv2_gsp.errors import InputError
 from nnunetv2_gsp.experiments import report
 from nnunetv2_gsp.experiments.executors import (
@@ -136,10 +135,7 @@ class Experiment:
     @cached_property
     def runs(self) -> list[Run]:
         """All runs of the table."""
-        if not nnUNet_results.is_set():
-            raise InputError("nnUNet_results is not set; export it as nnU-Net's documentation/setting_up_paths.md "
-                             "describes.")
-        results = Path(str(nnUNet_results)).absolute() / self.dataset
+        results = nnunet_folder("nnUNet_results").absolute() / self.dataset
         rows = rows_of(self.table, self._n_channels(), self.trainers)
         return [Run(row, self.dataset, self.configuration, self._plans_of(row), self.device, results) for row in rows]
 

@@ -3,7 +3,6 @@ import os
 import shlex
 import subprocess
 import sys
-import tempfile
 import textwrap
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
+from nnunetv2_gsp.files import try_writing
 from nnunetv2_gsp.plugin import startup
 
 _DISTRIBUTION = "nnunetv2_gsp"
@@ -171,12 +171,11 @@ def _folder(variable: str, training_writes: bool) -> Finding:
 
 
 def _is_writable(folder: str) -> bool:
-    """Try it: permission bits say nothing about a read-only mount, a quota or a superuser."""
     try:
-        with tempfile.TemporaryFile(dir=folder):
-            return True
+        try_writing(folder)
     except OSError:
         return False
+    return True
 
 
 def _last_line(text: str) -> str:

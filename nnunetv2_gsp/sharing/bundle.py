@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from nnunetv2_gsp.files import whole, zip_entry
-from nnunetv2_gsp.sharing.refused import RefusedError, check_schema, refusing
+from nnunetv2_gsp.sharing.refused import RefusedError, check_object, check_schema, refusing
 
 MANIFEST, PLANS, DATASET, FINGERPRINT = "manifest.json", "plans.json", "dataset.json", "dataset_fingerprint.json"
 # part of a folder's name in nnU-Net, never a path; \Z because $ would let a line break follow
@@ -167,6 +167,5 @@ def is_fold(name: str) -> bool:
 def _parsed(content: bytes, name: str) -> dict[str, Any]:
     with refusing(f"{name} is not JSON"):
         parsed = json.loads(content)
-    if not isinstance(parsed, dict):
-        raise RefusedError(f"{name} holds no JSON object")
+    check_object(parsed, name)
     return parsed

@@ -18,7 +18,7 @@ from nnunetv2_gsp.architectures.from_plans import gsp_architecture, is_gsp
 from nnunetv2_gsp.errors import InputError
 from nnunetv2_gsp.sharing.bundle import DATASET, FINGERPRINT, PLANS, is_fold, weights_name, write_bundle
 from nnunetv2_gsp.sharing.model import Model, without_aliases
-from nnunetv2_gsp.sharing.refused import RefusedError, refusing
+from nnunetv2_gsp.sharing.refused import RefusedError, check_object, refusing
 
 
 @dataclass(frozen=True)
@@ -150,8 +150,7 @@ def _numbers_of_numpy() -> list[Any]:
 def _read_json(file: Path) -> dict[str, Any]:
     with refusing(f"{file.name} is not there or not JSON"):
         content = json.loads(file.read_text(encoding="utf-8"))
-    if not isinstance(content, dict):
-        raise RefusedError(f"{file.name} holds no JSON object")
+    check_object(content, file.name)
     return content
 
 

@@ -30,6 +30,12 @@ def refusing(what: str) -> Iterator[None]:
         raise RefusedError(f"{what} ({str(error) or type(error).__name__})") from error
 
 
+def check_object(content: Any, name: str) -> None:
+    """Raise RefusedError unless the JSON content of the file `name` is an object."""
+    if not isinstance(content, dict):
+        raise RefusedError(f"{name} holds no JSON object")
+
+
 def check_schema(content: Any, schema: Mapping[str, Any], name: str) -> None:
     """Raise RefusedError, with the place inside `name`, unless the JSON content is as the schema says."""
     error = best_match(Draft202012Validator(schema).iter_errors(content))

@@ -86,6 +86,9 @@ def test_what_is_not_there_is_named(folders, monkeypatch):
 
 
 def test_folders_that_are_not_set_are_named(folders, monkeypatch):
+    monkeypatch.setenv("nnUNet_results", "")
+    with pytest.raises(InputError, match="nnUNet_results is not set"):
+        run("ratio", dry_run=True)
     monkeypatch.delenv("nnUNet_results")
     with pytest.raises(InputError, match="nnUNet_results is not set"):
         run("ratio", dry_run=True)
