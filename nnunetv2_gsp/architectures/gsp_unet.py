@@ -21,7 +21,7 @@ from nnunetv2_gsp.architectures.settings import DEFAULT_LOCATION, DEFAULT_POSITI
 from nnunetv2_gsp.architectures.spatial_groups import feature_map_sizes, shift_channels_of
 from nnunetv2_gsp.architectures.training import is_training_step, training_forward
 from nnunetv2_gsp.cpu import fused_forward
-from nnunetv2_gsp.ops import pointwise
+from nnunetv2_gsp.ops import LinearUpsampling, pointwise, steady
 
 PerStage = int | Sequence[int]
 
@@ -88,9 +88,9 @@ class GSPUNet(nn.Module):
 
         convolution = {
             "conv_op": pointwise(conv_op) if kernel == 1 else conv_op, "kernel_size": kernel, "stride": 1,
-            "conv_bias": conv_bias, "norm_op": norm_op, "norm_op_kwargs": norm_op_kwargs, "dropout_op": dropout_op,
-            "dropout_op_kwargs": dropout_op_kwargs, "nonlin": nonlin, "nonlin_kwargs": nonlin_kwargs,
-            "nonlin_first": nonlin_first,
+            "conv_bias": conv_bias, "norm_op": steady(norm_op), "norm_op_kwargs": norm_op_kwargs,
+            "dropout_op": dropout_op, "dropout_op_kwargs": dropout_op_kwargs, "nonlin": nonlin,
+            "nonlin_kwargs": nonlin_kwargs, "nonlin_first": nonlin_first,
         }
         self.encoder = GSPEncoder(input_channels, features, stride_per_axis,
                                   _one_a_stage("n_conv_per_stage", n_conv_per_stage, n_stages),
@@ -220,8 +220,8 @@ class ConvUpsampling(nn.Module):
         super().__init__()
         self.convolution = ConvDropoutNormReLU(input_channels=input_channels, output_channels=output_channels,
                                                **convolution)
-        self.interpolation = nn.Upsample(scale_factor=tuple(float(step) for step in stride),
-                                         mode="trilinear" if len(stride) == 3 else "bilinear")
+        self.interpolation = LinearUpsampling(scale_factor=tuple(float(step) for step in stride),
+                                              mode="trilinear" if len(stride) == 3 else "bilinear")
         self.shift = shift
 
     def compute_conv_feature_map_size(self, low_size: Sequence[int]) -> int:

@@ -7,11 +7,11 @@ from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
-from torch.autograd import forward_ad
 
 from nnunetv2_gsp.cpu.library import fused_layers
 from nnunetv2_gsp.cpu.program import NotFusable, program_of
 from nnunetv2_gsp.cpu.runner import Runner
+from nnunetv2_gsp.ops.watched import is_watched
 
 # whose `forward` program.py knows; a module from elsewhere may compute anything
 _KNOWN_CODE = ("torch.nn.modules.", "nnunetv2_gsp.", "dynamic_network_architectures.")
@@ -55,19 +55,13 @@ def _is_plain_prediction(image: Tensor) -> bool:
     return (type(image) is Tensor and image.device.type == "cpu" and image.dtype is torch.float32
             and image.layout is torch.strided and image.numel() > 0
             and not image.is_neg() and not image._is_zerotensor()  # their memory holds something else, or nothing
-            and not torch.is_grad_enabled() and not torch.is_autocast_enabled("cpu") and not _is_watched())
+            and not torch.is_grad_enabled() and not torch.is_autocast_enabled("cpu") and not is_watched()
+            and not _has_global_hooks())
 
 
-def _is_watched() -> bool:
-    """Tell whether somebody wants to see PyTorch's own operators: tracing, counting FLOPs, forward derivatives ..."""
+def _has_global_hooks() -> bool:
     hooks = nn.modules.module
-    try:
-        return bool(torch.jit.is_tracing() or torch._C._len_torch_dispatch_stack() > 0
-                    or torch._C._len_torch_function_stack() > 0
-                    or torch._C._functorch.peek_interpreter_stack() is not None or forward_ad._current_level >= 0
-                    or hooks._global_forward_hooks or hooks._global_forward_pre_hooks)
-    except AttributeError:  # a torch without one of these names, which it never promised, is not to break predictions
-        return True
+    return bool(getattr(hooks, "_global_forward_hooks", True) or getattr(hooks, "_global_forward_pre_hooks", True))
 
 
 def _is_as_written(module: nn.Module) -> bool:

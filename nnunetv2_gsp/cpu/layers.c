@@ -4,6 +4,7 @@
 // leaky ReLU and the shift while loading. Compiled once for each instruction set; `gsp_run` is the entry.
 #include "layers.h"
 
+#include <float.h>
 #include <math.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -53,8 +54,8 @@ typedef struct {
     const float *from, *end;
 } Cursor;
 
-// A row of the map that is interpolated along D and H: Σ weights[i] · from[i], of channel 0.
-typedef struct { const float *from[4]; float weights[4]; } LowRow;
+// A row of the map that is interpolated along D and H, of channel 0: from[2·i + j] at D's tap i and H's tap j.
+typedef struct { const float *from[4]; float d, h; } LowRow;
 
 typedef struct {
     float *tile, *sums, *staging, *line;  // input of a tile; a block of outputs; rows before pooling; one low row
@@ -325,9 +326,12 @@ static void load(const Call *call, const Input *input, const Plan *plan, int32_t
     }
 }
 
-// ---- linear interpolation, as PyTorch's with align_corners=False
+// ---- linear interpolation, as PyTorch's with align_corners=False, and exact between equal values
 
-typedef struct { int32_t first, second; float weight; } Taps;  // (1 - weight)·first + weight·second
+// Not (1 - weight)·a + weight·b, whose rounding would differ from voxel to voxel of a constant map.
+#define BETWEEN(a, b, weight) ((a) + (weight) * ((b) - (a)))
+
+typedef struct { int32_t first, second; float weight; } Taps;
 
 static Taps taps_of(int32_t index, int32_t factor, int32_t low_size) {
     const float position = fmaxf((index + 0.5f) / factor - 0.5f, 0);
@@ -354,13 +358,13 @@ static void interpolate_row(float *restrict line, int32_t n, int32_t factor, flo
     if (factor == 2) {
         int32_t i = 0;
         for (; i + LANES <= n; i += LANES) {
-            const Vector middle = 0.75f * vector_at(line + i);
-            store_interleaved(to + 2 * i, 0.25f * vector_at(line + i - 1) + middle,
-                              0.25f * vector_at(line + i + 1) + middle);
+            const Vector middle = vector_at(line + i);
+            store_interleaved(to + 2 * i, BETWEEN(middle, vector_at(line + i - 1), 0.25f),
+                              BETWEEN(middle, vector_at(line + i + 1), 0.25f));
         }
         for (; i < n; i++) {
-            to[2 * i] = 0.25f * line[i - 1] + 0.75f * line[i];
-            to[2 * i + 1] = 0.75f * line[i] + 0.25f * line[i + 1];
+            to[2 * i] = BETWEEN(line[i], line[i - 1], 0.25f);
+            to[2 * i + 1] = BETWEEN(line[i], line[i + 1], 0.25f);
         }
         return;
     }
@@ -369,7 +373,7 @@ static void interpolate_row(float *restrict line, int32_t n, int32_t factor, flo
         const int32_t first = position < 0 ? -1 : 0;
         const float weight = position - first;
         for (int32_t i = 0; i < n; i++)
-            to[i * factor + phase] = weight > 0 ? (1 - weight) * line[i + first] + weight * line[i + first + 1]
+            to[i * factor + phase] = weight > 0 ? BETWEEN(line[i + first], line[i + first + 1], weight)
                                                 : line[i + first];
     }
 }
@@ -384,8 +388,8 @@ static void plan_low_rows(const Call *call, const Layer *layer, int32_t sample, 
         for (int i = 0; i < 4; i++) {
             const int32_t row = (i / 2 ? d.second : d.first) * low->size[1] + (i % 2 ? h.second : h.first);
             low_rows->from[i] = row_of(call, low, sample, row);
-            low_rows->weights[i] = (i / 2 ? d.weight : 1 - d.weight) * (i % 2 ? h.weight : 1 - h.weight);
         }
+        low_rows->d = d.weight, low_rows->h = h.weight;
     }
 }
 
@@ -396,8 +400,11 @@ static void interpolate(const Layer *layer, const LowRow *low_rows, int32_t rows
     for (const LowRow *row = low_rows; row < low_rows + rows; row++, to += layer->out.size[2]) {
         const float *restrict a = row->from[0] + in_channel, *restrict b = row->from[1] + in_channel;
         const float *restrict e = row->from[2] + in_channel, *restrict f = row->from[3] + in_channel;
-        const float w_a = row->weights[0], w_b = row->weights[1], w_e = row->weights[2], w_f = row->weights[3];
-        for (int32_t i = 0; i < width; i++) line[i] = w_a * a[i] + w_b * b[i] + w_e * e[i] + w_f * f[i];
+        const float d = row->d, h = row->h;
+        for (int32_t i = 0; i < width; i++) {
+            const float first = BETWEEN(a[i], b[i], h), second = BETWEEN(e[i], f[i], h);
+            line[i] = BETWEEN(first, second, d);
+        }
         interpolate_row(line, width, layer->factor[2], to);
     }
 }
@@ -627,26 +634,47 @@ static void run_units(Call *call, const Layer *layer, atomic_int *next, Scratch 
     }
 }
 
+// Merges the moments of a sample's chunks into those of the first: mean and variance of every channel.
+static void merge_chunks(const Layer *layer, const Cut *cut, double *moments) {
+    const int32_t channels = layer->out.channels;
+    for (int32_t channel = 0; channel < channels; channel++) {
+        double total[2] = {0, 0}, count = 0;
+        for (int32_t chunk = 0; chunk < cut->chunks; chunk++) {
+            const double *part = moments + 2 * ((int64_t)chunk * channels + channel);
+            const double voxels = (double)rows_of_chunk(cut, chunk) * cut->row_voxels;
+            merge(total, count, part[0], part[1], voxels);
+            count += voxels;
+        }
+        moments[2 * channel] = total[0];
+        moments[2 * channel + 1] = total[1] < 0 ? 0 : total[1] / count;
+    }
+}
+
+// Which part of a channel is more than rounding: ops/instance_norm.py has the rule. NaN stays NaN.
+static double kept(double variance, double threshold) {
+    const double keep = (variance - threshold) / (threshold + DBL_MIN);
+    return keep < 0 ? 0 : keep > 1 ? 1 : keep;
+}
+
 // InstanceNorm's coefficients from the moments of all chunks: y = scale·x + offset.
 static void finish_norm(const Call *call, const Layer *layer) {
     const Cut cut = cut_of(layer);
     const int32_t channels = layer->out.channels;
-    const double *moments = (const double *)(call->spaces[ARENA] + layer->moments);
+    double *moments = (double *)(call->spaces[ARENA] + layer->moments);
     for (int32_t sample = 0; sample < call->n_samples; sample++, moments += 2 * (int64_t)cut.chunks * channels) {
+        merge_chunks(layer, &cut, moments);
+        double threshold = 0;
+        for (int32_t channel = 0; channel < channels; channel++)
+            threshold += moments[2 * channel] * moments[2 * channel] / channels;
+        threshold *= (double)layer->least_deviation * layer->least_deviation;
         for (int32_t channel = 0; channel < channels; channel++) {
-            double total[2] = {0, 0}, count = 0;
-            for (int32_t chunk = 0; chunk < cut.chunks; chunk++) {
-                const double *part = moments + 2 * ((int64_t)chunk * channels + channel);
-                const double voxels = (double)rows_of_chunk(&cut, chunk) * cut.row_voxels;
-                merge(total, count, part[0], part[1], voxels);
-                count += voxels;
-            }
-            const double variance = total[1] < 0 ? 0 : total[1] / count;
-            const double scale = (layer->gamma ? layer->gamma[channel] : 1) / sqrt(variance + layer->eps);
+            const double mean = moments[2 * channel], variance = moments[2 * channel + 1];
+            const double scale = kept(variance, threshold) * (layer->gamma ? layer->gamma[channel] : 1)
+                                 / sqrt(variance + layer->eps);
             const int64_t index = (int64_t)sample * channels + channel;
             call->spaces[ARENA][layer->scale + index] = (float)scale;
             call->spaces[ARENA][layer->offset + index] = (float)((layer->beta ? layer->beta[channel] : 0)
-                                                                 - total[0] * scale);
+                                                                 - mean * scale);
         }
     }
 }

@@ -30,7 +30,7 @@ typedef struct {
     int64_t weight_stride, packed;   // packed: room in the arena for the weights as the product reads them
     int64_t scale, offset, moments;  // the InstanceNorm's coefficients and room for sums, in the arena; -1: no norm
     int32_t n_inputs, has_low, factor[3], log2_rows;
-    float eps;
+    float eps, least_deviation;      // of the InstanceNorm; channels that vary by less of the map's values are constant
 } Layer;
 
 // At least so many output channels wide are packed weights, and so many chunks of tiles keep sums of their own.

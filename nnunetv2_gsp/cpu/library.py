@@ -43,7 +43,7 @@ class Layer(ctypes.Structure):
                 *((name, ctypes.c_void_p) for name in ("weight", "bias", "gamma", "beta")),
                 *((name, ctypes.c_int64) for name in ("weight_stride", "packed", "scale", "offset", "moments")),
                 ("n_inputs", ctypes.c_int32), ("has_low", ctypes.c_int32), ("factor", ctypes.c_int32 * 3),
-                ("log2_rows", ctypes.c_int32), ("eps", ctypes.c_float)]
+                ("log2_rows", ctypes.c_int32), ("eps", ctypes.c_float), ("least_deviation", ctypes.c_float)]
 
 
 class FusedLayers(NamedTuple):

@@ -7,7 +7,15 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
-from nnunetv2_gsp.ops import GroupShift, LocalShift, PointwiseConv2d, PointwiseConv3d
+from nnunetv2_gsp.ops import (
+    GroupShift,
+    LinearUpsampling,
+    LocalShift,
+    PointwiseConv2d,
+    PointwiseConv3d,
+    SteadyInstanceNorm2d,
+    SteadyInstanceNorm3d,
+)
 
 # floats of a tile: all channels that a layer reads stay in the second-level cache until its last output is computed
 TILE_FLOATS = 1 << 16
@@ -211,7 +219,8 @@ class _Writer:
 
     def _factor(self, interpolation: Any, low: tuple[int, ...], high: tuple[int, ...]) -> tuple[int, ...]:
         scale = interpolation.scale_factor
-        _check(type(interpolation) is nn.Upsample and interpolation.mode == {2: "bilinear", 3: "trilinear"}[self.n_axes]
+        _check(type(interpolation) is LinearUpsampling
+               and interpolation.mode == {2: "bilinear", 3: "trilinear"}[self.n_axes]
                and not interpolation.align_corners and isinstance(scale, tuple) and len(scale) == self.n_axes
                and all(step == int(step) for step in scale), interpolation)
         factor = three([int(step) for step in scale], 1)
@@ -250,7 +259,7 @@ class _Writer:
         _check(convolution is block.conv and 1 <= len(rest) <= 2 and type(rest[-1]) is nn.LeakyReLU, block)
         norm = rest[0] if len(rest) == 2 else None
         if norm is not None:
-            _check(type(norm) is {2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}[self.n_axes]
+            _check(type(norm) is {2: SteadyInstanceNorm2d, 3: SteadyInstanceNorm3d}[self.n_axes]
                    and not norm.track_running_stats, norm)
         return norm, rest[-1]
 

@@ -20,6 +20,7 @@ from nnunetv2_gsp.cpu.library import (
     Map,
 )
 from nnunetv2_gsp.cpu.program import Buffer, NotFusable, Program, Read, Step, round_up, three
+from nnunetv2_gsp.ops.instance_norm import LEAST_DEVIATION
 
 _Three = ctypes.c_int32 * 3
 _DOUBLE = 2  # floats
@@ -161,7 +162,7 @@ def _point_at_weights(layer: Layer, step: Step) -> None:
         if has_bias and convolution.bias is not None:
             layer.bias = _address(convolution.bias, (step.out.channels,))
     if step.norm is not None:
-        layer.eps = step.norm.eps
+        layer.eps, layer.least_deviation = step.norm.eps, LEAST_DEVIATION
         layer.gamma, layer.beta = (None if parameter is None else _address(parameter, (step.out.channels,))
                                    for parameter in (step.norm.weight, step.norm.bias))
 

@@ -153,4 +153,4 @@ def test_norm_nonlinearity_and_shift_are_one_kernel_a_layer():
     calls = [line.split("(")[0].strip() for source in code for line in source.splitlines()
              if line.strip().startswith("cpp_fused") and "=" not in line]
     assert len(calls) == len(block.convs) == 2
-    assert all("norm" in call and "index_select" in call for call in calls)  # and so is what comes in between
+    assert all("var_mean" in call and "index_select" in call for call in calls)  # and so is what comes in between

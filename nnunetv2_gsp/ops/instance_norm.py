@@ -1,0 +1,137 @@
+"""InstanceNorm that knows rounding from an image: where a map is constant but for rounding, it gives β."""
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from nnunetv2_gsp.ops.watched import is_watched
+
+# A channel that varies by less than this part of its map's values is constant. In fp32 rounding makes 2^-24 of them, so
+# what a norm lets pass is known to three digits at least; half precision has fewer to give.
+LEAST_DEVIATION = 2.0 ** -14
+_ROUNDINGS_IN_HALF_PRECISION = 4
+
+_moments_of = torch.ops.aten.batch_norm_update_stats
+_backward_of = torch.ops.aten.native_batch_norm_backward
+
+
+def least_deviation(dtype: torch.dtype) -> float:
+    """Return the part of a map's values by which a channel of it must vary to be more than rounding."""
+    return max(LEAST_DEVIATION, _ROUNDINGS_IN_HALF_PRECISION * torch.finfo(dtype).eps / 2)
+
+
+def instance_norm(x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
+    """Normalise each channel of each sample: keep · γ · (x - mean) / √(variance + eps) + β.
+
+    `torch.nn.functional.instance_norm` divides by √eps where nothing but rounding varies, which multiplies it by 316.
+    Cyclic shifts leave no border that would make a map vary, so three such layers fill a patch of air with noise as
+    large as any signal. Here
+
+        keep = variance / T - 1 within 0 and 1,   T = (least_deviation · M)²,   M² = mean over the channels of mean²
+
+    which is 1 for every channel that varies by more than a ten-thousandth of the map's values, and there nothing
+    changes. keep counts as a constant in derivatives.
+
+    Args:
+        x: (N, C, *spatial), floating point.
+        weight: γ, (C,), or None for ones.
+        bias: β, (C,), or None for zeros.
+        eps: added to the variance.
+
+    Returns:
+        (N, C, *spatial) in the dtype of `x`; statistics are taken in fp32 at least.
+
+    Raises:
+        ValueError: a map of one voxel has no variance.
+    """
+    if math.prod(x.shape[2:]) == 1:
+        raise ValueError(f"InstanceNorm expects maps of more than one voxel, got {tuple(x.shape)}: choose a larger "
+                         f"patch, or fewer stages.")
+    ones = x.new_ones(x.shape[1], dtype=_accurate(x.dtype))
+    weight, bias = ones if weight is None else weight, torch.zeros_like(ones) if bias is None else bias
+    # on the CPU batch norm's moments of half precision are in half precision; other devices lack them
+    has_moments = x.device.type == "cuda" or (x.device.type == "cpu" and x.dtype is ones.dtype)
+    if has_moments and type(x) is Tensor and not torch.compiler.is_compiling() and not is_watched():
+        return _InstanceNorm.apply(x.reshape(1, -1, *x.shape[2:]), weight, bias, eps).view(x.shape)
+    return _by_its_formula(x, weight, bias, eps)
+
+
+def kept(mean: Tensor, variance: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return which part of each channel is more than rounding: 0 for a constant one, 1 on ordinary images.
+
+    Args:
+        mean: (N, C, ...), of every channel.
+        variance: (N, C, ...).
+        dtype: of the map.
+    """
+    threshold = least_deviation(dtype) ** 2 * mean.square().mean(1, keepdim=True)
+    # a map of zeros alone is constant too
+    return ((variance - threshold) / (threshold + torch.finfo(mean.dtype).tiny)).clamp(0, 1).detach()
+
+
+class _InstanceNorm(torch.autograd.Function):
+    """The same, by the operators of PyTorch's batch norm: one pass for the moments, one for the map.
+
+    It takes and gives (1, N·C, *spatial), as a batch norm has it: what a Function returns must not be a view, or nobody
+    may change it in place.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, maps: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+        mean, variance = _moments_of(maps, None, None, 0.0)
+        samples = (-1, len(weight))
+        keep = kept(mean.view(samples), variance.view(samples), maps.dtype)
+        ctx.save_for_backward(maps, weight, keep, mean, torch.rsqrt(variance + eps))
+        ctx.eps = eps
+        weights, biases = (keep * weight).flatten(), bias.repeat(len(keep))
+        return nn.functional.batch_norm(maps, mean, variance, weights, biases, eps=eps)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        maps, weight, keep, mean, inverse_deviation = ctx.saved_tensors
+        of_maps, of_weights, of_biases = _backward_of(
+            gradient.contiguous(), maps, (keep * weight).flatten(), None, None, mean, inverse_deviation, True, ctx.eps,
+            [True, True, True])
+        return of_maps, (keep * of_weights.view(keep.shape)).sum(0), of_biases.view(keep.shape).sum(0), None
+
+
+def _by_its_formula(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+    """For whoever looks at operators, and the compiler, which makes two loops of these."""
+    values, per_channel = x.to(_accurate(x.dtype)), (1, -1, *[1] * (x.ndim - 2))
+    variance, mean = torch.var_mean(values, tuple(range(2, x.ndim)), correction=0, keepdim=True)
+    scale = kept(mean, variance, x.dtype) * weight.view(per_channel) * torch.rsqrt(variance + eps)
+    # not (values - mean) · scale: the backward pass would keep the difference beside the values
+    return (values * scale + (bias.view(per_channel) - mean * scale)).to(x.dtype)
+
+
+def _accurate(dtype: torch.dtype) -> torch.dtype:
+    return torch.promote_types(dtype, torch.float32)
+
+
+class SteadyInstanceNorm2d(nn.InstanceNorm2d):
+    """InstanceNorm by `instance_norm`; parameters and arguments are those of `nn.InstanceNorm2d`."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, C, H, W) to the same."""
+        return _forward(self, super().forward, x)
+
+
+class SteadyInstanceNorm3d(nn.InstanceNorm3d):
+    """InstanceNorm by `instance_norm`; parameters and arguments are those of `nn.InstanceNorm3d`."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, C, D, H, W) to the same."""
+        return _forward(self, super().forward, x)
+
+
+def steady(norm_op: type[nn.Module] | None) -> type[nn.Module] | None:
+    """Return the norm to take for `norm_op` where shifts are cyclic."""
+    steady_norms: dict[Any, type[nn.Module]] = {nn.InstanceNorm2d: SteadyInstanceNorm2d,
+                                                nn.InstanceNorm3d: SteadyInstanceNorm3d}
+    return steady_norms.get(norm_op, norm_op)
+
+
+def _forward(norm: Any, of_torch: Any, x: Tensor) -> Tensor:
+    # running statistics are of other images, which do vary
+    return of_torch(x) if norm.track_running_stats else instance_norm(x, norm.weight, norm.bias, norm.eps)

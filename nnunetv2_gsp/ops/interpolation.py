@@ -1,0 +1,73 @@
+"""Linear interpolation by whole factors, as `torch.nn.Upsample` has it, without its atomics and casts on a GPU."""
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from nnunetv2_gsp.ops.watched import is_watched
+
+
+class LinearUpsampling(nn.Upsample):
+    """`nn.Upsample` with mode bilinear or trilinear, in the dtype of its input under autocast, too.
+
+    Autocast would have it in fp32, and what it is concatenated with after it. Its backward pass adds up with atomics on
+    a GPU and under the compiler: slow, and not repeatable to the last bit; here each voxel gathers what it gets.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, C, *low) to (N, C, *high)."""
+        scale: Any = self.scale_factor
+        if torch.compiler.is_dynamo_compiling():
+            return linear_upsampling(x, [int(factor) for factor in scale])
+        if x.device.type == "cuda" and not is_watched():  # exporters know nn.Upsample
+            with torch.autocast("cuda", enabled=False):
+                return _by_products(x, [int(factor) for factor in scale])
+        return super().forward(x).to(x.dtype)
+
+
+def linear_upsampling(x: Tensor, factors: Sequence[int]) -> Tensor:
+    """Interpolate by whole factors, pixels being areas (align_corners=False).
+
+    Written as slices that the compiler makes one loop of, forward and backward. a + t·(b - a) is a where b is: a
+    constant map stays constant to the last bit.
+
+    Args:
+        x: (N, C, *low).
+        factors: one an axis of space.
+
+    Returns:
+        (N, C, *(low · factors)) in the dtype of `x`.
+    """
+    for axis, factor in enumerate(factors, start=2):
+        if factor > 1:
+            x = _along(x, axis, factor)
+    return x
+
+
+def _along(x: Tensor, axis: int, factor: int) -> Tensor:
+    size = x.shape[axis]
+    before = torch.cat((x.narrow(axis, 0, 1), x.narrow(axis, 0, size - 1)), axis)
+    behind = torch.cat((x.narrow(axis, 1, size - 1), x.narrow(axis, size - 1, 1)), axis)
+    offsets = [(phase + 0.5) / factor - 0.5 for phase in range(factor)]
+    phases = [torch.lerp(x, before if offset < 0 else behind, abs(offset)) for offset in offsets]
+    return torch.stack(phases, axis + 1).flatten(axis, axis + 1)
+
+
+def _by_products(x: Tensor, factors: Sequence[int]) -> Tensor:
+    """Multiply each axis by a matrix: outside of the compiler slices would be as many passes over the map."""
+    for axis, factor in enumerate(factors, start=2):
+        if factor > 1:
+            matrix = _matrix(x.shape[axis], factor, x.dtype, x.device)
+            behind = x.shape[axis + 1:]
+            product = matrix @ x.flatten(axis + 1) if behind else x @ matrix.T
+            x = product.unflatten(-1, behind) if behind else product
+    return x
+
+
+@lru_cache(maxsize=64)
+def _matrix(size: int, factor: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Return (factor · size, size): what each low voxel gives to each high one."""
+    with torch.inference_mode(False), torch.no_grad():
+        return _along(torch.eye(size, dtype=torch.float64), 0, factor).to(device, dtype)

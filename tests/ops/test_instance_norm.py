@@ -1,0 +1,148 @@
+"""The norm is PyTorch's where a map varies, and β where nothing but rounding does."""
+import copy
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+from torch.nn.functional import instance_norm as of_torch
+
+from nnunetv2_gsp.ops import instance_norm, steady
+from nnunetv2_gsp.ops.instance_norm import LEAST_DEVIATION, least_deviation
+
+EPS = 1e-5
+
+
+def by_the_rule(x, weight, bias, floor):
+    """Compute in fp64 what the docstring says, channel by channel."""
+    x, weight, bias = x.double(), weight.double(), bias.double()
+    normalised = torch.empty_like(x)
+    for sample, result in zip(x, normalised, strict=True):
+        threshold = floor**2 * sum(channel.mean() ** 2 for channel in sample) / len(sample)
+        for channel, gamma, beta, to in zip(sample, weight, bias, result, strict=True):
+            variance = ((channel - channel.mean()) ** 2).mean()
+            keep = min(1, max(0, float(variance / threshold) - 1)) if threshold > 0 else float(variance > 0)
+            to[:] = keep * gamma * (channel - channel.mean()) / (variance + EPS) ** 0.5 + beta
+    return normalised
+
+
+@st.composite
+def maps(draw):
+    """Maps whose channels vary by any part of their values, none included."""
+    size = draw(st.lists(st.integers(2, 7), min_size=2, max_size=3))
+    n_samples, n_channels = draw(st.integers(1, 3)), draw(st.integers(1, 9))
+    generator = torch.Generator().manual_seed(draw(st.integers(0, 999)))
+    mean = torch.randn(n_samples, n_channels, generator=generator) * draw(st.sampled_from([0, 1e-3, 1, 1e5]))
+    deviations = st.sampled_from([0, 0, 1e-7, 1e-6, 1e-5, 3e-4, 1e-2, 1.0])
+    parts = torch.tensor(draw(st.lists(deviations, min_size=n_channels, max_size=n_channels)))
+    noise = torch.randn(n_samples, n_channels, *size, generator=generator)
+    per_channel = (n_samples, n_channels, *[1] * len(size))
+    return mean.view(per_channel) + noise * parts.view(1, -1, *per_channel[2:]) * mean.square().mean().sqrt()
+
+
+def parameters(n_channels):
+    generator = torch.Generator().manual_seed(n_channels)
+    return torch.randn(n_channels, generator=generator), torch.randn(n_channels, generator=generator)
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(maps())
+def test_the_rule_in_every_precision_and_by_both_ways(x):
+    weight, bias = parameters(x.shape[1])
+    exact = by_the_rule(x, weight, bias, LEAST_DEVIATION)
+    for dtype, allowed in ((torch.float32, 2e-2), (torch.float64, 1e-6)):
+        values, gamma, beta = x.to(dtype), weight.to(dtype), bias.to(dtype)
+        with torch.no_grad():
+            fast = instance_norm(values, gamma, beta, EPS)
+            with torch.device("cpu"):  # somebody watches
+                formula = instance_norm(values, gamma, beta, EPS)
+        for ours in (fast, formula):
+            assert ours.dtype is dtype
+            assert (ours - exact).abs().max() <= allowed
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_takes_its_own_rounding_for_constant(dtype):
+    torch.manual_seed(0)
+    constant = torch.full((1, 4, 6, 6, 6), 1.7) * (1 + 0.5 * torch.finfo(dtype).eps * torch.rand(1, 4, 6, 6, 6))
+    weight, bias = parameters(4)
+    beta = bias.to(dtype).view(1, 4, 1, 1, 1).expand(constant.shape)
+    assert torch.equal(instance_norm(constant.to(dtype), weight, bias, EPS), beta)
+    assert least_deviation(dtype) < 0.05
+    image = torch.randn(2, 4, 6, 6, 6).to(dtype)
+    error = instance_norm(image, weight, bias, EPS).double() - of_torch(image.double(), weight=weight.double(),
+                                                                      bias=bias.double())
+    assert error.abs().max() < 8 * torch.finfo(dtype).eps
+
+
+@settings(max_examples=30, deadline=None, derandomize=True)
+@given(st.integers(2, 3), st.sampled_from([0.0, 30.0, -500.0]), st.booleans())
+def test_an_ordinary_map_is_normalised_as_by_pytorch(n_axes, mean, is_affine):
+    torch.manual_seed(0)
+    theirs = {2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}[n_axes](5, affine=is_affine)
+    if is_affine:
+        nn.init.normal_(theirs.weight)
+        nn.init.normal_(theirs.bias)
+    ours = steady(type(theirs))(5, affine=is_affine)
+    ours.load_state_dict(theirs.state_dict())
+    x = torch.randn(2, 5, *[7] * n_axes) + mean
+    exact = copy.deepcopy(theirs).double()(x.double())
+    assert (ours(x) - exact).abs().max() <= 1.5 * (theirs(x) - exact).abs().max() + 1e-6
+
+
+def test_derivatives_are_those_of_the_rule():
+    torch.manual_seed(0)
+    x = torch.randn(2, 3, 3, 4, 2, dtype=torch.float64)
+    x[0, 1] = 0.7  # a constant channel
+    x[1, 2] = 0.7 + 2e-5 * x[1, 2]
+    weight, bias = (parameter.double().requires_grad_() for parameter in parameters(3))
+    x.requires_grad_()
+    gradients = []
+    for forward in (instance_norm, lambda *inputs: by_autograd(*inputs)):
+        gradients.append(torch.autograd.grad(forward(x, weight, bias, EPS).pow(3).sum(), (x, weight, bias)))
+    for ours, theirs in zip(*gradients, strict=True):
+        torch.testing.assert_close(ours, theirs)
+    assert not gradients[0][0][0, 1].any()
+
+
+def by_autograd(x, weight, bias, eps):
+    """The rule in plain operators; how much is kept is a constant."""
+    variance, mean = torch.var_mean(x, (2, 3, 4), correction=0, keepdim=True)
+    threshold = LEAST_DEVIATION**2 * mean.square().mean(1, keepdim=True)
+    keep = (variance / threshold - 1).clamp(0, 1).detach()
+    return (keep * weight.view(1, -1, 1, 1, 1) * (x - mean) / (variance + eps).sqrt() + bias.view(1, -1, 1, 1, 1))
+
+
+def test_second_derivatives_vmap_and_forward_mode():
+    torch.manual_seed(0)
+    x = torch.randn(2, 3, 3, 4, 2, dtype=torch.float64, requires_grad=True)
+    weight, bias = (parameter.double().requires_grad_() for parameter in parameters(3))
+
+    def forward(*inputs):
+        return instance_norm(*inputs, EPS)
+    assert torch.autograd.gradcheck(forward, (x, weight, bias), check_forward_ad=True)
+    assert torch.autograd.gradgradcheck(forward, (x, weight, bias))
+    batched = torch.func.vmap(forward, (0, None, None))(x[:, None], weight, bias)
+    torch.testing.assert_close(batched[:, 0], forward(x, weight, bias))
+
+
+def test_what_is_not_a_number_stays_none():
+    x = torch.randn(2, 2, 4, 4, 4)
+    x[0, 1, 2, 2, 2] = float("nan")
+    weight, bias = parameters(2)
+    finite = instance_norm(x, weight, bias, EPS).isfinite().flatten(2).all(2)
+    assert finite.tolist() == [[False, False], [True, True]]
+
+
+def test_running_statistics_and_maps_of_one_voxel_are_pytorch_s():
+    norm = steady(nn.InstanceNorm3d)(2, track_running_stats=True)
+    theirs = copy.deepcopy(norm)
+    theirs.__class__ = nn.InstanceNorm3d
+    x = torch.randn(3, 2, 4, 4, 4)
+    assert torch.equal(norm(x), theirs(x))
+    assert torch.equal(norm.running_mean, theirs.running_mean)
+    with pytest.raises(ValueError, match="more than one voxel"):
+        instance_norm(torch.randn(1, 2, 1, 1, 1), *parameters(2), EPS)
+    assert steady(nn.BatchNorm3d) is nn.BatchNorm3d
+    assert steady(None) is None
