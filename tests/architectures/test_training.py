@@ -10,14 +10,22 @@ from torch._dynamo.backends.common import aot_autograd
 from torch._functorch.aot_autograd import make_boxed_func
 from torch._functorch.partitioners import min_cut_rematerialization_partition
 from torch._inductor.utils import run_and_get_code
+from torch.nn.utils.parametrizations import spectral_norm
 from torch.utils.flop_counter import FlopCounterMode
 
+from nnunetv2_gsp.architectures.training import has_state
 from nnunetv2_gsp.profiling import count_activation_bytes
 from tests.architectures.networks import gsp_unet, isotropic, located, stock_architecture
 
 PATCH, FEATURES = (8, 16, 8), (16, 32, 32)
 PRODUCTS = {torch.ops.aten.baddbmm.default, torch.ops.aten.bmm.default}
 DROPOUT = {"dropout_op": nn.Dropout3d, "dropout_op_kwargs": {"p": 0.5, "inplace": True}}
+# what nnU-Net's plans, its variants and dynamic-network-architectures' own configurations name, and their kin
+NORMS = {"none": None, "instance": (nn.InstanceNorm2d, nn.InstanceNorm3d), "batch": (nn.BatchNorm2d, nn.BatchNorm3d)}
+DROPOUTS = {"no dropout": None, "voxels": (nn.Dropout, nn.Dropout), "maps": (nn.Dropout2d, nn.Dropout3d)}
+NONLINEARITIES = {nn.LeakyReLU: {"inplace": True}, nn.ReLU: {"inplace": True}, nn.GELU: {}, nn.Mish: {},
+                  nn.RReLU: {"inplace": True}}
+BATCH_NORM = {"norm_op": nn.BatchNorm3d}
 
 
 def network_of(**changes):
@@ -111,12 +119,96 @@ def test_hooked_modules_run_once_each_and_whole():
     assert calls.count(network.decoder.seg_layers[-1]) == calls.count(network.encoder.stages[0].convs[0].norm) == 1
 
 
-def stock_and_gsp(device, features, patch):
+def assert_trains_as_module_by_module(network, forward=None, **tolerances):
+    """Compare every parameter and buffer after three steps; whatever is compared with may have its own `forward`."""
+    expected, size = copy.deepcopy(network), PATCH[-len(network.shift_settings.spatial_groups[0]):]
+    train(expected, lambda x: expected.decoder(expected.encoder(x)), size)
+    train(network, network if forward is None else forward, size)
+    states = [dict(each.state_dict()) for each in (network, expected)]
+    assert states[0].keys() == states[1].keys()
+    for name, value in states[0].items():
+        torch.testing.assert_close(value, states[1][name], **{"rtol": 0, "atol": 0, **tolerances}, msg=name)
+
+
+def train(network, forward, size):
+    optimiser = torch.optim.SGD(network.parameters(), 0.01, momentum=0.99, nesterov=True)
+    torch.manual_seed(1)
+    for _ in range(3):
+        optimiser.zero_grad()
+        sum(level.square().mean() for level in forward(torch.randn(2, 2, *size) + 1)).backward()
+        optimiser.step()
+
+
+@pytest.mark.parametrize("nonlin", NONLINEARITIES)
+@pytest.mark.parametrize("dropout", DROPOUTS)
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("n_axes", [2, 3])
+def test_trains_as_module_by_module(n_axes, norm, dropout, nonlin):
+    norm_op, dropout_op = (ops and ops[n_axes - 2] for ops in (NORMS[norm], DROPOUTS[dropout]))
+    torch.manual_seed(0)
+    network = gsp_unet(PATCH[-n_axes:], (8, 16), isotropic(2, n_axes), deep_supervision=True, norm_op=norm_op,
+                       norm_op_kwargs={"eps": 1e-5, "affine": True}, dropout_op=dropout_op,
+                       dropout_op_kwargs={"p": 0.5, "inplace": True}, nonlin=nonlin,
+                       nonlin_kwargs=NONLINEARITIES[nonlin])
+    assert_trains_as_module_by_module(network)
+
+
+@pytest.mark.parametrize("changes", [
+    {"norm_op": nn.InstanceNorm3d, "norm_op_kwargs": {"track_running_stats": True}},
+    {"norm_op": nn.BatchNorm3d, "norm_op_kwargs": {"momentum": None}}, {**BATCH_NORM, "nonlin_first": True},
+    {**BATCH_NORM, "shift_position": "CSCSUpShift"}, {**BATCH_NORM, **DROPOUT, "shift_position": "CSCS"},
+    {**BATCH_NORM, "nonlin_kwargs": {"inplace": False}}, {**BATCH_NORM, "nonlin": None},
+    {"dropout_op": nn.Dropout3d, "dropout_op_kwargs": {"p": 0.5, "inplace": False}},
+], ids=str)
+def test_state_changes_once_a_step(changes):
+    assert_trains_as_module_by_module(network_of(**changes))
+
+
+def test_weights_with_state_are_computed_once_a_step():
+    network = network_of()
+    for module in network.modules():
+        if isinstance(module, nn.Conv3d):
+            spectral_norm(module)
+    assert_trains_as_module_by_module(network)
+
+
+class CountingNorm(nn.Module):
+    """A norm of one's own, whose state nobody sees."""
+
+    def __init__(self, channels, **_):
+        super().__init__()
+        self.norm, self.n_calls = nn.InstanceNorm3d(channels), 0
+
+    def forward(self, x):
+        self.n_calls += 1
+        return self.norm(x) * self.n_calls
+
+
+def test_norms_from_elsewhere_run_once_a_step():
+    network = network_of(norm_op=CountingNorm)
+    assert_trains_as_module_by_module(network)
+    assert {module.n_calls for module in network.modules() if isinstance(module, CountingNorm)} == {3}
+
+
+def test_compiled_trains_as_module_by_module():
+    torch._dynamo.reset()
+    network = network_of(**BATCH_NORM, **DROPOUT)
+    assert_trains_as_module_by_module(network, torch.compile(network, backend="aot_eager", fullgraph=True),
+                                      rtol=1e-3, atol=1e-4)
+
+
+def test_synchronised_batch_norm_has_state():
+    """As nnU-Net puts it in place of the others on several GPUs; it does not run on a CPU."""
+    network = nn.SyncBatchNorm.convert_sync_batchnorm(network_of(**BATCH_NORM))
+    assert all(has_state(layer.all_modules[1]) for stage in network.encoder.stages for layer in stage.convs)
+
+
+def stock_and_gsp(device, features, patch, **changes):
     with torch.device(device):
-        kwargs = located(stock_architecture(features, isotropic(len(features))))
+        kwargs = {**located(stock_architecture(features, isotropic(len(features)))), **changes}
         stock = PlainConvUNet(input_channels=4, num_classes=4, deep_supervision=True, **kwargs)
         gsp = gsp_unet(patch, features, isotropic(len(features)), input_channels=4, num_classes=4,
-                       deep_supervision=True)
+                       deep_supervision=True, **changes)
         return stock, gsp.to(device), torch.zeros(2, 4, *patch)
 
 
@@ -125,6 +217,13 @@ def stock_and_gsp(device, features, patch):
 def test_keeps_at_most_six_tenths_of_what_stock_keeps(device, features, patch):
     stock, gsp, x = stock_and_gsp(device, features, patch)
     assert 0 < count_activation_bytes(gsp, x) <= 0.6 * count_activation_bytes(stock, x)
+
+
+@pytest.mark.parametrize(("changes", "share"), [(DROPOUT, 0.55), (BATCH_NORM, 0.85)], ids=["dropout", "batch norm"])
+def test_what_runs_once_is_all_that_is_kept_beside(changes, share):
+    """Dropout of whole maps keeps nothing; BatchNorm keeps its output, which is all that it adds."""
+    stock, gsp, x = stock_and_gsp("meta", (32, 64, 128, 256, 320, 320), (128, 128, 128), **changes)
+    assert 0 < count_activation_bytes(gsp, x) <= share * count_activation_bytes(stock, x)
 
 
 def test_compiled_keeps_no_more_and_computes_no_convolution_again():

@@ -7,6 +7,10 @@ from unittest import mock
 
 import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from nnunetv2.training.nnUNetTrainer.variants.network_architecture.nnUNetTrainerBN import nnUNetTrainerBN
+from nnunetv2.training.nnUNetTrainer.variants.network_architecture.nnUNetTrainerNoDeepSupervision import (
+    nnUNetTrainerNoDeepSupervision,
+)
 
 from nnunetv2_gsp.trainers import nnUNetTrainerGSP, nnUNetTrainerGSPPaper
 
@@ -24,6 +28,14 @@ class nnUNetTrainerGSPFewIterations(_FewIterations, nnUNetTrainerGSP):
 
 
 class nnUNetTrainerFewIterations(_FewIterations, nnUNetTrainer):
+    pass
+
+
+class nnUNetTrainerBNFewIterations(_FewIterations, nnUNetTrainerBN):
+    pass
+
+
+class nnUNetTrainerNoDeepSupervisionFewIterations(_FewIterations, nnUNetTrainerNoDeepSupervision):
     pass
 
 
