@@ -70,7 +70,8 @@ def _recomputed(prepare: Prepare, convolution: nn.Module, *inputs: Tensor) -> Te
     """Convolve what `prepare` makes of `inputs`, and keep `inputs` alone; the convolution itself runs only once.
 
     In eager mode the convolution has to be inside, or it would keep what `prepare` made; recomputing stops in front of
-    it. The compiler does not stop there, and recomputes for convolutions outside as well.
+    it (on a GPU behind it: cheap beside what a gradient in pieces saves). The compiler does not stop there, and
+    recomputes for convolutions outside as well.
     """
     if torch.compiler.is_compiling():
         return convolution(checkpoint(prepare, *inputs, use_reentrant=False))
