@@ -1,7 +1,11 @@
 """1×1×1 convolutions as matrix products: every voxel's features times one matrix, in the layout they have."""
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
+
+PIECE = 2048  # voxels; a map of 128³ makes 1024 pieces, many for each multiprocessor of a GPU
 
 
 def pointwise_convolution(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -24,11 +28,38 @@ def pointwise_convolution(x: Tensor, weight: Tensor, bias: Tensor | None) -> Ten
     if x.shape[1] != weight.shape[1]:
         raise RuntimeError(f"Expected the input of a convolution to have {weight.shape[1]} channels, but got "
                            f"{x.shape[1]} channels instead: give the channels that the network was trained with.")
-    matrices = weight.flatten(1).expand(len(x), -1, -1)
-    voxels = x.flatten(2)
-    # the bias goes into the product, for adding it afterwards would cost another pass over the map
-    product = torch.bmm(matrices, voxels) if bias is None else torch.baddbmm(bias[:, None], matrices, voxels)
+    voxels, matrix = x.flatten(2), weight.flatten(1)
+    if (_on_gpu(voxels) and matrix.requires_grad and torch.is_grad_enabled() and not torch.jit.is_tracing()
+            and _count_pieces(voxels.shape[2]) > 1):
+        function = _Product if torch.compiler.is_compiling() else _TransformableProduct
+        product = function.apply(*_as_autocast_has_it(voxels, matrix, bias))
+    else:
+        product = _product(voxels, matrix, bias)
     return product.unflatten(2, x.shape[2:])
+
+
+def gradient_of_weight(gradient: Tensor, voxels: Tensor) -> Tensor:
+    """Sum the outer products of all voxels' gradients and features, in pieces of `PIECE` voxels or little more.
+
+    A product whose result has 32×32 numbers of two million terms each keeps a few multiprocessors of a GPU busy and the
+    others idle: cuBLAS does not split such sums. A batch of pieces fills the card, and is summed in fp32.
+
+    Args:
+        gradient: (N, channels out, voxels), of the convolution's output.
+        voxels: (N, channels in, voxels), its input.
+
+    Returns:
+        (channels out, channels in), in the dtype of `gradient`.
+    """
+    n_pieces = _count_pieces(voxels.shape[2])
+
+    def in_pieces(of_sample: Tensor) -> Tensor:
+        """(channels, voxels) to (pieces, channels, voxels of a piece), a view."""
+        return of_sample.view(len(of_sample), n_pieces, -1).transpose(0, 1)
+
+    parts = [torch.bmm(in_pieces(of_sample), in_pieces(sample).transpose(1, 2))
+             for of_sample, sample in zip(gradient.unbind(), voxels.unbind(), strict=True)]
+    return torch.cat(parts).sum(0, dtype=torch.promote_types(torch.float32, gradient.dtype)).to(gradient.dtype)
 
 
 class PointwiseConv2d(nn.Conv2d):
@@ -50,3 +81,73 @@ class PointwiseConv3d(nn.Conv3d):
 def pointwise(conv_op: type[_ConvNd]) -> type[_ConvNd]:
     """Return the convolution to take for `conv_op` where kernels have one voxel."""
     return {nn.Conv2d: PointwiseConv2d, nn.Conv3d: PointwiseConv3d}.get(conv_op, conv_op)
+
+
+class _Product(torch.autograd.Function):
+    """`_product`, whose gradient of the weight comes from `gradient_of_weight`."""
+
+    @staticmethod
+    def forward(voxels: Tensor, matrix: Tensor, bias: Tensor | None) -> Tensor:
+        return _product(voxels, matrix, bias)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs[:2])
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        voxels, matrix = ctx.saved_tensors
+        of_voxels, of_matrix, of_bias = ctx.needs_input_grad
+        return (_product(gradient, matrix.t(), None) if of_voxels else None,
+                gradient_of_weight(gradient, voxels) if of_matrix else None,
+                gradient.sum((0, 2)) if of_bias else None)
+
+
+class _TransformableProduct(_Product):
+    """`_Product` for `torch.func` and forward-mode derivatives, which the compiler does not take in a Function."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        _Product.setup_context(ctx, inputs, output)
+        ctx.save_for_forward(*inputs[:2])
+
+    @staticmethod
+    def jvp(ctx: Any, voxels_t: Tensor, matrix_t: Tensor, bias_t: Tensor | None) -> Tensor:
+        voxels, matrix = ctx.saved_tensors
+        return _product(voxels_t, matrix, None) + _product(voxels, matrix_t, bias_t)
+
+
+def _product(voxels: Tensor, matrix: Tensor, bias: Tensor | None) -> Tensor:
+    """Return (N, channels out, voxels)."""
+    matrices = matrix.expand(len(voxels), -1, -1)
+    if bias is None:
+        return torch.bmm(matrices, voxels)
+    if _on_gpu(voxels) and torch.compiler.is_compiling():
+        # baddbmm would copy the bias over the whole map first; the compiler adds it in the kernel that reads the map
+        product = torch.bmm(matrices, voxels)
+        return product + bias[:, None].to(product.dtype)
+    # the bias goes into the product, for adding it afterwards would cost another pass over the map
+    return torch.baddbmm(bias[:, None], matrices, voxels)
+
+
+def _count_pieces(voxels: int) -> int:
+    """Return the power of two that divides `voxels` into equal pieces of `PIECE` or little more; 1 where none does."""
+    n_pieces = 1
+    while voxels % (2 * n_pieces) == 0 and voxels // (2 * n_pieces) >= PIECE:
+        n_pieces *= 2
+    return n_pieces
+
+
+def _on_gpu(voxels: Tensor) -> bool:
+    return voxels.is_cuda
+
+
+def _as_autocast_has_it(*tensors: Tensor | None) -> list[Tensor | None]:
+    """Cast as autocast does for a product, which does not see into a Function."""
+    kind = next(tensor.device.type for tensor in tensors if tensor is not None)
+    if not torch.is_autocast_enabled(kind):
+        return list(tensors)
+    return [tensor if tensor is None or tensor.dtype is torch.double else tensor.to(torch.get_autocast_dtype(kind))
+            for tensor in tensors]

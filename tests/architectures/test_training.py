@@ -1,5 +1,6 @@
 """The training step against the network's modules called one after the other."""
 import copy
+import importlib
 import shutil
 
 import pytest
@@ -241,6 +242,19 @@ def test_compiled_keeps_no_more_and_computes_no_convolution_again():
     sum(level.sum() for level in compiled(x)).backward()
     n_convolutions = sum(isinstance(module, nn.Conv3d) for module in gsp.modules())
     assert products == [n_convolutions, 2 * n_convolutions - 1]  # the image gets no gradient
+
+
+def test_compiled_for_a_gpu_gradients_in_pieces_keep_no_more(monkeypatch):
+    torch._dynamo.reset()
+    _, gsp, x = stock_and_gsp("cpu", (16, 32), (16, 16, 16))
+    expected = count_activation_bytes(gsp, x)
+    pointwise = importlib.import_module("nnunetv2_gsp.ops.pointwise")
+    monkeypatch.setattr(pointwise, "_on_gpu", lambda _: True)
+    monkeypatch.setattr(pointwise, "PIECE", 256)
+    backend = aot_autograd(fw_compiler=lambda graph, _: make_boxed_func(graph.forward),
+                           partition_fn=min_cut_rematerialization_partition)
+    compiled = torch.compile(gsp, backend=backend, fullgraph=True)
+    assert 0 < count_activation_bytes(compiled, x) <= 1.01 * expected
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="inductor needs a C++ compiler")
