@@ -86,8 +86,8 @@ def _recomputed(prepare: Prepare, convolution: nn.Module, *inputs: Tensor) -> Te
     """Convolve what `prepare` makes of `inputs`, and keep `inputs` alone; the convolution itself runs only once.
 
     In eager mode the convolution has to be inside, or it would keep what `prepare` made; recomputing stops in front of
-    it, but behind its weight where that is computed first (spectral norm), and on a GPU behind it, which is cheap beside
-    what a gradient in pieces saves. The compiler does not stop there, and recomputes for convolutions outside as well.
+    it, but behind its weight where that is computed first (spectral norm), and on a GPU behind it: cheap beside what a
+    gradient in pieces saves. The compiler does not stop there, and recomputes for convolutions outside as well.
     """
     # nothing in here draws random numbers
     recompute = partial(checkpoint, use_reentrant=False, preserve_rng_state=False)
