@@ -7,11 +7,17 @@ from zipfile import is_zipfile
 
 from batchgenerators.utilities.file_and_folder_operations import load_json
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
-from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch import nn
 
-from nnunetv2_gsp.architectures.from_plans import describe, gsp_architecture, is_gsp, is_residual
+from nnunetv2_gsp.architectures.from_plans import (
+    build,
+    buildable_architecture,
+    describe,
+    gsp_architecture,
+    is_gsp,
+    is_residual,
+)
 from nnunetv2_gsp.architectures.settings import ShiftSettings
 from nnunetv2_gsp.files import whole
 
@@ -53,9 +59,7 @@ class nnUNetTrainerGSP(nnUNetTrainer):
         """
         architecture = gsp_architecture(configuration_manager.configuration["architecture"],
                                         configuration_manager.patch_size)
-        return get_network_from_plans(architecture["network_class_name"], architecture["arch_kwargs"],
-                                      architecture["_kw_requires_import"], num_input_channels, num_output_channels,
-                                      allow_init=True, deep_supervision=enable_deep_supervision)
+        return build(architecture, num_input_channels, num_output_channels, enable_deep_supervision, allow_init=True)
 
     def save_checkpoint(self, filename: str) -> None:
         """Save as nnU-Net does, but whole or not at all: a full disk or a kill leaves the checkpoint that stood there.
@@ -88,7 +92,7 @@ class nnUNetTrainerGSP(nnUNetTrainer):
         """
         stock = self.configuration_manager.configuration["architecture"]
         patch_size = self.configuration_manager.patch_size
-        architecture = gsp_architecture(stock, patch_size)
+        architecture = buildable_architecture(stock, patch_size)
         saved = self._saved_configuration()
         if saved is not None:
             _check_agreement(architecture, patch_size, saved, self.output_folder_base, settings_are_given=is_gsp(stock))
