@@ -39,10 +39,10 @@ def check_entry(architecture: dict[str, Any], patch_size: Sequence[int]) -> None
             not spelt out, or the first one strides.
     """
     check_network(architecture, patch_size)
-    stages = _stages_of(architecture, len(patch_size))
+    _check_stages(architecture, len(patch_size))
     if is_gsp(architecture):
         check_choice("kernel", _kernel_of(architecture["arch_kwargs"]), KERNELS)
-        _settings_of(architecture["arch_kwargs"], stages, len(patch_size))
+        _settings_of(architecture["arch_kwargs"], len(patch_size))
     else:  # a GSP network takes kernel_sizes along and ignores them
         _check_kernel_sizes(architecture["arch_kwargs"], len(patch_size))
 
@@ -191,8 +191,7 @@ def describe(architecture: dict[str, Any], patch_size: Sequence[int]) -> str:
     return "\n".join(lines)
 
 
-def _stages_of(architecture: dict[str, Any], n_axes: int) -> Stages:
-    """Return the stages of an entry; raises ValueError unless they make a network and are spelt out."""
+def _check_stages(architecture: dict[str, Any], n_axes: int) -> None:
     kwargs = architecture["arch_kwargs"]
     given = {name: kwargs.get(name) for name in ("n_stages", "features_per_stage", "strides", "n_conv_per_stage",
                                                  "n_conv_per_stage_decoder")}
@@ -208,7 +207,6 @@ def _stages_of(architecture: dict[str, Any], n_axes: int) -> Stages:
     if np.prod(stages.strides[0]) != 1:
         raise ValueError(f"Expected strides that begin with 1, since a segmentation has the size of its patch, got "
                          f"{kwargs['strides'][0]} for the first stage; change strides.")
-    return stages
 
 
 def _check_kernel_sizes(kwargs: dict[str, Any], n_axes: int) -> None:
@@ -227,15 +225,13 @@ def _unknown_network(architecture: dict[str, Any]) -> NotImplementedError:
 
 def _complete(kwargs: dict[str, Any], patch_size: Sequence[int]) -> None:
     """Fill in what GSP plans leave out, with what `GSPUNet` would take."""
-    stages = Stages.checked(len(patch_size), **{name: kwargs[name] for name in (
-        "n_stages", "features_per_stage", "strides", "n_conv_per_stage", "n_conv_per_stage_decoder")})
-    settings = _settings_of(kwargs, stages, len(patch_size))
+    settings = _settings_of(kwargs, len(patch_size))
     _check_groups_divide_maps(settings.spatial_groups, feature_map_sizes(patch_size, kwargs["strides"]))
     kwargs.update(_as_in_a_file(settings), kernel=_kernel_of(kwargs))
 
 
-def _settings_of(kwargs: dict[str, Any], stages: Stages, n_axes: int) -> ShiftSettings:
-    return ShiftSettings.checked(stages.features, n_axes, **{name: kwargs.get(name) for name in _SETTINGS})
+def _settings_of(kwargs: dict[str, Any], n_axes: int) -> ShiftSettings:
+    return ShiftSettings.checked(kwargs["features_per_stage"], n_axes, **{name: kwargs.get(name) for name in _SETTINGS})
 
 
 def _kernel_of(kwargs: dict[str, Any]) -> Any:
