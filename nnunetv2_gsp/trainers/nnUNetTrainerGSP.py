@@ -6,6 +6,7 @@ from typing import Any
 from zipfile import is_zipfile
 
 from batchgenerators.utilities.file_and_folder_operations import load_json
+from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch import nn
@@ -20,6 +21,8 @@ from nnunetv2_gsp.architectures.from_plans import (
 )
 from nnunetv2_gsp.architectures.settings import ShiftSettings
 from nnunetv2_gsp.files import whole
+
+_N_FOLDS = 5  # of the split that nnU-Net makes
 
 __all__ = ["nnUNetTrainerGSP", "nnUNetTrainerGSPNoDeepSupervision", "nnUNetTrainerGSPPaper"]
 
@@ -60,6 +63,23 @@ class nnUNetTrainerGSP(nnUNetTrainer):
         architecture = gsp_architecture(configuration_manager.configuration["architecture"],
                                         configuration_manager.patch_size)
         return build(architecture, num_input_channels, num_output_channels, enable_deep_supervision, allow_init=True)
+
+    def do_split(self) -> tuple[list[str], list[str]]:
+        """Return nnU-Net's cases for training and validation.
+
+        Raises:
+            ValueError: there are too few cases for nnU-Net to make folds of.
+        """
+        try:
+            return super().do_split()
+        except ValueError as error:
+            n_cases = len(infer_dataset_class(self.preprocessed_dataset_folder).get_identifiers(
+                self.preprocessed_dataset_folder))
+            if n_cases >= _N_FOLDS:
+                raise
+            raise ValueError(f"Expected at least {_N_FOLDS} training cases for nnU-Net's folds, "
+                             f"{self.plans_manager.dataset_name} has {n_cases}: train with fold all, add cases, or "
+                             f"write a splits_final.json yourself.") from error
 
     def save_checkpoint(self, filename: str) -> None:
         """Save as nnU-Net does, but whole or not at all: a full disk or a kill leaves the checkpoint that stood there.

@@ -4,6 +4,7 @@ import os
 import pickle
 import shutil
 from copy import deepcopy
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -151,6 +152,24 @@ def test_who_is_not_to_write_a_checkpoint_touches_nothing(planned, tmp_path, cha
     of_the_first_rank.write_text("half")
     trainer.save_checkpoint(str(tmp_path / "checkpoint_final.pth"))
     assert os.listdir(tmp_path) == [of_the_first_rank.name]
+
+
+@pytest.mark.parametrize("n_cases", [1, 4])
+def test_too_few_cases_for_folds_are_named_and_all_trains(planned, nnunet_folders, n_cases):
+    trainer = new_trainer("nnUNetTrainerGSPNoDeepSupervision")
+    cases = sorted(Path(trainer.preprocessed_dataset_folder).glob("case?*"))
+    few = nnunet_folders / f"few_{n_cases}" / "data"
+    few.mkdir(parents=True)
+    for file in cases:
+        if file.name[4] < str(n_cases):
+            shutil.copy(file, few)
+    trainer.preprocessed_dataset_folder, trainer.preprocessed_dataset_folder_base = str(few), str(few.parent)
+    with pytest.raises(ValueError, match=f"at least 5 training cases .* has {n_cases}: train with fold all") as refusal:
+        trainer.do_split()
+    assert "\n" not in str(refusal.value)
+    assert not (few.parent / "splits_final.json").exists()
+    trainer.fold = "all"
+    assert list(map(len, trainer.do_split())) == [n_cases, n_cases]
 
 
 def test_weights_decide_what_is_predicted(model_folder, tmp_path):
