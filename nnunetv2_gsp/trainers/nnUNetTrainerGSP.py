@@ -21,6 +21,7 @@ from nnunetv2_gsp.architectures.from_plans import (
 )
 from nnunetv2_gsp.architectures.settings import ShiftSettings
 from nnunetv2_gsp.files import whole
+from nnunetv2_gsp.orphans import no_orphans
 
 _N_FOLDS = 5  # of the split that nnU-Net makes
 
@@ -80,6 +81,16 @@ class nnUNetTrainerGSP(nnUNetTrainer):
             raise ValueError(f"Expected at least {_N_FOLDS} training cases for nnU-Net's folds, "
                              f"{self.plans_manager.dataset_name} has {n_cases}: train with fold all, add cases, or "
                              f"write a splits_final.json yourself.") from error
+
+    def run_training(self) -> None:
+        """Train as nnU-Net does; whatever ends it, SIGTERM included, ends nnU-Net's worker processes, too."""
+        with no_orphans():
+            super().run_training()
+
+    def perform_actual_validation(self, save_probabilities: bool = False) -> None:
+        """Validate as nnU-Net does; whatever ends it, SIGTERM included, ends nnU-Net's worker processes, too."""
+        with no_orphans():
+            super().perform_actual_validation(save_probabilities)
 
     def save_checkpoint(self, filename: str) -> None:
         """Save as nnU-Net does, but whole or not at all: a full disk or a kill leaves the checkpoint that stood there.
