@@ -1,11 +1,16 @@
 """nnU-Net's own commands and folders: where they are, and what they may use here."""
 import os
+import shlex
 import shutil
+import signal
+import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from nnunetv2_gsp.errors import InputError
+from nnunetv2_gsp.orphans import ended_with_us
 
 
 def script(command: str) -> str:
@@ -19,6 +24,35 @@ def script(command: str) -> str:
         raise InputError(f"Expected nnU-Net's command {command} beside {sys.executable}, found none; "
                          f"run: pip install nnunetv2")
     return path
+
+
+def run_command(line: Sequence[str], environment: Mapping[str, str] | None = None,
+                pass_fds: Sequence[int] = ()) -> int:
+    """Show a command and run it; at its end, and at ours, all that it started ends.
+
+    Args:
+        line: nnU-Net's or our command and its arguments.
+        environment: variables besides those of this process.
+        pass_fds: descriptors that the command inherits.
+
+    Returns:
+        Its exit code, or the signal that ended it, negative.
+
+    Raises:
+        InputError: there is no such command.
+    """
+    print(f"$ {shlex.join(line)}\n", flush=True)
+    # a session of its own, to end its worker processes with it
+    with subprocess.Popen([script(line[0]), *line[1:]], env={**os.environ, **(environment or {})},
+                          start_new_session=True, pass_fds=pass_fds) as process:
+        def kill() -> None:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+
+        with ended_with_us(kill):
+            code = process.wait()
+        kill()
+    return code
 
 
 def nnunet_folder(variable: str) -> Path:

@@ -4,16 +4,14 @@ Each step is a command that one could type, leaves its product in the demo folde
 stands, so a second run resumes.
 """
 import json
-import os
 import shlex
-import subprocess
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from nnunetv2_gsp.commands import check_device, n_processes, script
+from nnunetv2_gsp.commands import check_device, n_processes, run_command
 from nnunetv2_gsp.datasets.brats import convert_brats
 from nnunetv2_gsp.datasets.phantom import load_head, make_phantom
 from nnunetv2_gsp.errors import InputError
@@ -221,9 +219,7 @@ class Demo:
     def _run(self, command: str, *arguments: object) -> None:
         """Run a command in the folders of the demo, its output shown."""
         line = [command, *map(str, arguments)]
-        print(f"$ {shlex.join(line)}\n", flush=True)
-        environment = {**os.environ, **self._folders(), "nnUNet_def_n_proc": str(n_processes())}
-        code = subprocess.run([script(command), *line[1:]], env=environment).returncode
+        code = run_command(line, {**self._folders(), "nnUNet_def_n_proc": str(n_processes())})
         if code != 0:
             raise InputError(f"{shlex.join(line[:2])} was expected to finish and stopped with exit code {code}; mend "
                              f"what it says above and run the demo again, it resumes here.")

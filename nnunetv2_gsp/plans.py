@@ -14,13 +14,14 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunetv2_gsp.architectures.from_plans import (
     MEND,
+    buildable_architecture,
     check_entry,
+    check_network,
     describe,
-    gsp_architecture,
-    is_count,
     is_gsp,
     plain_architecture,
 )
+from nnunetv2_gsp.architectures.rules import check_number_of_stages, entries_of, is_count
 from nnunetv2_gsp.architectures.spatial_groups import feature_map_sizes
 from nnunetv2_gsp.commands import dataset_id, nnunet_folder, preprocess_command
 from nnunetv2_gsp.errors import InputError
@@ -172,8 +173,9 @@ def with_topology(configuration: Configuration, template: Template) -> Configura
             number of axes or of stages.
         NotImplementedError: for a network that is neither PlainConvUNet nor ResidualEncoderUNet.
     """
-    check_entry(configuration["architecture"], configuration["patch_size"])
+    check_network(configuration["architecture"], configuration["patch_size"])
     if is_gsp(configuration["architecture"]):
+        buildable_architecture(configuration["architecture"], configuration["patch_size"])
         raise NotImplementedError("these plans name a GSP network already; start from those that nnU-Net made (-p).")
     n_axes = len(configuration["patch_size"])
     if template.n_axes not in (None, n_axes):
@@ -183,7 +185,8 @@ def with_topology(configuration: Configuration, template: Template) -> Configura
     changed = deepcopy(configuration)
     changed.update({key: template.settings[key] for key in ("patch_size", "batch_size") if key in template.settings})
     if any(key in template.settings for key in TOPOLOGY):
-        changed["architecture"] = _with_stages(plain_architecture(changed["architecture"]), template.settings, n_axes)
+        changed["architecture"] = _with_stages(changed["architecture"], template.settings, n_axes)
+    check_entry(changed["architecture"], changed["patch_size"])
     _check_lowest_map(changed)
     _set_mask_for_norm(changed, template.settings.get("use_mask_for_norm"))
     return changed
@@ -193,12 +196,13 @@ def with_shifts(configuration: Configuration, template: Template) -> Configurati
     """Return a stock configuration with the GSP counterpart of its network, settings resolved.
 
     Raises:
-        ValueError: if the strides do not divide the patch, or the template's settings do not fit the stages.
+        ValueError: if the strides do not divide the patch, the template's settings do not fit the stages, or `GSPUNet`
+            refuses them.
         NotImplementedError: for a network that is neither PlainConvUNet nor ResidualEncoderUNet.
     """
-    return {**configuration, "architecture": gsp_architecture(configuration["architecture"],
-                                                              configuration["patch_size"], template.request,
-                                                              template.kernel)}
+    return {**configuration, "architecture": buildable_architecture(configuration["architecture"],
+                                                                    configuration["patch_size"], template.request,
+                                                                    template.kernel)}
 
 
 def summary(plans: dict[str, Any], folder: Path) -> str:
@@ -290,24 +294,33 @@ def _forget_next_stages_but(kept: Sequence[str], configuration: Configuration) -
 
 
 def _with_stages(architecture: dict[str, Any], settings: Mapping[str, Any], n_axes: int) -> dict[str, Any]:
-    """Return a plain entry with the settings' stages."""
-    kwargs = {**architecture["arch_kwargs"], **{key: deepcopy(settings[key]) for key in TOPOLOGY if key in settings}}
-    n_stages = len(kwargs["features_per_stage"])
-    kwargs["strides"] = [[stride] * n_axes if isinstance(stride, int) else stride for stride in kwargs["strides"]]
-    lengths = {"strides": n_stages, "n_conv_per_stage": n_stages, "n_conv_per_stage_decoder": n_stages - 1}
-    for name, expected in lengths.items():
-        if isinstance(kwargs[name], int):
-            kwargs[name] = [kwargs[name]] * expected
-        if len(kwargs[name]) != expected:
-            raise ValueError(f"{name} must have {expected} entries for the {n_stages} stages of features_per_stage, "
-                             f"got {len(kwargs[name])}: set both.")
-    if any(len(stride) != n_axes for stride in kwargs["strides"]):
-        raise ValueError(f"strides must have {n_axes} numbers a stage, one an axis of the patch, got "
-                         f"{kwargs['strides']}.")
-    kwargs["n_stages"] = n_stages
+    """Return a stock entry in PlainConvUNet's terms, with the settings' stages spelt out.
+
+    Whether they fit is not checked.
+
+    Args:
+        architecture: of a network that is known. Its stages may be too few, for the settings may replace them.
+        settings: of a template.
+        n_axes: of the patch.
+
+    Raises:
+        ValueError: there are too few stages.
+    """
+    kwargs = {**architecture["arch_kwargs"]}
+    if "features_per_stage" in settings:
+        kwargs["n_stages"] = len(settings["features_per_stage"])
+    n_stages: Any = kwargs.get("n_stages")
+    check_number_of_stages(n_stages)
+    plain = plain_architecture({**architecture, "arch_kwargs": kwargs})
+    kwargs = {**plain["arch_kwargs"], **{key: deepcopy(settings[key]) for key in TOPOLOGY if key in settings}}
+    if strides := entries_of(kwargs.get("strides")):
+        kwargs["strides"] = [[stride] * n_axes if is_count(stride) else stride for stride in strides]
+    for name, length in (("n_conv_per_stage", n_stages), ("n_conv_per_stage_decoder", n_stages - 1)):
+        if is_count(kwargs.get(name)):
+            kwargs[name] = [kwargs[name]] * length
     if "strides" in settings:  # nnU-Net plans kernels of 1 along axes that are not strided yet
         kwargs["kernel_sizes"] = [[3] * n_axes] * n_stages
-    return {**architecture, "arch_kwargs": kwargs}
+    return {**plain, "arch_kwargs": kwargs}
 
 
 def _check_lowest_map(configuration: Configuration) -> None:

@@ -10,13 +10,12 @@ import numpy as np
 import torch
 from dynamic_network_architectures.building_blocks.helper import convert_dim_to_conv_op, get_matching_instancenorm
 from nnunetv2.experiment_planning.experiment_planners.network_topology import get_pool_and_conv_props
-from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from nnunetv2_gsp.architectures.from_plans import PLAIN_NETWORK, gsp_architecture, stock_architecture
+from nnunetv2_gsp.architectures.from_plans import PLAIN_NETWORK, build, buildable_architecture, stock_architecture
 from nnunetv2_gsp.errors import InputError
 from nnunetv2_gsp.plans import (
     Configuration,
@@ -175,7 +174,7 @@ def profile_dataset(dataset: str, configuration: str, plans_name: str, device: s
     manager = plans.get_configuration(configuration)
     planned, source = manager.configuration, f"{folder.name}, {plans_name}, {configuration}"
     with _mistakes_in(source):
-        gsp = gsp_architecture(planned["architecture"], planned["patch_size"])
+        gsp = buildable_architecture(planned["architecture"], planned["patch_size"])
         stock = {**planned, "architecture": stock_architecture(planned["architecture"])}
         return _profile(source, stock, gsp, determine_num_input_channels(plans, manager, dataset_json),
                         plans.get_label_manager(dataset_json).num_segmentation_heads, device, rounds)
@@ -284,9 +283,7 @@ def _profile(source: str, stock: Configuration, gsp: dict[str, Any], input_chann
 def _build(architecture: dict[str, Any], input_channels: int, output_channels: int, device: str,
            deep_supervision: bool) -> nn.Module:
     with torch.device(device):
-        return get_network_from_plans(architecture["network_class_name"], architecture["arch_kwargs"],
-                                      architecture["_kw_requires_import"], input_channels, output_channels,
-                                      allow_init=False, deep_supervision=deep_supervision)
+        return build(architecture, input_channels, output_channels, deep_supervision, allow_init=False)
 
 
 def _counts(build: Callable[..., nn.Module], shape: tuple[int, ...], batch_size: int) -> dict[str, Any]:
@@ -342,9 +339,6 @@ def _patch_for(template: Template, patch_size: Sequence[int] | None) -> list[int
 
 
 def _check_patch_fits(patch_size: Sequence[int], strides: Sequence[Sequence[int]]) -> None:
-    if len(strides) < 2:
-        raise InputError(f"Expected a patch large enough for two stages (one axis of 12 voxels or two of 8), got "
-                         f"{_times(patch_size)}; change --patch.")
     steps = np.prod(strides, axis=0)
     if np.any(np.mod(patch_size, steps)):
         raise InputError(f"Expected a patch whose axes are multiples of {_times(steps)}, the product of the strides, "

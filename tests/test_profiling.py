@@ -371,7 +371,7 @@ def test_a_missing_dataset_json_is_named(planned):
 
 @pytest.mark.parametrize(("changes", "message"), [
     ({"patch_size": [18, 24]}, "Dataset905_Profile, nnUNetPlans, 2d: The strides must divide the patch"),
-    ({"patch_size": [16, 24, 24]}, "Dataset905_Profile, nnUNetPlans, 2d: .* strides for 3 stages of 3 axes"),
+    ({"patch_size": [16, 24, 24]}, "Dataset905_Profile, nnUNetPlans, 2d: strides must be .* or 3 of them, one an axis"),
     ({"architecture": {**stock_architecture((8, 16), isotropic(2)), "network_class_name": "somewhere.Primus"}},
      "GSP replaces the convolutions of .* name somewhere.Primus"),
 ])
@@ -399,7 +399,7 @@ def test_gsp_plans_whose_settings_do_not_fit_are_named(planned):
     ({}, [30, 32, 32], "multiples of 8×8×8, the product of the strides, got 30×32×32"),
     ({"strides": [[1, 1, 1], [1, 2, 2]], "features_per_stage": [8, 8], "n_conv_per_stage": 2,
       "n_conv_per_stage_decoder": 2}, [5, 6, 7], "multiples of 1×2×2, the product of the strides, got 5×6×7"),
-    ({}, [8, 7, 4], "large enough for two stages .* got 8×7×4"),
+    ({}, [8, 7, 4], "A U-Net needs at least two stages, got n_stages = 1"),
     ({"strides": [[1, 1, 1], [2, 2, 2]], "features_per_stage": [8, 8], "n_conv_per_stage": 2,
       "n_conv_per_stage_decoder": 2}, [2, 2, 2], "leaves one voxel after the last of 2 stages"),
     ({"spatial_groups": [[2, 2, 2]]}, [16, 16, 16], "Template mine: "),

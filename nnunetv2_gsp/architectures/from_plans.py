@@ -1,26 +1,33 @@
 """The `architecture` entry of nnU-Net's plans: stock in, GSP with resolved settings out."""
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import asdict, fields
-from functools import partial
-from numbers import Integral
 from typing import Any
 
 import numpy as np
+import torch
+from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
+from torch import nn
 
 from nnunetv2_gsp.architectures.request import ShiftRequest
-from nnunetv2_gsp.architectures.settings import DEFAULT_LOCATION, DEFAULT_POSITION, ShiftSettings
-from nnunetv2_gsp.architectures.spatial_groups import (
-    feature_map_sizes,
-    has_equal_groups_on_equal_axes,
-    shift_channels_of,
+from nnunetv2_gsp.architectures.rules import (
+    KERNELS,
+    Stages,
+    check_choice,
+    entries_of,
+    is_count,
+    is_count_per_axis,
+    numbers_per_stage,
 )
+from nnunetv2_gsp.architectures.settings import ShiftSettings
+from nnunetv2_gsp.architectures.spatial_groups import feature_map_sizes, has_equal_groups_on_equal_axes
 
 GSP_NETWORK = "nnunetv2_gsp.architectures.gsp_unet.GSPUNet"
 PLAIN_NETWORK = "dynamic_network_architectures.architectures.unet.PlainConvUNet"
 MEND = "write the plans anew, or mend what was edited."
 _CONVOLUTIONS_OF_A_RESIDUAL_STAGE = 2  # as many as nnU-Net plans for a plain stage
+_SETTINGS = [field.name for field in fields(ShiftSettings)]
 
 
 def check_entry(architecture: dict[str, Any], patch_size: Sequence[int]) -> None:
@@ -28,8 +35,24 @@ def check_entry(architecture: dict[str, Any], patch_size: Sequence[int]) -> None
 
     Raises:
         NotImplementedError: for a network that is neither PlainConvUNet nor ResidualEncoderUNet nor GSPUNet.
-        ValueError: something is missing, is no list of whole numbers, or is not there for every stage; or the first
-            stage strides.
+        ValueError: something is missing, or would be refused by `GSPUNet`, which then says the same; or the stages are
+            not spelt out, or the first one strides.
+    """
+    check_network(architecture, patch_size)
+    _check_stages(architecture, len(patch_size))
+    if is_gsp(architecture):
+        check_choice("kernel", _kernel_of(architecture["arch_kwargs"]), KERNELS)
+        _settings_of(architecture["arch_kwargs"], len(patch_size))
+    else:  # a GSP network takes kernel_sizes along and ignores them
+        _check_kernel_sizes(architecture["arch_kwargs"], len(patch_size))
+
+
+def check_network(architecture: dict[str, Any], patch_size: Sequence[int]) -> None:
+    """Check that an `architecture` entry names a network that is known, and its patch is one.
+
+    Raises:
+        NotImplementedError: for a network that is neither PlainConvUNet nor ResidualEncoderUNet nor GSPUNet.
+        ValueError: the name, the arguments or the patch are missing.
     """
     kwargs = architecture.get("arch_kwargs") if isinstance(architecture, dict) else None
     if not isinstance(kwargs, dict) or not isinstance(architecture.get("network_class_name"), str):
@@ -39,12 +62,6 @@ def check_entry(architecture: dict[str, Any], patch_size: Sequence[int]) -> None
         raise _unknown_network(architecture)
     if not isinstance(patch_size, Sequence) or not patch_size or not all(map(is_count, patch_size)):
         raise ValueError(f"Expected plans with a patch_size of whole numbers of voxels, got {patch_size}; {MEND}")
-    _check_stages(architecture, len(patch_size))
-
-
-def is_count(value: Any) -> bool:
-    """Tell whether a value of the plans is a whole number from 1 on."""
-    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) > 0
 
 
 def is_gsp(architecture: dict[str, Any]) -> bool:
@@ -76,6 +93,7 @@ def gsp_architecture(architecture: dict[str, Any], patch_size: Sequence[int],
             the feature maps, or a request does not fit.
     """
     check_entry(architecture, patch_size)
+    check_choice("kernel", kernel, KERNELS)
     resolved = deepcopy(architecture)
     if is_gsp(architecture):
         _complete(resolved["arch_kwargs"], patch_size)
@@ -83,9 +101,38 @@ def gsp_architecture(architecture: dict[str, Any], patch_size: Sequence[int],
         resolved["arch_kwargs"] = kwargs = plain_architecture(resolved)["arch_kwargs"]
         settings = (request or ShiftRequest()).resolve(feature_map_sizes(patch_size, kwargs["strides"]),
                                                        kwargs["features_per_stage"])
-        kwargs.update(json.loads(json.dumps(asdict(settings))), kernel=kernel)  # lists, as a plans file has them
+        kwargs.update(_as_in_a_file(settings), kernel=kernel)
     _check_something_shifts(resolved["arch_kwargs"])
     return {**resolved, "network_class_name": GSP_NETWORK}
+
+
+def buildable_architecture(architecture: dict[str, Any], patch_size: Sequence[int],
+                           request: ShiftRequest | None = None, kernel: int = 1) -> dict[str, Any]:
+    """Return what `gsp_architecture` does, after a try to build it, which imports the operators that the entry names.
+
+    Raises:
+        NotImplementedError, ValueError: as `gsp_architecture`, and whatever else `GSPUNet` refuses.
+    """
+    resolved = gsp_architecture(architecture, patch_size, request, kernel)
+    with torch.device("meta"):
+        build(resolved, input_channels=1, output_channels=2, deep_supervision=True, allow_init=False)
+    return resolved
+
+
+def build(architecture: dict[str, Any], input_channels: int, output_channels: int, deep_supervision: bool,
+          allow_init: bool) -> nn.Module:
+    """Build the network of an `architecture` entry, stock or GSP, as nnU-Net does.
+
+    Raises:
+        ValueError: the network refuses its arguments.
+    """
+    try:
+        return get_network_from_plans(architecture["network_class_name"], architecture["arch_kwargs"],
+                                      architecture["_kw_requires_import"], input_channels, output_channels,
+                                      allow_init, deep_supervision)
+    except (TypeError, AttributeError, LookupError, ImportError) as error:  # not there, or nothing for it
+        raise ValueError(f"Expected plans whose arch_kwargs {_class_name(architecture)} takes, got a "
+                         f"{type(error).__name__}: {error}; {MEND}") from error
 
 
 def plain_architecture(architecture: dict[str, Any]) -> dict[str, Any]:
@@ -97,7 +144,7 @@ def plain_architecture(architecture: dict[str, Any]) -> dict[str, Any]:
     plain = deepcopy(architecture)
     kwargs = plain["arch_kwargs"]
     if is_residual(architecture):
-        del kwargs["n_blocks_per_stage"]
+        kwargs.pop("n_blocks_per_stage", None)
         kwargs["n_conv_per_stage"] = [_CONVOLUTIONS_OF_A_RESIDUAL_STAGE] * kwargs["n_stages"]
         kwargs["n_conv_per_stage_decoder"] = [_CONVOLUTIONS_OF_A_RESIDUAL_STAGE] * (kwargs["n_stages"] - 1)
     elif not _is_plain(architecture):
@@ -114,8 +161,7 @@ def stock_architecture(architecture: dict[str, Any]) -> dict[str, Any]:
     stock = deepcopy(architecture)
     if not is_gsp(architecture):
         return stock
-    shift_settings = {field.name for field in fields(ShiftSettings)}
-    kwargs = {name: value for name, value in stock["arch_kwargs"].items() if name not in {*shift_settings, "kernel"}}
+    kwargs = {name: value for name, value in stock["arch_kwargs"].items() if name not in (*_SETTINGS, "kernel")}
     planned = kwargs.get("kernel_sizes") or ()
     if not isinstance(planned, int) and len(planned) != kwargs["n_stages"]:
         kwargs["kernel_sizes"] = 3
@@ -147,35 +193,28 @@ def describe(architecture: dict[str, Any], patch_size: Sequence[int]) -> str:
 
 def _check_stages(architecture: dict[str, Any], n_axes: int) -> None:
     kwargs = architecture["arch_kwargs"]
-    n_stages: Any = kwargs.get("n_stages")
-    if not is_count(n_stages):
-        raise ValueError(f"Expected plans whose arch_kwargs give n_stages as a whole number from 1 on, got {n_stages}; "
-                         f"{MEND}")
-    convolutions = "n_blocks_per_stage" if is_residual(architecture) else "n_conv_per_stage"
-    lengths = {"features_per_stage": n_stages, "strides": n_stages, convolutions: n_stages,
-               "n_conv_per_stage_decoder": n_stages - 1}
-    if not is_gsp(architecture):  # which takes kernel_sizes along and ignores them
-        lengths["kernel_sizes"] = n_stages
-    for name, length in lengths.items():
-        entries = kwargs.get(name)
-        # the others may be one number for all stages
-        is_for_all = is_count(entries) and name not in ("features_per_stage", "strides")
-        is_entry = partial(_is_count_or_one_an_axis, n_axes) if name in ("strides", "kernel_sizes") else is_count
-        if not (is_for_all or _is_list(entries, length, is_entry)):
-            raise ValueError(f"Expected plans whose arch_kwargs give {name} for {length} stages of {n_axes} axes, in "
-                             f"whole numbers from 1 on, got {entries}; {MEND}")
-    first = kwargs["strides"][0]
-    if np.prod(first) != 1:
+    given = {name: kwargs.get(name) for name in ("n_stages", "features_per_stage", "strides", "n_conv_per_stage",
+                                                 "n_conv_per_stage_decoder")}
+    if is_residual(architecture):
+        given["n_conv_per_stage"] = _CONVOLUTIONS_OF_A_RESIDUAL_STAGE
+    stages = Stages.checked(n_axes, **given)
+    if is_residual(architecture):
+        numbers_per_stage("n_blocks_per_stage", kwargs.get("n_blocks_per_stage"), kwargs["n_stages"])
+    for name in ("features_per_stage", "strides"):
+        if not isinstance(kwargs[name], Sequence):
+            raise ValueError(f"Expected plans whose arch_kwargs give {name} for each of {kwargs['n_stages']} stages, "
+                             f"got {kwargs[name]}; {MEND}")
+    if np.prod(stages.strides[0]) != 1:
         raise ValueError(f"Expected strides that begin with 1, since a segmentation has the size of its patch, got "
-                         f"{first} for the first stage; change strides.")
+                         f"{kwargs['strides'][0]} for the first stage; change strides.")
 
 
-def _is_count_or_one_an_axis(n_axes: int, entry: Any) -> bool:
-    return is_count(entry) or _is_list(entry, n_axes, is_count)
-
-
-def _is_list(value: Any, length: int, is_entry: Callable[[Any], bool]) -> bool:
-    return isinstance(value, Sequence) and len(value) == length and all(map(is_entry, value))
+def _check_kernel_sizes(kwargs: dict[str, Any], n_axes: int) -> None:
+    kernels = kwargs.get("kernel_sizes")
+    is_sound = [is_count(kernel) or is_count_per_axis(kernel, n_axes) for kernel in entries_of(kernels)]
+    if not is_count(kernels) and not (len(is_sound) == kwargs["n_stages"] and all(is_sound)):
+        raise ValueError(f"Expected plans whose arch_kwargs give kernel_sizes for {kwargs['n_stages']} stages of "
+                         f"{n_axes} axes, in whole numbers from 1 on, got {kernels}; {MEND}")
 
 
 def _unknown_network(architecture: dict[str, Any]) -> NotImplementedError:
@@ -186,24 +225,26 @@ def _unknown_network(architecture: dict[str, Any]) -> NotImplementedError:
 
 def _complete(kwargs: dict[str, Any], patch_size: Sequence[int]) -> None:
     """Fill in what GSP plans leave out, with what `GSPUNet` would take."""
-    maps = feature_map_sizes(patch_size, kwargs["strides"])
-    _check_groups_divide_maps(kwargs.get("spatial_groups", ()), maps)
-    defaults = {
-        "shift_channels": [shift_channels_of(groups, channels // 2) for groups, channels in
-                           zip(kwargs["spatial_groups"], kwargs["features_per_stage"], strict=True)],
-        "shift_position": DEFAULT_POSITION, "shift_location": DEFAULT_LOCATION,
-        "local_shift_channels": [0] * len(maps), "kernel": 1,
-    }
-    kwargs.update({name: value for name, value in defaults.items() if kwargs.get(name) is None})
+    settings = _settings_of(kwargs, len(patch_size))
+    _check_groups_divide_maps(settings.spatial_groups, feature_map_sizes(patch_size, kwargs["strides"]))
+    kwargs.update(_as_in_a_file(settings), kernel=_kernel_of(kwargs))
+
+
+def _settings_of(kwargs: dict[str, Any], n_axes: int) -> ShiftSettings:
+    return ShiftSettings.checked(kwargs["features_per_stage"], n_axes, **{name: kwargs.get(name) for name in _SETTINGS})
+
+
+def _kernel_of(kwargs: dict[str, Any]) -> Any:
+    return 1 if kwargs.get("kernel") is None else kwargs["kernel"]
+
+
+def _as_in_a_file(settings: ShiftSettings) -> dict[str, Any]:
+    return json.loads(json.dumps(asdict(settings)))  # lists in place of tuples
 
 
 def _check_groups_divide_maps(spatial_groups: Sequence[Sequence[int]], maps: Sequence[Sequence[int]]) -> None:
-    if len(spatial_groups) != len(maps):
-        raise ValueError(f"GSP plans must have spatial_groups for each of the {len(maps)} stages, got "
-                         f"{len(spatial_groups)}: add them, or make the plans with nnUNetv2_gsp plan.")
     for stage, (size, groups) in enumerate(zip(maps, spatial_groups, strict=True)):
-        if len(groups) != len(size) or any(count < 1 or voxels % count
-                                           for voxels, count in zip(size, groups, strict=True)):
+        if any(voxels % count for voxels, count in zip(size, groups, strict=True)):
             raise ValueError(f"spatial_groups of stage {stage} must divide its feature map of {_times(size)} voxels, "
                              f"got {_times(groups)}: change them in the plans.")
 

@@ -8,7 +8,6 @@ import torch
 from dynamic_network_architectures.building_blocks.helper import (
     convert_conv_op_to_dim,
     get_matching_pool_op,
-    maybe_convert_scalar_to_list,
 )
 from dynamic_network_architectures.building_blocks.simple_conv_blocks import ConvDropoutNormReLU
 from dynamic_network_architectures.initialization.weight_init import InitWeights_He
@@ -17,8 +16,9 @@ from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.dropout import _DropoutNd
 
 from nnunetv2_gsp.architectures.blocks import GSPConvBlock, shift_or_identity
-from nnunetv2_gsp.architectures.settings import DEFAULT_LOCATION, DEFAULT_POSITION, KERNELS, ShiftSettings
-from nnunetv2_gsp.architectures.spatial_groups import feature_map_sizes, shift_channels_of
+from nnunetv2_gsp.architectures.rules import KERNELS, Stages, check_choice
+from nnunetv2_gsp.architectures.settings import DEFAULT_LOCATION, DEFAULT_POSITION, ShiftSettings
+from nnunetv2_gsp.architectures.spatial_groups import feature_map_sizes
 from nnunetv2_gsp.architectures.training import is_training_step, training_forward
 from nnunetv2_gsp.cpu import fused_forward
 from nnunetv2_gsp.ops import LinearUpsampling, pointwise, steady
@@ -55,7 +55,7 @@ class GSPUNet(nn.Module):
             always built, so that weights load either way.
 
     Raises:
-        ValueError: if an argument does not have one fitting entry a stage.
+        ValueError: if an argument does not have one fitting entry a stage, or is none of its choices (`rules.py`).
     """
 
     def __init__(self, input_channels: int, n_stages: int, features_per_stage: PerStage, conv_op: type[_ConvNd],
@@ -69,21 +69,13 @@ class GSPUNet(nn.Module):
                  nonlin: type[nn.Module] | None = None, nonlin_kwargs: dict | None = None,
                  deep_supervision: bool = False, nonlin_first: bool = False):
         super().__init__()
-        if kernel not in KERNELS:
-            raise ValueError(f"kernel must be one of {', '.join(map(str, KERNELS))}, got {kernel!r}.")
-        if n_stages < 2:
-            raise ValueError(f"A U-Net needs at least two stages, got n_stages = {n_stages}: plan a larger patch, or "
-                             f"leave this configuration out; nnU-Net's own network has no output either then.")
-        features = _one_a_stage("features_per_stage", features_per_stage, n_stages)
-        stride_per_axis = [tuple(maybe_convert_scalar_to_list(conv_op, stride))
-                           for stride in _one_a_stage("strides", strides, n_stages)]
-        if shift_channels is None:
-            shift_channels = [shift_channels_of(groups, channels // 2)
-                              for groups, channels in zip(spatial_groups, features, strict=False)]
-        self.shift_settings = ShiftSettings(tuple(tuple(groups) for groups in spatial_groups), tuple(shift_channels),
-                                            shift_position, shift_location,
-                                            tuple(local_shift_channels or [0] * n_stages))
-        self.shift_settings.check_against(features, convert_conv_op_to_dim(conv_op))
+        n_axes = convert_conv_op_to_dim(conv_op)
+        check_choice("kernel", kernel, KERNELS)
+        stages = Stages.checked(n_axes, n_stages, features_per_stage, strides, n_conv_per_stage,
+                                n_conv_per_stage_decoder)
+        self.shift_settings = ShiftSettings.checked(
+            stages.features, n_axes, spatial_groups=spatial_groups, shift_channels=shift_channels,
+            shift_position=shift_position, shift_location=shift_location, local_shift_channels=local_shift_channels)
         self.register_buffer("gsp_settings", self.shift_settings.to_tensor())
 
         convolution = {
@@ -92,11 +84,9 @@ class GSPUNet(nn.Module):
             "dropout_op": dropout_op, "dropout_op_kwargs": dropout_op_kwargs, "nonlin": nonlin,
             "nonlin_kwargs": nonlin_kwargs, "nonlin_first": nonlin_first,
         }
-        self.encoder = GSPEncoder(input_channels, features, stride_per_axis,
-                                  _one_a_stage("n_conv_per_stage", n_conv_per_stage, n_stages),
+        self.encoder = GSPEncoder(input_channels, stages.features, stages.strides, stages.n_convolutions,
                                   self.shift_settings, convolution)
-        self.decoder = GSPDecoder(features, stride_per_axis, num_classes,
-                                  _one_a_stage("n_conv_per_stage_decoder", n_conv_per_stage_decoder, n_stages - 1),
+        self.decoder = GSPDecoder(stages.features, stages.strides, num_classes, stages.n_convolutions_decoder,
                                   self.shift_settings, convolution, deep_supervision)
 
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:
@@ -231,13 +221,6 @@ class ConvUpsampling(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, input_channels, *low) to (N, output_channels, *high)."""
         return self.shift(self.interpolation(self.convolution(x)))
-
-
-def _one_a_stage(name: str, value: Any, n_stages: int) -> list:
-    values = [value] * n_stages if isinstance(value, int) else list(value)
-    if len(values) != n_stages:
-        raise ValueError(f"{name} must be one number or have {n_stages} entries, got {len(values)}: {value}.")
-    return values
 
 
 def _position_in(location: str, settings: ShiftSettings) -> str:

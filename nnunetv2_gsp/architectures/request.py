@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
+from nnunetv2_gsp.architectures.rules import check_groups
 from nnunetv2_gsp.architectures.settings import DEFAULT_LOCATION, DEFAULT_POSITION, ShiftSettings
 from nnunetv2_gsp.architectures.spatial_groups import shift_channels_of, snapped_groups, spatial_groups_of
 
@@ -51,7 +52,8 @@ class ShiftRequest:
             ValueError: if there is not one entry of spatial_groups a stage, if groups do not divide their map and are
                 not to be snapped, or if a positive ratio leaves a group, or all local shifts, without a channel.
         """
-        self._check_number_of_stages(maps)
+        if self.spatial_groups is not None:
+            check_groups(self.spatial_groups, len(maps), len(maps[0]))
         is_still = self.shift_position == "none"
         ratio, local_ratio = (0, 0) if is_still else (_exact(self.shift_ratio), _exact(self.local_shift_ratio))
         max_shifted = [math.floor(ratio * channels) for channels in features_per_stage]
@@ -70,12 +72,6 @@ class ShiftRequest:
                              f"{n_directions} directions in any stage, of {max(features_per_stage)} channels at most: "
                              f"raise the ratio, or set it to 0.")
         return ShiftSettings(tuple(groups), tuple(shifted), self.shift_position, self.shift_location, tuple(local))
-
-    def _check_number_of_stages(self, maps: Sequence[Sequence[int]]) -> None:
-        if self.spatial_groups is not None and len(self.spatial_groups) != len(maps):
-            raise ValueError(f"spatial_groups must have one entry a stage, {len(maps)} in these plans, got "
-                             f"{len(self.spatial_groups)}: add or drop entries, or give the whole topology "
-                             f"(patch_size, features_per_stage, strides) with them.")
 
     def _groups_of(self, stage: int, size: Sequence[int], max_groups: int) -> tuple[int, ...]:
         if self.spatial_groups is None:

@@ -6,12 +6,16 @@ network therefore carries its settings in its state_dict, as a buffer of integer
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Integral
+from typing import Any
 
 import torch
 
+from nnunetv2_gsp.architectures.rules import check_choice, check_groups, check_one_entry_a_stage
+from nnunetv2_gsp.architectures.spatial_groups import shift_channels_of
+
 SHIFT_POSITIONS = ("none", "CSC", "CCS", "CSCS", "CSCSUpShift")
 SHIFT_LOCATIONS = ("encoder", "decoder", "both")
-KERNELS = (1, 3)
 # the paper's choices where it says no more
 DEFAULT_POSITION, DEFAULT_LOCATION = "CSC", "both"
 # of the buffer: a network without local shifts writes the first, so that weights from before there were any still load
@@ -38,24 +42,47 @@ class ShiftSettings:
 
     def __post_init__(self) -> None:
         """Refuse unknown positions and locations."""
-        _check_choice("shift_position", self.shift_position, SHIFT_POSITIONS)
-        _check_choice("shift_location", self.shift_location, SHIFT_LOCATIONS)
+        check_choice("shift_position", self.shift_position, SHIFT_POSITIONS)
+        check_choice("shift_location", self.shift_location, SHIFT_LOCATIONS)
 
-    def check_against(self, features_per_stage: Sequence[int], n_axes: int) -> None:
-        """Raise ValueError unless there is one fitting entry a stage."""
-        for name in ("spatial_groups", "shift_channels", "local_shift_channels"):
-            if len(getattr(self, name)) != len(features_per_stage):
-                raise ValueError(f"One entry a stage is expected in {name}, {len(features_per_stage)} here; got "
-                                 f"{len(getattr(self, name))}.")
+    @classmethod
+    def checked(cls, features_per_stage: Sequence[int], n_axes: int, *, spatial_groups: Any, shift_channels: Any = None,
+                shift_position: Any = None, shift_location: Any = None,
+                local_shift_channels: Any = None) -> "ShiftSettings":
+        """Return settings that fit the stages; what is not given is the paper's choice.
+
+        Args:
+            features_per_stage: channels C of every stage.
+            n_axes: of the patch.
+            spatial_groups, shift_channels, shift_position, shift_location, local_shift_channels: by the names of the
+                attributes, as a network's arguments or a plans file have them.
+
+        Raises:
+            ValueError: there is not one fitting entry a stage, or the position or location is not known.
+        """
+        check_groups(spatial_groups, len(features_per_stage), n_axes)
+        if shift_channels is None:
+            shift_channels = [shift_channels_of(groups, channels // 2)
+                              for groups, channels in zip(spatial_groups, features_per_stage, strict=True)]
+        if local_shift_channels is None:
+            local_shift_channels = [0] * len(features_per_stage)
+        check_one_entry_a_stage("shift_channels", shift_channels, len(features_per_stage))
+        check_one_entry_a_stage("local_shift_channels", local_shift_channels, len(features_per_stage))
+        settings = cls(tuple(map(tuple, spatial_groups)), tuple(shift_channels),
+                       DEFAULT_POSITION if shift_position is None else shift_position,
+                       DEFAULT_LOCATION if shift_location is None else shift_location, tuple(local_shift_channels))
+        settings.check_channels(features_per_stage)
+        return settings
+
+    def check_channels(self, features_per_stage: Sequence[int]) -> None:
+        """Raise ValueError unless as many channels move in every stage as its groups and directions can share."""
         for stage, (groups, shifted, local, channels) in enumerate(zip(
                 self.spatial_groups, self.shift_channels, self.local_shift_channels, features_per_stage, strict=True)):
-            if len(groups) != n_axes or min(groups) < 1:
-                raise ValueError(f"spatial_groups of stage {stage} must be {n_axes} positive counts, one an axis, "
-                                 f"got {groups}.")
-            if not 0 <= shifted <= channels or shifted % math.prod(groups):
+            n_axes = len(groups)
+            if not (isinstance(shifted, Integral) and 0 <= shifted <= channels) or shifted % math.prod(groups):
                 raise ValueError(f"shift_channels of stage {stage} must be a multiple of {math.prod(groups)} (the "
                                  f"product of its spatial groups {groups}) from 0 to {channels}, got {shifted}.")
-            if not 0 <= local <= channels - shifted or local % (2 * n_axes):
+            if not (isinstance(local, Integral) and 0 <= local <= channels - shifted) or local % (2 * n_axes):
                 raise ValueError(f"local_shift_channels of stage {stage} must be a multiple of {2 * n_axes} (the "
                                  f"directions) from 0 to {channels - shifted} (the channels behind shift_channels), "
                                  f"got {local}.")
@@ -90,8 +117,3 @@ class ShiftSettings:
                            for groups, shifted, local in zip(self.spatial_groups, self.shift_channels,
                                                              self.local_shift_channels, strict=True))
         return f"{self.shift_position} in {self.shift_location}: {stages}"
-
-
-def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:
-    if value not in choices:
-        raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}.")

@@ -57,13 +57,7 @@ def snapped_groups(groups: Sequence[int], map_size: Sequence[int]) -> tuple[int,
     """Return, per axis, the largest divisor of the map that is not above the count asked for.
 
     The paper asks for (5, 5, 5) on a map that 5 does not divide, and does not say how.
-
-    Raises:
-        ValueError: unless there is one positive count an axis.
     """
-    if len(groups) != len(map_size) or min(groups) < 1:
-        raise ValueError(f"spatial_groups must be {len(map_size)} positive counts a stage, one an axis of the patch, "
-                         f"got {tuple(groups)}.")
     return tuple(max(divisor for divisor in range(1, min(count, size) + 1) if size % divisor == 0)
                  for count, size in zip(groups, map_size, strict=True))
 

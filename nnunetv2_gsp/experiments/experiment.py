@@ -10,8 +10,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 
+from nnunetv2_gsp.architectures.from_plans import buildable_architecture, is_gsp
 from nnunetv2_gsp.commands import check_device, nnunet_folder
 from nnunetv2_gsp.errors import InputError
 from nnunetv2_gsp.experiments import report
@@ -33,6 +35,7 @@ from nnunetv2_gsp.plans import (
     load_plans,
     preprocessed_folder,
 )
+from nnunetv2_gsp.trainers import nnUNetTrainerGSP
 
 _CONFIGURATION, _PLANS = "3d_fullres", "nnUNetPlans"
 
@@ -160,8 +163,9 @@ class Experiment:
                 raise InputError(f"Expected in {file} what this table trains, found plans with other settings; move "
                                  f"them away, with the results trained from them.")
         self._check_number_of_cases()
-        for trainer in {run.row.trainer for run in self.runs}:
-            _check_trainer(trainer)
+        trainers = [_trainer(name) for name in dict.fromkeys(run.row.trainer for run in self.runs)]
+        if self.runs[0].row.template is None:  # others were checked when they were derived
+            self._check_own_plans(trainers)
 
     def states(self) -> list[State]:
         """Return where the runs stand, in their order."""
@@ -228,6 +232,17 @@ class Experiment:
             raise InputError(f"Expected at least {N_FOLDS} training cases for nnU-Net's split, {self.dataset} has "
                              f"{n_cases}; add cases, or write a splits_final.json yourself.")
 
+    def _check_own_plans(self, trainers: Sequence[type[nnUNetTrainer]]) -> None:
+        """Raise InputError if one of the trainers would build a GSP network, and the plans make none."""
+        configuration = effective_configurations(self.plans[self.plans_name])[self.configuration]
+        architecture = configuration["architecture"]
+        if not is_gsp(architecture) and not any(issubclass(trainer, nnUNetTrainerGSP) for trainer in trainers):
+            return
+        try:
+            buildable_architecture(architecture, configuration["patch_size"])
+        except (ValueError, NotImplementedError) as error:
+            raise InputError(f"{self.plans_name}, {self.configuration}: {error}") from error
+
     def _n_channels(self) -> int:
         return len(self.dataset_json.get("channel_names", self.dataset_json.get("modality", ())))
 
@@ -274,9 +289,9 @@ class Experiment:
         return json.loads(json.dumps({**about_all, "configuration": {**configuration, "next_stage": None}}))
 
 
-def _check_trainer(trainer: str) -> None:
+def _trainer(trainer: str) -> type[nnUNetTrainer]:
     try:
         with contextlib.redirect_stdout(io.StringIO()):  # nnU-Net says where it searches
-            recursive_find_trainer_class_by_name(trainer)
+            return recursive_find_trainer_class_by_name(trainer)
     except (RuntimeError, TypeError, AssertionError) as error:  # not there, no class, no trainer
         raise InputError(f"Expected a trainer that nnU-Net finds, got {trainer}; choose another with -tr.") from error

@@ -1,6 +1,4 @@
 """What trainings that may start together must find done: preprocessed data and nnU-Net's split."""
-import shlex
-import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,7 +7,7 @@ from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
 from nnunetv2.utilities.crossval_split import generate_crossval_split
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-from nnunetv2_gsp.commands import preprocess_command, script
+from nnunetv2_gsp.commands import preprocess_command, run_command
 from nnunetv2_gsp.errors import InputError
 from nnunetv2_gsp.files import beside, write_json
 
@@ -33,9 +31,8 @@ def preprocess(folder: Path, command: list[str]) -> None:
     Raises:
         InputError: nnU-Net's command failed.
     """
-    print(f"$ {shlex.join(command)}\n", flush=True)
     beside(folder).touch()
-    code = subprocess.run([script(command[0]), *command[1:]]).returncode
+    code = run_command(command)
     if code != 0:
         raise InputError(f"{command[0]} was expected to finish and stopped with exit code {code}; mend what it says "
                          f"above and run the same command again.")

@@ -1,20 +1,17 @@
 """One training of nnU-Net, and its state as the files tell it."""
 import json
-import os
 import pickle
-import shlex
 import signal
-import subprocess
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from enum import Enum
 from fcntl import LOCK_EX, LOCK_NB, flock
 from pathlib import Path
 from typing import Any
 
-from nnunetv2_gsp.commands import script
+from nnunetv2_gsp.commands import run_command
 from nnunetv2_gsp.errors import InputError
 from nnunetv2_gsp.experiments.tables import Row
 from nnunetv2_gsp.files import write_json
@@ -199,15 +196,7 @@ class Training:
     def _train(self, lock: int) -> None:
         """Run nnU-Net's command, which holds the lock, too: it may outlive this process when a terminal closes."""
         command = self.run.command()
-        print(f"$ {shlex.join(command)}\n", flush=True)
-        # a session of its own, to end nnU-Net's worker processes with it
-        with subprocess.Popen([script(command[0]), *command[1:]], env={**os.environ, **self.environment},
-                              start_new_session=True, pass_fds=[lock]) as process:
-            try:
-                code = process.wait()
-            finally:
-                with suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
+        code = run_command(command, self.environment, pass_fds=[lock])
         if -code in STOPPED_FROM_OUTSIDE:
             time.sleep(5)  # for submitit's handler: it gets the same signal from Slurm, and requeues
             raise SystemExit(f"{command[0]} was stopped from outside")

@@ -51,7 +51,7 @@ class Template:
         """Number of axes that the settings are made for, None if any."""
         per_axis = [self.settings.get("patch_size"), *(stages[0] for name in ("strides", "spatial_groups")
                                                        if (stages := self.settings.get(name)))]
-        return next((len(axes) for axes in per_axis if axes), None)
+        return next((len(axes) for axes in per_axis if axes and len(axes) in (2, 3)), None)
 
 
 def template_names() -> list[str]:

@@ -6,14 +6,24 @@ from typing import Any
 from zipfile import is_zipfile
 
 from batchgenerators.utilities.file_and_folder_operations import load_json
+from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
-from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch import nn
 
-from nnunetv2_gsp.architectures.from_plans import describe, gsp_architecture, is_gsp, is_residual
+from nnunetv2_gsp.architectures.from_plans import (
+    build,
+    buildable_architecture,
+    describe,
+    gsp_architecture,
+    is_gsp,
+    is_residual,
+)
 from nnunetv2_gsp.architectures.settings import ShiftSettings
 from nnunetv2_gsp.files import whole
+from nnunetv2_gsp.orphans import no_orphans
+
+_N_FOLDS = 5  # of the split that nnU-Net makes
 
 __all__ = ["nnUNetTrainerGSP", "nnUNetTrainerGSPNoDeepSupervision", "nnUNetTrainerGSPPaper"]
 
@@ -53,9 +63,34 @@ class nnUNetTrainerGSP(nnUNetTrainer):
         """
         architecture = gsp_architecture(configuration_manager.configuration["architecture"],
                                         configuration_manager.patch_size)
-        return get_network_from_plans(architecture["network_class_name"], architecture["arch_kwargs"],
-                                      architecture["_kw_requires_import"], num_input_channels, num_output_channels,
-                                      allow_init=True, deep_supervision=enable_deep_supervision)
+        return build(architecture, num_input_channels, num_output_channels, enable_deep_supervision, allow_init=True)
+
+    def do_split(self) -> tuple[list[str], list[str]]:
+        """Return nnU-Net's cases for training and validation.
+
+        Raises:
+            ValueError: there are too few cases for nnU-Net to make folds of.
+        """
+        try:
+            return super().do_split()
+        except ValueError as error:
+            n_cases = len(infer_dataset_class(self.preprocessed_dataset_folder).get_identifiers(
+                self.preprocessed_dataset_folder))
+            if n_cases >= _N_FOLDS:
+                raise
+            raise ValueError(f"Expected at least {_N_FOLDS} training cases for nnU-Net's folds, "
+                             f"{self.plans_manager.dataset_name} has {n_cases}: train with fold all, add cases, or "
+                             f"write a splits_final.json yourself.") from error
+
+    def run_training(self) -> None:
+        """Train as nnU-Net does; whatever ends it, SIGTERM included, ends nnU-Net's worker processes, too."""
+        with no_orphans():
+            super().run_training()
+
+    def perform_actual_validation(self, save_probabilities: bool = False) -> None:
+        """Validate as nnU-Net does; whatever ends it, SIGTERM included, ends nnU-Net's worker processes, too."""
+        with no_orphans():
+            super().perform_actual_validation(save_probabilities)
 
     def save_checkpoint(self, filename: str) -> None:
         """Save as nnU-Net does, but whole or not at all: a full disk or a kill leaves the checkpoint that stood there.
@@ -88,7 +123,7 @@ class nnUNetTrainerGSP(nnUNetTrainer):
         """
         stock = self.configuration_manager.configuration["architecture"]
         patch_size = self.configuration_manager.patch_size
-        architecture = gsp_architecture(stock, patch_size)
+        architecture = buildable_architecture(stock, patch_size)
         saved = self._saved_configuration()
         if saved is not None:
             _check_agreement(architecture, patch_size, saved, self.output_folder_base, settings_are_given=is_gsp(stock))

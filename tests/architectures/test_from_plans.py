@@ -82,15 +82,15 @@ def test_other_networks_are_refused_by_name():
 @pytest.mark.parametrize(("patch_size", "groups", "message"), [
     ((8, 8, 10), None, r"strides a map of \(4, 4, 5\)"),
     ((8, 8, 8), [[2, 2, 2], [3, 1, 1], [1, 1, 1]], "stage 1 .* 4×4×4 voxels, got 3×1×1"),
-    ((8, 8, 8), [[2, 2, 2], [2, 2, 2]], "each of the 3 stages, got 2"),
-    ((8, 8, 8), [[2, 2, 2], [2, 2], [1, 1, 1]], "stage 1 .* got 2×2"),
+    ((8, 8, 8), [[2, 2, 2], [2, 2, 2]], r"spatial_groups must have one entry a stage, 3 here, got \[\[2"),
+    ((8, 8, 8), [[2, 2, 2], [2, 2], [1, 1, 1]], r"stage 1 must be 3 positive counts, .* got \[2, 2\]"),
     ((8, 8, 8), [[2, 2, 2], [2, 2, 2], [4, 1, 1]], "stage 2 .* 2×2×2 voxels, got 4×1×1"),
 ])
 def test_what_does_not_divide_is_named(patch_size, groups, message):
     architecture = stock_architecture((16, 32, 32), isotropic(3))
     if groups is not None:
         architecture = gsp_architecture(architecture, (8, 8, 8))
-        architecture["arch_kwargs"]["spatial_groups"] = groups
+        architecture["arch_kwargs"].update(spatial_groups=groups, shift_channels=None)
     with pytest.raises(ValueError, match=message):
         gsp_architecture(architecture, patch_size)
 

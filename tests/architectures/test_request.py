@@ -1,10 +1,12 @@
 import math
+from dataclasses import asdict
 
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from nnunetv2_gsp.architectures.request import ShiftRequest
+from nnunetv2_gsp.architectures.settings import ShiftSettings
 
 
 @st.composite
@@ -22,7 +24,7 @@ def test_rule_gives_divisors_and_no_more_groups_than_shifted_channels(network, r
     maps, channels = network
     assume(local_ratio == 0 or max(channels) * local_ratio >= 6)
     resolved = ShiftRequest(shift_ratio=ratio, local_shift_ratio=local_ratio).resolve(maps, channels)
-    resolved.check_against(channels, len(maps[0]))
+    assert ShiftSettings.checked(channels, len(maps[0]), **asdict(resolved)) == resolved
     for size, count, groups, shifted, local in zip(maps, channels, resolved.spatial_groups, resolved.shift_channels,
                                                    resolved.local_shift_channels, strict=True):
         assert all(voxels % n == 0 for voxels, n in zip(size, groups, strict=True))
@@ -64,8 +66,8 @@ def test_groups_are_snapped_unless_strict():
     ({"shift_ratio": -0.1}, "shift_ratio must be from 0 to 1"),
     ({"local_shift_ratio": 1.1}, "local_shift_ratio must be from 0 to 1"),
     ({"shift_ratio": float("nan")}, "shift_ratio must be from 0 to 1"),
-    ({"spatial_groups": [(2, 2, 2)] * 3}, "one entry a stage, 2 in these plans, got 3"),
-    ({"spatial_groups": [(2, 2), (2, 2)]}, "3 positive counts"),
+    ({"spatial_groups": [(2, 2, 2)] * 3}, "spatial_groups must have one entry a stage, 2 here"),
+    ({"spatial_groups": [(2, 2), (2, 2)]}, "stage 0 must be 3 positive counts"),
     ({"spatial_groups": [(2, 2, 2), (4, 4, 4)]}, "no whole channel for each of the 64 groups"),
     ({"shift_ratio": 0.01}, "no whole channel"),
     ({"local_shift_ratio": 0.09}, "no whole channel for each of the 6 directions in any stage, of 64"),

@@ -89,12 +89,6 @@ def test_the_papers_brats_groups_on_its_patch():
     assert snapped_groups((5, 5, 5), (8, 8, 8)) == (4, 4, 4)
 
 
-@pytest.mark.parametrize("groups", [(2, 2), (2, 0, 2), (2, 2, 2, 2)])
-def test_groups_that_are_not_one_positive_count_an_axis_are_named(groups):
-    with pytest.raises(ValueError, match="3 positive counts"):
-        snapped_groups(groups, (8, 8, 8))
-
-
 def test_sizes_of_anisotropic_stages():
     assert feature_map_sizes((16, 256, 192), [(1, 1, 1), (1, 2, 2), (2, 2, 2)]) == [
         (16, 256, 192), (16, 128, 96), (8, 64, 48)]

@@ -3,7 +3,11 @@ import json
 import os
 import pickle
 import shutil
+import signal
+import subprocess
+import sys
 from copy import deepcopy
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -26,6 +30,7 @@ from nnunetv2_gsp.architectures import GSPUNet, from_plans, request
 from nnunetv2_gsp.ops import GroupShift
 from tests.conftest import largest_file
 from tests.raw_dataset import write_raw_dataset
+from tests.test_orphans import descendants, is_alive_after
 
 DATASET, ID = "Dataset901_Ellipsoid", 901
 TRAINER = "nnUNetTrainerGSPFewIterations"
@@ -151,6 +156,40 @@ def test_who_is_not_to_write_a_checkpoint_touches_nothing(planned, tmp_path, cha
     of_the_first_rank.write_text("half")
     trainer.save_checkpoint(str(tmp_path / "checkpoint_final.pth"))
     assert os.listdir(tmp_path) == [of_the_first_rank.name]
+
+
+@pytest.mark.parametrize("phrase", ["Epoch 1", "Training done"])  # amid the training, amid the validation
+def test_sigterm_to_the_training_alone_ends_its_workers_too(planned, phrase):
+    train = [str(Path(sys.executable).with_name("nnUNetv2_train")), str(ID), "3d_fullres", "3", "-tr", TRAINER,
+             "-device", "cpu"]
+    with subprocess.Popen(train, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+                          env={**os.environ, "PYTHONUNBUFFERED": "1"}) as process:
+        assert any(phrase in line for line in process.stdout)
+        if phrase == "Training done":
+            assert any("predicting" in line for line in process.stdout)
+        workers = set(descendants(process.pid))
+        assert workers
+        process.terminate()
+        assert process.wait(60) == -signal.SIGTERM
+        assert not [worker for worker in workers if is_alive_after(worker, 20)]
+
+
+@pytest.mark.parametrize("n_cases", [1, 4])
+def test_too_few_cases_for_folds_are_named_and_all_trains(planned, nnunet_folders, n_cases):
+    trainer = new_trainer("nnUNetTrainerGSPNoDeepSupervision")
+    cases = sorted(Path(trainer.preprocessed_dataset_folder).glob("case?*"))
+    few = nnunet_folders / f"few_{n_cases}" / "data"
+    few.mkdir(parents=True)
+    for file in cases:
+        if file.name[4] < str(n_cases):
+            shutil.copy(file, few)
+    trainer.preprocessed_dataset_folder, trainer.preprocessed_dataset_folder_base = str(few), str(few.parent)
+    with pytest.raises(ValueError, match=f"at least 5 training cases .* has {n_cases}: train with fold all") as refusal:
+        trainer.do_split()
+    assert "\n" not in str(refusal.value)
+    assert not (few.parent / "splits_final.json").exists()
+    trainer.fold = "all"
+    assert list(map(len, trainer.do_split())) == [n_cases, n_cases]
 
 
 def test_weights_decide_what_is_predicted(model_folder, tmp_path):

@@ -1,0 +1,74 @@
+"""Who ends the processes that one has started? The one who started them, however it ends."""
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from multiprocessing import Process, active_children
+from threading import Timer, current_thread, main_thread
+from types import FrameType
+
+# not every system has all of them
+_SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+_AGAIN_S = 0.1
+
+
+@contextmanager
+def ended_with_us(end: Callable[[], None]) -> Iterator[None]:
+    """Call `end` when what is within raises, and before SIGINT, SIGTERM or SIGHUP take their usual course.
+
+    A handler that somebody else has set is left in place: it alone knows whether the signal is to end anything, and if
+    it raises, `end` is called. In another thread than the main one no handler can be set.
+    """
+    us = os.getpid()
+
+    def end_first(number: int, frame: FrameType | None) -> None:
+        if os.getpid() == us:  # a fork has this handler, too
+            if _is_starting_a_process(frame):
+                Timer(_AGAIN_S, os.kill, (us, number)).start()
+                return
+            end()
+        signal.signal(number, usual[number])
+        signal.raise_signal(number)
+
+    is_main = current_thread() is main_thread()
+    usual = {number: handler for number in _SIGNALS if is_main
+             and (handler := signal.getsignal(number)) in (signal.SIG_DFL, signal.default_int_handler)}
+    for number in usual:
+        signal.signal(number, end_first)
+    try:
+        yield
+    except BaseException:
+        end()
+        raise
+    finally:
+        for number, handler in usual.items():
+            if signal.getsignal(number) is end_first:
+                signal.signal(number, handler)
+
+
+@contextmanager
+def no_orphans() -> Iterator[None]:
+    """Kill the processes that multiprocessing starts within, when what is within raises or is ended by a signal.
+
+    multiprocessing itself ends them only where the interpreter comes to its own end: not on SIGTERM, nor in a notebook.
+    """
+    others = set(active_children())
+
+    def kill() -> None:
+        for child in set(active_children()) - others:
+            child.kill()
+
+    with ended_with_us(kill):
+        yield
+
+
+def _is_starting_a_process(frame: FrameType | None) -> bool:
+    """Tell whether multiprocessing is amid a start.
+
+    The new process can not be found yet, and what a signal raises among a fork's callbacks is lost.
+    """
+    while frame is not None:
+        if frame.f_code is Process.start.__code__:
+            return True
+        frame = frame.f_back
+    return False
