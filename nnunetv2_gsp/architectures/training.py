@@ -34,8 +34,8 @@ def has_state(module: nn.Module) -> bool:
     It has buffers (BatchNorm), draws random numbers, which not every device can draw again (mps), or is nobody's whose
     code is known here (parametrizations, norms of other libraries).
     """
-    return any(next(part.buffers(), None) is not None or isinstance(part, _RANDOM)
-               or not type(part).__module__.startswith(_KNOWN_CODE) for part in module.modules())
+    return len(list(module.buffers())) > 0 or any(
+        isinstance(part, _RANDOM) or not type(part).__module__.startswith(_KNOWN_CODE) for part in module.modules())
 
 
 def training_forward(network: Any, x: Tensor) -> Tensor | list[Tensor]:
