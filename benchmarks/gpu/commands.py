@@ -7,9 +7,11 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
+from typing import Any
 
 import nibabel
 import numpy as np
+import torch
 
 from benchmarks.gpu.settings import Settings
 from benchmarks.measuring import WrongError
@@ -20,8 +22,9 @@ from nnunetv2_gsp.plugin.startup import EXT_TRAINER_FOLDER, VARIABLE
 ROOT = Path(__file__).parents[2]
 TRAINERS = Path(__file__).with_name("trainers")
 DATASET, CONFIGURATION, FOLD = "Dataset901_Boxes", "3d_fullres", "0"
-N_CASES, SIZE = 5, (12, 14, 16)
+N_CASES, SIZE = 5, (16, 18, 20)  # of three stages; the loss of nnU-Net's networks of two is 0/0
 NEEDS_GPU = "needs a GPU"  # the reason by which such tests are skipped elsewhere
+TRAINER = "nnUNetTrainerGSPBench"
 Command = Sequence[object]
 
 
@@ -37,6 +40,7 @@ def tables(settings: Settings) -> Iterator[Table]:
         yield Table("As a user types it", list(rows),
                     f"{N_CASES} generated cases of {'×'.join(map(str, SIZE))} voxels, two epochs of four steps, beside "
                     f"other work: seconds say only that it ends.")
+    _check_losses(training_log(fold_folder(Path(os.environ["nnUNet_results"]), DATASET, TRAINER)))
     n_predicted = len(list(output.glob("*.nii.gz")))
     if n_predicted != N_CASES:
         raise WrongError(f"nnUNetv2_predict wrote {n_predicted} segmentations of {N_CASES} cases.")
@@ -64,6 +68,23 @@ def run(command: Command, variables: Mapping[str, str]) -> None:
     _output([sys.executable, "-c", f"from {entry.module} import {entry.attr}; {entry.attr}()", *arguments], variables)
 
 
+def fold_folder(results: Path, dataset: str, trainer: str) -> Path:
+    """Return where nnU-Net leaves what it trained."""
+    return results / dataset / f"{trainer}__nnUNetPlans__{CONFIGURATION}" / f"fold_{FOLD}"
+
+
+def training_log(fold: Path) -> dict[str, Any]:
+    """Return what nnU-Net logged, a list of a value each epoch under each name."""
+    checkpoint = torch.load(fold / "checkpoint_final.pth", map_location="cpu", weights_only=False)  # our own
+    return checkpoint["logging"]
+
+
+def _check_losses(log: Mapping[str, Any]) -> None:
+    losses = [*log["train_losses"], *log["val_losses"]]
+    if not np.isfinite(losses).all():
+        raise WrongError(f"The losses of the training are {losses}.")
+
+
 def _output(command: Command, variables: Mapping[str, str]) -> str:
     """Run a command on this checkout; what it prints goes into the log, too."""
     environment = {**os.environ, VARIABLE: os.pathsep.join([str(TRAINERS), EXT_TRAINER_FOLDER]),
@@ -77,12 +98,11 @@ def _output(command: Command, variables: Mapping[str, str]) -> str:
 
 
 def _commands(images: Path, output: Path, settings: Settings) -> list[Command]:
-    number, trainer = dataset_id(DATASET), "nnUNetTrainerGSPBench"
-    processes = ["-npp", 1, "-nps", 1]
+    number = dataset_id(DATASET)
     return [["nnUNetv2_plan_and_preprocess", "-d", number, "-c", CONFIGURATION, "-npfp", 1, "-np", 1],
-            ["nnUNetv2_train", number, CONFIGURATION, FOLD, "-tr", trainer, "-device", settings.device],
+            ["nnUNetv2_train", number, CONFIGURATION, FOLD, "-tr", TRAINER, "-device", settings.device],
             ["nnUNetv2_predict", "-i", images, "-o", output, "-d", number, "-c", CONFIGURATION, "-f", FOLD, "-tr",
-             trainer, "-device", settings.device, *processes]]
+             TRAINER, "-device", settings.device, "-npp", 1, "-nps", 1]]
 
 
 def _write_boxes(folder: Path) -> Path:
@@ -92,7 +112,7 @@ def _write_boxes(folder: Path) -> Path:
     random = np.random.default_rng(0)
     for case in range(N_CASES):
         label = np.zeros(SIZE, np.uint8)
-        label[3:9, 4:10, 3 + case:11] = 1
+        label[4:12, 5:13, 4 + case:14] = 1
         image = random.normal(label, 0.5).astype(np.float32)
         for array, name in ((image, f"imagesTr/box{case}_0000.nii.gz"), (label, f"labelsTr/box{case}.nii.gz")):
             nibabel.save(nibabel.Nifti1Image(array, np.eye(4)), folder / name)  # type: ignore[no-untyped-call]

@@ -14,7 +14,7 @@ def tables(settings: Settings) -> Iterator[Table]:
     """Time a copy and a product."""
     n_bytes, edge = (2**20, 256) if settings.is_tiny else (GIBIBYTE, 8192)
     dtype = torch.float16 if settings.on_gpu else torch.float32
-    source, target = (torch.zeros(n_bytes, dtype=torch.uint8, device=settings.device) for _ in range(2))
+    source, target = (torch.empty(n_bytes, dtype=torch.uint8, device=settings.device).random_() for _ in range(2))
     left, right = (torch.randn(edge, edge, device=settings.device, dtype=dtype) for _ in range(2))
     timings = in_a_row({"copy": lambda: target.copy_(source), "product": lambda: left @ right}, calls=5,
                        rounds=settings.rounds(20), device=settings.device)

@@ -7,9 +7,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from benchmarks.gpu.commands import CONFIGURATION, FOLD, run
+from benchmarks.gpu.commands import CONFIGURATION, FOLD, fold_folder, run, training_log
 from benchmarks.gpu.settings import KINDS, Settings
 from benchmarks.page import Row, Table
 from nnunetv2_gsp.commands import dataset_id
@@ -34,9 +32,11 @@ def tables(settings: Settings) -> Iterator[Table]:
 
 
 def _link_raw(settings: Settings) -> str:
-    """Give the dataset a place in nnUNet_raw, read by a reader that is everywhere; return its name."""
+    """Give the dataset a place in an nnUNet_raw of its own, read by a reader that is everywhere; return its name."""
     assert settings.raw is not None
     raw = settings.raw.resolve()
+    for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):  # other sections have datasets, too
+        os.environ[name] = str(Path(os.environ[name], "losses"))
     folder = Path(os.environ["nnUNet_raw"], raw.name)
     folder.mkdir(parents=True)
     for name in ("imagesTr", "labelsTr"):
@@ -51,14 +51,13 @@ def _train(kind_and_seed: tuple[str, int], dataset: str, n_runs: int, settings: 
     kind, seed = kind_and_seed
     results = Path(os.environ["nnUNet_results"], f"seed_{seed}")
     epochs, iterations = _length(settings)
-    n_loaders = max(1, (os.cpu_count() or 1) // n_runs - 1)
+    n_loaders = max(1, (os.cpu_count() or 1) // n_runs)
     run(["nnUNetv2_train", dataset_id(dataset), CONFIGURATION, FOLD, "-tr", TRAINERS[kind], "-device", settings.device],
         {"nnUNet_results": str(results), "nnUNet_compile": "false", "nnUNet_n_proc_DA": str(n_loaders),
          "GSP_BENCH_EPOCHS": str(epochs), "GSP_BENCH_ITERATIONS": str(iterations), "GSP_BENCH_SEED": str(seed)})
-    fold = results / dataset / f"{TRAINERS[kind]}__nnUNetPlans__{CONFIGURATION}" / f"fold_{FOLD}"
-    checkpoint = torch.load(fold / "checkpoint_final.pth", map_location="cpu", weights_only=False)  # our own
+    fold = fold_folder(results, dataset, TRAINERS[kind])
     summary = json.loads((fold / "validation" / "summary.json").read_text())
-    return {**checkpoint["logging"], "Dice": summary["foreground_mean"]["Dice"]}
+    return {**training_log(fold), "Dice": summary["foreground_mean"]["Dice"]}
 
 
 def _table(dataset: str, found: Mapping[tuple[str, int], Mapping[str, Any]], settings: Settings) -> Table:

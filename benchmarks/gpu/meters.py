@@ -1,5 +1,6 @@
 """What does a run take? Time without launches, memory at its peak, and the kernels that take longest."""
 import gc
+import shutil
 import subprocess
 from collections.abc import Callable, Mapping
 from dataclasses import astuple
@@ -34,6 +35,8 @@ def environment(settings: Settings) -> dict[str, Cell]:
 
 def state_of_the_code() -> str:
     """Return git's name for what is checked out here, or `unknown`."""
+    if shutil.which("git") is None:
+        return "unknown"
     done = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=Path(__file__).parent, capture_output=True,
                           text=True)
     return done.stdout.strip() or "unknown"

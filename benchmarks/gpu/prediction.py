@@ -1,4 +1,5 @@
 """What does a prediction cost? A patch, beside copying the fewest bytes, and a case by nnU-Net's sliding window."""
+import os
 from collections.abc import Iterator, Mapping, Sequence
 
 import torch
@@ -36,14 +37,20 @@ def tables(settings: Settings) -> Iterator[Table]:
 
 def warm_gsp(settings: Settings) -> Iterator[Table]:
     """Compile what `tables` will need, untimed."""
-    Prediction("GSP", settings.ways[0], settings).patch()
+    _warm("GSP", settings)
     yield from ()
 
 
 def warm_stock(settings: Settings) -> Iterator[Table]:
     """Compile what `tables` will need, untimed."""
-    Prediction("stock", settings.ways[0], settings).patch()
+    _warm("stock", settings)
     yield from ()
+
+
+def _warm(kind: str, settings: Settings) -> None:
+    contender = Prediction(kind, settings.ways[0], settings)
+    contender.patch()
+    contender.case()  # in inference mode to the end, which may be another graph
 
 
 class Prediction:
@@ -52,6 +59,7 @@ class Prediction:
     def __init__(self, kind: str, way: str, settings: Settings):
         self.settings, before = settings, allocated_bytes(settings)
         torch.backends.cudnn.benchmark = True  # as nnU-Net's predictor
+        os.environ["nnUNet_compile"] = "false"  # compiled here or not at all
         plan = Plan(settings.patch, settings.features)
         network, manager = network_of(kind, plan).to(settings.device).eval(), PlansManager(plans_of(plan))
         self.network = torch.compile(network) if way == "compiled" else network
@@ -91,8 +99,8 @@ def least_bytes(patch: Sequence[int], features: Sequence[int]) -> int:
 
 
 def _patch_row(way: str, contenders: Mapping[str, Prediction], settings: Settings) -> Row:
-    source, target = (torch.zeros(least_bytes(settings.patch, settings.features) // 2, dtype=torch.uint8,
-                                  device=settings.device) for _ in range(2))
+    source, target = (torch.empty(least_bytes(settings.patch, settings.features) // 2, dtype=torch.uint8,
+                                  device=settings.device).random_() for _ in range(2))
     timings = interleaved({**{kind: each.patch for kind, each in contenders.items()},
                            COPY: lambda: target.copy_(source)}, settings.rounds(20), settings.device)
     return {**_times(f"a patch, {way}", timings), "GSP / copying its fewest bytes": 1 / ratios(timings, COPY)["GSP"],

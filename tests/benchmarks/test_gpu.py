@@ -1,5 +1,6 @@
 """The bench of the GPU, tiny and on the CPU: sections that fail are left behind, and its figures mean what they say."""
 import json
+import pkgutil
 import re
 import subprocess
 import sys
@@ -10,7 +11,8 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks.gpu import checks, commands, device, meters, pieces, prediction, training, workers
+from benchmarks.gpu import __main__ as bench
+from benchmarks.gpu import checks, commands, device, losses, meters, pieces, prediction, training, workers
 from benchmarks.gpu.__main__ import SECTIONS, main
 from benchmarks.gpu.networks import network_of
 from benchmarks.gpu.results import HEAD, Results
@@ -106,6 +108,15 @@ def test_fewest_bytes_are_those_of_the_maps_that_convolutions_make():
     assert prediction.least_bytes(plan.patch, plan.features) == 2 * twice
 
 
+def test_every_section_and_every_warm_up_is_there():
+    warm_ups = bench._warm_ups(bench.ALONE, Settings("cuda"))
+    assert len(warm_ups) == 4
+    assert not bench._warm_ups(bench.ALONE, TINY)  # nothing is compiled on a CPU
+    for group in [bench.ALONE, [bench.LOSSES], *bench.BESIDE, *warm_ups]:
+        for each in group:
+            assert callable(pkgutil.resolve_name(each.tables))
+
+
 def test_short_runs_are_timed_in_a_row():
     calls = []
     [timing] = meters.in_a_row({"wait": lambda: calls.append(time.sleep(0.01))}, 5, rounds=2, device="cpu").values()
@@ -137,6 +148,22 @@ def test_a_loss_that_is_no_number_is_refused(nnunet_folders, monkeypatch):
 def test_a_command_that_stops_is_named_with_its_last_words():
     with pytest.raises(WrongError, match=r"Exit code 1: \.\.\. no such plan"):
         commands._output([sys.executable, "-c", "raise SystemExit('no such plan')"], {})
+
+
+def test_a_training_whose_loss_is_no_number_is_refused():
+    commands._check_losses({"train_losses": [0.5, 0.1], "val_losses": [0.4, -0.2]})
+    with pytest.raises(WrongError, match="nan"):
+        commands._check_losses({"train_losses": [0.5, 0.1], "val_losses": [0.4, float("nan")]})
+
+
+def test_learning_stands_side_by_side():
+    log = {"train_losses": [0.5], "val_losses": [0.25], "mean_fg_dice": [0.125]}
+    found = {(kind, seed): {**log, "Dice": 0.5 + seed / 10} for kind in ("GSP", "stock") for seed in (0, 1)}
+    rows = {row[""]: row for row in losses._table("Dataset001_A", found, TINY).rows}
+    assert list(rows) == ["training loss, epoch 1", "validation loss, epoch 1", "Dice of validation patches, epoch 1",
+                          "Dice of whole cases"]
+    assert rows["validation loss, epoch 1"]["stock"] == "0.250, 0.250"
+    assert rows["Dice of whole cases"]["GSP"] == "0.500, 0.600"
 
 
 def test_tests_of_a_gpu_are_found_by_why_they_are_skipped(monkeypatch):
