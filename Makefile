@@ -5,7 +5,7 @@ INSTALLED := .venv/installed
 # two files of tests at a time: half of nnU-Net's time is spent on starting processes
 IN_PARALLEL := -n 2 --dist loadfile
 
-.PHONY: demo test test-contract test-versions test-browser lint bench bench-case clean
+.PHONY: demo test test-contract test-versions test-browser lint bench bench-case bench-gpu clean
 
 demo: $(INSTALLED)  ## from a brain tumour phantom to a comparison and a submission (about 10 minutes on 2 cores)
 	$(BIN)/nnUNetv2_gsp demo
@@ -33,6 +33,9 @@ bench: $(INSTALLED)  ## speed, side by side, into benchmarks/results; not over f
 
 bench-case: $(INSTALLED)  ## the same for a whole case, file to file: stock takes long on a CPU
 	$(BIN)/python -m benchmarks case
+
+bench-gpu: $(INSTALLED)  ## speed and correctness on a GPU, beside stock nnU-Net, in 300 seconds
+	$(BIN)/python -m benchmarks.gpu
 
 # An editable install, so that .venv always runs this checkout.
 $(INSTALLED): setup.cfg setup.py pyproject.toml $(wildcard nnunetv2_gsp/cpu/layers.*)

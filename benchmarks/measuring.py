@@ -31,7 +31,7 @@ def environment() -> dict[str, str | int]:
     return {**timing.environment(), "cores": os.cpu_count() or 0,
             "instructions": torch.backends.cpu.get_cpu_capability(),
             "fused layers": library.build if library else "not built",
-            **{package: _version(package) for package in PACKAGES}}
+            **{package: package_version(package) for package in PACKAGES}}
 
 
 def largest(values: Tensor) -> Tensor:
@@ -100,7 +100,8 @@ def ratios(timings: Mapping[str, timing.Timing], baseline: str) -> dict[str, flo
     return {name: timings[baseline].median_ms / each.median_ms for name, each in timings.items()}
 
 
-def _version(package: str) -> str:
+def package_version(package: str) -> str:
+    """Return what is installed of a package."""
     try:
         return version(package)
     except PackageNotFoundError:

@@ -49,12 +49,17 @@ def page(sections: Mapping[str, Any]) -> str:
     """Return the Markdown of what `bench.json` holds."""
     parts = [HEAD]
     for section in sections.values():
-        parts += map(_table, section["tables"])
-        parts.append(f"Measured on {', '.join(f'{key} {value}' for key, value in section['measured'].items())}.\n")
+        parts += [*map(markdown, section["tables"]), measured_on(section["measured"])]
     return "\n".join(parts)
 
 
-def _table(table: Mapping[str, Any]) -> str:
+def measured_on(measured: Mapping[str, Any]) -> str:
+    """Return the line that says when and on what."""
+    return f"Measured on {', '.join(f'{key} {value}' for key, value in measured.items())}.\n"
+
+
+def markdown(table: Mapping[str, Any]) -> str:
+    """Return a table as a page shows it."""
     columns = list(table["rows"][0])
     lines = [f"## {table['title']}\n", _line(columns), "|---" + "|---:" * (len(columns) - 1) + "|",
              *(_line(_cell(row.get(column)) for column in columns) for row in table["rows"])]

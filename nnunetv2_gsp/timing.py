@@ -19,7 +19,8 @@ class Timing:
 
     def __str__(self) -> str:
         """Median and spread, for a table."""
-        return f"{self.median_ms:.1f} ({self.low_ms:.1f}-{self.high_ms:.1f})"
+        digits = 1 if self.median_ms >= 1 else 3
+        return f"{self.median_ms:.{digits}f} ({self.low_ms:.{digits}f}-{self.high_ms:.{digits}f})"
 
 
 def interleaved(contenders: Mapping[str, Callable[[], object]], rounds: int, device: str = "cpu") -> dict[str, Timing]:

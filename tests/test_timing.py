@@ -32,6 +32,7 @@ def test_one_round_is_its_own_spread():
 
 def test_a_timing_shows_its_spread():
     assert str(Timing(12.34, 9.0, 101.06)) == "12.3 (9.0-101.1)"
+    assert str(Timing(0.12345, 0.1, 2)) == "0.123 (0.100-2.000)"
 
 
 def test_figures_say_what_they_depend_on():

@@ -1,0 +1,122 @@
+"""Does it run as a user types it? nnU-Net's commands through the installed trainer, and the tests that need a GPU."""
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+import torch
+
+from benchmarks.gpu.settings import Settings
+from benchmarks.measuring import WrongError
+from benchmarks.page import Row, Table
+from nnunetv2_gsp.commands import dataset_id
+from nnunetv2_gsp.plugin.startup import EXT_TRAINER_FOLDER, VARIABLE
+
+ROOT = Path(__file__).parents[2]
+TRAINERS = Path(__file__).with_name("trainers")
+DATASET, CONFIGURATION, FOLD = "Dataset901_Boxes", "3d_fullres", "0"
+N_CASES, SIZE = 5, (16, 18, 20)  # of three stages; the loss of nnU-Net's networks of two is 0/0
+NEEDS_GPU = "needs a GPU"  # the reason by which such tests are skipped elsewhere
+TRAINER = "nnUNetTrainerGSPBench"
+Command = Sequence[object]
+
+
+def tables(settings: Settings) -> Iterator[Table]:
+    """Plan, train and predict a few boxes; nnU-Net compiles the training, its default on a GPU."""
+    raw = _write_boxes(Path(os.environ["nnUNet_raw"], DATASET))
+    output = Path(os.environ["nnUNet_results"], "predicted")
+    rows: list[Row] = []
+    for command in _commands(raw / "imagesTr", output, settings):
+        start = time.perf_counter()
+        run(command, {"GSP_BENCH_EPOCHS": "2", "GSP_BENCH_ITERATIONS": "4"})
+        rows.append({"": f"`{command[0]}`", "s": time.perf_counter() - start})
+        yield Table("As a user types it", list(rows),
+                    f"{N_CASES} generated cases of {'×'.join(map(str, SIZE))} voxels, two epochs of four steps, beside "
+                    f"other work: seconds say only that it ends.")
+    _check_losses(training_log(fold_folder(Path(os.environ["nnUNet_results"]), DATASET, TRAINER)))
+    n_predicted = len(list(output.glob("*.nii.gz")))
+    if n_predicted != N_CASES:
+        raise WrongError(f"nnUNetv2_predict wrote {n_predicted} segmentations of {N_CASES} cases.")
+
+
+def test_tables(settings: Settings) -> Iterator[Table]:
+    """Run the tests that need a GPU; they are found by the reason for which they are skipped elsewhere."""
+    files = sorted(file.relative_to(ROOT) for file in (ROOT / "tests").rglob("test_*.py")
+                   if NEEDS_GPU in file.read_text(encoding="utf-8"))
+    # -m "" runs those, too, that `make test` leaves to others
+    lines = _output([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "", "-k", "cuda or half",
+                     *files], {}).splitlines()
+    yield Table("The tests that need a GPU", [{"": ", ".join(f"`{file}`" for file in files),
+                                               "outcome": lines[-1].strip("= ")}])
+
+
+def run(command: Command, variables: Mapping[str, str]) -> None:
+    """Run one of nnU-Net's commands, which here need not be on the PATH, with our trainers known to it.
+
+    Raises:
+        WrongError: it stopped with another exit code than 0.
+    """
+    name, *arguments = command
+    [entry] = entry_points(group="console_scripts", name=str(name))
+    _output([sys.executable, "-c", f"from {entry.module} import {entry.attr}; {entry.attr}()", *arguments], variables)
+
+
+def fold_folder(results: Path, dataset: str, trainer: str) -> Path:
+    """Return where nnU-Net leaves what it trained."""
+    return results / dataset / f"{trainer}__nnUNetPlans__{CONFIGURATION}" / f"fold_{FOLD}"
+
+
+def training_log(fold: Path) -> dict[str, Any]:
+    """Return what nnU-Net logged, a list of a value each epoch under each name."""
+    checkpoint = torch.load(fold / "checkpoint_final.pth", map_location="cpu", weights_only=False)  # our own
+    return checkpoint["logging"]
+
+
+def _check_losses(log: Mapping[str, Any]) -> None:
+    losses = [*log["train_losses"], *log["val_losses"]]
+    if not np.isfinite(losses).all():
+        raise WrongError(f"The losses of the training are {losses}.")
+
+
+def _output(command: Command, variables: Mapping[str, str]) -> str:
+    """Run a command on this checkout; what it prints goes into the log, too."""
+    environment = {**os.environ, VARIABLE: os.pathsep.join([str(TRAINERS), EXT_TRAINER_FOLDER]),
+                   "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]), **variables}
+    done = subprocess.run([str(part) for part in command], cwd=ROOT, env=environment, text=True,
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    print(done.stdout, flush=True)
+    if done.returncode:
+        raise WrongError(f"Exit code {done.returncode}: ... {done.stdout[-250:]}")
+    return done.stdout
+
+
+def _commands(images: Path, output: Path, settings: Settings) -> list[Command]:
+    number = dataset_id(DATASET)
+    return [["nnUNetv2_plan_and_preprocess", "-d", number, "-c", CONFIGURATION, "-npfp", 1, "-np", 1],
+            ["nnUNetv2_train", number, CONFIGURATION, FOLD, "-tr", TRAINER, "-device", settings.device],
+            ["nnUNetv2_predict", "-i", images, "-o", output, "-d", number, "-c", CONFIGURATION, "-f", FOLD, "-tr",
+             TRAINER, "-device", settings.device, "-npp", 1, "-nps", 1]]
+
+
+def _write_boxes(folder: Path) -> Path:
+    """Write cases with a bright box in noise."""
+    for name in ("imagesTr", "labelsTr"):
+        (folder / name).mkdir(parents=True)
+    random = np.random.default_rng(0)
+    for case in range(N_CASES):
+        label = np.zeros(SIZE, np.uint8)
+        label[4:12, 5:13, 4 + case:14] = 1
+        image = random.normal(label, 0.5).astype(np.float32)
+        for array, name in ((image, f"imagesTr/box{case}_0000.nii.gz"), (label, f"labelsTr/box{case}.nii.gz")):
+            nibabel.save(nibabel.Nifti1Image(array, np.eye(4)), folder / name)  # type: ignore[no-untyped-call]
+    description = {"channel_names": {"0": "MR"}, "labels": {"background": 0, "box": 1}, "numTraining": N_CASES,
+                   "file_ending": ".nii.gz", "overwrite_image_reader_writer": "NibabelIO"}
+    (folder / "dataset.json").write_text(json.dumps(description))
+    return folder

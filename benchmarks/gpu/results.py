@@ -1,0 +1,87 @@
+"""Where do the figures of a GPU go? Into one JSON file, and from there into one page and a short table."""
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from benchmarks.gpu.workers import News
+from benchmarks.page import markdown, measured_on
+from nnunetv2_gsp.files import write_text
+
+HEAD = """# On a GPU, measured
+
+`python -m benchmarks.gpu` writes this page from `gpu.json`; `--only NAME,NAME` measures single sections anew.
+GSP / stock is the ratio of their times: below 1, GSP is faster. Times are medians in ms, in brackets the 10th and the
+90th percentile, of contenders that take turns in one process, unless a note says otherwise. What is not here was not
+measured.
+"""
+
+
+class Results:
+    """What is known of each section, on disk as soon as it is known.
+
+    Args:
+        folder: made if missing; sections of an earlier run stay until they are measured anew.
+        order: of the sections on the page.
+    """
+
+    def __init__(self, folder: Path, order: Sequence[str]):
+        folder.mkdir(parents=True, exist_ok=True)
+        self.json, self.page, self.order = folder / "gpu.json", folder / "gpu.md", list(order)
+        self.sections: dict[str, Any] = json.loads(self.json.read_text()) if self.json.exists() else {}
+        self._of_this_run: set[str] = set()
+
+    def take(self, news: News) -> None:
+        """Note a table or the end of a section."""
+        name = news.section.name
+        if name not in self._of_this_run:
+            self._of_this_run.add(name)
+            self.sections[name] = {"measured": {}, "tables": []}
+        section = self.sections[name]
+        section["measured"] = news.measured or section["measured"]
+        if news.table is not None:
+            _put(section["tables"], json.loads(json.dumps(asdict(news.table))))
+        if news.failure:
+            section["failure"] = news.failure
+        self.save()
+
+    def save(self) -> None:
+        """Write both files."""
+        self.sections = dict(sorted(self.sections.items(), key=lambda item: self.order.index(item[0])))
+        write_text(json.dumps(self.sections, indent=1) + "\n", self.json)
+        write_text(page(self.sections), self.page)
+
+    def short(self, sections: Sequence[str]) -> str:
+        """Return the first table of some sections, and what of this run was left behind."""
+        found = [self.sections[name] for name in sections if name in self._of_this_run]
+        return "\n".join([*(markdown(section["tables"][0]) for section in found if section["tables"]),
+                          *(_left_behind(name, self.sections[name]) for name in self.failures())])
+
+    def failures(self) -> list[str]:
+        """Return the names of this run's sections that were left behind."""
+        return [name for name in self.sections if name in self._of_this_run and "failure" in self.sections[name]]
+
+
+def page(sections: Mapping[str, Any]) -> str:
+    """Return the Markdown of what `gpu.json` holds; sections measured on the same machine name it once, below."""
+    parts, names = [HEAD], list(sections)
+    for name, following in zip(names, [*names[1:], None], strict=True):
+        section = sections[name]
+        parts += map(markdown, section["tables"])
+        if "failure" in section:
+            parts.append(_left_behind(name, section))
+        if section["measured"] and (following is None or sections[following]["measured"] != section["measured"]):
+            parts.append(measured_on(section["measured"]))
+    return "\n".join(parts)
+
+
+def _put(tables: list[dict[str, Any]], table: dict[str, Any]) -> None:
+    """Put a table in the place of the one with its title, or behind all."""
+    titles = [each["title"] for each in tables]
+    index = titles.index(table["title"]) if table["title"] in titles else len(tables)
+    tables[index:index + 1] = [table]
+
+
+def _left_behind(name: str, section: Mapping[str, Any]) -> str:
+    return f"**Left behind: {name}**, {' '.join(section['failure'].split())}\n"
