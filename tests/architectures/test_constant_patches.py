@@ -1,10 +1,13 @@
 """A patch of air holds nothing to segment: no engine makes structure of what is rounding."""
 import copy
+from types import SimpleNamespace
 
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+from torch import nn
 
 from nnunetv2_gsp.architectures.settings import SHIFT_LOCATIONS, SHIFT_POSITIONS
 from nnunetv2_gsp.architectures.training import training_forward
@@ -111,3 +114,46 @@ def test_the_norm_of_a_network_for_air_is_learned_around():
         if name.endswith("norm.weight") and "seg_layers" not in name:
             assert not parameter.grad.any(), name
     assert any(parameter.grad.any() for parameter in network.parameters() if parameter.grad is not None)
+
+
+def ct_like(size, center, generator):
+    """Air clipped to one value, a body, and an organ in it: an image (1, *size) and labels."""
+    grid = torch.stack(torch.meshgrid(*(torch.arange(n) for n in size), indexing="ij"), -1).float()
+    distance = (grid - torch.tensor(center).float()).square().sum(-1).sqrt()
+    image = torch.full(size, -1.2)  # what CTNormalization makes of all that is darker than the organ's darkest voxels
+    body, organ = distance < 11, distance < 6
+    image[body] = -1.2 + 0.1 * torch.rand(int(body.sum()), generator=generator)
+    image[organ] = torch.randn(int(organ.sum()), generator=generator).clamp(-1.2, 2)
+    return image[None], organ.long()
+
+
+def trained_on_bodies(patch):
+    """Train a few steps on patches that hold a body each."""
+    torch.manual_seed(0)
+    generator = torch.Generator().manual_seed(0)
+    network = gsp_unet(patch, (8, 16, 32), isotropic(3), input_channels=1, num_classes=2).train()
+    optimiser = torch.optim.Adam(network.parameters(), 1e-2)
+    for _ in range(20):
+        cases = [ct_like(patch, torch.randint(8, 16, (3,), generator=generator).tolist(), generator) for _ in range(2)]
+        image, labels = (torch.stack(tensors) for tensors in zip(*cases, strict=True))
+        optimiser.zero_grad()
+        nn.functional.cross_entropy(network(image), labels).backward()
+        optimiser.step()
+    return network.eval()
+
+
+@pytest.mark.parametrize("mirrored_axes", [None, (0, 1, 2)])
+def test_a_trained_network_finds_no_organ_in_the_air_around_a_body(mirrored_axes):
+    """As nnU-Net predicts: windows over a padded CT, of which most hold nothing but air."""
+    patch, size = (24, 24, 24), (48, 72, 72)
+    network = trained_on_bodies(patch)
+    image, organ = ct_like(size, (12, 12, 12), torch.Generator().manual_seed(1))
+    predictor = nnUNetPredictor(use_mirroring=mirrored_axes is not None, device=torch.device("cpu"), allow_tqdm=False)
+    predictor.network, predictor.allowed_mirroring_axes = network, mirrored_axes
+    predictor.configuration_manager = SimpleNamespace(patch_size=patch)
+    predictor.label_manager = SimpleNamespace(num_segmentation_heads=2)
+    labels = predictor.predict_sliding_window_return_logits(image).argmax(0)
+    assert 2 * (labels & organ).sum() / (labels.sum() + organ.sum()) > 0.8
+    assert not labels[24:].any()
+    assert not labels[:, 24:].any()
+    assert not labels[:, :, 24:].any()
