@@ -11,15 +11,17 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from nnunetv2_gsp.architectures.blocks import has_hooks, then_shift
+from nnunetv2_gsp.architectures.blocks import has_hooks, is_transformed, then_shift
+from nnunetv2_gsp.ops.recording import is_recording
 
 Prepare = Callable[..., Tensor]
 
 
-def is_training_step(network: nn.Module) -> bool:
-    """Tell whether a backward pass will follow, and nobody has hooked into a module to see it run, once."""
-    return (network.training and torch.is_grad_enabled() and not torch.jit.is_tracing()
-            and not any(map(has_hooks, network.modules())))
+def is_training_step(network: nn.Module, x: Tensor) -> bool:
+    """Tell whether a backward pass will follow, and nobody wants to see each module run once, or transforms them."""
+    return (network.training and torch.is_grad_enabled() and not is_recording()
+            and not any(map(has_hooks, network.modules()))
+            and (torch.compiler.is_compiling() or not any(map(is_transformed, (x, *network.parameters())))))
 
 
 def training_forward(network: Any, x: Tensor) -> Tensor | list[Tensor]:

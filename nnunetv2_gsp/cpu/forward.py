@@ -12,6 +12,7 @@ from torch.autograd import forward_ad
 from nnunetv2_gsp.cpu.library import fused_layers
 from nnunetv2_gsp.cpu.program import NotFusable, program_of
 from nnunetv2_gsp.cpu.runner import Runner
+from nnunetv2_gsp.ops.recording import is_recording
 
 # whose `forward` program.py knows; a module from elsewhere may compute anything
 _KNOWN_CODE = ("torch.nn.modules.", "nnunetv2_gsp.", "dynamic_network_architectures.")
@@ -34,7 +35,7 @@ def fused_forward(network: Any, image: Tensor) -> Tensor | None:
     Returns:
         (N, classes, *spatial) fp32.
     """
-    if torch.compiler.is_compiling() or not _is_plain_prediction(image) or network.training:
+    if torch.compiler.is_compiling() or is_recording() or not _is_plain_prediction(image) or network.training:
         return None
     library = fused_layers()
     if library is None or not all(map(_is_as_written, chain(network.encoder.modules(), network.decoder.modules()))):
@@ -59,10 +60,10 @@ def _is_plain_prediction(image: Tensor) -> bool:
 
 
 def _is_watched() -> bool:
-    """Tell whether somebody wants to see PyTorch's own operators: tracing, counting FLOPs, forward derivatives ..."""
+    """Tell whether somebody wants to see PyTorch's own operators: counting FLOPs, forward derivatives ..."""
     hooks = nn.modules.module
     try:
-        return bool(torch.jit.is_tracing() or torch._C._len_torch_dispatch_stack() > 0
+        return bool(torch._C._len_torch_dispatch_stack() > 0
                     or torch._C._len_torch_function_stack() > 0
                     or torch._C._functorch.peek_interpreter_stack() is not None or forward_ad._current_level >= 0
                     or hooks._global_forward_hooks or hooks._global_forward_pre_hooks)
