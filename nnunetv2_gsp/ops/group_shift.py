@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from nnunetv2_gsp.ops.gpu_shift import moved_blocks
 from nnunetv2_gsp.ops.recording import is_recording
 
 
@@ -33,13 +34,9 @@ def group_shift(x: torch.Tensor, spatial_groups: Sequence[int], shift_channels: 
 def shifted_by(step: int, x: torch.Tensor, spatial_groups: tuple[int, ...], shift_channels: int) -> torch.Tensor:
     """Return `group_shift` of `x`, or with a `step` of -1 its inverse; raises as it does."""
     _check(tuple(x.shape), spatial_groups, shift_channels)
-    sizes = tuple(x.shape[1:])
-    if torch.jit.is_tracing():  # or row numbers would be computed from the sizes at each call
-        sizes = tuple(map(int, sizes))
-    row = sizes[-1] // spatial_groups[-1]
-    rows = x.reshape(-1, math.prod(sizes[:-1]) * spatial_groups[-1], row)  # (N, rows of a sample, row): any batch
-    shift_rows = _shift_rows if torch.compiler.is_compiling() or is_recording() else _ShiftRows.apply
-    return shift_rows(rows, sizes, spatial_groups, shift_channels, step).view(-1, *sizes)
+    if torch.compiler.is_compiling() or is_recording():
+        return _shifted_by_operators(step, x, spatial_groups, shift_channels)
+    return _GroupShift.apply(x, spatial_groups, shift_channels, step)
 
 
 def moving_channels(shape: Sequence[int], spatial_groups: Sequence[int], shift_channels: int, step: int,
@@ -84,47 +81,67 @@ class GroupShift(nn.Module):
         return f"spatial_groups={self.spatial_groups}, shift_channels={self.shift_channels}"
 
 
-def _shift_rows(rows: torch.Tensor, shape: tuple[int, ...], spatial_groups: tuple[int, ...], shift_channels: int,
-                step: int) -> torch.Tensor:
-    """Do what `_ShiftRows` does in PyTorch's operators alone, for whoever writes them down."""
-    if torch.is_grad_enabled() and rows.requires_grad and not is_recording():
-        # the gradient of a gather would be a scatter-add; the gradient of a copy to other rows is a gather
-        target_rows = _source_rows(shape, spatial_groups, shift_channels, -step, rows.device)
-        return torch.empty_like(rows).index_copy(1, target_rows, rows)
-    return rows.index_select(1, _source_rows(shape, spatial_groups, shift_channels, step, rows.device))
-
-
-class _ShiftRows(torch.autograd.Function):
-    """A permutation of rows: the backward pass is the same gather with the opposite step, not a scatter-add.
-
-    It takes and gives rows because what a Function returns must not be a view, or nobody may change it in place.
-    """
+class _GroupShift(torch.autograd.Function):
+    """A permutation: the backward pass is the same gather with the opposite step, not a scatter-add."""
 
     @staticmethod
-    def forward(rows: torch.Tensor, shape: tuple[int, ...], spatial_groups: tuple[int, ...], shift_channels: int,
-                step: int) -> torch.Tensor:
-        # a fake tensor wants fake row numbers, which are of no use to anybody else
-        source_rows = _kept_source_rows if type(rows) is torch.Tensor and not rows.is_meta else _source_rows
-        return rows.index_select(1, source_rows(shape, spatial_groups, shift_channels, step, rows.device))
+    def forward(x: torch.Tensor, spatial_groups: tuple[int, ...], shift_channels: int, step: int) -> torch.Tensor:
+        shifted = moved_blocks(x, spatial_groups, shift_channels, step)
+        return _gathered(x, spatial_groups, shift_channels, step) if shifted is None else shifted
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
-        ctx.settings, ctx.step = inputs[1:-1], inputs[-1]
+        _, *ctx.settings, ctx.step = inputs
 
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        return _ShiftRows.apply(gradient, *ctx.settings, -ctx.step), None, None, None, None
+        return _GroupShift.apply(gradient, *ctx.settings, -ctx.step), None, None, None
 
     @staticmethod
     def jvp(ctx: Any, tangent: torch.Tensor, *_: None) -> torch.Tensor:
         """A shift is linear."""
-        return _ShiftRows.apply(tangent, *ctx.settings, ctx.step)
+        return _GroupShift.apply(tangent, *ctx.settings, ctx.step)
 
     @staticmethod
-    def vmap(info: Any, in_dims: tuple[int, ...], rows: torch.Tensor, *settings: Any) -> tuple[torch.Tensor, int]:
+    def vmap(info: Any, in_dims: tuple[int, ...], x: torch.Tensor, *settings: Any) -> tuple[torch.Tensor, int]:
         """What is mapped over is more samples."""
-        samples = rows.movedim(in_dims[0], 0)
-        return _ShiftRows.apply(samples.flatten(0, 1), *settings).unflatten(0, samples.shape[:2]), 0
+        samples = x.movedim(in_dims[0], 0)
+        return _GroupShift.apply(samples.flatten(0, 1), *settings).unflatten(0, samples.shape[:2]), 0
+
+
+def _gathered(x: torch.Tensor, spatial_groups: tuple[int, ...], shift_channels: int, step: int) -> torch.Tensor:
+    # a fake tensor wants fake row numbers, which are of no use to anybody else
+    source_rows = _kept_source_rows if type(x) is torch.Tensor and not x.is_meta else _source_rows
+    shifted = torch.empty(x.shape, dtype=x.dtype, device=x.device)
+    rows = _rows(shifted, spatial_groups)
+    torch.index_select(_rows(x, spatial_groups), 1, source_rows(tuple(x.shape[1:]), spatial_groups, shift_channels,
+                                                                step, x.device), out=rows)
+    return shifted
+
+
+def _shifted_by_operators(step: int, x: torch.Tensor, spatial_groups: tuple[int, ...], shift_channels: int
+                          ) -> torch.Tensor:
+    """Shift in operators that whoever compiles or records knows, for any batch."""
+    sizes = tuple(x.shape[1:])
+    if torch.jit.is_tracing():  # or row numbers would be computed from the sizes at each call
+        sizes = tuple(map(int, sizes))
+    rows = x.reshape(-1, *_rows_of_a_sample(sizes, spatial_groups))
+    if torch.is_grad_enabled() and x.requires_grad and not is_recording():
+        # the gradient of a gather would be a scatter-add; the gradient of a copy to other rows is a gather
+        target_rows = _source_rows(sizes, spatial_groups, shift_channels, -step, x.device)
+        shifted = torch.empty_like(rows).index_copy(1, target_rows, rows)
+    else:
+        shifted = rows.index_select(1, _source_rows(sizes, spatial_groups, shift_channels, step, x.device))
+    return shifted.view(-1, *sizes)
+
+
+def _rows_of_a_sample(sizes: Sequence[int], spatial_groups: tuple[int, ...]) -> tuple[int, int]:
+    """Return how many rows (C, *spatial) has, and how many voxels: a row's are neighbours that stay together."""
+    return math.prod(sizes[:-1]) * spatial_groups[-1], sizes[-1] // spatial_groups[-1]
+
+
+def _rows(x: torch.Tensor, spatial_groups: tuple[int, ...]) -> torch.Tensor:
+    return x.reshape(x.shape[0], *_rows_of_a_sample(x.shape[1:], spatial_groups))
 
 
 _kept_rows: dict[tuple[Any, ...], torch.Tensor] = {}
