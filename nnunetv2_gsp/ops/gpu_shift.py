@@ -49,14 +49,16 @@ def _is_on_gpu(x: Tensor) -> bool:
 def _move_blocks(x: Tensor, spatial_groups: Sequence[int], shift_channels: int, step: int) -> Tensor:
     from nnunetv2_gsp.ops import shift_kernels
 
-    return shift_kernels.move_blocks(x.contiguous(), tuple(spatial_groups), shift_channels, step)
+    with torch.cuda.device_of(x):  # Triton launches on the current GPU
+        return shift_kernels.move_blocks(x.contiguous(), tuple(spatial_groups), shift_channels, step)
 
 
 @torch.library.custom_op("nnunetv2_gsp::move_voxels", mutates_args=())
 def _move_voxels(x: Tensor, first_channel: int, shift_channels: int, step: int) -> Tensor:
     from nnunetv2_gsp.ops import shift_kernels
 
-    return shift_kernels.move_voxels(x.contiguous(), first_channel, shift_channels, step)
+    with torch.cuda.device_of(x):  # Triton launches on the current GPU
+        return shift_kernels.move_voxels(x.contiguous(), first_channel, shift_channels, step)
 
 
 @_move_blocks.register_fake
