@@ -98,7 +98,7 @@ class GSPUNet(nn.Module):
         logits = fused_forward(self, x)
         if logits is not None:
             return logits
-        return training_forward(self, x) if is_training_step(self) else self.decoder(self.encoder(x))
+        return training_forward(self, x) if is_training_step(self, x) else self.decoder(self.encoder(x))
 
     def compute_conv_feature_map_size(self, input_size: Sequence[int]) -> int:
         """Count the elements of every convolution's output; nnU-Net's planner estimates GPU memory from it.

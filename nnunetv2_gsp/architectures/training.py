@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
 from torch.utils.checkpoint import checkpoint
 
-from nnunetv2_gsp.architectures.blocks import has_hooks, then_shift
+from nnunetv2_gsp.architectures.blocks import has_hooks, is_transformed, then_shift
+from nnunetv2_gsp.ops.recording import is_recording
 
 Prepare = Callable[..., Tensor]
 
@@ -22,10 +23,11 @@ _KNOWN_CODE = ("torch.nn.modules.", "nnunetv2_gsp.")
 _RANDOM = (_DropoutNd, nn.RReLU)
 
 
-def is_training_step(network: nn.Module) -> bool:
-    """Tell whether a backward pass will follow, and nobody has hooked into a module to see it run, once."""
-    return (network.training and torch.is_grad_enabled() and not torch.jit.is_tracing()
-            and not any(map(has_hooks, network.modules())))
+def is_training_step(network: nn.Module, x: Tensor) -> bool:
+    """Tell whether a backward pass will follow, and nobody wants to see each module run once, or transforms them."""
+    return (network.training and torch.is_grad_enabled() and not is_recording()
+            and not any(map(has_hooks, network.modules()))
+            and (torch.compiler.is_compiling() or not any(map(is_transformed, (x, *network.parameters())))))
 
 
 def has_state(module: nn.Module) -> bool:

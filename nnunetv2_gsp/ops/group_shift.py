@@ -6,6 +6,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from nnunetv2_gsp.ops.gpu_shift import moved_blocks
+from nnunetv2_gsp.ops.recording import is_recording
+
 
 def group_shift(x: torch.Tensor, spatial_groups: Sequence[int], shift_channels: int) -> torch.Tensor:
     """Move blocks of features between spatial groups (Sec. 2 and Eq. 2-8 of the paper).
@@ -25,10 +28,15 @@ def group_shift(x: torch.Tensor, spatial_groups: Sequence[int], shift_channels: 
     Raises:
         ValueError: if axes, groups and channels do not fit; says what was expected and what came.
     """
-    shape, groups = tuple(x.shape), tuple(spatial_groups)
-    _check(shape, groups, shift_channels)
-    rows = x.reshape(-1, shape[-1] // groups[-1])
-    return _ShiftRows.apply(rows, shape, groups, shift_channels, 1).view(shape)
+    return shifted_by(1, x, tuple(spatial_groups), shift_channels)
+
+
+def shifted_by(step: int, x: torch.Tensor, spatial_groups: tuple[int, ...], shift_channels: int) -> torch.Tensor:
+    """Return `group_shift` of `x`, or with a `step` of -1 its inverse; raises as it does."""
+    _check(tuple(x.shape), spatial_groups, shift_channels)
+    if torch.compiler.is_compiling() or is_recording():
+        return _shifted_by_operators(step, x, spatial_groups, shift_channels)
+    return _GroupShift.apply(x, spatial_groups, shift_channels, step)
 
 
 def moving_channels(shape: Sequence[int], spatial_groups: Sequence[int], shift_channels: int, step: int,
@@ -73,40 +81,100 @@ class GroupShift(nn.Module):
         return f"spatial_groups={self.spatial_groups}, shift_channels={self.shift_channels}"
 
 
-class _ShiftRows(torch.autograd.Function):
-    """A permutation of rows: the backward pass is the same gather with the opposite step, not a scatter-add.
-
-    It takes and gives rows because what a Function returns must not be a view, or nobody may change it in place.
-    """
+class _GroupShift(torch.autograd.Function):
+    """A permutation: the backward pass is the same gather with the opposite step, not a scatter-add."""
 
     @staticmethod
-    def forward(ctx: Any, rows: torch.Tensor, shape: tuple[int, ...], spatial_groups: tuple[int, ...],
-                shift_channels: int, step: int) -> torch.Tensor:
-        ctx.shape, ctx.spatial_groups, ctx.shift_channels, ctx.step = shape, spatial_groups, shift_channels, step
-        return rows.index_select(0, _source_rows(shape, spatial_groups, shift_channels, step, rows.device))
+    def forward(x: torch.Tensor, spatial_groups: tuple[int, ...], shift_channels: int, step: int) -> torch.Tensor:
+        shifted = moved_blocks(x, spatial_groups, shift_channels, step)
+        return _gathered(x, spatial_groups, shift_channels, step) if shifted is None else shifted
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
+        _, *ctx.settings, ctx.step = inputs
 
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        rows = _ShiftRows.apply(gradient, ctx.shape, ctx.spatial_groups, ctx.shift_channels, -ctx.step)
-        return rows, None, None, None, None
+        return _GroupShift.apply(gradient, *ctx.settings, -ctx.step), None, None, None
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: torch.Tensor, *_: None) -> torch.Tensor:
+        """A shift is linear."""
+        return _GroupShift.apply(tangent, *ctx.settings, ctx.step)
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int, ...], x: torch.Tensor, *settings: Any) -> tuple[torch.Tensor, int]:
+        """What is mapped over is more samples."""
+        samples = x.movedim(in_dims[0], 0)
+        return _GroupShift.apply(samples.flatten(0, 1), *settings).unflatten(0, samples.shape[:2]), 0
+
+
+def _gathered(x: torch.Tensor, spatial_groups: tuple[int, ...], shift_channels: int, step: int) -> torch.Tensor:
+    # a fake tensor wants fake row numbers, which are of no use to anybody else
+    source_rows = _kept_source_rows if type(x) is torch.Tensor and not x.is_meta else _source_rows
+    shifted = torch.empty(x.shape, dtype=x.dtype, device=x.device)
+    rows = _rows(shifted, spatial_groups)
+    torch.index_select(_rows(x, spatial_groups), 1, source_rows(tuple(x.shape[1:]), spatial_groups, shift_channels,
+                                                                step, x.device), out=rows)
+    return shifted
+
+
+def _shifted_by_operators(step: int, x: torch.Tensor, spatial_groups: tuple[int, ...], shift_channels: int
+                          ) -> torch.Tensor:
+    """Shift in operators that whoever compiles or records knows, for any batch."""
+    sizes = tuple(x.shape[1:])
+    if torch.jit.is_tracing():  # or row numbers would be computed from the sizes at each call
+        sizes = tuple(map(int, sizes))
+    rows = x.reshape(-1, *_rows_of_a_sample(sizes, spatial_groups))
+    if torch.is_grad_enabled() and x.requires_grad and not is_recording():
+        # the gradient of a gather would be a scatter-add; the gradient of a copy to other rows is a gather
+        target_rows = _source_rows(sizes, spatial_groups, shift_channels, -step, x.device)
+        shifted = torch.empty_like(rows).index_copy(1, target_rows, rows)
+    else:
+        shifted = rows.index_select(1, _source_rows(sizes, spatial_groups, shift_channels, step, x.device))
+    return shifted.view(-1, *sizes)
+
+
+def _rows_of_a_sample(sizes: Sequence[int], spatial_groups: tuple[int, ...]) -> tuple[int, int]:
+    """Return how many rows (C, *spatial) has, and how many voxels: a row's are neighbours that stay together."""
+    return math.prod(sizes[:-1]) * spatial_groups[-1], sizes[-1] // spatial_groups[-1]
+
+
+def _rows(x: torch.Tensor, spatial_groups: tuple[int, ...]) -> torch.Tensor:
+    return x.reshape(x.shape[0], *_rows_of_a_sample(x.shape[1:], spatial_groups))
+
+
+_kept_rows: dict[tuple[Any, ...], torch.Tensor] = {}
+
+
+def _kept_source_rows(shape: tuple[int, ...], spatial_groups: tuple[int, ...], shift_channels: int, step: int,
+                      device: torch.device) -> torch.Tensor:
+    """Return `_source_rows`, for most maps of a network have been seen before."""
+    settings = shape, spatial_groups, shift_channels, step, device
+    rows = _kept_rows.get(settings)
+    if rows is None:
+        # one copy to a GPU instead of fifty launches there
+        rows = _source_rows(shape, spatial_groups, shift_channels, step, torch.device("cpu")).to(device)
+        if len(_kept_rows) >= 100:  # maps of ever new sizes
+            _kept_rows.clear()
+        _kept_rows[settings] = rows
+    return rows
 
 
 def _source_rows(shape: Sequence[int], spatial_groups: tuple[int, ...], shift_channels: int, step: int,
                  device: torch.device) -> torch.Tensor:
-    """Return, for every row of the shifted map, the row of the input that it comes from.
+    """Return, for every row of a shifted sample of (C, *spatial), the row of the input that it comes from.
 
-    A row is a run of voxels along the last axis that stay together, one block long. Nothing here is cached: next to
-    moving the map itself it costs little, and a cached tensor would leak between real, fake and meta tensors.
+    A row is a run of voxels along the last axis that stay together, one block long.
     """
-    batch, channels, *spatial = shape
+    channels, *spatial = shape
     rows_within_channel = _source_rows_of_channel_groups(spatial, spatial_groups, step, device)
     rows_per_channel = rows_within_channel.shape[1]
     channel = torch.arange(channels, device=device)
     channels_per_group = shift_channels // math.prod(spatial_groups)
     # channel group 0 does not move (Eq. 3 and 4), and neither do the channels from C_s on
     channel_group = torch.where(channel < shift_channels, channel // channels_per_group, 0)
-    first_row = torch.arange(batch * channels, device=device).view(batch, channels, 1) * rows_per_channel
-    return (rows_within_channel[channel_group] + first_row).flatten()
+    return (rows_within_channel[channel_group] + channel[:, None] * rows_per_channel).flatten()
 
 
 def _source_rows_of_channel_groups(spatial: Sequence[int], spatial_groups: tuple[int, ...], step: int,
@@ -129,7 +197,8 @@ def _source_rows_of_channel_groups(spatial: Sequence[int], spatial_groups: tuple
     channel_group = along(0, n_groups)
     target_block = sum((along(1 + 2 * axis, spatial_groups[axis]) * weights[axis] for axis in range(n_axes)),
                        start=torch.zeros_like(channel_group))
-    source_block = (target_block - step * channel_group) % n_groups  # Eq. 4, solved for cur_ind
+    # Eq. 4, solved for cur_ind; never below 0, where ONNX has another remainder
+    source_block = (target_block + n_groups - step * channel_group) % n_groups
     row_of_block = sum((source_block // weights[axis] % spatial_groups[axis] * block[axis] * strides[axis]
                         for axis in range(n_axes)), start=torch.zeros_like(channel_group))  # Eq. 5-7
     row_in_block = sum((along(2 + 2 * axis, block[axis]) * strides[axis] for axis in range(n_axes)),

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nnunetv2_gsp.ops.watched import is_watched
+from nnunetv2_gsp.ops.recording import is_watched
 
 # A channel that varies by less than this part of its map's values is constant. In fp32 rounding makes 2^-24 of them, so
 # what a norm lets pass is known to three digits at least; half precision has fewer to give.

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nnunetv2_gsp.ops.watched import is_watched
+from nnunetv2_gsp.ops.recording import is_watched
 
 
 class LinearUpsampling(nn.Upsample):

@@ -3,9 +3,8 @@ import math
 from typing import Any
 
 import torch
-from torch.autograd.function import once_differentiable
 
-from nnunetv2_gsp.ops.group_shift import moving_channels
+from nnunetv2_gsp.ops.group_shift import moving_channels, shifted_by
 
 _leaky_relu_into = torch.ops.aten.leaky_relu.out
 _leaky_relu_backward_into = torch.ops.aten.leaky_relu_backward.grad_input
@@ -22,7 +21,7 @@ def leaky_relu_group_shift_(x: torch.Tensor, negative_slope: float, spatial_grou
         shift_channels: see `group_shift`.
 
     Returns:
-        `x`. It can be differentiated once.
+        `x`. Backward passes can be differentiated, but `torch.func` and forward differentiation do not know it.
 
     Raises:
         ValueError: as `group_shift` does.
@@ -50,11 +49,13 @@ class _LeakyReLUGroupShift(torch.autograd.Function):
         return x
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         """A permutation commutes with what is done to each voxel, so the shifted result says where the slope was."""
         negative_slope, spatial_groups, shift_channels = ctx.settings
         result, = ctx.saved_tensors
+        if torch.is_grad_enabled():  # the gradient is to be differentiated itself
+            sloped = torch.where(result.detach() > 0, gradient, gradient * negative_slope)
+            return shifted_by(-1, sloped, spatial_groups, shift_channels), None, None, None
         unshifted = torch.empty_like(result)
         buffer = _buffer_of_a_group(result, spatial_groups, shift_channels)
         for channels, source_rows in moving_channels(result.shape, spatial_groups, shift_channels, -1, result.device):

@@ -1,9 +1,13 @@
 """Local shift: single voxels move by one, where a group shift moves whole blocks. Not in the paper."""
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import nn
 from torch.nn.functional import pad
+
+from nnunetv2_gsp.ops.gpu_shift import moved_voxels
+from nnunetv2_gsp.ops.recording import is_recording
 
 
 def local_shift(x: torch.Tensor, first_channel: int, shift_channels: int) -> torch.Tensor:
@@ -24,13 +28,10 @@ def local_shift(x: torch.Tensor, first_channel: int, shift_channels: int) -> tor
     Raises:
         ValueError: if axes and channels do not fit; says what was expected and what came.
     """
-    n_axes = x.ndim - 2
     _check(tuple(x.shape), first_channel, shift_channels)
-    part = shift_channels // (2 * n_axes)
-    behind = first_channel + shift_channels
-    moved = [pad(x.narrow(1, first_channel + direction * part, part),
-                 _one_step(direction // 2, n_axes, towards_end=direction % 2)) for direction in range(2 * n_axes)]
-    return torch.cat([x[:, :first_channel], *moved, x[:, behind:]], dim=1)
+    if x.is_cuda and not (torch.compiler.is_compiling() or is_recording()):
+        return _LocalShiftOnGPU.apply(x, first_channel, shift_channels, 1)
+    return _by_padding(x, first_channel, shift_channels, 1)
 
 
 class LocalShift(nn.Module):
@@ -50,7 +51,44 @@ class LocalShift(nn.Module):
         return f"first_channel={self.first_channel}, shift_channels={self.shift_channels}"
 
 
-def _one_step(axis: int, n_axes: int, towards_end: int) -> Sequence[int]:
+class _LocalShiftOnGPU(torch.autograd.Function):
+    """In the backward pass every voxel goes back to where it came from, and zeros enter at the other border."""
+
+    @staticmethod
+    def forward(x: torch.Tensor, first_channel: int, shift_channels: int, step: int) -> torch.Tensor:
+        shifted = moved_voxels(x, first_channel, shift_channels, step)
+        return _by_padding(x, first_channel, shift_channels, step) if shifted is None else shifted
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
+        _, *ctx.settings, ctx.step = inputs
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        return _LocalShiftOnGPU.apply(gradient, *ctx.settings, -ctx.step), None, None, None
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: torch.Tensor, *_: None) -> torch.Tensor:
+        """A shift is linear."""
+        return _LocalShiftOnGPU.apply(tangent, *ctx.settings, ctx.step)
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int, ...], x: torch.Tensor, *settings: Any) -> tuple[torch.Tensor, int]:
+        """What is mapped over is more samples."""
+        samples = x.movedim(in_dims[0], 0)
+        return _LocalShiftOnGPU.apply(samples.flatten(0, 1), *settings).unflatten(0, samples.shape[:2]), 0
+
+
+def _by_padding(x: torch.Tensor, first_channel: int, shift_channels: int, step: int) -> torch.Tensor:
+    n_axes = x.ndim - 2
+    part = shift_channels // (2 * n_axes)
+    moved = [pad(x.narrow(1, first_channel + direction * part, part),
+                 _one_step(direction // 2, n_axes, towards_end=bool(direction % 2) == (step == 1)))
+             for direction in range(2 * n_axes)]
+    return torch.cat([x[:, :first_channel], *moved, x[:, first_channel + shift_channels:]], dim=1)
+
+
+def _one_step(axis: int, n_axes: int, towards_end: bool) -> Sequence[int]:
     """Return the padding that moves a map by one voxel: what enters at one border leaves at the other."""
     step = (1, -1) if towards_end else (-1, 1)
     # `pad` counts axes from the last

@@ -5,6 +5,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
+from nnunetv2_gsp.ops.recording import is_recording
+
 PIECE = 2048  # voxels; a map of 128³ makes 1024 pieces, many for each multiprocessor of a GPU
 
 
@@ -29,7 +31,7 @@ def pointwise_convolution(x: Tensor, weight: Tensor, bias: Tensor | None) -> Ten
         raise RuntimeError(f"Expected the input of a convolution to have {weight.shape[1]} channels, but got "
                            f"{x.shape[1]} channels instead: give the channels that the network was trained with.")
     voxels, matrix = x.flatten(2), weight.flatten(1)
-    if (_on_gpu(voxels) and matrix.requires_grad and torch.is_grad_enabled() and not torch.jit.is_tracing()
+    if (_on_gpu(voxels) and matrix.requires_grad and torch.is_grad_enabled() and not is_recording()
             and _count_pieces(voxels.shape[2]) > 1):
         function = _Product if torch.compiler.is_compiling() else _TransformableProduct
         product = function.apply(*_as_autocast_has_it(voxels, matrix, bias))
@@ -67,6 +69,8 @@ class PointwiseConv2d(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, channels in, H, W) to (N, channels out, H, W)."""
+        if is_recording():  # whoever reads it knows best how to compute a convolution
+            return super().forward(x)
         return pointwise_convolution(x, self.weight, self.bias)
 
 
@@ -75,6 +79,8 @@ class PointwiseConv3d(nn.Conv3d):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, channels in, D, H, W) to (N, channels out, D, H, W)."""
+        if is_recording():  # whoever reads it knows best how to compute a convolution
+            return super().forward(x)
         return pointwise_convolution(x, self.weight, self.bias)
 
 
@@ -121,7 +127,7 @@ class _TransformableProduct(_Product):
 
 def _product(voxels: Tensor, matrix: Tensor, bias: Tensor | None) -> Tensor:
     """Return (N, channels out, voxels)."""
-    matrices = matrix.expand(len(voxels), -1, -1)
+    matrices = matrix.expand(voxels.shape[0], -1, -1)
     if bias is None:
         return torch.bmm(matrices, voxels)
     if _on_gpu(voxels) and torch.compiler.is_compiling():

@@ -1,10 +1,13 @@
 """The fast shift against the paper's equations written plainly: equality, for a shift does no arithmetic."""
 import math
+from functools import partial
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch._dynamo.backends.common import aot_autograd
+from torch._functorch.aot_autograd import make_boxed_func
 
 from nnunetv2_gsp.ops import GroupShift, group_shift
 from nnunetv2_gsp.ops.reference import group_shift_reference
@@ -126,6 +129,36 @@ def test_compiles_to_one_graph_forward_and_backward(shape):
     assert torch.equal(x.grad, torch.full(shape, 2.0))
 
 
+def test_derivatives_of_torch_func():
+    x, direction = counted((3, 2, 9, 4, 4)), counted((3, 2, 9, 4, 4)) + 7
+    expected = torch.stack([group_shift_reference(each, (2, 2), 8) for each in x])
+    shift = partial(group_shift, spatial_groups=(2, 2), shift_channels=8)
+    for axis in range(5):
+        mapped = torch.vmap(shift, in_dims=axis, out_dims=axis)(x.movedim(0, axis))
+        assert torch.equal(mapped.movedim(axis, 0), expected)
+    shifted, tangent = torch.func.jvp(shift, (x[0],), (direction[0],))
+    assert torch.equal(shifted, expected[0])
+    assert torch.equal(tangent, group_shift_reference(direction[0], (2, 2), 8))
+    gradients = torch.vmap(torch.func.grad(lambda x, weight: (shift(x) * weight).sum()))(x, expected)
+    assert torch.equal(gradients, x)
+
+
+def test_a_gather_in_compiled_backward_passes_too():
+    """A scatter-add would be atomic on a GPU: slow, and other bits at each run."""
+    torch._dynamo.reset()
+    operators = []
+
+    def look(graph, _):
+        operators.append({str(node.target) for node in graph.graph.nodes})
+        return make_boxed_func(graph.forward)
+
+    backend = aot_autograd(fw_compiler=look, bw_compiler=look)
+    compiled = torch.compile(partial(group_shift, spatial_groups=(2, 2), shift_channels=8), backend=backend)
+    compiled(torch.randn(1, 8, 4, 4, requires_grad=True)).sum().backward()
+    assert "aten.index_select.default" in operators[1]
+    assert not any("add" in name or "put" in name for name in operators[1] if name.startswith("aten.index"))
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
 def test_keeps_its_dtype_under_autocast(dtype):
     x = torch.randn(1, 8, 4, 4, 4, dtype=dtype)
@@ -143,9 +176,11 @@ def test_shapes_on_meta_tensors():
 def test_fake_tensors_do_not_leak_into_real_calls():
     from torch._subclasses.fake_tensor import FakeTensorMode
 
-    with FakeTensorMode():
-        group_shift(torch.empty(1, 8, 4, 4, 4), (2, 2, 2), 8)
     x = counted((1, 8, 4, 4, 4))
+    for _ in range(2):  # nor do real ones leak into fake calls
+        with FakeTensorMode():
+            group_shift(torch.empty(1, 8, 4, 4, 4), (2, 2, 2), 8)
+        group_shift(x, (2, 2, 2), 8)
     assert torch.equal(group_shift(x, (2, 2, 2), 8), group_shift_reference(x, (2, 2, 2), 8))
 
 
