@@ -6,9 +6,11 @@ from torch.autograd import forward_ad
 def is_recording() -> bool:
     """Tell whether `torch.jit.trace`, `torch.export` or an ONNX exporter reads what runs.
 
-    A recording is for other batches and other programs, so it should have few operators that all of them know.
+    A recording is for other batches and other programs, so it should have few operators that all of them know. A strict
+    export is taken for compiling: `torch.compiler.is_exporting` says of both that it is one, or of neither, with some
+    versions of torch.
     """
-    return torch.jit.is_tracing() or _is_exporting()
+    return torch.jit.is_tracing() or (torch.compiler.is_compiling() and not torch.compiler.is_dynamo_compiling())
 
 
 def is_watched() -> bool:
@@ -19,11 +21,3 @@ def is_watched() -> bool:
                     or torch._C._functorch.peek_interpreter_stack() is not None or forward_ad._current_level >= 0)
     except AttributeError:  # a torch without one of these names, which it never promised, is not to break anything
         return True
-
-
-def _is_exporting_in_old_torch() -> bool:
-    """Tell whether something else than Dynamo records; a strict export in these versions looks like compiling."""
-    return torch.compiler.is_compiling() and not torch.compiler.is_dynamo_compiling()
-
-
-_is_exporting = getattr(torch.compiler, "is_exporting", _is_exporting_in_old_torch)

@@ -1,6 +1,7 @@
 """The training step against the network's modules called one after the other."""
 import copy
 import importlib
+import math
 import shutil
 
 import pytest
@@ -270,11 +271,13 @@ def test_compiled_keeps_no_map_but_the_convolutions():
     backend = aot_autograd(fw_compiler=look, bw_compiler=lambda graph, _: make_boxed_func(graph.forward),
                            partition_fn=min_cut_rematerialization_partition)
     torch.compile(network, backend=backend, fullgraph=True)(x).sum().backward()
-    maps = [node for node in kept if node.meta["val"].dim() > 2 and node.meta["val"].is_floating_point()
-            and 0 not in node.meta["val"].stride()]
+    maps = [node for node in kept if node.meta["val"].is_floating_point() and 0 not in node.meta["val"].stride()
+            and math.prod(node.meta["val"].shape[2:]) > 1]
     assert len(maps) > 10
     views = {torch.ops.aten.view.default, torch.ops.aten.transpose.int, torch.ops.aten.permute.default}
-    assert {node.target for node in maps} <= PRODUCTS | views
+    others = [node.target for node in maps if node.target not in PRODUCTS | views]
+    # what an encoder stage hands to the next one and to the decoder
+    assert others in ([], [torch.ops.aten.leaky_relu.default] * len(network.encoder.stages[:-1]))
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="inductor needs a C++ compiler")

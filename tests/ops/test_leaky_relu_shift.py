@@ -20,7 +20,10 @@ def test_equals_one_after_the_other_with_its_gradient(shape, groups, shift_chann
     assert ours is normed
     assert torch.equal(ours, expected)
     gradient = torch.randn_like(x)
-    assert torch.equal(*(torch.autograd.grad(result, x, gradient)[0] for result in (ours, expected)))
+    wanted, = torch.autograd.grad(expected, x, gradient)
+    for to_be_differentiated in (True, False):
+        got, = torch.autograd.grad(ours, x, gradient, create_graph=to_be_differentiated)
+        assert torch.equal(got, wanted)
 
 
 def test_gradient_is_that_of_finite_differences():
