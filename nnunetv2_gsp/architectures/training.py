@@ -125,7 +125,8 @@ def after_convolution(layer: Any, shift: nn.Module, y: Tensor) -> Tensor:
 
 
 def _n_run_once(layer: Any) -> int:
-    return max((number for number, module in enumerate(layer.all_modules, 1) if has_state(module)), default=1)
+    # the convolution comes first; a list, since not every compiler takes a generator's largest
+    return max([1, *[number for number, module in enumerate(layer.all_modules, 1) if has_state(module)]])
 
 
 def _beside_skip(upsampling: Any, low: Tensor, skip: Tensor) -> Tensor:
