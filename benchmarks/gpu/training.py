@@ -11,7 +11,6 @@ from benchmarks.gpu.settings import KINDS, Settings, times
 from benchmarks.measuring import WrongError, ratios
 from benchmarks.models import CHANNELS, CLASSES
 from benchmarks.page import Row, Table
-from nnunetv2_gsp.profiling import count_parameters
 from nnunetv2_gsp.timing import interleaved
 
 
@@ -92,7 +91,8 @@ def _rows(way: str, contenders: Mapping[str, Training], settings: Settings) -> l
 
 
 def _table(rows: list[Row], contenders: Mapping[str, Training], settings: Settings) -> Table:
-    millions = {kind: count_parameters(each.trainer.network) / 1e6 for kind, each in contenders.items()}
+    millions = {kind: sum(weights.numel() for weights in each.trainer.network.parameters()) / 1e6
+                for kind, each in contenders.items()}
     features = settings.features
     return Table(f"Training, {settings.batch}×{CHANNELS}×{times(settings.patch)}", list(rows),
                  f"nnU-Net's trainers on a batch of noise, {settings.precision}, {features[0]} to {features[-1]} "

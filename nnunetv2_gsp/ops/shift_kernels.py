@@ -10,12 +10,16 @@ import triton
 import triton.language as tl
 
 _TILE_BYTES = 8192  # of a program
+# of a map; with fewer, calling a kernel takes longer than a gather (H200: 67 MB 0.24 ms against 0.17, 268 MB 0.27
+# against 0.47)
+_LEAST_BYTES = 1 << 27
 _UNITS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}  # what is copied has a width and no type
 
 
 def fits(x: torch.Tensor, row: int) -> bool:
-    """Tell whether a kernel moves rows of `row` elements of `x`: their widths are known, and they are no crumbs."""
-    return x.element_size() in _UNITS and x.numel() > 0 and 8 <= row * x.element_size() <= 8 * _TILE_BYTES
+    """Tell whether a kernel moves rows of `row` elements of `x` sooner: a large map, known widths, and no crumbs."""
+    return (x.numel() * x.element_size() >= _LEAST_BYTES and x.element_size() in _UNITS
+            and 8 <= row * x.element_size() <= 8 * _TILE_BYTES)
 
 
 def move_blocks(x: torch.Tensor, spatial_groups: tuple[int, ...], shift_channels: int, step: int) -> torch.Tensor:

@@ -249,6 +249,7 @@ def test_compiled_for_a_gpu_gradients_in_pieces_keep_no_more(monkeypatch):
     _, gsp, x = stock_and_gsp("cpu", (16, 32), (16, 16, 16))
     pointwise = importlib.import_module("nnunetv2_gsp.ops.pointwise")
     monkeypatch.setattr(pointwise, "PIECE", 256)
+    monkeypatch.setattr(pointwise, "LEAST_PIECES", 2)
     backend = aot_autograd(fw_compiler=lambda graph, _: make_boxed_func(graph.forward),
                            partition_fn=min_cut_rematerialization_partition)
     kept = []

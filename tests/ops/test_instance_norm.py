@@ -62,8 +62,14 @@ def test_the_rule_in_every_precision_and_by_both_ways(x):
             assert (ours - exact).abs().max() <= allowed
 
 
+@pytest.mark.parametrize("is_training", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_half_precision_takes_its_own_rounding_for_constant(dtype):
+def test_half_precision_takes_its_own_rounding_for_constant(dtype, is_training):
+    with torch.set_grad_enabled(is_training):
+        check_half_precision(dtype)
+
+
+def check_half_precision(dtype):
     torch.manual_seed(0)
     constant = torch.full((1, 4, 6, 6, 6), 1.7) * (1 + 0.5 * torch.finfo(dtype).eps * torch.rand(1, 4, 6, 6, 6))
     weight, bias = parameters(4)
@@ -74,6 +80,10 @@ def test_half_precision_takes_its_own_rounding_for_constant(dtype):
     error = instance_norm(image, weight, bias, EPS).double() - of_torch(image.double(), weight=weight.double(),
                                                                       bias=bias.double())
     assert error.abs().max() < 8 * torch.finfo(dtype).eps
+    far = (image + 20).to(dtype)  # where the mean takes most of the digits
+    error = instance_norm(far, weight, bias, EPS).double() - of_torch(far.double(), weight=weight.double(),
+                                                                     bias=bias.double())
+    assert error.abs().max() < 100 * torch.finfo(dtype).eps
 
 
 @settings(max_examples=30, deadline=None, derandomize=True)

@@ -74,6 +74,7 @@ def test_the_gradient_of_the_weight_in_pieces_is_that_of_a_convolution(n, c_in, 
     x, gradient = (torch.randn(n, c, length, width, dtype=dtype) for c in (c_in, c_out))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "PIECE", 4)
+        patch.setattr(module, "LEAST_PIECES", 2)
         found = module.gradient_of_weight(gradient.flatten(2), x.flatten(2))
     weight = torch.zeros(c_out, c_in, 1, 1, dtype=torch.double, requires_grad=True)
     expected, = torch.autograd.grad(F.conv2d(x.double(), weight), weight, gradient.double())
@@ -93,6 +94,7 @@ def as_on_a_gpu(monkeypatch):
     """Take the paths of a GPU, with pieces that small maps have, too."""
     monkeypatch.setattr(module, "_on_gpu", lambda _: True)
     monkeypatch.setattr(module, "PIECE", 8)
+    monkeypatch.setattr(module, "LEAST_PIECES", 2)
     torch.manual_seed(0)
     inputs = [torch.randn(shape, dtype=torch.double, requires_grad=True)
               for shape in ((2, 3, 2, 4, 3), (4, 3, 1, 1, 1), (4,))]
