@@ -9,7 +9,8 @@ from torch.nn import functional
 from benchmarks.gpu.meters import Run, in_a_row
 from benchmarks.gpu.settings import Settings, times
 from benchmarks.page import Row, Table
-from nnunetv2_gsp.ops import group_shift
+from nnunetv2_gsp.ops import LinearUpsampling, group_shift, instance_norm
+from nnunetv2_gsp.ops.pointwise import pointwise_convolution
 
 GROUPS, CALLS, ROUNDS = (2, 2, 2), 10, 10
 HALVED = 1 / 8  # the part of its voxels that a map has at half the resolution
@@ -50,26 +51,33 @@ def _pieces(x: Tensor, settings: Settings) -> dict[str, Piece]:
     def matrices() -> Tensor:
         return weight.expand(len(x), -1, -1)
 
+    def convolve(y: Tensor) -> Tensor:
+        return pointwise_convolution(y, weight[:, :, None, None, None], bias)
+
     def normalise(y: Tensor) -> Tensor:
-        return functional.instance_norm(y, weight=affine[0], bias=affine[1])
+        return instance_norm(y, affine[0], affine[1], 1e-5)
 
     def shift(y: Tensor) -> Tensor:
         return group_shift(y, GROUPS, channels // 2)
 
     def layer(y: Tensor) -> Tensor:
-        product = torch.bmm(matrices(), y.flatten(2)).view(y.shape)
-        return shift(functional.leaky_relu(normalise(product), 0.01))
+        return shift(functional.leaky_relu(normalise(convolve(y)), 0.01))
 
     pieces = {
         "bmm": Piece(lambda y: torch.bmm(matrices(), y.flatten(2)), x, 2, 4, (weight,)),
         "baddbmm": Piece(lambda y: torch.baddbmm(bias[:, None], matrices(), y.flatten(2)), x, 2, 4, (weight, bias)),
         "convolution 3×3×3": Piece(lambda y: functional.conv3d(y, kernel, padding=1), x, 2, 4, (kernel,)),
+        "pointwise convolution": Piece(convolve, x, 2, 4, (weight, bias)),
+        "instance norm, PyTorch's": Piece(lambda y: functional.instance_norm(y, weight=affine[0], bias=affine[1]), x,
+                                          3, 5, affine),
         "instance norm": Piece(normalise, x, 3, 5, affine),
         "group shift": Piece(shift, x, 2, 2),
         "max-pool": Piece(lambda y: functional.max_pool3d(y, 2), x, 1 + HALVED, 1 + HALVED),
-        "interpolation": Piece(lambda y: functional.interpolate(y, scale_factor=2, mode="trilinear"), low, 1 + HALVED,
+        "interpolation, PyTorch's": Piece(lambda y: functional.interpolate(y, scale_factor=2, mode="trilinear"), low,
+                                          1 + HALVED, 1 + HALVED),
+        "interpolation": Piece(LinearUpsampling(scale_factor=(2.0, 2.0, 2.0), mode="trilinear"), low, 1 + HALVED,
                                1 + HALVED),
-        "a layer": Piece(layer, x, 4, 8, (weight, *affine))}
+        "a layer": Piece(layer, x, 4, 8, (weight, bias, *affine))}
     if settings.on_gpu:
         pieces["a layer, compiled"] = Piece(torch.compile(layer), x, 4)
     return pieces
@@ -99,6 +107,6 @@ def _table(runs: dict[str, tuple[Run, float]], x: Tensor, settings: Settings) ->
                         "ms": timings[name]} for name, rate in rates.items()]
     return Table(f"Pieces of a layer, {times(tuple(x.shape))}", rows,
                  f"{x.dtype}, eager, unless it says compiled; {settings.rounds(ROUNDS)} rounds. TB/s: of the maps that "
-                 f"a piece has to read and write, an instance norm its input twice. A layer: bmm, instance norm, leaky "
-                 f"ReLU and group shift; its bytes are those of the bmm and of one pass behind it. Backward: to the "
+                 f"a piece has to read and write, an instance norm its input twice. A layer: convolution, instance norm, "
+                 f"leaky ReLU and group shift; its bytes are those of the bmm and of one pass behind it. Backward: to the "
                  f"input and the weights.")

@@ -45,6 +45,15 @@ def test_a_section_that_fails_dies_or_hangs_is_left_behind_and_the_others_go_on(
     assert "271828" not in subprocess.run(["ps", "ax"], capture_output=True, text=True).stdout
 
 
+def test_every_section_needs_only_what_nnunet_needs():
+    """A machine with a GPU may have no network to fetch more from."""
+    code = ("import pkgutil, sys, benchmarks.gpu as bench\n"
+            "sys.modules.update(dict.fromkeys(['jsonschema', 'safetensors', 'medpy', 'monai', 'surface_distance', "
+            "'nilearn', 'openvino', 'submitit', 'hypothesis', 'pytest']))\n"
+            "for module in pkgutil.iter_modules(bench.__path__, 'benchmarks.gpu.'):\n    __import__(module.name)")
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
 def test_what_the_budget_does_not_reach_is_named(tmp_path):
     failures = {}
     workers.run([[section("hanging"), section("measured")]], TINY, tmp_path / "log", time.monotonic() + 0.2,
