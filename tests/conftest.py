@@ -16,8 +16,10 @@ import torch
 
 from nnunetv2_gsp.plugin import startup
 
-# a shell starts its background jobs with Ctrl-C ignored, and the trainings that tests interrupt would inherit that
+# a shell starts its background jobs with Ctrl-C ignored, nohup ignores SIGHUP; what tests interrupt would inherit that
 signal.signal(signal.SIGINT, signal.default_int_handler)
+if hasattr(signal, "SIGHUP"):
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 startup.append_ext_trainer_folder()  # as the .pth of an installed package does
 

@@ -107,6 +107,6 @@ def _table(runs: dict[str, tuple[Run, float]], x: Tensor, settings: Settings) ->
                         "ms": timings[name]} for name, rate in rates.items()]
     return Table(f"Pieces of a layer, {times(tuple(x.shape))}", rows,
                  f"{x.dtype}, eager, unless it says compiled; {settings.rounds(ROUNDS)} rounds. TB/s: of the maps that "
-                 f"a piece has to read and write, an instance norm its input twice. A layer: convolution, instance norm, "
-                 f"leaky ReLU and group shift; its bytes are those of the bmm and of one pass behind it. Backward: to the "
-                 f"input and the weights.")
+                 f"a piece has to read and write, an instance norm its input twice. A layer: convolution, instance "
+                 f"norm, leaky ReLU and group shift; its bytes are those of the bmm and of one pass behind it. "
+                 f"Backward: to the input and the weights.")
