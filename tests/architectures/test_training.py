@@ -283,6 +283,28 @@ def test_compiled_keeps_no_map_but_the_convolutions_and_what_a_stage_hands_on():
     assert others in ([], [torch.ops.aten.leaky_relu.default] * n_handed_on)
 
 
+def test_compiled_under_autocast_keeps_and_joins_maps_in_half_precision():
+    torch._dynamo.reset()
+    kept, joined = [], []
+
+    def look(graph, _):
+        nodes = list(graph.graph.nodes)
+        kept.extend(node for node in nodes[-1].args[0] if node is not None and node.op != "placeholder")
+        joined.extend(node for node in nodes if node.target is torch.ops.aten.cat.default)
+        return make_boxed_func(graph.forward)
+
+    network, x = network_of(deep_supervision=False), torch.randn(2, 2, *PATCH)
+    backend = aot_autograd(fw_compiler=look, bw_compiler=lambda graph, _: make_boxed_func(graph.forward),
+                           partition_fn=min_cut_rematerialization_partition)
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = torch.compile(network, backend=backend, fullgraph=True)(x)
+    logits.sum().backward()
+    maps = [node.meta["val"] for node in (*kept, *joined) if node.meta["val"].is_floating_point()
+            and math.prod(node.meta["val"].shape[2:]) > 1]
+    assert len(maps) > 20
+    assert {each.dtype for each in maps} == {torch.bfloat16}
+
+
 @pytest.mark.skipif(shutil.which("g++") is None, reason="inductor needs a C++ compiler")
 def test_norm_nonlinearity_and_shift_are_one_kernel_a_layer():
     torch._dynamo.reset()
