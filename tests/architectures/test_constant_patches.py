@@ -98,11 +98,14 @@ def test_engines_agree_on_nearly_constant_patches(network_and_image):
         assert (result.argmax(1) != exact.argmax(1)).double().mean() < 0.03, engine
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16])
-def test_half_precision_keeps_a_constant_patch_constant(dtype):
-    network = network_for((16, 32, 48), 4)
-    with torch.no_grad(), torch.autocast("cpu", dtype):
-        logits = network(torch.full((1, 1, 16, 32, 48), -1.5))
+GPU = pytest.param("cuda", torch.float16, marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"))
+
+
+@pytest.mark.parametrize(("device", "dtype"), [("cpu", torch.bfloat16), GPU])
+def test_half_precision_keeps_a_constant_patch_constant(device, dtype):
+    network = network_for((16, 32, 48), 4).to(device)
+    with torch.no_grad(), torch.autocast(device, dtype):
+        logits = network(torch.full((1, 1, 16, 32, 48), -1.5, device=device))
     assert logits.float().flatten(2).std(2).max() == 0
 
 

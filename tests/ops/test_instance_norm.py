@@ -137,6 +137,22 @@ def test_second_derivatives_vmap_and_forward_mode():
     torch.testing.assert_close(batched[:, 0], forward(x, weight, bias))
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("is_training", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
+def test_on_cuda_as_on_the_cpu(dtype, is_training):
+    torch.manual_seed(0)
+    x = torch.randn(2, 5, 9, 8, 7).to(dtype)
+    x[0] = 1.7
+    weight, bias = parameters(5)
+    with torch.set_grad_enabled(is_training):
+        ours = instance_norm(x.cuda(), weight.cuda(), bias.cuda(), EPS).cpu()
+    assert ours.dtype is dtype
+    exact = by_the_rule(x, weight, bias, least_deviation(dtype))
+    assert (ours - exact).abs().max() < 16 * torch.finfo(dtype).eps
+    assert torch.equal(ours[0], bias.to(dtype).view(5, 1, 1, 1).expand(ours[0].shape))
+
+
 def test_what_is_not_a_number_stays_none():
     x = torch.randn(2, 2, 4, 4, 4)
     x[0, 1, 2, 2, 2] = float("nan")

@@ -44,6 +44,18 @@ def test_autocast_changes_no_dtype():
         assert upsampling(x).dtype is torch.float32
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("factors", [(2.0, 2.0, 2.0), (1.0, 2.0, 3.0)])
+def test_on_cuda_as_by_pytorch(factors):
+    torch.manual_seed(0)
+    x = torch.randn(2, 3, 4, 5, 6, device="cuda", dtype=torch.float64, requires_grad=True)
+    theirs = torch.nn.functional.interpolate(x, scale_factor=factors, mode="trilinear")
+    ours = LinearUpsampling(scale_factor=factors, mode="trilinear")(x)
+    torch.testing.assert_close(ours, theirs)
+    gradient = torch.randn_like(theirs)
+    torch.testing.assert_close(torch.autograd.grad(ours, x, gradient), torch.autograd.grad(theirs, x, gradient))
+
+
 def test_the_compiler_adds_up_without_atomics():
     """A scatter with accumulation becomes atomics on a GPU."""
     graphs = []
