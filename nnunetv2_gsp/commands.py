@@ -46,6 +46,9 @@ def run_command(line: Sequence[str], environment: Mapping[str, str] | None = Non
     with subprocess.Popen([script(line[0]), *line[1:]], env={**os.environ, **(environment or {})},
                           start_new_session=True, pass_fds=pass_fds) as process:
         def kill() -> None:
+            if not hasattr(os, "killpg"):  # Windows, where a process has no group
+                process.kill()
+                return
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
 

@@ -76,7 +76,8 @@ class nnUNetTrainerGSP(nnUNetTrainer):
         except ValueError as error:
             n_cases = len(infer_dataset_class(self.preprocessed_dataset_folder).get_identifiers(
                 self.preprocessed_dataset_folder))
-            if n_cases >= _N_FOLDS:
+            # folds of one's own may be of any number, and their file may be damaged
+            if n_cases >= _N_FOLDS or Path(self.preprocessed_dataset_folder_base, "splits_final.json").exists():
                 raise
             raise ValueError(f"Expected at least {_N_FOLDS} training cases for nnU-Net's folds, "
                              f"{self.plans_manager.dataset_name} has {n_cases}: train with fold all, add cases, or "
