@@ -192,6 +192,18 @@ def test_too_few_cases_for_folds_are_named_and_all_trains(planned, nnunet_folder
     assert list(map(len, trainer.do_split())) == [n_cases, n_cases]
 
 
+def test_a_damaged_file_of_folds_is_not_called_too_few_cases(planned, nnunet_folders):
+    trainer = new_trainer("nnUNetTrainerGSPNoDeepSupervision")
+    case = next(Path(trainer.preprocessed_dataset_folder).glob("case?*.b2nd"))
+    base = nnunet_folders / "damaged_folds"
+    (base / "data").mkdir(parents=True)
+    (base / "splits_final.json").write_text('[{"train": ["a"')
+    trainer.preprocessed_dataset_folder, trainer.preprocessed_dataset_folder_base = str(base / "data"), str(base)
+    shutil.copy(case, base / "data")
+    with pytest.raises(json.JSONDecodeError):
+        trainer.do_split()
+
+
 def test_weights_decide_what_is_predicted(model_folder, tmp_path):
     """The guard holds inside nnU-Net's own loading: a model folder whose plans were edited does not predict."""
     edited = tmp_path / model_folder.name
