@@ -12,6 +12,8 @@ from pathlib import Path
 from nnunetv2_gsp.errors import InputError
 from nnunetv2_gsp.orphans import ended_with_us
 
+N_FOLDS = 5  # of the split that nnU-Net makes
+
 
 def script(command: str) -> str:
     """Find nnU-Net's command in the environment of this interpreter, which need not be activated.

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from nnunetv2_gsp.cpu.library import fused_layers
 from nnunetv2_gsp.cpu.program import NotFusable, program_of
 from nnunetv2_gsp.cpu.runner import Runner
-from nnunetv2_gsp.ops.recording import is_recording, is_watched
+from nnunetv2_gsp.ops.recording import is_watched
 
 # whose `forward` program.py knows; a module from elsewhere may compute anything
 _KNOWN_CODE = ("torch.nn.modules.", "nnunetv2_gsp.", "dynamic_network_architectures.")
@@ -34,7 +34,7 @@ def fused_forward(network: Any, image: Tensor) -> Tensor | None:
     Returns:
         (N, classes, *spatial) fp32.
     """
-    if torch.compiler.is_compiling() or is_recording() or not _is_plain_prediction(image) or network.training:
+    if torch.compiler.is_compiling() or not _is_plain_prediction(image) or network.training:
         return None
     library = fused_layers()
     if library is None or not all(map(_is_as_written, chain(network.encoder.modules(), network.decoder.modules()))):

@@ -4,12 +4,12 @@ from dataclasses import dataclass, field
 from itertools import product
 from typing import Any
 
+from nnunetv2_gsp.commands import N_FOLDS
 from nnunetv2_gsp.errors import InputError
 
 TABLES = ("table1", "table2", "ratio", "brats-positions", "brats-location", "cross-validation")
 PAPER_TRAINER = "nnUNetTrainerGSPPaper"
 COMPARED_TRAINERS = ("nnUNetTrainer", "nnUNetTrainerGSP")
-N_FOLDS = 5
 
 # (template without its dataset, values); by the number of channels, which tells the paper's two datasets apart
 _TABLE1 = {

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from nnunetv2_gsp.ops.gpu_shift import moved_blocks
+from nnunetv2_gsp.ops.moved import Moved
 from nnunetv2_gsp.ops.recording import is_recording
 
 
@@ -36,7 +37,8 @@ def shifted_by(step: int, x: torch.Tensor, spatial_groups: tuple[int, ...], shif
     _check(tuple(x.shape), spatial_groups, shift_channels)
     if torch.compiler.is_compiling() or is_recording():
         return _shifted_by_operators(step, x, spatial_groups, shift_channels)
-    return _GroupShift.apply(x, spatial_groups, shift_channels, step)
+    # a permutation: its gradient is the same gather with the opposite step, not a scatter-add
+    return Moved.apply(x, step, _moved_blocks_or_gathered, spatial_groups, shift_channels)
 
 
 def moving_channels(shape: Sequence[int], spatial_groups: Sequence[int], shift_channels: int, step: int,
@@ -81,32 +83,10 @@ class GroupShift(nn.Module):
         return f"spatial_groups={self.spatial_groups}, shift_channels={self.shift_channels}"
 
 
-class _GroupShift(torch.autograd.Function):
-    """A permutation: the backward pass is the same gather with the opposite step, not a scatter-add."""
-
-    @staticmethod
-    def forward(x: torch.Tensor, spatial_groups: tuple[int, ...], shift_channels: int, step: int) -> torch.Tensor:
-        shifted = moved_blocks(x, spatial_groups, shift_channels, step)
-        return _gathered(x, spatial_groups, shift_channels, step) if shifted is None else shifted
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
-        _, *ctx.settings, ctx.step = inputs
-
-    @staticmethod
-    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        return _GroupShift.apply(gradient, *ctx.settings, -ctx.step), None, None, None
-
-    @staticmethod
-    def jvp(ctx: Any, tangent: torch.Tensor, *_: None) -> torch.Tensor:
-        """A shift is linear."""
-        return _GroupShift.apply(tangent, *ctx.settings, ctx.step)
-
-    @staticmethod
-    def vmap(info: Any, in_dims: tuple[int, ...], x: torch.Tensor, *settings: Any) -> tuple[torch.Tensor, int]:
-        """What is mapped over is more samples."""
-        samples = x.movedim(in_dims[0], 0)
-        return _GroupShift.apply(samples.flatten(0, 1), *settings).unflatten(0, samples.shape[:2]), 0
+def _moved_blocks_or_gathered(x: torch.Tensor, spatial_groups: tuple[int, ...], shift_channels: int, step: int
+                              ) -> torch.Tensor:
+    shifted = moved_blocks(x, spatial_groups, shift_channels, step)
+    return _gathered(x, spatial_groups, shift_channels, step) if shifted is None else shifted
 
 
 def _gathered(x: torch.Tensor, spatial_groups: tuple[int, ...], shift_channels: int, step: int) -> torch.Tensor:

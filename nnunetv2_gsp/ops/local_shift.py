@@ -1,12 +1,12 @@
 """Local shift: single voxels move by one, where a group shift moves whole blocks. Not in the paper."""
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import nn
 from torch.nn.functional import pad
 
 from nnunetv2_gsp.ops.gpu_shift import moved_voxels
+from nnunetv2_gsp.ops.moved import Moved
 from nnunetv2_gsp.ops.recording import is_recording
 
 
@@ -30,7 +30,8 @@ def local_shift(x: torch.Tensor, first_channel: int, shift_channels: int) -> tor
     """
     _check(tuple(x.shape), first_channel, shift_channels)
     if x.is_cuda and not (torch.compiler.is_compiling() or is_recording()):
-        return _LocalShiftOnGPU.apply(x, first_channel, shift_channels, 1)
+        # in the backward pass every voxel goes back to where it came from, and zeros enter at the other border
+        return Moved.apply(x, 1, _moved_voxels_or_padded, first_channel, shift_channels)
     return _by_padding(x, first_channel, shift_channels, 1)
 
 
@@ -51,32 +52,9 @@ class LocalShift(nn.Module):
         return f"first_channel={self.first_channel}, shift_channels={self.shift_channels}"
 
 
-class _LocalShiftOnGPU(torch.autograd.Function):
-    """In the backward pass every voxel goes back to where it came from, and zeros enter at the other border."""
-
-    @staticmethod
-    def forward(x: torch.Tensor, first_channel: int, shift_channels: int, step: int) -> torch.Tensor:
-        shifted = moved_voxels(x, first_channel, shift_channels, step)
-        return _by_padding(x, first_channel, shift_channels, step) if shifted is None else shifted
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
-        _, *ctx.settings, ctx.step = inputs
-
-    @staticmethod
-    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        return _LocalShiftOnGPU.apply(gradient, *ctx.settings, -ctx.step), None, None, None
-
-    @staticmethod
-    def jvp(ctx: Any, tangent: torch.Tensor, *_: None) -> torch.Tensor:
-        """A shift is linear."""
-        return _LocalShiftOnGPU.apply(tangent, *ctx.settings, ctx.step)
-
-    @staticmethod
-    def vmap(info: Any, in_dims: tuple[int, ...], x: torch.Tensor, *settings: Any) -> tuple[torch.Tensor, int]:
-        """What is mapped over is more samples."""
-        samples = x.movedim(in_dims[0], 0)
-        return _LocalShiftOnGPU.apply(samples.flatten(0, 1), *settings).unflatten(0, samples.shape[:2]), 0
+def _moved_voxels_or_padded(x: torch.Tensor, first_channel: int, shift_channels: int, step: int) -> torch.Tensor:
+    shifted = moved_voxels(x, first_channel, shift_channels, step)
+    return _by_padding(x, first_channel, shift_channels, step) if shifted is None else shifted
 
 
 def _by_padding(x: torch.Tensor, first_channel: int, shift_channels: int, step: int) -> torch.Tensor:

@@ -20,10 +20,9 @@ from nnunetv2_gsp.architectures.from_plans import (
     is_residual,
 )
 from nnunetv2_gsp.architectures.settings import ShiftSettings
+from nnunetv2_gsp.commands import N_FOLDS
 from nnunetv2_gsp.files import whole
 from nnunetv2_gsp.orphans import no_orphans
-
-_N_FOLDS = 5  # of the split that nnU-Net makes
 
 __all__ = ["nnUNetTrainerGSP", "nnUNetTrainerGSPNoDeepSupervision", "nnUNetTrainerGSPPaper"]
 
@@ -77,9 +76,9 @@ class nnUNetTrainerGSP(nnUNetTrainer):
             n_cases = len(infer_dataset_class(self.preprocessed_dataset_folder).get_identifiers(
                 self.preprocessed_dataset_folder))
             # folds of one's own may be of any number, and their file may be damaged
-            if n_cases >= _N_FOLDS or Path(self.preprocessed_dataset_folder_base, "splits_final.json").exists():
+            if n_cases >= N_FOLDS or Path(self.preprocessed_dataset_folder_base, "splits_final.json").exists():
                 raise
-            raise ValueError(f"Expected at least {_N_FOLDS} training cases for nnU-Net's folds, "
+            raise ValueError(f"Expected at least {N_FOLDS} training cases for nnU-Net's folds, "
                              f"{self.plans_manager.dataset_name} has {n_cases}: train with fold all, add cases, or "
                              f"write a splits_final.json yourself.") from error
 
