@@ -24,9 +24,9 @@ from nnunetv2_gsp.datasets.conversion import (
     part_told_by,
     visible,
 )
-from nnunetv2_gsp.datasets.images import NIFTI
 from nnunetv2_gsp.datasets.labels import CAVITY, EDEMA, ENHANCING, NECROSIS
 from nnunetv2_gsp.errors import InputError
+from nnunetv2_gsp.images import NIFTI
 
 CHANNELS = ("t1", "t1ce", "t2", "flair")
 REGIONS = {"whole_tumor": (NECROSIS, EDEMA, ENHANCING), "tumor_core": (NECROSIS, ENHANCING),

@@ -17,11 +17,10 @@ from typing import Any, TypeVar
 
 import SimpleITK as sitk
 
-from nnunetv2_gsp.datasets.image_files import write_image
-from nnunetv2_gsp.datasets.images import check_same_geometry, is_hidden, read_image
 from nnunetv2_gsp.datasets.labels import LABELS, relabel
 from nnunetv2_gsp.errors import InputError
 from nnunetv2_gsp.files import beside, whole, write_json
+from nnunetv2_gsp.images import check_same_geometry, is_hidden, read_image, write_image
 from nnunetv2_gsp.parallel import in_parallel
 
 TRAINING, TEST = "Tr", "Ts"  # nnU-Net's imagesTr and imagesTs

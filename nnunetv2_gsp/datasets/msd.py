@@ -26,8 +26,8 @@ from nnunetv2_gsp.datasets.conversion import (
     drop_repeated,
     visible,
 )
-from nnunetv2_gsp.datasets.images import nifti_shape
 from nnunetv2_gsp.errors import InputError
+from nnunetv2_gsp.images import nifti_shape
 
 _TASK01_MODALITIES = ("t1w", "t1gd", "t2w", "flair")  # in the order of `CHANNELS`
 _TASK05_MODALITIES = ("t2", "adc")

@@ -14,8 +14,8 @@ import numpy as np
 import SimpleITK as sitk
 
 from nnunetv2_gsp.datasets.brats import CHANNELS
-from nnunetv2_gsp.datasets.image_files import write_image
 from nnunetv2_gsp.errors import InputError
+from nnunetv2_gsp.images import write_image
 from nnunetv2_gsp.parallel import in_parallel
 
 NECROSIS, EDEMA, ENHANCING = 1, 2, 4

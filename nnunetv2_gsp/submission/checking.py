@@ -18,9 +18,9 @@ from typing import IO, Any
 import numpy as np
 import SimpleITK as sitk
 
-from nnunetv2_gsp.datasets.images import TOLERANCE, read_image
 from nnunetv2_gsp.datasets.labels import check_labels
 from nnunetv2_gsp.errors import InputError
+from nnunetv2_gsp.images import TOLERANCE, read_image
 from nnunetv2_gsp.parallel import in_parallel
 from nnunetv2_gsp.submission.rules import Rules, find_images, rules_of
 

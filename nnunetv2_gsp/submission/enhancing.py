@@ -14,9 +14,9 @@ import SimpleITK as sitk
 
 from nnunetv2_gsp.datasets.brats import format_of
 from nnunetv2_gsp.datasets.conversion import visible
-from nnunetv2_gsp.datasets.images import check_same_geometry, read_image
 from nnunetv2_gsp.datasets.labels import ENHANCING, LABELS, NECROSIS, check_labels
 from nnunetv2_gsp.errors import InputError
+from nnunetv2_gsp.images import check_same_geometry, read_image
 from nnunetv2_gsp.parallel import in_parallel
 from nnunetv2_gsp.submission.rules import Rules
 

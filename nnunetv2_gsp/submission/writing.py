@@ -16,11 +16,10 @@ import SimpleITK as sitk
 
 from nnunetv2_gsp.datasets.brats import CAVITY_REGION, REGIONS
 from nnunetv2_gsp.datasets.conversion import visible
-from nnunetv2_gsp.datasets.image_files import write_image
-from nnunetv2_gsp.datasets.images import check_same_geometry, read_image
 from nnunetv2_gsp.datasets.labels import CAVITY, EDEMA, ENHANCING, LABELS, NECROSIS, inverse, relabel
 from nnunetv2_gsp.errors import InputError
 from nnunetv2_gsp.files import whole, zip_entry
+from nnunetv2_gsp.images import check_same_geometry, read_image, write_image
 from nnunetv2_gsp.parallel import in_parallel
 from nnunetv2_gsp.submission.checking import check_submission
 from nnunetv2_gsp.submission.enhancing import enhancing_to_necrosis

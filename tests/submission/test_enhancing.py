@@ -122,7 +122,7 @@ def test_plans_that_name_no_dataset_are_said(content, cross_validation):
 
 
 def test_the_command_chooses_and_applies_it(cross_validation, brats2021, capsys, monkeypatch):
-    monkeypatch.setattr("nnunetv2_gsp.commands.n_processes", lambda: 1)
+    monkeypatch.setattr("nnunetv2_gsp.nnunet.n_processes", lambda: 1)
     with pytest.raises(SystemExit) as exited:
         cli.main(["submit", "-i", str(brats2021.predictions), "-o", str(brats2021.file), "--challenge", "brats2021",
                   "--images", str(brats2021.source), "--et-threshold", "auto", "--cv-folder", str(cross_validation)])

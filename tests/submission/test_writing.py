@@ -324,7 +324,7 @@ def exit_code(*arguments):
 
 
 def test_the_commands_write_and_check(brats2021, capsys, monkeypatch):
-    monkeypatch.setattr("nnunetv2_gsp.commands.n_processes", lambda: 1)
+    monkeypatch.setattr("nnunetv2_gsp.nnunet.n_processes", lambda: 1)
     options = ("--challenge", "brats2021", "--images", brats2021.source)
     assert exit_code("submit", "-i", brats2021.predictions, "-o", brats2021.file, *options) == 0
     assert f"Wrote {brats2021.file}: 3 cases" in capsys.readouterr().out

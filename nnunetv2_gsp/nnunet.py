@@ -1,4 +1,5 @@
-"""nnU-Net's own commands and folders: where they are, and what they may use here."""
+"""nnU-Net seen from outside: its folders, its commands, and the devices and processes that it may use here."""
+import logging
 import os
 import shlex
 import shutil
@@ -9,8 +10,10 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from nnunetv2_gsp.errors import InputError
+from nnunetv2_gsp.errors import MissingInputError, UnavailableError
 from nnunetv2_gsp.orphans import ended_with_us
+
+_log = logging.getLogger(__name__)
 
 N_FOLDS = 5  # of the split that nnU-Net makes
 
@@ -19,12 +22,12 @@ def script(command: str) -> str:
     """Find nnU-Net's command in the environment of this interpreter, which need not be activated.
 
     Raises:
-        InputError: there is none.
+        UnavailableError: there is none.
     """
     path = shutil.which(command, path=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]))
     if path is None:
-        raise InputError(f"Expected nnU-Net's command {command} beside {sys.executable}, found none; "
-                         f"run: pip install nnunetv2")
+        raise UnavailableError(f"nnU-Net's command {command} beside {sys.executable}", "none",
+                               remedy="run: pip install nnunetv2")
     return path
 
 
@@ -41,9 +44,9 @@ def run_command(line: Sequence[str], environment: Mapping[str, str] | None = Non
         Its exit code, or the signal that ended it, negative.
 
     Raises:
-        InputError: there is no such command.
+        UnavailableError: there is no such command.
     """
-    print(f"$ {shlex.join(line)}\n", flush=True)
+    _log.info("$ %s\n", shlex.join(line))
     # a session of its own, to end its worker processes with it
     with subprocess.Popen([script(line[0]), *line[1:]], env={**os.environ, **(environment or {})},
                           start_new_session=True, pass_fds=pass_fds) as process:
@@ -60,15 +63,24 @@ def run_command(line: Sequence[str], environment: Mapping[str, str] | None = Non
     return code
 
 
-def nnunet_folder(variable: str) -> Path:
-    """Return the folder that one of nnU-Net's variables names, such as nnUNet_results.
+def nnunet_folder(variable: str, *, must_exist: bool = False) -> Path:
+    """Return the folder that one of nnU-Net's variables names.
+
+    Args:
+        variable: nnUNet_raw, nnUNet_preprocessed or nnUNet_results.
+        must_exist: whether the folder has to be there; nnU-Net makes nnUNet_results where it is missing.
 
     Raises:
-        InputError: it is not set, or empty, which nnU-Net would take for the working directory.
+        MissingInputError: the variable is not set, or empty, which nnU-Net would take for the working directory; or the
+            folder has to be there and is not.
     """
     folder = os.environ.get(variable)
     if not folder:
-        raise InputError(f"{variable} is not set; export it as nnU-Net's documentation/setting_up_paths.md describes.")
+        raise MissingInputError(f"{variable} to name a folder", "none",
+                                remedy=f"export {variable}=/path/to/{variable}, as nnU-Net's documentation describes")
+    if must_exist and not Path(folder).is_dir():
+        raise MissingInputError(f"the folder that {variable} names", "none", where=folder,
+                                remedy="make it, or name another")
     return Path(folder)
 
 
@@ -95,10 +107,10 @@ def preprocess_command(dataset: str, plans_name: str, configuration: str) -> lis
 
 
 def check_device(device: str) -> None:
-    """Raise InputError if torch finds no such device (cpu, cuda or mps) here."""
+    """Raise UnavailableError if torch finds no such device (cpu, cuda or mps) here."""
     import torch
 
     is_there: dict[str, Callable[[], bool]] = {"cpu": lambda: True, "cuda": torch.cuda.is_available,
                                                "mps": torch.backends.mps.is_available}
     if not is_there[device]():
-        raise InputError(f"Expected a {device} device for -device {device}, torch finds none; run with -device cpu.")
+        raise UnavailableError(f"a {device} device", "none that torch finds", parameters=["device"])

@@ -1,4 +1,4 @@
-"""Is an image whole, and where does it lie?"""
+"""Reads and writes medical images, and says in a sentence where one is not whole or lies elsewhere."""
 import gzip
 import zlib
 from collections.abc import Iterator
@@ -72,6 +72,19 @@ def check_same_geometry(image: sitk.Image, file: Path, reference: sitk.Image, re
         if len(found) != len(expected) or not np.allclose(found, expected, rtol=0, atol=TOLERANCE):
             raise InputError(f"Expected {file} to have the {what.lower()} {_numbers(expected)} of {reference_file}, "
                              f"found {_numbers(found)}; resample one of them, or give files that belong together.")
+
+
+def write_image(image: sitk.Image, file: Path, *, compressed: bool) -> None:
+    """Write an image in the format that the file's name ends in.
+
+    Raises:
+        OSError: the disk is full, for instance. It is no fault of the case that is written, so it skips none.
+    """
+    try:
+        sitk.WriteImage(image, file, useCompression=compressed)
+    except RuntimeError as error:  # all that ITK has for whatever happened
+        raise OSError(f"Expected room and permission to write {file}, found that it can't be written; free some space "
+                      f"and run again.") from error
 
 
 def is_hidden(file: Path) -> bool:
