@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from nnunetv2_gsp.engines.engine import Engine
 from nnunetv2_gsp.ops import GroupShift, leaky_relu_group_shift_
-from nnunetv2_gsp.ops.recording import has_hooks, is_recording, is_transformed
+from nnunetv2_gsp.ops.recording import has_hooks, is_watched
 
 
 class Plain(Engine[Tensor]):
@@ -66,7 +66,7 @@ def then_shift(layer: Any, shift: Any, x: Tensor) -> Tensor:
         shift: the module behind it.
         x: (N, C, *spatial).
     """
-    if (x.device.type != "cpu" or torch.compiler.is_compiling() or is_recording() or is_transformed()
+    if (x.device.type != "cpu" or torch.compiler.is_compiling() or is_watched()
             or not isinstance(shift, GroupShift) or len(layer) < 2
             or not isinstance(layer[-1], nn.LeakyReLU) or layer[-1].negative_slope <= 0
             or any(map(has_hooks, (layer, layer[-1], shift)))):
