@@ -73,8 +73,10 @@ class SeveralProblemsError(InputError):
         problems: a sentence each.
 
     Examples:
-        >>> str(SeveralProblemsError("every case to be whole", ["a.mha is empty.", "b.mha is missing."], where="raw"))
-        'raw: expected every case to be whole, got 2 problems.\\na.mha is empty.\\nb.mha is missing.'
+        >>> print(SeveralProblemsError("every case to be whole", ["a.mha is empty.", "b.mha is missing."], where="raw"))
+        raw: expected every case to be whole, got 2 problems.
+        a.mha is empty.
+        b.mha is missing.
     """
 
     def __init__(self, expected: str, problems: Sequence[str], *, where: Path | str | None = None,

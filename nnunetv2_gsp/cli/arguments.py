@@ -64,7 +64,7 @@ def setting(text: str) -> tuple[str, object]:
 
 
 def voxels(text: str) -> int | str:
-    """Parse a number of voxels from 1 on, or auto."""
+    """Parse a number of voxels from 1 on, or "auto"."""
     return text if text == "auto" else positive(text)
 
 

@@ -229,7 +229,7 @@ def _tumour_depths_mm(rng: np.random.Generator, position_mm: np.ndarray, centre_
 
 def _decoys(rng: np.random.Generator, head: Head, position_mm: np.ndarray, tumour_mm: np.ndarray,
             spacing_mm: float) -> list[tuple[str, np.ndarray]]:
-    """What looks like tumour and is none, as (name, depth), clear of the tumour so that the label is never in doubt."""
+    """Return what looks like tumour and is none, as (name, depth), clear of the tumour, which leaves no label in doubt."""
     clear = head.deep_white_matter[np.linalg.norm(head.deep_white_matter - tumour_mm, axis=1) > 45]
     unevenness = 1.5 * _smooth_noise(rng, 12, spacing_mm)
 
@@ -248,7 +248,7 @@ def _decoys(rng: np.random.Generator, head: Head, position_mm: np.ndarray, tumou
 
 
 def _vary_contrast(rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """This patient's signals: each off by some 6 %, lesions from faint to glaring, cores from CSF to nearly oedema."""
+    """Draw a patient's signals: each off by some 6 %, lesions from faint to glaring, cores from CSF to nearly oedema."""
     signal = {name: np.asarray(row) * np.exp(rng.normal(0, 0.06, len(row))) for name, row in SIGNAL.items()}
     signal["edema"] = _mix(signal["grey matter"], signal["edema"], rng.uniform(0.4, 1.1))
     signal["enhancing"] = _mix(signal["grey matter"], signal["enhancing"], rng.uniform(0.4, 1.1))
@@ -257,7 +257,7 @@ def _vary_contrast(rng: np.random.Generator) -> dict[str, np.ndarray]:
 
 
 def _paint(tissue: np.ndarray, layers: Sequence[tuple[str, np.ndarray]], signal: dict[str, float]) -> np.ndarray:
-    """The noiseless image (X, Y, Z): tissue, then each layer over what lies below it, with a soft edge."""
+    """Return the noiseless image (X, Y, Z): tissue, then each layer over what lies below it, with a soft edge."""
     mixture = np.array([signal["white matter"], signal["grey matter"], signal["csf"]], np.float32)
     image = np.tensordot(mixture, tissue, 1)
     for name, depth_mm in layers:
@@ -267,7 +267,7 @@ def _paint(tissue: np.ndarray, layers: Sequence[tuple[str, np.ndarray]], signal:
 
 
 def _scan(rng: np.random.Generator, clean: np.ndarray, noise_level: float, spacing_mm: float) -> np.ndarray:
-    """What the scanner makes of it, int16: a bias field, Rician noise, and a scale without meaning."""
+    """Return what the scanner makes of it, int16: with a bias field, Rician noise, and a scale without meaning."""
     received = clean * np.exp(0.12 * _smooth_noise(rng, 90, spacing_mm))
     real, imaginary = noise_level * rng.standard_normal((2, *clean.shape), np.float32)
     magnitude = np.hypot(received + real, imaginary)

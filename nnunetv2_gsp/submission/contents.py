@@ -86,17 +86,17 @@ def _nifti_violations(archive: zipfile.ZipFile, rules: Rules, entry: ArchiveEntr
 def _type_violations(header: Any, entry: ArchiveEntry) -> list[str]:
     if header.get_data_dtype().kind in "iu" and header.get_slope_inter() in ((None, None), (1, 0)):
         return []
-    return [f"Expected unscaled integers in {entry.name!r}, got {header.get_data_dtype()} with slope and intercept "
-            f"{header.get_slope_inter()}."]
+    return [(f"Expected unscaled integers in {entry.name!r}, got {header.get_data_dtype()} with slope and intercept "
+             f"{header.get_slope_inter()}.")]
 
 
 def _affine_violations(header: Any, expected: Any, rules: Rules, entry: ArchiveEntry) -> list[str]:
     if not np.allclose(header.get_best_affine(), expected.get_best_affine(), rtol=0, atol=TOLERANCE):
-        return [f"Expected {entry.name!r} to lie where its image does, with the affine "
-                f"{_rows(expected.get_best_affine())}, got {_rows(header.get_best_affine())}."]
+        return [(f"Expected {entry.name!r} to lie where its image does, with the affine "
+                 f"{_rows(expected.get_best_affine())}, got {_rows(header.get_best_affine())}.")]
     if rules.exact_qform and not np.array_equal(header.get_qform(), expected.get_qform()):
-        return [f"Expected {entry.name!r} to have exactly the qform of its image, {_rows(expected.get_qform())}, got "
-                f"{_rows(header.get_qform())}."]
+        return [(f"Expected {entry.name!r} to have exactly the qform of its image, {_rows(expected.get_qform())}, got "
+                 f"{_rows(header.get_qform())}.")]
     return []
 
 
@@ -105,8 +105,8 @@ def _meta_image_violations(archive: zipfile.ZipFile, rules: Rules, entry: Archiv
         header = _read(stream, _HEADER_BYTES, entry.name)
     fields, raw = _fields(header), raw_name(entry.name)
     if complaint := _header_complaint(fields, raw):
-        return [f"Expected a header of uncompressed uint8 voxels in {raw!r} in {entry.name!r}, each of its fields "
-                f"once, got {complaint}."]
+        return [(f"Expected a header of uncompressed uint8 voxels in {raw!r} in {entry.name!r}, each of its fields "
+                 f"once, got {complaint}.")]
     if raw not in archive.namelist():
         return [f"Expected {raw!r} beside {entry.name!r}, got none."]
     image = read_image(entry.image) if entry.image else None
