@@ -229,7 +229,7 @@ def _tumour_depths_mm(rng: np.random.Generator, position_mm: np.ndarray, centre_
 
 def _decoys(rng: np.random.Generator, head: Head, position_mm: np.ndarray, tumour_mm: np.ndarray,
             spacing_mm: float) -> list[tuple[str, np.ndarray]]:
-    """Return what looks like tumour and is none, as (name, depth), clear of the tumour, which leaves no label in doubt."""
+    """Return what looks like tumour and is none, as (name, depth), far enough off it that no label is in doubt."""
     clear = head.deep_white_matter[np.linalg.norm(head.deep_white_matter - tumour_mm, axis=1) > 45]
     unevenness = 1.5 * _smooth_noise(rng, 12, spacing_mm)
 
@@ -248,7 +248,7 @@ def _decoys(rng: np.random.Generator, head: Head, position_mm: np.ndarray, tumou
 
 
 def _vary_contrast(rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """Draw a patient's signals: each off by some 6 %, lesions from faint to glaring, cores from CSF to nearly oedema."""
+    """Draw a patient's signals: each off by some 6 %, lesions faint to glaring, cores from CSF to nearly oedema."""
     signal = {name: np.asarray(row) * np.exp(rng.normal(0, 0.06, len(row))) for name, row in SIGNAL.items()}
     signal["edema"] = _mix(signal["grey matter"], signal["edema"], rng.uniform(0.4, 1.1))
     signal["enhancing"] = _mix(signal["grey matter"], signal["enhancing"], rng.uniform(0.4, 1.1))
