@@ -23,11 +23,11 @@ def run(arguments: argparse.Namespace) -> int:
 def add(verbs: Verbs) -> None:
     """Add the verb and its arguments."""
     check = verbs.add_parser(
-        "check-submission", help="say whether a challenge would take an archive, from whatever program",
+        "check-submission", help="check whether a challenge would accept an archive, whatever program wrote it",
         description="Check names, labels, types, sizes and geometry of an archive against the rules of its challenge "
                     "and list every violation at once.")
     check.add_argument("file", type=Path, metavar="FILE", help="the zip")
     add_challenge(check)
     check.add_argument("-np", type=positive, metavar="N",
-                       help="so many cases at a time (default: as many as there are cores, 8 at most)")
+                       help="cases that are read at a time (default: one for each core, at most 8)")
     check.set_defaults(run=run)

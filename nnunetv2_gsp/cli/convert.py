@@ -32,16 +32,17 @@ def add(verbs: Verbs) -> None:
                     "Decathlon, and make a dataset in nnUNet_raw. Cases that are not in order are skipped; the reasons "
                     "stand on the screen and in conversion_report.json. After an interruption, the same command goes "
                     "on where it stopped.")
-    *first, last = CHALLENGES
+    *others, last = CHALLENGES
     convert.add_argument("challenge", choices=tuple(CHALLENGES), metavar="CHALLENGE",
-                         help=f"{', '.join(first)} or {last}")
+                         help=f"{', '.join(others)} or {last}")
     convert.add_argument("source", type=Path, metavar="SOURCE", help="folder of the unpacked data; it is only read")
-    convert.add_argument("-d", type=int, required=True, metavar="ID", help="of the new dataset")
-    convert.add_argument("--name", help="of the new dataset (default: the challenge's, as in BraTS)")
+    convert.add_argument("-d", type=int, required=True, metavar="ID", help="id of the new dataset")
+    convert.add_argument("--name", help="name of the new dataset (default: "
+                                        f"{', '.join(challenge.title for challenge in CHALLENGES.values())})")
     convert.add_argument("--edition", choices=BRATS.editions,
-                         help="whose labels BraTS cases have, in place of the one that their names tell")
+                         help="of BraTS, by which labels are read (default: the one that the names of the cases tell)")
     convert.add_argument("--overwrite", action="store_true", help="replace a dataset of that name")
     convert.add_argument("--strict", action="store_true", help="make no dataset if a case has to be skipped")
     convert.add_argument("-np", type=positive, metavar="N",
-                         help="so many cases at a time (default: as many as there are cores, 8 at most)")
+                         help="cases that are converted at a time (default: one for each core, at most 8)")
     convert.set_defaults(run=run)

@@ -23,7 +23,7 @@ def run(arguments: argparse.Namespace) -> int:
 def add(verbs: Verbs) -> None:
     """Add the verb and its arguments."""
     submit = verbs.add_parser(
-        "submit", help="write nnU-Net's predictions as the archive that a challenge takes",
+        "submit", help="write nnU-Net's predictions as the archive that a challenge accepts",
         description="Predictions of a network that was trained on a dataset made by nnUNetv2_gsp convert become the "
                     "challenge's labels, names and geometry in a flat zip, which is checked before it is there.")
     submit.add_argument("-i", type=Path, required=True, metavar="PREDICTIONS",
@@ -31,15 +31,15 @@ def add(verbs: Verbs) -> None:
     submit.add_argument("-o", type=Path, required=True, metavar="FILE", help="the new zip")
     add_challenge(submit)
     submit.add_argument("--et-threshold", type=voxels, default=0, metavar="N",
-                        help="BraTS: fewer voxels of enhancing tumour than that become necrosis (default: none do); "
-                             "auto: chosen on a cross-validation")
+                        help="BraTS: an enhancing tumour of fewer voxels becomes necrosis (default: none does); auto: "
+                             "the number is chosen on a cross-validation")
     submit.add_argument("--cv-folder", type=Path, metavar="FOLDER",
-                        help="what nnUNetv2_accumulate_crossval_results wrote, for --et-threshold auto")
+                        help="folder that nnUNetv2_accumulate_crossval_results wrote, for --et-threshold auto")
     submit.add_argument("-gt", type=Path, metavar="FOLDER",
-                        help="labels of the cross-validation (default: those of the dataset that its plans name)")
+                        help="references of the cross-validation (default: those of the dataset that its plans name)")
     submit.add_argument("--names", metavar="TEMPLATE",
                         help="names in the archive (default: {case}.nii.gz, for PROMISE12 {case}_segmentation.mhd)")
     submit.add_argument("--overwrite", action="store_true", help="replace a file of that name")
     submit.add_argument("-np", type=positive, metavar="N",
-                        help="so many cases at a time (default: as many as there are cores, 8 at most)")
+                        help="cases that are converted at a time (default: one for each core, at most 8)")
     submit.set_defaults(run=run)

@@ -177,5 +177,5 @@ def _misnamed_segmentation(folder: Path, images: Iterable[Path], notes: list[str
     others = [file for file in visible_files(folder, "*.nii*") if file not in images and "seg" in file.name.lower()]
     if len(others) != 1:
         return None
-    notes.append(f"{others[0]} is taken for the segmentation of {folder.name}, which has none of its own name.")
+    notes.append(f"{others[0]} is taken for the segmentation of {folder.name}, which has none of the usual name.")
     return others[0]

@@ -41,7 +41,7 @@ def check_submission(archive: Path, challenge: str, images: Path | None = None, 
         with zipfile.ZipFile(archive) as opened:
             infos = opened.infolist()
     except Exception as error:  # what a stranger wrote fails in any way
-        return [f"Expected a zip, got {archive}, which is none or not all of one ({type(error).__name__})."]
+        return [f"Expected a whole zip archive, got {archive}, which cannot be read as one ({type(error).__name__})."]
     if sum(info.compress_size for info in infos) > archive.stat().st_size:
         return [f"Expected files that lie one after another in {archive}, got some that share bytes."]
     entries, violations = _checked_names(infos, rules, image_of)
@@ -100,7 +100,7 @@ def _case_violation(name: str, rules: Rules, image_of: Mapping[str, Path] | None
     if key is None:
         return f"Expected {rules.naming}, got {name!r}."
     if image_of is not None and key not in image_of:
-        return f"Expected the cases of the images alone, got {name!r}, which is not among them."
+        return f"Expected only cases that the images have, got {name!r}."
     return ""
 
 

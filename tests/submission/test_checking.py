@@ -27,7 +27,7 @@ NAME_VIOLATIONS = {
     "drive": (f"C:{NAMES[2]}", "leads out"),
     "suffix": ("BraTS2021_00002_seg.nii.gz", r"names that end in 00000\.nii\.gz"),
     "other file": ("readme.txt", r"names that end in 00000\.nii\.gz"),
-    "unknown case": ("BraTS2021_00007.nii.gz", "not among them"),
+    "unknown case": ("BraTS2021_00007.nii.gz", "only cases that the images have"),
     "two files of one case": ("again_00001.nii.gz", "one file for 00001, got 2"),
     "the same name twice": (NAMES[1], "one file for 00001, got 2"),
 }
@@ -65,7 +65,7 @@ def test_files_that_share_bytes_are_refused(brats2021, contents):
 def test_what_is_no_zip_is_said(content, brats2021):
     brats2021.file.write_bytes(content)
     [violation] = check_submission(brats2021.file, "brats2021")
-    assert "Expected a zip" in violation
+    assert "Expected a whole zip archive" in violation
     brats2021.file.unlink()
     with pytest.raises(MissingInputError, match="no such file"):
         check_submission(brats2021.file, "brats2021")
