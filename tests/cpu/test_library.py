@@ -10,7 +10,7 @@ import torch
 from nnunetv2_gsp.cpu import forward, fused_forward, library
 from tests.cpu.networks import PATCH, assert_close, needs_build, plain, small_network
 
-HEADER = Path(library.__file__).with_name("layers.h")
+HEADER = Path(library.__file__).parent / "layers" / "layer.h"
 CONSTANTS = ("ARENA", "IMAGE", "LOGITS", "PACKED_MULTIPLE", "MAX_CHUNKS")
 C_TYPES = {ctypes.c_int32: "int32_t", ctypes.c_int64: "int64_t", ctypes.c_float: "float",
            ctypes.c_void_p: "const float *"}
