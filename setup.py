@@ -26,7 +26,9 @@ def fused_layers(build: str, *instruction_sets: str) -> Extension:
     """Compile nnunetv2_gsp/cpu/layers; without a compiler that can, the package does without."""
     return Extension(f"nnunetv2_gsp.cpu._layers_{build}", sorted(glob(f"{LAYERS}/*.c")),
                      depends=sorted(glob(f"{LAYERS}/*.h")), optional=True, libraries=["m"],
-                     extra_compile_args=["-O3", "-std=gnu11", "-pthread", *instruction_sets],
+                     # nobody reads the flags of floating-point exceptions, and for their sake GCC keeps a branch in
+                     # every voxel's leaky ReLU: vectors of it raise flags for values that are not taken
+                     extra_compile_args=["-O3", "-std=gnu11", "-pthread", "-fno-trapping-math", *instruction_sets],
                      extra_link_args=["-pthread"])
 
 
