@@ -1,7 +1,9 @@
 // A prediction by fused Group Shift Pointwise layers: each reads its input once and writes its output once.
 //
 // A layer stores its raw convolution output and sums up its moments; whoever reads that output applies InstanceNorm,
-// leaky ReLU and the shift while loading.
+// leaky ReLU and the shift while loading. plan.h says where a tile's input comes from, loading.h brings it in,
+// product.h multiplies, output.h stores and sums up, norm.h makes coefficients of the sums; forward.h does all of it
+// for a layer, and team.h has the threads.
 #include "forward.h"
 #include "team.h"
 

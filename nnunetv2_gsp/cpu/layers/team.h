@@ -49,8 +49,9 @@ static inline void release(Team *team) {
 static inline void join(Team *team) { team->work(team, team->job, atomic_fetch_add(&team->joined, 1)); }
 
 // PyTorch's OpenMP threads stay awake for milliseconds after each of its operators, and others would have to share the
-// cores with them. So they do the work where the process has them; a forked child has lost them.
-#if defined(__linux__)
+// cores with them. So they do the work where the process has them; a forked child has lost them. ThreadSanitizer does
+// not see how they wait for each other, and would call it a race.
+#if defined(__linux__) && !defined(__SANITIZE_THREAD__)
 extern void GOMP_parallel(void (*function)(void *), void *data, unsigned threads, unsigned flags)
     __attribute__((weak));
 extern int omp_get_num_threads(void) __attribute__((weak));
