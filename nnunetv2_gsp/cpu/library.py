@@ -10,18 +10,19 @@ from typing import NamedTuple
 import torch
 
 # as in layers/layer.h
-ARENA, IMAGE, LOGITS = range(3)
+ARENA, IMAGE, GRADIENTS, LOGITS = range(4)
 PACKED_MULTIPLE, MAX_CHUNKS = 16, 64
 NONE = -1
 ALL_ROWS = 30  # log2_rows of a map that is one tile, the layout of PyTorch
 
 _log = logging.getLogger(__name__)
+FloatPointer = ctypes.POINTER(ctypes.c_float)
 # setup.py's builds, by the name torch gives to what a CPU can do; where one is missing, the next
 _BUILDS = {"AVX512": ("avx512", "avx2", "plain"), "AVX2": ("avx2", "plain")}
 
 
 class Map(ctypes.Structure):
-    """A feature map in the arena, the image or the logits."""
+    """A feature map in one of the spaces."""
 
     _fields_ = [("offset", ctypes.c_int64), ("sample_stride", ctypes.c_int64), ("tile_stride", ctypes.c_int64),
                 ("channel_stride", ctypes.c_int64), ("space", ctypes.c_int32), ("channels", ctypes.c_int32),
@@ -46,12 +47,25 @@ class Layer(ctypes.Structure):
                 ("log2_rows", ctypes.c_int32), ("eps", ctypes.c_float), ("least_deviation", ctypes.c_float)]
 
 
+class Gradient(ctypes.Structure):
+    """The backward pass of one layer."""
+
+    _fields_ = [("of_out", Map), ("of_low", Map), ("of_inputs", Map * 2),
+                *((name, FloatPointer) for name in ("weight", "bias", "gamma", "beta")),
+                *((name, ctypes.c_int64) for name in ("packed", "coefficients", "parts", "sums", "totals")),
+                ("layer", ctypes.c_int32), ("wants_low", ctypes.c_int32), ("wants_inputs", ctypes.c_int32 * 2),
+                ("adds_to_inputs", ctypes.c_int32 * 2), ("norms_of_inputs", ctypes.c_int32 * 2)]
+
+
 class FusedLayers(NamedTuple):
-    """A build of layers/ for an instruction set, and its entries `gsp_run` and `gsp_ask_for_large_pages`."""
+    """A build of layers/ for an instruction set, and its entries `gsp_run`, `gsp_ask_for_large_pages` and
+    `gsp_differentiate`.
+    """
 
     build: str
     run: Callable[..., int]
     ask_for_large_pages: Callable[[int, int], None]
+    differentiate: Callable[..., int]
 
     def new_memory(self, *shape: int) -> torch.Tensor:
         """Return fp32 memory of any content, in large pages where the system has them.
@@ -93,13 +107,18 @@ def find_fused_layers() -> FusedLayers | str:
 def load(build: str, file: Path) -> FusedLayers:
     """Load one build; raises OSError or ValueError if it is none of this version."""
     library = ctypes.CDLL(str(file))
-    if ctypes.c_int64.in_dll(library, "gsp_layer_bytes").value != ctypes.sizeof(Layer):
+    if any(ctypes.c_int64.in_dll(library, f"gsp_{structure.__name__.lower()}_bytes").value != ctypes.sizeof(structure)
+           for structure in (Layer, Gradient)):
         raise ValueError(f"{file.name} was built from another version of the C layers")
     run = library.gsp_run
-    run.argtypes = [ctypes.POINTER(Layer), ctypes.c_int32, ctypes.c_int32, ctypes.c_int32,
-                    ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p]
+    spaces = ctypes.POINTER(ctypes.c_void_p)
+    run.argtypes = [ctypes.POINTER(Layer), ctypes.c_int32, ctypes.c_int32, ctypes.c_int32, spaces]
     run.restype = ctypes.c_int32
+    differentiate = library.gsp_differentiate
+    differentiate.argtypes = [ctypes.POINTER(Layer), ctypes.c_int32, ctypes.POINTER(Gradient), ctypes.c_int32,
+                              ctypes.c_int32, ctypes.c_int32, spaces]
+    differentiate.restype = ctypes.c_int32
     ask_for_large_pages = library.gsp_ask_for_large_pages
     ask_for_large_pages.argtypes = [ctypes.c_void_p, ctypes.c_int64]
     ask_for_large_pages.restype = None
-    return FusedLayers(build, run, ask_for_large_pages)
+    return FusedLayers(build, run, ask_for_large_pages, differentiate)

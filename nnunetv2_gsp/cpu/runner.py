@@ -1,6 +1,6 @@
 """Programs in memory: where each buffer lies, and one call into C that runs all layers."""
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -22,8 +22,8 @@ from nnunetv2_gsp.cpu.library import (
 from nnunetv2_gsp.cpu.program import Buffer, NotFusable, Program, Read, Step, round_up, three
 from nnunetv2_gsp.ops.instance_norm import LEAST_DEVIATION
 
-_Three = ctypes.c_int32 * 3
-_DOUBLE = 2  # floats
+Three = ctypes.c_int32 * 3
+DOUBLE = 2  # floats
 
 
 class Runner:
@@ -38,10 +38,8 @@ class Runner:
     def __init__(self, program: Program, n_samples: int):
         self.program = program
         self.n_samples = n_samples
-        layout = _Layout(program, n_samples)
-        self._layers = (Layer * len(program.steps))(*map(layout.layer, program.steps))
-        for layer, step in zip(self._layers, program.steps, strict=True):
-            _point_at_weights(layer, step)
+        layout = Layout(program.steps, {program.image: IMAGE, program.logits: LOGITS}, n_samples, program.n_axes)
+        self._layers = layout.layers()
         self.arena_floats = layout.floats
 
     def run(self, fused_layers: FusedLayers, image: Tensor, logits: Tensor, arena: Tensor) -> None:
@@ -56,35 +54,69 @@ class Runner:
         Raises:
             MemoryError: if there is none left for the threads.
         """
-        if fused_layers.run(self._layers, len(self._layers), self.n_samples, torch.get_num_threads(), arena.data_ptr(),
-                            image.data_ptr(), logits.data_ptr()):
-            raise MemoryError("No memory is left for the threads of the fused layers: predict with fewer threads.")
+        check_memory(fused_layers.run(self._layers, len(self._layers), self.n_samples, torch.get_num_threads(),
+                                      spaces_of(arena, image, None, logits)))
 
 
-class _Layout:
-    """Offsets in the arena. Maps share memory if the last reader of one comes before the writer of the other."""
+def spaces_of(*tensors: Tensor | None) -> Any:
+    """Return the addresses of the memory of ARENA, IMAGE, GRADIENTS, LOGITS and what is behind them, as C takes them."""
+    return (ctypes.c_void_p * len(tensors))(*(None if tensor is None else tensor.data_ptr() for tensor in tensors))
 
-    def __init__(self, program: Program, n_samples: int):
+
+def check_memory(status: int) -> None:
+    """Raise MemoryError where C says that no thread had memory to work in."""
+    if status:
+        raise MemoryError("No memory is left for the threads of the fused layers: compute with fewer threads.")
+
+
+class Layout:
+    """Offsets in the arena. Maps share memory if the last reader of one comes before the writer of the other.
+
+    Args:
+        steps: of the program.
+        spaces: the buffers that lie elsewhere, and where.
+        n_samples: of the batch.
+        n_axes: 2 or 3.
+        kept: buffers that are needed after the last step.
+
+    Attributes:
+        floats: of the arena.
+        offsets: of the maps in it.
+        coefficients: of each step with a norm, where its scales and its offsets lie.
+    """
+
+    def __init__(self, steps: Sequence[Step], spaces: Mapping[Buffer, int], n_samples: int, n_axes: int,
+                 kept: Collection[Buffer] = ()):
+        self.steps = steps
+        self.spaces = spaces
         self.n_samples = n_samples
-        self.n_axes = program.n_axes
-        self.spaces = {program.image: IMAGE, program.logits: LOGITS}
-        self.floats = 0
-        self.offsets: dict[Buffer, int] = {}
-        self._place_maps(program.steps)
+        self.n_axes = n_axes
+        self.offsets, self.floats = place(steps, spaces, n_samples, kept)
         self.coefficients = {step: (self._reserve(n_samples * step.out.channels),
                                     self._reserve(n_samples * step.out.channels))
-                             for step in program.steps if step.norm is not None}
+                             for step in steps if step.norm is not None}
 
-    def layer(self, step: Step) -> Layer:
+    def layers(self) -> Any:
+        """Describe the steps to C, in an array.
+
+        Raises:
+            NotFusable: see `Runner`.
+        """
+        layers = (Layer * len(self.steps))(*map(self._layer, self.steps))
+        for layer, step in zip(layers, self.steps, strict=True):
+            _point_at_weights(layer, step)
+        return layers
+
+    def _layer(self, step: Step) -> Layer:
         """Describe a step to C, but for its weights, which change between calls."""
         scale, offset = self.coefficients.get(step, (NONE, NONE))
         channels = step.out.channels
-        moments = NONE if step.norm is None else self._reserve(self.n_samples * MAX_CHUNKS * channels * 2 * _DOUBLE)
+        moments = NONE if step.norm is None else self._reserve(self.n_samples * n_chunks(step) * channels * 2 * DOUBLE)
         packed = self._reserve(sum(read.buffer.channels for read in step.reads) * round_up(channels, PACKED_MULTIPLE))
         return Layer(inputs=(Input * 2)(*map(self._input, step.reads)),
                      low=Map() if step.low is None else self._map(step.low), out=self._map(step.out),
                      packed=packed, scale=scale, offset=offset, moments=moments, n_inputs=len(step.reads),
-                     has_low=step.low is not None, factor=_Three(*step.factor), log2_rows=step.log2_rows)
+                     has_low=step.low is not None, factor=Three(*step.factor), log2_rows=step.log2_rows)
 
     def _input(self, read: Read) -> Input:
         scale, offset = self.coefficients.get(read.producer, (NONE, NONE)) if read.producer else (NONE, NONE)
@@ -93,44 +125,36 @@ class _Layout:
         first_local = 0 if local is None else local.first_channel
         # of the image and of what was interpolated the nonlinearity is the identity
         return Input(map=self._map(read.buffer), scale=scale, offset=offset,
-                     slope=1 if read.nonlin is None else read.nonlin.negative_slope, groups=_Three(*groups),
+                     slope=1 if read.nonlin is None else read.nonlin.negative_slope, groups=Three(*groups),
                      shift_channels=first_local if group is None else group.shift_channels,
                      local_axis=3 - self.n_axes,
-                     local_channels=0 if local is None else local.shift_channels, pool=_Three(*read.pool))
+                     local_channels=0 if local is None else local.shift_channels, pool=Three(*read.pool))
 
     def _map(self, buffer: Buffer) -> Map:
-        size = _Three(*buffer.size)
-        if buffer in self.spaces:
-            voxels = buffer.size[0] * buffer.size[1] * buffer.size[2]
-            return Map(0, buffer.channels * voxels, 0, voxels, self.spaces[buffer], buffer.channels, size, ALL_ROWS)
-        return Map(self.offsets[buffer], buffer.sample_stride, buffer.tile_stride, buffer.channel_stride, ARENA,
-                   buffer.channels, size, buffer.log2_rows)
-
-    def _place_maps(self, steps: Sequence[Step]) -> None:
-        """Place the largest maps first, each at the lowest offset where nothing else lies while it lives.
-
-        A map lives from the first step that names it to the last.
-        """
-        named_in: dict[Buffer, list[int]] = {}
-        for index, step in enumerate(steps):
-            for buffer in dict.fromkeys((step.out, step.low, *(read.buffer for read in step.reads))):
-                if buffer is None or buffer in self.spaces:
-                    continue
-                named_in.setdefault(buffer, []).append(index)
-        lives = [_Life(buffer, indices[0], indices[-1]) for buffer, indices in named_in.items()]
-        placed: list[_Life] = []
-        for life in sorted(lives, key=lambda life: -life.buffer.sample_stride):
-            size = self.n_samples * life.buffer.sample_stride
-            taken = sorted((self.offsets[other.buffer], self.n_samples * other.buffer.sample_stride)
-                           for other in placed if other.first <= life.last and life.first <= other.last)
-            self.offsets[life.buffer] = begin = _first_gap(taken, size)
-            self.floats = max(self.floats, begin + size)
-            placed.append(life)
+        return map_of(buffer, self.spaces.get(buffer, ARENA), self.offsets.get(buffer))
 
     def _reserve(self, floats: int) -> int:
         begin = self.floats
         self.floats += round_up(floats)
         return begin
+
+
+def n_chunks(step: Step) -> int:
+    """Count the parts of a sample that a step sums up apart, as layers/tiling.h does."""
+    rows = step.out.size[0] * step.out.size[1]
+    return min(MAX_CHUNKS, -(-rows // min(1 << step.log2_rows, rows)))
+
+
+def map_of(buffer: Buffer, space: int, offset: int | None) -> Map:
+    """Describe to C a map in tiles at an offset of a space, or, without an offset, one that fills its space as PyTorch's
+    tensors do.
+    """
+    size = Three(*buffer.size)
+    if offset is None:
+        voxels = buffer.size[0] * buffer.size[1] * buffer.size[2]
+        return Map(0, buffer.channels * voxels, 0, voxels, space, buffer.channels, size, ALL_ROWS)
+    return Map(offset, buffer.sample_stride, buffer.tile_stride, buffer.channel_stride, space, buffer.channels, size,
+               buffer.log2_rows)
 
 
 class _Life(NamedTuple):
@@ -139,6 +163,42 @@ class _Life(NamedTuple):
     buffer: Buffer
     first: int
     last: int
+
+
+def place(steps: Sequence[Step], elsewhere: Collection[Buffer], n_samples: int, kept: Collection[Buffer] = ()
+          ) -> tuple[dict[Buffer, int], int]:
+    """Place the largest maps first, each at the lowest offset where nothing else lies while it lives.
+
+    A map lives from the first step that names it to the last, or to the end where it is kept.
+
+    Args:
+        steps: in the order in which they run.
+        elsewhere: buffers that need no place.
+        n_samples: of the batch.
+        kept: buffers that are needed after the last step.
+
+    Returns:
+        The offsets, and how many floats there are in all.
+    """
+    named_in: dict[Buffer, list[int]] = {}
+    for index, step in enumerate(steps):
+        for buffer in dict.fromkeys((step.out, step.low, *(read.buffer for read in step.reads))):
+            if buffer is None or buffer in elsewhere:
+                continue
+            named_in.setdefault(buffer, []).append(index)
+    lives = [_Life(buffer, indices[0], len(steps) if buffer in kept else indices[-1])
+             for buffer, indices in named_in.items()]
+    offsets: dict[Buffer, int] = {}
+    floats = 0
+    placed: list[_Life] = []
+    for life in sorted(lives, key=lambda life: -life.buffer.sample_stride):
+        size = n_samples * life.buffer.sample_stride
+        taken = sorted((offsets[other.buffer], n_samples * other.buffer.sample_stride)
+                       for other in placed if other.first <= life.last and life.first <= other.last)
+        offsets[life.buffer] = begin = _first_gap(taken, size)
+        floats = max(floats, begin + size)
+        placed.append(life)
+    return offsets, floats
 
 
 def _first_gap(taken: Sequence[tuple[int, int]], size: int) -> int:

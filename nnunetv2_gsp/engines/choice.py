@@ -11,6 +11,7 @@ from torch import Tensor
 from nnunetv2_gsp.engines.checkpointed import CHECKPOINTED, checkpointed, is_training_step
 from nnunetv2_gsp.engines.engine import Engine, NotApplicable, NotMeant
 from nnunetv2_gsp.engines.fused import fused
+from nnunetv2_gsp.engines.fused_training import fused_training
 from nnunetv2_gsp.engines.plain import PLAIN
 from nnunetv2_gsp.ops.recording import has_hooks
 
@@ -21,6 +22,7 @@ _log = logging.getLogger(__name__)
 # name -> returns the engine for a call of a network, or raises NotApplicable; auto tries them in this order
 _OPENERS: dict[str, Callable[[Any, Tensor], Engine[Any]]] = {
     "fused": fused,
+    "fused_training": fused_training,
     "checkpointed": checkpointed,
     "plain": lambda *_: PLAIN,
 }

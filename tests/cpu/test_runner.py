@@ -6,13 +6,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nnunetv2_gsp.cpu.library import FusedLayers
+from nnunetv2_gsp.cpu.library import IMAGE, LOGITS, FusedLayers
 from nnunetv2_gsp.cpu.program import Program
-from nnunetv2_gsp.cpu.runner import Runner, _first_gap, _Layout
+from nnunetv2_gsp.cpu.runner import Layout, Runner, _first_gap
 from nnunetv2_gsp.engines.fused import Fused
 from tests.architectures.networks import gsp_unet, isotropic
 
-NO_LAYERS = FusedLayers("none", lambda *_: 0, lambda *_: None)
+NO_LAYERS = FusedLayers("none", lambda *_: 0, lambda *_: None, lambda *_: 0)
 
 
 def program_of(n_stages, width, shift_position, n_axes=3):
@@ -39,7 +39,7 @@ def lives(program):
        st.sampled_from([2, 3]))
 def test_maps_that_live_at_the_same_time_do_not_overlap(n_stages, width, shift_position, n_samples, n_axes):
     program = program_of(n_stages, width, shift_position, n_axes)
-    layout = _Layout(program, n_samples)
+    layout = Layout(program.steps, {program.image: IMAGE, program.logits: LOGITS}, n_samples, n_axes)
     places = {buffer: range(layout.offsets[buffer], layout.offsets[buffer] + n_samples * buffer.sample_stride)
               for buffer in lives(program)}
     for (one, in_one), (other, in_other) in itertools.combinations(lives(program).items(), 2):

@@ -66,7 +66,7 @@ def test_memory_is_of_floats_whatever_else_is_the_default():
     try:
         with torch.no_grad():
             logits = fused(network, image)
-            assert {arena.dtype for arena in engine._idle_arenas_of(network)} == {torch.float32}
+            assert {arena.dtype for arena in engine._arenas.idle(network)} == {torch.float32}
     finally:
         torch.set_default_dtype(torch.float32)
     with torch.no_grad():
@@ -80,7 +80,7 @@ def test_memory_is_reused_and_grows_with_the_batch():
         places = []
         for batch in (1, 1, 4, 1, 4):
             fused(network, image.expand(batch, -1, -1, -1, -1))
-            places.append([arena.data_ptr() for arena in engine._idle_arenas_of(network)])
+            places.append([arena.data_ptr() for arena in engine._arenas.idle(network)])
     assert [len(place) for place in places] == [1] * 5
     assert places[0] == places[1]
     assert places[2] == places[3] == places[4]
@@ -104,7 +104,7 @@ def test_threads_do_not_disturb_each_other():
 def test_there_are_as_many_threads_as_torch_takes(monkeypatch):
     asked = []
     layers = library.FusedLayers("none", lambda *arguments: asked.append(arguments[3]) or 0,
-                                  lambda address, floats: None)
+                                  lambda address, floats: None, lambda *_: 0)
     monkeypatch.setattr(engine, "fused_layers", lambda: layers)
     for threads in (3, 1):
         with torch_threads(threads), torch.no_grad():

@@ -3,7 +3,7 @@
 #include "layer.h"
 
 typedef struct {
-    float *spaces[SPACES];
+    float *const *spaces;
     int32_t n_samples;
 } Batch;
 

@@ -5,17 +5,18 @@
 #include <immintrin.h>
 #endif
 
-// The product keeps OUTPUTS × VECTORS accumulators of LANES floats in registers.
+// The product keeps OUTPUTS × VECTORS accumulators of LANES floats in registers, the gradient of weights OUTER_ROWS ×
+// OUTER_COLUMNS of them.
 #if defined(__AVX512F__)
-enum { LANES = 16, OUTPUTS = 4, VECTORS = 4 };
+enum { LANES = 16, OUTPUTS = 4, VECTORS = 4, OUTER_ROWS = 6, OUTER_COLUMNS = 4 };
 #define STREAM(to, value) _mm512_stream_ps(to, (__m512)(value))
 #elif defined(__AVX2__)
-enum { LANES = 8, OUTPUTS = 4, VECTORS = 2 };
+enum { LANES = 8, OUTPUTS = 4, VECTORS = 2, OUTER_ROWS = 4, OUTER_COLUMNS = 2 };
 #define STREAM(to, value) _mm256_stream_ps(to, (__m256)(value))
 #elif defined(__aarch64__)
-enum { LANES = 4, OUTPUTS = 8, VECTORS = 2 };
+enum { LANES = 4, OUTPUTS = 8, VECTORS = 2, OUTER_ROWS = 4, OUTER_COLUMNS = 4 };
 #else
-enum { LANES = 4, OUTPUTS = 4, VECTORS = 2 };
+enum { LANES = 4, OUTPUTS = 4, VECTORS = 2, OUTER_ROWS = 4, OUTER_COLUMNS = 2 };
 #endif
 enum {
     STEP = LANES * VECTORS,  // voxels that the product computes at once

@@ -2,8 +2,9 @@
 #pragma once
 #include <stdint.h>
 
-// Where a map's memory is: the network's own, the image that came, or the logits that go out.
-enum { ARENA, IMAGE, LOGITS, SPACES };
+// Where a map's memory is: the network's own, the image that came, what the backward pass needs meanwhile, or the logits
+// that go out. Behind the first logits come those of lower resolutions, or the gradients of all of them and of the image.
+enum { ARENA, IMAGE, GRADIENTS, LOGITS };
 
 // A feature map (samples, channels, D, H, W) of floats. Its rows of W voxels, numbered d·H + h, are cut into tiles of
 // 2^log2_rows, stored as [sample][tile][channel][row in tile][W]. One tile for all rows is the layout of PyTorch.
@@ -33,6 +34,19 @@ typedef struct {
     int32_t n_inputs, has_low, factor[3], log2_rows;
     float eps, least_deviation;      // of the InstanceNorm; channels that vary by less of the map's values are constant
 } Layer;
+
+// The backward pass of a layer: from the gradient of its output come those of what it read, of its weights, and of the
+// norm behind it. A map's gradient is that of norm(map): what reaches the map through the norm's statistics is added
+// by whoever reads it.
+typedef struct {
+    Map of_out, of_low, of_inputs[2];       // cut as the maps they belong to
+    float *weight, *bias, *gamma, *beta;    // of the parameters; NULL: nobody wants it. Rows lie as those of the weight
+    int64_t packed, coefficients;           // room in GRADIENTS, as those below: the weights, transposed; of of_out
+    int64_t parts, sums;                    // parts of the weights' gradient; sums over parts of the inputs' gradients
+    int64_t totals;                         // sums over of_out, for its norm
+    int32_t layer, wants_low, wants_inputs[2], adds_to_inputs[2];  // adds: somebody else has written there before
+    int32_t norms_of_inputs[2];             // the backward passes of the layers whose norms apply to inputs; -1: none
+} Gradient;
 
 // At least so many output channels wide are packed weights, and so many chunks of tiles keep sums of their own.
 enum { PACKED_MULTIPLE = 16, MAX_CHUNKS = 64 };

@@ -44,11 +44,11 @@ static inline void load_input(const Batch *batch, const Input *input, const Plan
             const float scale = scales ? scales[channel] : 1, offset = offsets ? offsets[channel] : 0;
             float *to = is_pooled ? scratch->staging : into + channel * scratch->stride;
             for (const Run *run = runs; run < runs + group->runs; run++) {
-                if (run->from) {
+                if (run->is_border) {
+                    memset(to + run->to, 0, sizeof(float) * run->voxels);
+                } else {
                     activate(to + run->to, run->from + k * map->channel_stride, run->voxels, scale, offset,
                              input->slope);
-                } else {
-                    memset(to + run->to, 0, sizeof(float) * run->voxels);
                 }
             }
             if (is_pooled) max_pool(input->pool, map->size[2], tile->rows, to, into + channel * scratch->stride);

@@ -43,15 +43,21 @@ static inline double kept_part(double variance, double threshold) {
     return keep < 0 ? 0 : keep > 1 ? 1 : keep;
 }
 
+// Variances below this are nothing but rounding, by the mean squares of all channels' means.
+static inline double threshold_of(const Layer *layer, const double *moments) {
+    double mean_square = 0;
+    for (int32_t channel = 0; channel < layer->out.channels; channel++)
+        mean_square += moments[2 * channel] * moments[2 * channel] / layer->out.channels;
+    return mean_square * ((double)layer->least_deviation * layer->least_deviation);
+}
+
 static inline void finish_norm(const Batch *batch, const Layer *layer) {
     const Tiling tiling = tiling_of(layer);
     const int32_t channels = layer->out.channels;
     for (int32_t sample = 0; sample < batch->n_samples; sample++) {
-        double *moments = moments_of(batch, layer, &tiling, sample, 0), threshold = 0;
+        double *moments = moments_of(batch, layer, &tiling, sample, 0);
         merge_chunks(layer, &tiling, moments);
-        for (int32_t channel = 0; channel < channels; channel++)
-            threshold += moments[2 * channel] * moments[2 * channel] / channels;
-        threshold *= (double)layer->least_deviation * layer->least_deviation;
+        const double threshold = threshold_of(layer, moments);
         for (int32_t channel = 0; channel < channels; channel++) {
             const double mean = moments[2 * channel], variance = moments[2 * channel + 1];
             const double scale = kept_part(variance, threshold) * (layer->gamma ? layer->gamma[channel] : 1)

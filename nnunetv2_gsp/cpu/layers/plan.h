@@ -3,8 +3,9 @@
 #include "batch.h"
 #include "tiling.h"
 
-// Consecutive voxels of one channel that are consecutive in memory too. NULL stands for zeros.
-typedef struct { const float *from; int32_t to, voxels; } Run;
+// Consecutive voxels of one channel that are consecutive in memory too. A border is read as zeros; it lies, as if maps
+// were cyclic, where no other run does, so that runs name each voxel once.
+typedef struct { const float *from; int32_t to, voxels, is_border; } Run;
 // Channels whose voxels come from the same places.
 typedef struct { int32_t channel, channels, first_run, runs; } Group;
 // Rows before the shift that follow each other in a block along D and H: from which on, how many, where in the tile.
@@ -15,15 +16,20 @@ static inline void begin_group(Plan *plan, int32_t channel, int32_t channels) {
     plan->groups[plan->n_groups++] = (Group){channel, channels, plan->n_runs, 0};
 }
 
-static inline void add_run(Plan *plan, const float *from, int32_t to, int32_t voxels) {
+static inline void add_run_or_border(Plan *plan, const float *from, int32_t to, int32_t voxels, int32_t is_border) {
     Group *group = &plan->groups[plan->n_groups - 1];
     Run *last = &plan->runs[plan->n_runs - 1];
-    if (group->runs && from && last->from && last->from + last->voxels == from && last->to + last->voxels == to) {
+    if (group->runs && last->is_border == is_border && last->from + last->voxels == from
+        && last->to + last->voxels == to) {
         last->voxels += voxels;
     } else {
-        plan->runs[plan->n_runs++] = (Run){from, to, voxels};
+        plan->runs[plan->n_runs++] = (Run){from, to, voxels, is_border};
         group->runs++;
     }
+}
+
+static inline void add_run(Plan *plan, const float *from, int32_t to, int32_t voxels) {
+    add_run_or_border(plan, from, to, voxels, 0);
 }
 
 // Loops over the rows before pooling that make a tile: sets d, h, the row's `width`, and where it goes, `to`.
@@ -68,6 +74,8 @@ static inline void plan_group_shift(const Batch *batch, const Input *input, int3
     }
 }
 
+static inline int32_t cyclic(int32_t index, int32_t size) { return index < 0 ? size - 1 : index == size ? 0 : index; }
+
 static inline void plan_local_shift(const Batch *batch, const Input *input, int32_t height, const Tile *tile,
                                     Plan *plan) {
     const Map *map = &input->map;
@@ -77,18 +85,16 @@ static inline void plan_local_shift(const Batch *batch, const Input *input, int3
         for (int32_t step = 1; step >= -1; step -= 2, channel += part) {  // voxel i takes the value of voxel i + step
             begin_group(plan, channel, part);
             FOR_EACH_SOURCE_ROW(input, height, tile) {
-                const int32_t d_from = d + (axis == 0) * step, h_from = h + (axis == 1) * step;
-                if (d_from < 0 || d_from >= map->size[0] || h_from < 0 || h_from >= map->size[1]) {
-                    add_run(plan, NULL, to, width);
-                    continue;
-                }
+                const int32_t d_from = cyclic(d + (axis == 0) * step, map->size[0]);
+                const int32_t h_from = cyclic(h + (axis == 1) * step, map->size[1]);
                 const float *from = row_of(batch, map, tile->sample, d_from * map->size[1] + h_from)
                                     + channel * map->channel_stride;
                 if (axis < 2) {
-                    add_run(plan, from, to, width);
+                    const int32_t is_border = (axis == 0 ? d_from - d : h_from - h) != step;
+                    add_run_or_border(plan, from, to, width, is_border);
                 } else {
-                    add_run(plan, from + (step > 0), to + (step < 0), width - 1);
-                    add_run(plan, NULL, step > 0 ? to + width - 1 : to, 1);
+                    if (width > 1) add_run(plan, from + (step > 0), to + (step < 0), width - 1);
+                    add_run_or_border(plan, step > 0 ? from : from + width - 1, step > 0 ? to + width - 1 : to, 1, 1);
                 }
             }
         }

@@ -36,9 +36,8 @@ static void predict(Team *team, void *job, int32_t member) {
 const int64_t gsp_layer_bytes = sizeof(Layer);
 
 // Runs the layers one after the other on up to `threads` threads. Returns 0, or -1 where memory ran out.
-int32_t gsp_run(const Layer *layers, int32_t n_layers, int32_t n_samples, int32_t threads, float *arena, float *image,
-                float *logits) {
-    Prediction prediction = {.batch = {.spaces = {arena, image, logits}, .n_samples = n_samples},
+int32_t gsp_run(const Layer *layers, int32_t n_layers, int32_t n_samples, int32_t threads, float *const *spaces) {
+    Prediction prediction = {.batch = {.spaces = spaces, .n_samples = n_samples},
                              .layers = layers, .n_layers = n_layers,
                              .next = calloc(n_layers + 1, sizeof *prediction.next),
                              .scratches = calloc(threads, sizeof *prediction.scratches)};

@@ -27,8 +27,8 @@ static inline int next_run(Cursor *cursor) {
         }
     }
     const Run *run = &plan->runs[group->first_run + cursor->run];
-    cursor->from = run->from ? run->from + cursor->channel * cursor->channel_stride : NULL;
-    cursor->end = run->from ? cursor->from + run->voxels : NULL;
+    cursor->from = run->from + cursor->channel * cursor->channel_stride;
+    cursor->end = run->is_border ? cursor->from : cursor->from + run->voxels;
     return 1;
 }
 

@@ -1,0 +1,37 @@
+"""Memory that a network's calls use one after the other: fresh memory costs more time than a small patch."""
+from collections import deque
+from contextlib import suppress
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+
+
+class Arenas:
+    """Of each network at most one piece of memory that no call uses."""
+
+    def __init__(self) -> None:
+        self._idle: WeakKeyDictionary[nn.Module, deque[Tensor]] = WeakKeyDictionary()
+
+    def take(self, network: nn.Module, floats: int) -> Tensor:
+        """Return at least so many floats of any content that are this call's alone, until it gives them back.
+
+        Args:
+            network: whose call it is; who calls one again and again gets the same memory.
+            floats: how many.
+        """
+        arena = torch.empty(0)
+        with suppress(IndexError):  # of two threads one finds nothing
+            arena = self.idle(network).pop()
+        if arena.numel() < floats:
+            del arena  # before there is another
+            arena = torch.empty(floats, dtype=torch.float32)
+        return arena
+
+    def give_back(self, network: nn.Module, arena: Tensor) -> None:
+        """Take memory back that a call of `network` has done with."""
+        self.idle(network).append(arena)
+
+    def idle(self, network: nn.Module) -> deque[Tensor]:
+        """Return what no call of `network` uses."""
+        return self._idle.setdefault(network, deque(maxlen=1))

@@ -1,0 +1,117 @@
+// The gradient of a tile's input goes back to where the input came from: the reverse of loading.h.
+#pragma once
+#include "gradient.h"
+#include "loading.h"
+
+typedef int32_t Mask __attribute__((vector_size(4 * LANES)));
+
+// What the gradient of one channel of an input needs: its map's coefficients, where it goes, and its sums.
+typedef struct {
+    float scale, offset, slope, pivot;  // sums are about the pivot, the mean as a float
+    int32_t adds;
+    Vector sum, by_value;
+    float rest, rest_by_value;
+} Unloading;
+
+static inline Vector where(Mask mask, Vector yes, Vector no) {
+    return (Vector)(((Mask)yes & mask) | ((Mask)no & ~mask));
+}
+
+// gradient: of the activated voxels; values: as they were before norm and nonlinearity.
+static inline void unload_run(Unloading *channel, const float *restrict gradient, const float *restrict values,
+                              int32_t n, float *restrict to) {
+    const float scale = channel->scale, offset = channel->offset, slope = channel->slope, pivot = channel->pivot;
+    Vector sum = {0}, by_value = {0};
+    int32_t i = 0;
+    for (; i + LANES <= n; i += LANES) {
+        const Vector value = vector_at(values + i), direct = vector_at(gradient + i);
+        const Vector g = where(scale * value + offset > 0, direct, slope * direct);
+        store(to + i, channel->adds ? vector_at(to + i) + g : g, 0);
+        sum += g;
+        by_value += g * (value - pivot);
+    }
+    channel->sum += sum;
+    channel->by_value += by_value;
+    for (; i < n; i++) {
+        const float g = scale * values[i] + offset > 0 ? gradient[i] : slope * gradient[i];
+        to[i] = channel->adds ? to[i] + g : g;
+        channel->rest += g;
+        channel->rest_by_value += g * (values[i] - pivot);
+    }
+}
+
+// Adds the sums of g and g·(y - mean).
+static inline void add_sums(const Unloading *channel, double mean, double *sums) {
+    double sum = channel->rest, by_value = channel->rest_by_value;
+    for (int i = 0; i < LANES; i++) sum += channel->sum[i], by_value += channel->by_value[i];
+    sums[0] += sum;
+    sums[1] += by_value + (channel->pivot - mean) * sum;
+}
+
+// Gives the gradient of each window's maximum to the first voxel that has it, and zero to the others. rows_in: the
+// activated rows before pooling.
+static inline void spread(const int32_t *pool, int32_t width, int32_t rows, const float *restrict rows_in,
+                          const float *restrict gradient, float *restrict to) {
+    const int32_t rows_a_window = pool[0] * pool[1], width_out = width / pool[2];
+    const int64_t window = (int64_t)rows_a_window * width;
+    memset(to, 0, sizeof(float) * window * rows);
+    for (int32_t r = 0; r < rows; r++, rows_in += window, to += window, gradient += width_out)
+        for (int32_t i = 0; i < width_out; i++) {
+            const float *from = rows_in + i * pool[2];
+            int64_t best = 0;
+            for (int32_t k = 0; k < rows_a_window; k++)
+                for (int32_t j = 0; j < pool[2]; j++) {
+                    const float value = from[(int64_t)k * width + j];
+                    if (value > from[best] || value != value) best = (int64_t)k * width + j;
+                }
+            to[i * pool[2] + best] = gradient[i];
+        }
+}
+
+// All channels of an input, from `from`, which is laid out as load_input leaves it. moments: of the norm that applies to
+// it, or NULL.
+static inline void unload_input(const Batch *batch, const Layer *layer, const Gradient *gradient, int32_t number,
+                                const Plan *plan, const Tile *tile, const float *from,
+                                const double *moments, double *sums, const Scratch *scratch,
+                                float *spread_rows) {
+    const Input *input = &layer->inputs[number];
+    const Map *map = &input->map, *to = &gradient->of_inputs[number];
+    const int is_pooled = input->pool[0] * input->pool[1] * input->pool[2] > 1;
+    const int64_t coefficients = tile->sample * map->channels;
+    const float *scales = input->scale < 0 ? NULL : batch->spaces[ARENA] + input->scale + coefficients;
+    const float *offsets = input->scale < 0 ? NULL : batch->spaces[ARENA] + input->offset + coefficients;
+    const float *values = batch->spaces[map->space] + map->offset;
+    float *gradients = batch->spaces[to->space] + to->offset;
+    for (const Group *group = plan->groups; group < plan->groups + plan->n_groups; group++) {
+        const Run *runs = plan->runs + group->first_run, *end = runs + group->runs;
+        for (int32_t k = 0; k < group->channels; k++) {
+            const int32_t channel = group->channel + k;
+            const float *g = from + channel * scratch->stride;
+            Unloading unloading = {.scale = scales ? scales[channel] : 1, .offset = offsets ? offsets[channel] : 0,
+                                   .slope = input->slope, .adds = gradient->adds_to_inputs[number],
+                                   .pivot = moments ? (float)moments[2 * channel] : 0};
+            if (is_pooled) {
+                for (const Run *run = runs; run < end; run++) {
+                    if (run->is_border) {
+                        memset(scratch->staging + run->to, 0, sizeof(float) * run->voxels);
+                    } else {
+                        activate(scratch->staging + run->to, run->from + k * map->channel_stride, run->voxels,
+                                 unloading.scale, unloading.offset, unloading.slope);
+                    }
+                }
+                spread(input->pool, map->size[2], tile->rows, scratch->staging, g, spread_rows);
+                g = spread_rows;
+            }
+            for (const Run *run = runs; run < end; run++) {
+                const float *at = run->from + k * map->channel_stride;
+                float *target = gradients + (at - values);
+                if (!run->is_border) {
+                    unload_run(&unloading, g + run->to, at, run->voxels, target);
+                } else if (!unloading.adds) {
+                    memset(target, 0, sizeof(float) * run->voxels);
+                }
+            }
+            if (moments) add_sums(&unloading, moments[2 * channel], sums + 2 * channel);
+        }
+    }
+}

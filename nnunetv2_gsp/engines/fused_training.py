@@ -1,0 +1,141 @@
+"""The engine of training steps on the CPU: one node of autograd for the whole network, in compiled layers.
+
+Forward keeps the output of each convolution and its moments. Backward computes what the convolution read again while
+loading it, so no gradient moves through memory more than once a layer.
+"""
+import weakref
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from nnunetv2_gsp.cpu import fused_layers
+from nnunetv2_gsp.cpu.arenas import Arenas
+from nnunetv2_gsp.cpu.library import FusedLayers
+from nnunetv2_gsp.cpu.program import NotFusable
+from nnunetv2_gsp.cpu.training import TrainingProgram, TrainingStep
+from nnunetv2_gsp.engines.checkpointed import CHECKPOINTED, is_training_step
+from nnunetv2_gsp.engines.engine import NotApplicable, NotMeant
+from nnunetv2_gsp.engines.part import check_as_written
+from nnunetv2_gsp.engines.recorder import Recorder, check_image, check_module
+from nnunetv2_gsp.ops.recording import has_hooks, has_hooks_of_all_modules, is_watched
+
+_kept, _meanwhile = Arenas(), Arenas()
+
+
+class FusedTraining(Recorder):
+    """Records one call, and runs it as one node of autograd.
+
+    Args:
+        network: the Part that is walked through.
+        layers: the compiled layers.
+    """
+
+    def __init__(self, network: nn.Module, layers: FusedLayers):
+        super().__init__()
+        self.network = network
+        self.layers = layers
+
+    def end(self, logits: Any) -> Tensor | list[Tensor]:
+        """Run the program, and return logits (N, classes, *patch) in fp32, of one resolution or a list of them."""
+        heads = tuple(head.buffer for head in (logits if isinstance(logits, list) else [logits]))
+        try:
+            step = TrainingStep(TrainingProgram(self.steps, self.first, heads, self.n_axes), self.image.shape[0])
+        except NotFusable as reason:
+            raise NotApplicable(str(reason)) from reason
+        computed = _Network.apply(_Call(self.network, self.layers, step), self.image.contiguous(), *step.parameters)
+        return list(computed) if isinstance(logits, list) else computed[0]
+
+
+class _Call:
+    """One training step of a network: its program, and the memory that it takes."""
+
+    def __init__(self, network: nn.Module, layers: FusedLayers, step: TrainingStep):
+        self.network, self.layers, self.step = network, layers, step
+
+    def forward(self, image: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Return what is kept, and the logits."""
+        arena = _kept.take(self.network, self.step.arena_floats)
+        kept = arena.view(-1)
+        # whoever holds the graph holds the view; the memory is free when that is gone
+        weakref.finalize(kept, _kept.give_back, self.network, arena).atexit = False
+        n_axes = self.step.program.n_axes
+        logits = [self.layers.new_memory(len(image), head.channels, *head.size[-n_axes:])
+                  for head in self.step.program.logits]
+        self.step.forward(self.layers, image, kept, logits)
+        return kept, logits
+
+    def backward(self, image: Tensor, kept: Tensor, of_logits: Sequence[Tensor | None], wants_image: bool
+                 ) -> list[Tensor | None]:
+        """Return the gradients of the image and of the parameters."""
+        plain = [None if gradient is None else gradient.contiguous().resolve_neg() for gradient in of_logits]
+        backward = self.step.backward(plain, wants_image)
+        arena = _meanwhile.take(self.network, backward.arena_floats)
+        of_image = backward.run(self.layers, image, kept, arena)
+        _meanwhile.give_back(self.network, arena)
+        return [of_image, *map(backward.of, self.step.parameters)]
+
+    def differentiable_backward(self, image: Tensor, of_logits: Sequence[Tensor | None]) -> list[Tensor | None]:
+        """Return the gradients of the image and of the parameters by operators that autograd can differentiate again."""
+        logits = CHECKPOINTED.end(self.network.walk(CHECKPOINTED.begin(image), CHECKPOINTED))
+        pairs = [(each, gradient) for each, gradient in zip(
+            logits if isinstance(logits, list) else [logits], of_logits, strict=True) if gradient is not None]
+        inputs = [image, *self.step.parameters]
+        wanted = [each for each in inputs if each.requires_grad]
+        gradients = torch.autograd.grad(*zip(*pairs, strict=True), create_graph=True, allow_unused=True,
+                                        inputs=wanted) if pairs else [None] * len(wanted)
+        found = {id(each): gradient for each, gradient in zip(wanted, gradients, strict=True)}
+        return [found.get(id(each)) for each in inputs]
+
+
+class _Network(torch.autograd.Function):
+    """A network's logits, of its image and its parameters."""
+
+    @staticmethod
+    def forward(ctx: Any, call: _Call, image: Tensor, *parameters: Tensor) -> tuple[Tensor, ...]:
+        kept, logits = call.forward(image)
+        ctx.call = call
+        ctx.save_for_backward(image, kept, *parameters)  # parameters, so that autograd sees whether they were changed
+        ctx.set_materialize_grads(False)
+        return tuple(logits)
+
+    @staticmethod
+    def backward(ctx: Any, *of_logits: Tensor | None) -> tuple[Tensor | None, ...]:
+        image, kept, *_ = ctx.saved_tensors
+        call, wanted = ctx.call, ctx.needs_input_grad[1:]
+        if torch.is_grad_enabled():  # create_graph
+            gradients = call.differentiable_backward(image, of_logits)
+        else:
+            gradients = call.backward(image, kept, of_logits, wanted[0])
+        return None, *(gradient if is_wanted else None for gradient, is_wanted in zip(gradients, wanted, strict=True))
+
+
+def fused_training(network: Any, image: Tensor) -> FusedTraining:
+    """Return the engine for one call of `network`.
+
+    Args:
+        network: a Part.
+        image: (N, C, *patch).
+
+    Raises:
+        NotApplicable: it is no training step of fp32 tensors on the CPU, there are no compiled layers here, somebody
+            wants to see each module run, or the network has a module that they do not know; also raised while the
+            network walks through it.
+    """
+    if torch.compiler.is_compiling() or is_watched():
+        raise NotMeant("operators are compiled, recorded, counted or transformed")
+    if not is_training_step(network) or image.device.type != "cpu":
+        raise NotMeant("it is no training step on the CPU")
+    check_image(image)
+    layers = fused_layers()
+    if layers is None:
+        raise NotMeant("the compiled layers are not there")  # fused_layers has said so
+    if any(map(has_hooks, network.modules())) or has_hooks_of_all_modules():
+        raise NotApplicable("modules have hooks, which see each of them run")
+    for part in network.parts():
+        check_as_written(part)
+    for module in network.modules():
+        if module is not network:
+            check_module(module)
+    return FusedTraining(network, layers)
