@@ -83,8 +83,8 @@ class _Call:
             logits if isinstance(logits, list) else [logits], of_logits, strict=True) if gradient is not None]
         inputs = [image, *self.step.parameters]
         wanted = [each for each in inputs if each.requires_grad]
-        gradients = torch.autograd.grad(*zip(*pairs, strict=True), create_graph=True, allow_unused=True,
-                                        inputs=wanted) if pairs else [None] * len(wanted)
+        gradients = torch.autograd.grad([each for each, _ in pairs], wanted, [gradient for _, gradient in pairs],
+                                        create_graph=True, allow_unused=True)
         found = {id(each): gradient for each, gradient in zip(wanted, gradients, strict=True)}
         return [found.get(id(each)) for each in inputs]
 

@@ -1,0 +1,366 @@
+"""A fused training step has PyTorch's gradients, keeps less, and leaves to PyTorch what it does not know."""
+import copy
+import gc
+import math
+import os
+import sys
+import weakref
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+from torch import nn
+from torch.autograd import gradcheck
+from torch.func import functional_call, grad
+from torch.utils.flop_counter import FlopCounterMode
+
+from nnunetv2_gsp.architectures import GSPUNet
+from nnunetv2_gsp.architectures.settings import SHIFT_LOCATIONS, SHIFT_POSITIONS
+from nnunetv2_gsp.architectures.spatial_groups import feature_map_sizes, spatial_groups_of
+from nnunetv2_gsp.engines import choice, explain, fused_training
+from nnunetv2_gsp.profiling import count_activation_bytes
+from tests.architectures.networks import gsp_unet, isotropic
+from tests.conftest import torch_threads
+from tests.engines.networks import PATCH, by_engine, needs_build, small_network, with_random_parameters
+
+pytestmark = needs_build
+WIDTHS = [1, 2, 3, 4, 7, 8, 13, 16, 24, 33, 40]
+
+
+def as_list(logits):
+    return logits if isinstance(logits, list) else [logits]
+
+
+def gradients(network, image, engine="fused_training", weights=None):
+    """Return the logits and the gradients of the image and of every parameter, None where there is none."""
+    image = image.clone().requires_grad_()
+    network.zero_grad()
+    logits = as_list(by_engine(engine, network, image))
+    generator = torch.Generator().manual_seed(1)
+    loss = 0
+    for weight, level in zip(weights or [1] * len(logits), logits, strict=True):
+        direction = torch.randn(level.shape, generator=generator, dtype=torch.float32).to(level.dtype)
+        loss = loss + weight * ((level * direction).mean() + level.square().mean()) if weight else loss
+    loss.backward()
+    return [level.detach() for level in logits], [image.grad, *(each.grad for each in network.parameters())]
+
+
+def flat(gradients):
+    return torch.cat([each.flatten().double() for each in gradients if each is not None])
+
+
+def assert_gradients_are_right(network, image, weights=None, allowed=1e-4):
+    """Compare with PyTorch in fp64, where PyTorch in fp32 is compared, too."""
+    logits, ours = gradients(network, image, weights=weights)
+    _, plain = gradients(network, image, "plain", weights)
+    exact_logits, exact = gradients(copy.deepcopy(network).double(), image.double(), "plain", weights)
+    assert [each is None for each in ours] == [each is None for each in plain]
+    for mine, theirs in zip(logits, exact_logits, strict=True):
+        assert (mine - theirs).norm() <= 1e-4 * theirs.norm()
+    whole = flat(exact).norm()
+    errors = [(flat(each) - flat(exact)).norm() for each in (ours, plain)]
+    assert errors[0] <= max(allowed * whole, 3 * errors[1])
+    for mine, theirs, right in zip(ours, plain, exact, strict=True):
+        if mine is not None:
+            error, of_pytorch = ((each - right).norm() for each in (mine, theirs))
+            assert error <= max(allowed * right.norm(), 4 * of_pytorch, 1e-6 * whole)
+
+
+@st.composite
+def networks_and_images(draw):
+    n_axes, n_stages = draw(st.sampled_from([2, 3, 3])), draw(st.integers(2, 4))
+    strides = [[draw(st.sampled_from([1, 1, 1, 2]))] * n_axes,
+               *([draw(st.sampled_from([1, 2, 2, 3])) for _ in range(n_axes)] for _ in range(n_stages - 1))]
+    # InstanceNorm of very few voxels magnifies rounding beyond any bound
+    lowest = draw(st.lists(st.integers(1, 5), min_size=n_axes, max_size=n_axes).filter(lambda s: math.prod(s) >= 8))
+    patch = [size * math.prod(stride[axis] for stride in strides) for axis, size in enumerate(lowest)]
+    assume(math.prod(patch) <= 20_000)
+    features = [draw(st.sampled_from(WIDTHS)) for _ in range(n_stages)]
+    if math.prod(patch) <= 4000:
+        features[-1] = draw(st.sampled_from([features[-1], 320]))
+    groups = [draw(st.sampled_from([spatial_groups_of(size, width // 2), divisors(draw, size, width // 2)]))
+              for size, width in zip(feature_map_sizes(patch, strides), features, strict=True)]
+    shifted = [draw(st.sampled_from([0, math.prod(group) * (width // 2 // math.prod(group))]))
+               for group, width in zip(groups, features, strict=True)]
+    local = [draw(st.integers(0, (width - moved) // (2 * n_axes))) * 2 * n_axes
+             for width, moved in zip(features, shifted, strict=True)]
+    norm = draw(st.sampled_from([None, *[[nn.InstanceNorm2d, nn.InstanceNorm3d][n_axes - 2]] * 4]))
+    torch.manual_seed(draw(st.integers(0, 99)))
+    network = GSPUNet(
+        draw(st.integers(1, 5)), n_stages, features, [nn.Conv2d, nn.Conv3d][n_axes - 2], strides,
+        draw(st.integers(1, 3)), draw(st.integers(2, 9)), draw(st.integers(1, 2)), groups, shifted,
+        draw(st.sampled_from(SHIFT_POSITIONS)), draw(st.sampled_from(SHIFT_LOCATIONS)), local,
+        conv_bias=draw(st.booleans()), norm_op=norm, norm_op_kwargs={"affine": draw(st.booleans())},
+        nonlin=nn.LeakyReLU, nonlin_kwargs={"negative_slope": draw(st.sampled_from([0.0, 0.01, 0.3, -0.2, 1.5]))},
+        deep_supervision=draw(st.booleans()))
+    image = torch.randn(draw(st.integers(1, 3)), network.encoder.stages[0].convs[0].conv.in_channels, *patch)
+    return with_random_parameters(network).train(), image
+
+
+def divisors(draw, size, at_most):
+    """Groups that the rule would not take."""
+    counts = tuple(draw(st.sampled_from([n for n in range(1, 6) if voxels % n == 0])) for voxels in size)
+    return counts if math.prod(counts) <= at_most else (1,) * len(size)
+
+
+@settings(max_examples=int(os.environ.get("EXAMPLES", "40")), deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(networks_and_images(), st.integers(1, 3))
+def test_any_network_has_pytorch_s_gradients(network_and_image, n_threads):
+    network, image = network_and_image
+    with torch_threads(n_threads):
+        assert_gradients_are_right(network, image)
+        first = gradients(network, image)
+        torch.set_num_threads(n_threads % 3 + 1)
+        for ours, again in zip(first, gradients(network, image), strict=True):
+            assert all(a is b is None or torch.equal(a, b) for a, b in zip(ours, again, strict=True))
+
+
+@pytest.mark.parametrize("position", SHIFT_POSITIONS)
+@pytest.mark.parametrize("location", SHIFT_LOCATIONS)
+def test_every_position_and_location(position, location):
+    assert_gradients_are_right(small_network(shift_position=position, shift_location=location, deep_supervision=True,
+                                             local_shift_channels=[0, 6, 6]).train(), torch.randn(2, 2, *PATCH))
+
+
+def test_many_tiles_and_chunks():
+    torch.manual_seed(0)
+    network = with_random_parameters(gsp_unet((64, 64, 48), (8, 16), isotropic(2))).train()
+    assert_gradients_are_right(network, torch.randn(1, 2, 64, 64, 48) + torch.linspace(-3, 3, 64).view(-1, 1, 1))
+
+
+@pytest.mark.parametrize("offset", [30, 1000])
+def test_an_image_far_from_zero_keeps_its_precision(offset):
+    assert_gradients_are_right(small_network().train(), torch.randn(2, 2, *PATCH) + offset)
+
+
+@pytest.mark.parametrize("value", [0.0, -1.5])
+@pytest.mark.parametrize("n_constant", [1, 2])
+def test_constant_samples(value, n_constant):
+    """keep counts as a constant in derivatives, and a constant channel moves nothing but β."""
+    image = torch.randn(2, 2, *PATCH)
+    image[:n_constant] = value
+    network = small_network().train()
+    ours, exact = gradients(network, image)[1], gradients(copy.deepcopy(network).double(), image.double(), "plain")[1]
+    assert (flat(ours) - flat(exact)).norm() <= 1e-4 * flat(exact).norm()
+
+
+def test_ties_go_to_the_first_maximum_as_in_pytorch():
+    torch.manual_seed(0)
+    network = with_random_parameters(gsp_unet(PATCH, (8, 16, 24), isotropic(3), norm_op=None)).train()
+    image = torch.randint(0, 2, (2, 2, *PATCH)).float()  # few values, so many windows have ties
+    assert_gradients_are_right(network, image)
+
+
+def test_only_the_resolutions_that_are_asked_for_get_gradients():
+    network, image = small_network(deep_supervision=True).train(), torch.randn(1, 2, *PATCH)
+    for weights in ([1, 0], [0, 1]):
+        assert_gradients_are_right(network, image, weights)
+    assert network.decoder.seg_layers[-1].weight.grad is None
+    assert network.decoder.stages[-1].convs[0].conv.weight.grad is None
+
+
+def test_frozen_parameters_and_the_image_alone():
+    network, image = small_network().train(), torch.randn(1, 2, *PATCH)
+    network.encoder.requires_grad_(False)
+    assert_gradients_are_right(network, image)
+    network.requires_grad_(False)
+    assert_gradients_are_right(network, image)
+    assert not by_engine("fused_training", network, image).requires_grad
+
+
+def test_gradients_can_be_asked_for_twice_and_add_up():
+    network, image = small_network().train(), torch.randn(1, 2, *PATCH)
+    loss = by_engine("fused_training", network, image).square().mean()
+    weights = list(network.encoder.parameters())
+    first, second = (torch.autograd.grad(loss, weights, retain_graph=True) for _ in range(2))
+    assert all(map(torch.equal, first, second))
+    for _ in range(2):
+        loss.backward(retain_graph=True)
+    assert torch.equal(weights[0].grad, 2 * first[0])
+    loss.backward()
+    with pytest.raises(RuntimeError, match="backward through the graph a second time"):
+        loss.backward()
+
+
+def test_two_graphs_at_once():
+    """The memory of a step is not taken for another before its graph is gone."""
+    network, images = small_network().train(), torch.randn(2, 1, 2, *PATCH)
+    weights = list(network.encoder.parameters())
+    expected = [torch.autograd.grad(by_engine("plain", network, image).square().mean(), weights) for image in images]
+    losses = [by_engine("fused_training", network, image).square().mean() for image in images]
+    for loss, right in zip(losses, expected, strict=True):
+        ours = torch.autograd.grad(loss, weights)
+        assert (flat(ours) - flat(right)).norm() <= 1e-4 * flat(right).norm()
+
+
+def test_weights_that_changed_meanwhile_are_refused():
+    network = small_network().train()
+    loss = by_engine("fused_training", network, torch.randn(1, 2, *PATCH)).mean()
+    with torch.no_grad():
+        network.encoder.stages[0].convs[0].conv.weight.mul_(2)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()
+
+
+def test_second_derivatives_are_pytorch_s():
+    """A penalty on the gradient of the image, as gradient penalties have it."""
+    network, image = small_network().train().double(), torch.randn(1, 2, *PATCH)
+
+    def penalty(network, image, engine):
+        image = image.clone().requires_grad_()
+        logits = by_engine(engine, network, image)
+        [of_image] = torch.autograd.grad(logits.square().mean(), image, create_graph=True)
+        network.zero_grad()
+        (of_image.square().sum() + logits.mean()).backward()
+        return [image.grad, *(each.grad for each in network.parameters())]
+
+    expected = penalty(network, image.double(), "plain")
+    ours = penalty(network.float(), image, "fused_training")
+    assert (flat(ours) - flat(expected)).norm() <= 1e-3 * flat(expected).norm()
+
+
+def test_gradients_of_gradients_of_logits():
+    """The derivative with regard to what comes down from the loss is the forward derivative."""
+    network, image = small_network().train(), torch.randn(1, 2, *PATCH, requires_grad=True)
+    products = []
+    for engine in ("plain", "fused_training"):
+        direction = torch.ones(1, 3, *PATCH, requires_grad=True)
+        [of_image] = torch.autograd.grad(by_engine(engine, network, image), image, direction, create_graph=True)
+        products += torch.autograd.grad(of_image.sum(), direction)
+    assert (products[0] - products[1]).norm() <= 1e-4 * products[0].norm()
+
+
+def test_trains_as_plain():
+    trained = []
+    for engine in ("plain", "fused_training"):
+        network, generator = small_network(deep_supervision=True).train(), torch.Generator().manual_seed(0)
+        optimiser = torch.optim.SGD(network.parameters(), 0.01, momentum=0.9, nesterov=True, weight_decay=3e-5)
+        for _ in range(5):
+            image = torch.randn(2, 2, *PATCH, generator=generator)
+            optimiser.zero_grad()
+            sum(level.square().mean() for level in by_engine(engine, network, image)).backward()
+            nn.utils.clip_grad_norm_(network.parameters(), 1)
+            optimiser.step()
+        trained.append(flat(network.parameters()))
+    assert (trained[0] - trained[1]).norm() <= 1e-4 * trained[0].norm()
+
+
+@pytest.mark.parametrize("deep_supervision", [False, True])
+def test_keeps_at_most_half_of_what_plain_keeps(deep_supervision):
+    network, image = small_network(deep_supervision=deep_supervision).train(), torch.randn(2, 2, *PATCH)
+    kept = {}
+    for engine in ("plain", "fused_training"):
+        network.engine = engine
+        kept[engine] = count_activation_bytes(network, image)
+    assert 0 < kept["fused_training"] <= 0.5 * kept["plain"]
+
+
+def test_memory_is_used_again():
+    network, image = small_network().train(), torch.randn(1, 2, *PATCH)
+    places = []
+    for _ in range(3):
+        loss = by_engine("fused_training", network, image).mean()
+        assert len(fused_training._kept.idle(network)) == 0
+        loss.backward()  # frees the graph, though the loss is still there
+        places.append([arenas.idle(network)[0].data_ptr()
+                       for arenas in (fused_training._kept, fused_training._meanwhile)])
+    assert places[0] == places[1] == places[2]
+    loss = by_engine("fused_training", network, image).mean()
+    del loss
+    gc.collect()
+    assert len(fused_training._kept.idle(network)) == 1
+
+
+def resident_bytes():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="there is no /proc")
+def test_five_hundred_steps_leave_nothing_behind():
+    network, image = gsp_unet((8, 8, 8), (4, 8), isotropic(2)).train(), torch.randn(1, 2, 8, 8, 8)
+    for number in range(600):
+        by_engine("fused_training", network, image).mean().backward()
+        network.zero_grad()
+        if number == 100:
+            before = resident_bytes()
+    assert resident_bytes() - before < 4 << 20
+
+
+def test_a_network_and_its_images_are_forgotten_with_the_last_reference():
+    network, image = small_network().train(), torch.randn(1, 2, *PATCH)
+    kept = [weakref.ref(network), weakref.ref(image)]
+    by_engine("fused_training", network, image).mean().backward()
+    del network, image
+    gc.collect()
+    assert [reference() for reference in kept] == [None, None]
+
+
+@pytest.mark.parametrize(("changes", "reason"), [
+    ({"norm_op": nn.BatchNorm3d}, "BatchNorm3d"), ({"kernel": 3}, "Conv3d"),
+    ({"nonlin": nn.GELU, "nonlin_kwargs": {}}, "ConvDropoutNormReLU"),
+    ({"dropout_op": nn.Dropout3d, "dropout_op_kwargs": {"p": 0.5}}, "Dropout3d")], ids=str)
+def test_networks_that_are_left_to_the_checkpointed_engine(changes, reason):
+    ran = explain(small_network(**changes).train(), torch.randn(1, 2, *PATCH))
+    assert ran.engine == "checkpointed"
+    assert ran.reason.startswith("fused_training does not apply: ")
+    assert reason in ran.reason
+
+
+def test_dropout_of_nothing_is_taken():
+    network = small_network(dropout_op=nn.Dropout3d, dropout_op_kwargs={"p": 0.0}).train()
+    assert_gradients_are_right(network, torch.randn(1, 2, *PATCH))
+
+
+def test_shared_weights_are_left_to_the_checkpointed_engine():
+    network = small_network().train()
+    network.encoder.stages[1].convs[1].norm.weight = network.encoder.stages[1].convs[0].norm.weight
+    assert explain(network, torch.randn(1, 2, *PATCH)).reason.endswith("layers that share parameters")
+
+
+def test_hooks_see_every_module():
+    network, seen = small_network().train(), []
+    network.encoder.stages[0].convs[0].register_full_backward_hook(lambda *_: seen.append(1))
+    assert explain(network, torch.randn(1, 2, *PATCH)).engine == "plain"
+    network(torch.randn(1, 2, *PATCH)).mean().backward()
+    assert seen == [1]
+
+
+def test_calls_that_are_not_fused_say_nothing(caplog):
+    choice._say_once.cache_clear()
+    network, image = small_network().train(), torch.randn(1, 2, *PATCH)
+    with FlopCounterMode(display=False) as counter:
+        network(image).mean().backward()
+    assert counter.get_total_flops() > 0
+    twin = copy.deepcopy(network)  # functional_call does not give back weights that modules list twice
+    found = grad(lambda weights: functional_call(twin, weights, image).square().mean())(dict(twin.named_parameters()))
+    network.zero_grad()
+    network(image).square().mean().backward()
+    for name, parameter in network.named_parameters():
+        if parameter.grad is not None:
+            torch.testing.assert_close(found[name], parameter.grad, rtol=1e-2, atol=1e-4)
+    assert caplog.records == []
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_trace_has_pytorch_s_operators():
+    network, image = small_network().train(), torch.randn(1, 2, *PATCH)
+    traced = torch.jit.trace(network, image, check_trace=False)
+    torch.testing.assert_close(traced(2 * image), network(2 * image), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("image", [
+    torch.randn(1, 2, *reversed(PATCH)).transpose(2, 4), torch._neg_view(torch.randn(1, 2, *PATCH))], ids=["strides", "negative"])
+def test_images_of_another_layout(image):
+    network = small_network().train()
+    _, ours = gradients_of_parameters(network, image, "fused_training")
+    _, expected = gradients_of_parameters(network, image, "plain")
+    assert (flat(ours) - flat(expected)).norm() <= 1e-3 * flat(expected).norm()
+
+
+def gradients_of_parameters(network, image, engine):
+    network.zero_grad()
+    logits = network(image) if engine != "plain" else by_engine(engine, network, image)
+    logits.square().mean().backward()
+    return logits, [each.grad for each in network.parameters()]
