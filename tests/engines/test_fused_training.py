@@ -132,7 +132,16 @@ def test_many_tiles_and_chunks():
 
 @pytest.mark.parametrize("offset", [30, 1000])
 def test_an_image_far_from_zero_keeps_its_precision(offset):
-    assert_gradients_are_right(small_network().train(), torch.randn(2, 2, *PATCH) + offset)
+    """Of several images, since in any of them a voxel may change sides of the leaky ReLU by its last digit."""
+    errors = {"fused_training": [], "plain": []}
+    for seed in range(5):
+        network = small_network().train()
+        image = torch.randn(2, 2, *PATCH, generator=torch.Generator().manual_seed(seed)) + offset
+        exact = gradients(copy.deepcopy(network).double(), image.double(), "plain")[1][1]
+        for engine, found in errors.items():
+            found.append((gradients(network, image, engine)[1][1] - exact).norm() / exact.norm())
+    ours, of_pytorch = (torch.stack(found).median() for found in errors.values())
+    assert ours <= 2 * of_pytorch
 
 
 @pytest.mark.parametrize("value", [0.0, -1.5])

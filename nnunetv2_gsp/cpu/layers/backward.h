@@ -8,24 +8,27 @@
 
 #include <stdatomic.h>
 
-// What a thread has to itself: as in the forward pass, the gradient of a tile's output, rows of it before pooling, a high
-// row and a low one.
+// What a thread has to itself: as in the forward pass, the gradient of a tile's output, rows of it before pooling, three
+// numbers for each column of them, a high row and a low one.
 typedef struct {
     Scratch forward;
-    float *gradient, *spread_rows, *line, *low_line;
+    float *gradient, *spread_rows, *columns, *line, *low_line;
     void *memory;
 } BackwardScratch;
 
 // Returns 0, or -1 where memory ran out. `memory` and forward.memory are to be freed.
 static inline int allocate_backward_scratch(BackwardScratch *scratch, const Layer *layers, int32_t n_layers) {
     const ScratchSize size = scratch_size(layers, n_layers);
-    int64_t channels = 0, line = 0;
+    int64_t channels = 0, line = 0, width = 0;
     for (const Layer *layer = layers; layer < layers + n_layers; layer++) {
         if (layer->out.channels > channels) channels = layer->out.channels;
         if (layer->out.size[2] > line) line = layer->out.size[2];
+        for (int32_t i = 0; i < layer->n_inputs; i++)
+            if (layer->inputs[i].map.size[2] > width) width = layer->inputs[i].map.size[2];
     }
-    const int64_t spread = round_up(size.staging, CACHE_LINE), row = round_up(line + 2, CACHE_LINE) + CACHE_LINE;
-    const int64_t floats = channels * size.stride + spread + 2 * row;
+    const int64_t spread = round_up(size.staging, CACHE_LINE), columns = round_up(3 * width, CACHE_LINE);
+    const int64_t row = round_up(line, CACHE_LINE) + 2 * CACHE_LINE;
+    const int64_t floats = channels * size.stride + spread + columns + 2 * row;
     if (allocate_scratch(&scratch->forward, &size) || posix_memalign(&scratch->memory, 64, sizeof(float) * floats)) {
         scratch->memory = NULL;  // POSIX leaves it undefined
         return -1;
@@ -33,8 +36,9 @@ static inline int allocate_backward_scratch(BackwardScratch *scratch, const Laye
     memset(scratch->memory, 0, sizeof(float) * floats);
     scratch->gradient = scratch->memory;
     scratch->spread_rows = scratch->gradient + channels * size.stride;
-    scratch->line = scratch->spread_rows + spread;
-    scratch->low_line = scratch->line + row + CACHE_LINE;
+    scratch->columns = scratch->spread_rows + spread;
+    scratch->line = scratch->columns + columns + CACHE_LINE;
+    scratch->low_line = scratch->line + row;
     return 0;
 }
 
@@ -176,7 +180,7 @@ static inline void differentiate_tile(const Batch *batch, const Layer *layers, c
             const double *moments = producer ? moments_of(batch, producer, &tiling, tile->sample, 0) : NULL;
             if (layer->weight) multiply_transposed(layer, packed, channels, voxels, scratch, into);
             unload_input(batch, layer, gradient, i, &forward->plans[i], tile, layer->weight ? into : scratch->gradient,
-                         moments, sums, forward, scratch->spread_rows);
+                         moments, sums, forward, scratch->spread_rows, scratch->columns);
         }
         packed += round_up(channels, OUTPUTS) * layer->out.channels;
         into += channels * forward->stride;
@@ -228,13 +232,14 @@ static inline void merge_sums(const Batch *batch, const Layer *layers, const Gra
 static inline void differentiate_rest(const Batch *batch, const Layer *layer, const Gradient *gradient,
                                       atomic_int *next, const BackwardScratch *scratch) {
     const int32_t outputs = layer->n_inputs ? layer->out.channels : 0;
-    const int32_t rows = gradient->wants_low ? layer->low.size[0] * layer->low.size[1] : 0;
-    for (int32_t index; (index = atomic_fetch_add(next, 1)) < outputs + rows * batch->n_samples;) {
+    const int32_t planes = gradient->wants_low ? layer->low.size[0] : 0, of_sample = layer->out.channels * planes;
+    for (int32_t index; (index = atomic_fetch_add(next, 1)) < outputs + batch->n_samples * of_sample;) {
         if (index < outputs) {
             merge_parts(batch, layer, gradient, index);
         } else {
-            differentiate_interpolation(batch, layer, gradient, (index - outputs) / rows, (index - outputs) % rows,
-                                        scratch->line, scratch->low_line);
+            const int32_t plane = index - outputs;
+            differentiate_interpolation(batch, layer, gradient, plane / of_sample, plane % of_sample / planes,
+                                        plane % planes, scratch->line, scratch->low_line);
         }
     }
 }

@@ -48,24 +48,49 @@ static inline void add_sums(const Unloading *channel, double mean, double *sums)
     sums[1] += by_value + (channel->pivot - mean) * sum;
 }
 
-// Gives the gradient of each window's maximum to the first voxel that has it, and zero to the others. rows_in: the
-// activated rows before pooling.
-static inline void spread(const int32_t *pool, int32_t width, int32_t rows, const float *restrict rows_in,
-                          const float *restrict gradient, float *restrict to) {
-    const int32_t rows_a_window = pool[0] * pool[1], width_out = width / pool[2];
-    const int64_t window = (int64_t)rows_a_window * width;
-    memset(to, 0, sizeof(float) * window * rows);
-    for (int32_t r = 0; r < rows; r++, rows_in += window, to += window, gradient += width_out)
-        for (int32_t i = 0; i < width_out; i++) {
-            const float *from = rows_in + i * pool[2];
-            int64_t best = 0;
-            for (int32_t k = 0; k < rows_a_window; k++)
-                for (int32_t j = 0; j < pool[2]; j++) {
-                    const float value = from[(int64_t)k * width + j];
-                    if (value > from[best] || value != value) best = (int64_t)k * width + j;
-                }
-            to[i * pool[2] + best] = gradient[i];
+// The first row of a window's rows in which each column is largest, and how large.
+static inline void find_largest(int32_t width, int32_t rows, const float *restrict from, float *restrict largest,
+                                int32_t *restrict row_of_largest) {
+    for (int32_t i = 0; i < width; i++) largest[i] = from[i], row_of_largest[i] = 0;
+    for (int32_t k = 1; k < rows; k++)
+        for (int32_t i = 0; i < width; i++) {
+            const float value = from[(int64_t)k * width + i];
+            const int32_t is_larger = value > largest[i];
+            largest[i] = is_larger ? value : largest[i];
+            row_of_largest[i] = is_larger ? k : row_of_largest[i];
         }
+}
+
+// Gives the gradient of each window's maximum to the first voxel that has it, and zero to the others. rows_in: the
+// activated rows before pooling; columns: room for three numbers a column.
+static inline void spread(const int32_t *pool, int32_t width, int32_t rows, const float *restrict rows_in,
+                          const float *restrict gradient, float *restrict to, float *restrict columns) {
+    const int32_t rows_a_window = pool[0] * pool[1], width_out = width / pool[2], step = pool[2];
+    float *restrict largest = columns, *restrict share = columns + width;
+    int32_t *restrict row_of_largest = (int32_t *)(columns + 2 * width);
+    for (int32_t r = 0; r < rows; r++, rows_in += (int64_t)rows_a_window * width, gradient += width_out) {
+        find_largest(width, rows_a_window, rows_in, largest, row_of_largest);
+        if (step == 2) {
+            for (int32_t i = 0; i < width_out; i++) {
+                const float a = largest[2 * i], b = largest[2 * i + 1], g = gradient[i];
+                const int32_t takes_second = (b > a) | ((b == a) & (row_of_largest[2 * i + 1] < row_of_largest[2 * i]));
+                share[2 * i] = takes_second ? 0 : g;
+                share[2 * i + 1] = takes_second ? g : 0;
+            }
+        } else {
+            for (int32_t i = 0; i < width_out; i++) {
+                int32_t best = i * step;
+                for (int32_t j = i * step; j < (i + 1) * step; j++) {
+                    share[j] = 0;
+                    if (largest[j] > largest[best]
+                        || (largest[j] == largest[best] && row_of_largest[j] < row_of_largest[best])) best = j;
+                }
+                share[best] = gradient[i];
+            }
+        }
+        for (int32_t k = 0; k < rows_a_window; k++, to += width)
+            for (int32_t i = 0; i < width; i++) to[i] = row_of_largest[i] == k ? share[i] : 0;
+    }
 }
 
 // All channels of an input, from `from`, which is laid out as load_input leaves it. moments: of the norm that applies to
@@ -73,7 +98,7 @@ static inline void spread(const int32_t *pool, int32_t width, int32_t rows, cons
 static inline void unload_input(const Batch *batch, const Layer *layer, const Gradient *gradient, int32_t number,
                                 const Plan *plan, const Tile *tile, const float *from,
                                 const double *moments, double *sums, const Scratch *scratch,
-                                float *spread_rows) {
+                                float *spread_rows, float *columns) {
     const Input *input = &layer->inputs[number];
     const Map *map = &input->map, *to = &gradient->of_inputs[number];
     const int is_pooled = input->pool[0] * input->pool[1] * input->pool[2] > 1;
@@ -99,7 +124,7 @@ static inline void unload_input(const Batch *batch, const Layer *layer, const Gr
                                  unloading.scale, unloading.offset, unloading.slope);
                     }
                 }
-                spread(input->pool, map->size[2], tile->rows, scratch->staging, g, spread_rows);
+                spread(input->pool, map->size[2], tile->rows, scratch->staging, g, spread_rows, columns);
                 g = spread_rows;
             }
             for (const Run *run = runs; run < end; run++) {
