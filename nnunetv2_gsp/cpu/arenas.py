@@ -1,10 +1,15 @@
 """Memory that a network's calls use one after the other: fresh memory costs more time than a small patch."""
 from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
+
+
+def _plain_memory(floats: int) -> Tensor:
+    return torch.empty(floats, dtype=torch.float32)
 
 
 class Arenas:
@@ -13,19 +18,20 @@ class Arenas:
     def __init__(self) -> None:
         self._idle: WeakKeyDictionary[nn.Module, deque[Tensor]] = WeakKeyDictionary()
 
-    def take(self, network: nn.Module, floats: int) -> Tensor:
+    def take(self, network: nn.Module, floats: int, new_memory: Callable[[int], Tensor] = _plain_memory) -> Tensor:
         """Return at least so many floats of any content that are this call's alone, until it gives them back.
 
         Args:
             network: whose call it is; who calls one again and again gets the same memory.
             floats: how many.
+            new_memory: makes so many where there is none yet.
         """
         arena = torch.empty(0)
         with suppress(IndexError):  # of two threads one finds nothing
             arena = self.idle(network).pop()
         if arena.numel() < floats:
             del arena  # before there is another
-            arena = torch.empty(floats, dtype=torch.float32)
+            arena = new_memory(floats)
         return arena
 
     def give_back(self, network: nn.Module, arena: Tensor) -> None:

@@ -56,7 +56,7 @@ class _Call:
 
     def forward(self, image: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Return what is kept, and the logits."""
-        arena = _kept.take(self.network, self.step.arena_floats)
+        arena = _kept.take(self.network, self.step.arena_floats, self.layers.new_memory)
         kept = arena.view(-1)
         # whoever holds the graph holds the view; the memory is free when that is gone
         weakref.finalize(kept, _kept.give_back, self.network, arena).atexit = False
@@ -71,7 +71,7 @@ class _Call:
         """Return the gradients of the image and of the parameters."""
         plain = [None if gradient is None else gradient.contiguous().resolve_neg() for gradient in of_logits]
         backward = self.step.backward(plain, wants_image)
-        arena = _meanwhile.take(self.network, backward.arena_floats)
+        arena = _meanwhile.take(self.network, backward.arena_floats, self.layers.new_memory)
         of_image = backward.run(self.layers, image, kept, arena)
         _meanwhile.give_back(self.network, arena)
         return [of_image, *map(backward.of, self.step.parameters)]

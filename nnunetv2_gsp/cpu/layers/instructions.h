@@ -1,5 +1,6 @@
 // What differs between instruction sets; setup.py compiles once for each of them.
 #pragma once
+#include <stdint.h>
 #include <string.h>
 #if defined(__SSE2__)
 #include <immintrin.h>
@@ -28,6 +29,25 @@ static inline Vector vector_at(const float *from) {
     Vector vector;
     memcpy(&vector, from, sizeof vector);
     return vector;
+}
+
+// The first n < LANES floats of a vector; zeros take the place of the others.
+static inline Vector first_floats_at(const float *from, int32_t n) {
+#if defined(__AVX512F__)
+    return (Vector)_mm512_maskz_loadu_ps((__mmask16)((1 << n) - 1), from);
+#else
+    Vector vector = {0};
+    for (int32_t i = 0; i < n; i++) vector[i] = from[i];
+    return vector;
+#endif
+}
+
+static inline void store_first_floats(float *to, Vector value, int32_t n) {
+#if defined(__AVX512F__)
+    _mm512_mask_storeu_ps(to, (__mmask16)((1 << n) - 1), (__m512)value);
+#else
+    for (int32_t i = 0; i < n; i++) to[i] = value[i];
+#endif
 }
 
 // A streamed vector goes around the caches to an address that is a multiple of its size.

@@ -10,39 +10,40 @@ typedef struct {
     float scale, offset, slope, pivot;  // sums are about the pivot, the mean as a float
     int32_t adds;
     Vector sum, by_value;
-    float rest, rest_by_value;
 } Unloading;
 
 static inline Vector where(Mask mask, Vector yes, Vector no) {
     return (Vector)(((Mask)yes & mask) | ((Mask)no & ~mask));
 }
 
+// The gradient of u = scale·value + offset, given that of the leaky ReLU of u; adds it to the sums.
+static inline Vector undo_nonlinearity(Unloading *channel, Vector gradient, Vector value) {
+    const Vector g = where(channel->scale * value + channel->offset > 0, gradient, channel->slope * gradient);
+    channel->sum += g;
+    channel->by_value += g * (value - channel->pivot);
+    return g;
+}
+
 // gradient: of the activated voxels; values: as they were before norm and nonlinearity.
-static inline void unload_run(Unloading *channel, const float *restrict gradient, const float *restrict values,
+static inline void unload_run(Unloading *in_memory, const float *restrict gradient, const float *restrict values,
                               int32_t n, float *restrict to) {
-    const float scale = channel->scale, offset = channel->offset, slope = channel->slope, pivot = channel->pivot;
-    Vector sum = {0}, by_value = {0};
+    Unloading channel = *in_memory;
     int32_t i = 0;
     for (; i + LANES <= n; i += LANES) {
-        const Vector value = vector_at(values + i), direct = vector_at(gradient + i);
-        const Vector g = where(scale * value + offset > 0, direct, slope * direct);
-        store(to + i, channel->adds ? vector_at(to + i) + g : g, 0);
-        sum += g;
-        by_value += g * (value - pivot);
+        const Vector g = undo_nonlinearity(&channel, vector_at(gradient + i), vector_at(values + i));
+        store(to + i, channel.adds ? vector_at(to + i) + g : g, 0);
     }
-    channel->sum += sum;
-    channel->by_value += by_value;
-    for (; i < n; i++) {
-        const float g = scale * values[i] + offset > 0 ? gradient[i] : slope * gradient[i];
-        to[i] = channel->adds ? to[i] + g : g;
-        channel->rest += g;
-        channel->rest_by_value += g * (values[i] - pivot);
+    if (i < n) {
+        const Vector g = undo_nonlinearity(&channel, first_floats_at(gradient + i, n - i),
+                                           first_floats_at(values + i, n - i));
+        store_first_floats(to + i, channel.adds ? first_floats_at(to + i, n - i) + g : g, n - i);
     }
+    *in_memory = channel;
 }
 
 // Adds the sums of g and g·(y - mean).
 static inline void add_sums(const Unloading *channel, double mean, double *sums) {
-    double sum = channel->rest, by_value = channel->rest_by_value;
+    double sum = 0, by_value = 0;
     for (int i = 0; i < LANES; i++) sum += channel->sum[i], by_value += channel->by_value[i];
     sums[0] += sum;
     sums[1] += by_value + (channel->pivot - mean) * sum;
