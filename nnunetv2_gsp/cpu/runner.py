@@ -59,7 +59,7 @@ class Runner:
 
 
 def spaces_of(*tensors: Tensor | None) -> Any:
-    """Return the addresses of the memory of ARENA, IMAGE, GRADIENTS, LOGITS and what is behind them, as C takes them."""
+    """Return the addresses of ARENA, IMAGE, GRADIENTS, LOGITS and what is behind them, as C takes them."""
     return (ctypes.c_void_p * len(tensors))(*(None if tensor is None else tensor.data_ptr() for tensor in tensors))
 
 
@@ -146,9 +146,7 @@ def n_chunks(step: Step) -> int:
 
 
 def map_of(buffer: Buffer, space: int, offset: int | None) -> Map:
-    """Describe to C a map in tiles at an offset of a space, or, without an offset, one that fills its space as PyTorch's
-    tensors do.
-    """
+    """Describe to C a map in tiles at an offset of a space; without an offset, one that a PyTorch tensor is."""
     size = Three(*buffer.size)
     if offset is None:
         voxels = buffer.size[0] * buffer.size[1] * buffer.size[2]

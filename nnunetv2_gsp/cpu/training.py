@@ -184,7 +184,7 @@ class BackwardPass:
             gradient.gamma, gradient.beta = (None if parameter is None else self._pointer(parameter)
                                              for parameter in (step.norm.weight, step.norm.bias))
 
-    def _pointer(self, parameter: nn.Parameter, first: int = 0) -> Any:
+    def _pointer(self, parameter: Any, first: int = 0) -> Any:
         return ctypes.cast(self._gradients_of[id(parameter)].data_ptr() + first * _FLOAT_BYTES, FloatPointer)
 
     def _map(self, buffer: Buffer) -> Map:
@@ -210,6 +210,7 @@ def _parameters_of(steps: Sequence[Step]) -> list[nn.Parameter]:
     others = [parameter for step in steps
               for parameter in ([step.weights.convolution.bias] if step.weights and step.weights.has_bias else [])
               + ([] if step.norm is None else [step.norm.weight, step.norm.bias]) if parameter is not None]
-    if len({(id(weight), first) for weight, first in columns}) < len(columns) or len(set(map(id, others))) < len(others):
+    n_columns = len({(id(weight), first) for weight, first in columns})
+    if n_columns < len(columns) or len(set(map(id, others))) < len(others):
         raise NotFusable("layers that share parameters")
     return list({id(parameter): parameter for parameter in (*(weight for weight, _ in columns), *others)}.values())

@@ -51,7 +51,7 @@ class FusedTraining(Recorder):
 class _Call:
     """One training step of a network: its program, and the memory that it takes."""
 
-    def __init__(self, network: nn.Module, layers: FusedLayers, step: TrainingStep):
+    def __init__(self, network: Any, layers: FusedLayers, step: TrainingStep):
         self.network, self.layers, self.step = network, layers, step
 
     def forward(self, image: Tensor) -> tuple[Tensor, list[Tensor]]:
@@ -77,7 +77,7 @@ class _Call:
         return [of_image, *map(backward.of, self.step.parameters)]
 
     def differentiable_backward(self, image: Tensor, of_logits: Sequence[Tensor | None]) -> list[Tensor | None]:
-        """Return the gradients of the image and of the parameters by operators that autograd can differentiate again."""
+        """Return what `backward` does, by operators that autograd can differentiate again."""
         logits = CHECKPOINTED.end(self.network.walk(CHECKPOINTED.begin(image), CHECKPOINTED))
         pairs = [(each, gradient) for each, gradient in zip(
             logits if isinstance(logits, list) else [logits], of_logits, strict=True) if gradient is not None]

@@ -9,12 +9,13 @@ import torch
 
 from nnunetv2_gsp.cpu import library
 from nnunetv2_gsp.engines import fused as engine
-from tests.engines.networks import PATCH, assert_close, fused, needs_build, plain, small_network
+from nnunetv2_gsp.engines import fused_training
+from tests.engines.networks import PATCH, assert_close, by_engine, fused, needs_build, plain, small_network
 
 HEADER = Path(library.__file__).parent / "layers" / "layer.h"
-CONSTANTS = ("ARENA", "IMAGE", "LOGITS", "PACKED_MULTIPLE", "MAX_CHUNKS")
+CONSTANTS = ("ARENA", "IMAGE", "GRADIENTS", "LOGITS", "PACKED_MULTIPLE", "MAX_CHUNKS")
 C_TYPES = {ctypes.c_int32: "int32_t", ctypes.c_int64: "int64_t", ctypes.c_float: "float",
-           ctypes.c_void_p: "const float *"}
+           ctypes.c_void_p: "const float *", library.FloatPointer: "float *"}
 PROBE = """
 #include <stddef.h>
 #include <stdio.h>
@@ -30,14 +31,33 @@ builds = sorted(file for file in Path(library.__file__).parent.glob("_layers_*")
 @needs_build
 @pytest.mark.parametrize("file", builds, ids=lambda file: file.name.split(".")[0])
 def test_every_build_that_this_cpu_runs_agrees(file, monkeypatch):
-    name = file.name.split(".")[0].removeprefix("_layers_")
-    if name not in library._BUILDS.get(torch.backends.cpu.get_cpu_capability(), ("plain",)):
-        pytest.skip("this CPU cannot run it")
-    monkeypatch.setattr(engine, "fused_layers", lambda: library.load(name, file))
+    layers = load_if_it_runs(file)
+    monkeypatch.setattr(engine, "fused_layers", lambda: layers)
     network = small_network(shift_position="CSCSUpShift", local_shift_channels=[0, 6, 6])
     image = torch.randn(2, 2, *PATCH)
     with torch.no_grad():
         assert_close(fused(network, image), plain(network, image))
+
+
+@needs_build
+@pytest.mark.parametrize("file", builds, ids=lambda file: file.name.split(".")[0])
+def test_every_build_that_this_cpu_runs_has_the_same_gradients(file, monkeypatch):
+    layers = load_if_it_runs(file)
+    monkeypatch.setattr(fused_training, "fused_layers", lambda: layers)
+    network = small_network(shift_position="CSCSUpShift", local_shift_channels=[0, 6, 6]).train()
+    image, gradients = torch.randn(2, 2, *PATCH), []
+    for name in ("fused_training", "plain"):
+        network.zero_grad()
+        by_engine(name, network, image).square().mean().backward()
+        gradients.append(torch.cat([each.grad.flatten() for each in network.parameters() if each.grad is not None]))
+    assert (gradients[0] - gradients[1]).norm() <= 1e-4 * gradients[1].norm()
+
+
+def load_if_it_runs(file):
+    name = file.name.split(".")[0].removeprefix("_layers_")
+    if name not in library._BUILDS.get(torch.backends.cpu.get_cpu_capability(), ("plain",)):
+        pytest.skip("this CPU cannot run it")
+    return library.load(name, file)
 
 
 def test_without_a_build_one_line_is_logged_and_pytorch_predicts(monkeypatch, caplog):
@@ -66,7 +86,7 @@ def printed_by_c(statements, folder):
 
 
 @needs_compiler
-@pytest.mark.parametrize("structure", [library.Map, library.Input, library.Layer])
+@pytest.mark.parametrize("structure", [library.Map, library.Input, library.Layer, library.Gradient])
 def test_python_s_structures_are_those_of_c(structure, tmp_path):
     fields = [(name, getattr(structure, name), c_type(field_type)) for name, field_type in structure._fields_]
     printed = printed_by_c([*(f"PRINT_FIELD({structure.__name__}, {name}, {kind});" for name, _, kind in fields),

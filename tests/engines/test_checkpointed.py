@@ -15,6 +15,7 @@ from torch._inductor.utils import run_and_get_code
 from torch.nn.utils.parametrizations import spectral_norm
 from torch.utils.flop_counter import FlopCounterMode
 
+from nnunetv2_gsp.engines import choice
 from nnunetv2_gsp.engines.checkpointed import has_state
 from nnunetv2_gsp.profiling import count_activation_bytes
 from tests.architectures.networks import gsp_unet, isotropic, located, stock_architecture
@@ -28,6 +29,11 @@ DROPOUTS = {"no dropout": None, "voxels": (nn.Dropout, nn.Dropout), "maps": (nn.
 NONLINEARITIES = {nn.LeakyReLU: {"inplace": True}, nn.ReLU: {"inplace": True}, nn.GELU: {}, nn.Mish: {},
                   nn.RReLU: {"inplace": True}}
 BATCH_NORM = {"norm_op": nn.BatchNorm3d}
+
+
+@pytest.fixture(autouse=True)
+def no_fused_training(monkeypatch):
+    monkeypatch.delitem(choice._OPENERS, "fused_training")
 
 
 def network_of(**changes):

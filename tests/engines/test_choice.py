@@ -20,11 +20,11 @@ def image(batch=1):
 
 
 @needs_build
-def test_by_itself_a_prediction_is_fused_and_a_training_step_checkpointed():
+def test_by_itself_a_prediction_is_fused_and_so_is_a_training_step():
     network = small_network()
     with torch.no_grad():
         assert explain(network, image()) == ("fused", None)
-    assert explain(network.train(), image()) == ("checkpointed", None)
+    assert explain(network.train(), image()) == ("fused_training", None)
 
 
 @pytest.mark.parametrize("wish", ENGINES)

@@ -12,7 +12,6 @@ import torch
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from torch import nn
-from torch.autograd import gradcheck
 from torch.func import functional_call, grad
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -105,7 +104,8 @@ def divisors(draw, size, at_most):
     return counts if math.prod(counts) <= at_most else (1,) * len(size)
 
 
-@settings(max_examples=int(os.environ.get("EXAMPLES", "40")), deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=int(os.environ.get("EXAMPLES", "40")), deadline=None, derandomize=True,
+          suppress_health_check=list(HealthCheck))
 @given(networks_and_images(), st.integers(1, 3))
 def test_any_network_has_pytorch_s_gradients(network_and_image, n_threads):
     network, image = network_and_image
@@ -360,7 +360,8 @@ def test_a_trace_has_pytorch_s_operators():
 
 
 @pytest.mark.parametrize("image", [
-    torch.randn(1, 2, *reversed(PATCH)).transpose(2, 4), torch._neg_view(torch.randn(1, 2, *PATCH))], ids=["strides", "negative"])
+    torch.randn(1, 2, *reversed(PATCH)).transpose(2, 4), torch._neg_view(torch.randn(1, 2, *PATCH))],
+    ids=["strides", "negative"])
 def test_images_of_another_layout(image):
     network = small_network().train()
     _, ours = gradients_of_parameters(network, image, "fused_training")
