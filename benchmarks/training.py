@@ -11,34 +11,64 @@ from nnunetv2.training.loss.dice import MemoryEfficientSoftDiceLoss
 from torch import Tensor, nn
 
 from benchmarks.measuring import Contender, check, ratios
-from benchmarks.models import CHANNELS, CLASSES, NNUNET_WIDTHS, Plan, gsp, replace_modules, stock
+from benchmarks.models import CHANNELS, CLASSES, NNUNET_WIDTHS, TINY_WIDTHS, Plan, gsp, replace_modules, stock
 from benchmarks.page import Row, Table
+from nnunetv2_gsp.architectures import GSPUNet
 from nnunetv2_gsp.ops import GroupShift
 from nnunetv2_gsp.ops.reference import group_shift_reference
 from nnunetv2_gsp.profiling import count_activation_bytes
 from nnunetv2_gsp.timing import interleaved
 
+Builder = Callable[..., Any]
 BATCH = 2
-BUILDERS: dict[str, Callable[..., nn.Module]] = {
-    "stock": stock, "GSP": gsp, "GSP without its shifts": partial(gsp, shift_position="none")}
-FULL_SIZE = Plan()
+PLAN = Plan(patch=(64, 64, 64), features=NNUNET_WIDTHS[:5])
+TINY = Plan(patch=(64, 64, 64), features=TINY_WIDTHS)
 
 
-def tables(plan: Plan = Plan(patch=(64, 64, 64), features=NNUNET_WIDTHS[:5]), rounds: int = 5) -> list[Table]:  # noqa: B008 (frozen)
-    """Time a step for `plan`, and count what steps keep of nnU-Net's plan for 128³ voxels."""
+def gsp_by(engine: str, plan: Plan, deep_supervision: bool = False) -> GSPUNet:
+    """Build GSP, to be computed by one of `nnunetv2_gsp.engines.ENGINES`."""
+    network = gsp(plan, deep_supervision)
+    network.engine = engine
+    return network
+
+
+def cubic(plan: Plan, deep_supervision: bool = False) -> GSPUNet:
+    """Build the paper's baseline: the same network with kernels of 3×3×3 and without shifts."""
+    torch.manual_seed(0)
+    return GSPUNet(**plan.topology(), kernel=3, spatial_groups=[(1, 1, 1)] * len(plan.features),
+                   shift_position="none", deep_supervision=deep_supervision)
+
+
+BUILDERS: dict[str, Builder] = {
+    "stock": stock, "GSP": gsp, "GSP, checkpointed": partial(gsp_by, "checkpointed"),
+    "GSP, plain": partial(gsp_by, "plain"), "GSP without its shifts": partial(gsp, shift_position="none")}
+TINY_BUILDERS: dict[str, Builder] = {"3×3×3 of the same widths": cubic, "GSP, tiny": gsp}
+
+
+def tables(plan: Plan = PLAN, tiny: Plan = TINY, rounds: int = 5) -> list[Table]:
+    """Time a step for `plan` beside stock, and for `tiny` beside 3×3×3 kernels, and count what they keep."""
     _check_gradients()
-    timings = interleaved({name: _step(build(plan, deep_supervision=True), plan) for name, build in BUILDERS.items()},
+    return [_table("A training step", BUILDERS, plan, rounds),
+            _table("A training step of the tiny network", TINY_BUILDERS, tiny, rounds)]
+
+
+def _table(title: str, builders: dict[str, Builder], plan: Plan, rounds: int) -> Table:
+    timings = interleaved({name: _step(build(plan, deep_supervision=True), plan) for name, build in builders.items()},
                           rounds)
-    by_stock, without = ratios(timings, "stock"), ratios(timings, "GSP without its shifts")
-    gibibytes = {name: _activation_gibibytes(build) for name, build in BUILDERS.items()}
-    rows: list[Row] = [{"": name, "stock takes longer by": by_stock[name],
-             "takes longer than without shifts by": 1 / without[name],
-             "activations, part of stock's": gibibytes[name] / gibibytes["stock"], "ms": timings[name],
-             f"activations at {CHANNELS}×{FULL_SIZE.size}, GiB": gibibytes[name]} for name in BUILDERS]
-    return [Table(f"A training step, {CHANNELS}×{plan.size}", rows,
-                  f"Batch {BATCH}, fp32, eager (nnU-Net compiles nothing on a CPU), widths {plan.features[0]} to "
-                  f"{plan.features[-1]}, {rounds} rounds. Activations: what autograd keeps from forward for backward, "
-                  f"every storage once, at widths {FULL_SIZE.features[0]} to {FULL_SIZE.features[-1]}.")]
+    baseline = next(iter(builders))
+    faster, mebibytes = ratios(timings, baseline), {name: _activation_mebibytes(build, plan)
+                                                    for name, build in builders.items()}
+    rows: list[Row] = [{"": name, f"{baseline} takes longer by": faster[name],
+                        f"activations, part of {baseline}'s": mebibytes[name] / mebibytes[baseline],
+                        "ms": timings[name], "activations, MiB": mebibytes[name]} for name in builders]
+    without = "GSP without its shifts"
+    if without in timings:
+        for row, name in zip(rows, builders, strict=True):
+            row["takes longer than without shifts by"] = timings[name].median_ms / timings[without].median_ms
+    return Table(f"{title}, {CHANNELS}×{plan.size}", rows,
+                 f"Batch {BATCH}, fp32, eager (nnU-Net compiles nothing on a CPU), widths {plan.features[0]} to "
+                 f"{plan.features[-1]}, {rounds} rounds. Activations: what autograd keeps from forward for backward, "
+                 f"every storage once.")
 
 
 def _step(network: nn.Module, plan: Plan) -> Contender:
@@ -61,8 +91,7 @@ def _loss(forward: Callable[[Tensor], Any], plan: Plan) -> Contender:
     """Return what computes nnU-Net's loss of a batch of noise."""
     torch.manual_seed(1)
     images = torch.randn(BATCH, CHANNELS, *plan.patch)
-    with torch.no_grad():
-        sizes = [logits.shape[2:] for logits in forward(images)]
+    sizes = [logits.shape[2:] for logits in forward(images)]
     targets = [torch.randint(CLASSES, (BATCH, 1, *size)) for size in sizes]
     weights = [0.5 ** index for index in range(len(sizes) - 1)] + [0.0]
     loss = DeepSupervisionWrapper(
@@ -71,15 +100,14 @@ def _loss(forward: Callable[[Tensor], Any], plan: Plan) -> Contender:
     return lambda: loss(forward(images), targets)
 
 
-def _activation_gibibytes(build: Callable[..., nn.Module]) -> float:
-    with torch.device("meta"):
-        network = build(FULL_SIZE, deep_supervision=True)
-        return count_activation_bytes(network, torch.empty(BATCH, CHANNELS, *FULL_SIZE.patch)) / 2**30
+def _activation_mebibytes(build: Builder, plan: Plan) -> float:
+    network = build(plan, deep_supervision=True)
+    return count_activation_bytes(network, torch.empty(BATCH, CHANNELS, *plan.patch)) / 2**20
 
 
 def _check_gradients() -> None:
     """Compare a small network's gradients with those of its modules one by one, each shift the paper's equations."""
-    plan = replace(FULL_SIZE, patch=(16, 16, 16), features=(8, 16, 32))
+    plan = replace(PLAN, patch=(16, 16, 16), features=(8, 16, 32))
     ours, reference = (gsp(plan, deep_supervision=True) for _ in range(2))
     replace_modules(reference, GroupShift, _Reference)
     _loss(ours, plan)().backward()

@@ -74,7 +74,7 @@ def _takes_400_megabytes():
 def test_small_tables_of_every_section(monkeypatch):
     monkeypatch.setattr(layer.shutil, "which", lambda name: None)  # compiling takes half a minute
     for table in (*shift.tables(channels=16, size=(8, 8, 8), rounds=1), *layer.tables(channels=16, edge=8, rounds=1),
-                  *training.tables(SMALL, rounds=1)):
+                  *training.tables(SMALL, SMALL, rounds=1)):
         assert all(list(row) == list(table.rows[0]) for row in table.rows)
         assert all(value is not None for row in table.rows for value in row.values())
 

@@ -5,6 +5,7 @@ import math
 import os
 import sys
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -202,6 +203,21 @@ def test_two_graphs_at_once():
     for loss, right in zip(losses, expected, strict=True):
         ours = torch.autograd.grad(loss, weights)
         assert (flat(ours) - flat(right)).norm() <= 1e-4 * flat(right).norm()
+
+
+def test_threads_do_not_disturb_each_other():
+    networks = [small_network().train(), small_network(shift_position="none").train()]
+    images = torch.randn(8, 1, 2, *PATCH)
+
+    def gradient(number):
+        network, image = networks[number % 2], images[number // 2]
+        weights = list(network.encoder.parameters())
+        return flat(torch.autograd.grad(by_engine("fused_training", network, image).square().mean(), weights))
+
+    expected = [gradient(number) for number in range(16)]
+    with torch_threads(2), ThreadPoolExecutor(4) as pool:
+        for ours, alone in zip(pool.map(gradient, range(16)), expected, strict=True):
+            assert torch.equal(ours, alone)
 
 
 def test_weights_that_changed_meanwhile_are_refused():
