@@ -24,11 +24,16 @@ enum {
     CACHE_LINE = 16,         // floats
 };
 typedef float Vector __attribute__((vector_size(4 * LANES)));
+typedef int32_t Mask __attribute__((vector_size(4 * LANES)));  // of each float all bits or none
 
 static inline Vector vector_at(const float *from) {
     Vector vector;
     memcpy(&vector, from, sizeof vector);
     return vector;
+}
+
+static inline Vector where(Mask mask, Vector yes, Vector no) {
+    return (Vector)(((Mask)yes & mask) | ((Mask)no & ~mask));
 }
 
 // The first n < LANES floats of a vector; zeros take the place of the others.

@@ -4,9 +4,14 @@
 
 static inline void activate(float *restrict to, const float *restrict from, int32_t n, float scale, float offset,
                             float slope) {
-    for (int32_t i = 0; i < n; i++) {
-        const float value = scale * from[i] + offset;
-        to[i] = value > 0 ? value : slope * value;
+    int32_t i = 0;
+    for (; i + LANES <= n; i += LANES) {
+        const Vector value = scale * vector_at(from + i) + offset;
+        store(to + i, where(value > 0, value, slope * value), 0);
+    }
+    if (i < n) {
+        const Vector value = scale * first_floats_at(from + i, n - i) + offset;
+        store_first_floats(to + i, where(value > 0, value, slope * value), n - i);
     }
 }
 

@@ -3,18 +3,12 @@
 #include "gradient.h"
 #include "loading.h"
 
-typedef int32_t Mask __attribute__((vector_size(4 * LANES)));
-
 // What the gradient of one channel of an input needs: its map's coefficients, where it goes, and its sums.
 typedef struct {
     float scale, offset, slope, pivot;  // sums are about the pivot, the mean as a float
     int32_t adds;
     Vector sum, by_value;
 } Unloading;
-
-static inline Vector where(Mask mask, Vector yes, Vector no) {
-    return (Vector)(((Mask)yes & mask) | ((Mask)no & ~mask));
-}
 
 // The gradient of u = scale·value + offset, given that of the leaky ReLU of u; adds it to the sums.
 static inline Vector undo_nonlinearity(Unloading *channel, Vector gradient, Vector value) {
