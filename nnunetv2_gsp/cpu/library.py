@@ -52,7 +52,7 @@ class Gradient(ctypes.Structure):
 
     _fields_ = [("of_out", Map), ("of_low", Map), ("of_inputs", Map * 2),
                 *((name, FloatPointer) for name in ("weight", "bias", "gamma", "beta")),
-                *((name, ctypes.c_int64) for name in ("packed", "coefficients", "parts", "sums", "pivots", "totals")),
+                *((name, ctypes.c_int64) for name in ("packed", "coefficients", "parts", "sums", "totals")),
                 ("layer", ctypes.c_int32), ("wants_low", ctypes.c_int32), ("wants_inputs", ctypes.c_int32 * 2),
                 ("adds_to_inputs", ctypes.c_int32 * 2), ("norms_of_inputs", ctypes.c_int32 * 2)]
 

@@ -95,8 +95,7 @@ class BackwardPass:
     """
 
     def __init__(self, step: TrainingStep, layers: Any, of_logits: Sequence[Tensor | None], wants_image: bool):
-        self._program = program = step.program
-        self.n_samples = step.n_samples
+        program, self.n_samples = step.program, step.n_samples
         self._layers, self._of_logits = layers, of_logits
         self._space_of_image = LOGITS + len(of_logits)
         self._image = program.image if wants_image else None
@@ -123,8 +122,6 @@ class BackwardPass:
             MemoryError: none is left for the threads.
         """
         of_image = None if self._image is None else torch.zeros_like(image)
-        means = image.flatten(2).mean(2)
-        arena[self._pivots:self._pivots + means.numel()] = means.flatten()
         check_memory(layers.differentiate(
             self._layers, len(self._layers), self._gradients, len(self._gradients), self.n_samples,
             torch.get_num_threads(), spaces_of(kept, image, arena, *self._of_logits, of_image)))
@@ -149,7 +146,6 @@ class BackwardPass:
         """Describe the steps to C, in an array."""
         parts = self._reserve(max((self._part_floats(step) for step in self._steps), default=0))
         sums = self._reserve(max((self._sums_floats(step) for step in self._steps), default=0))
-        self._pivots = self._reserve(self.n_samples * self._program.image.channels)
         index_of = {step: index for index, step in enumerate(self._steps)}
         written: set[Buffer] = set()
         gradients = (Gradient * len(self._steps))()
@@ -170,7 +166,6 @@ class BackwardPass:
                 NONE if read.producer is None or read.producer.norm is None else index_of[read.producer]
                 for read in step.reads))
             written.update(buffers)
-            gradient.pivots = self._pivots if step.norm is not None and buffers == [self._program.image] else NONE
             self._point_at_gradients(gradient, step)
         return gradients
 

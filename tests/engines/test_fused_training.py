@@ -168,11 +168,23 @@ def test_constant_samples(value, n_constant):
     assert (flat(ours) - flat(exact)).norm() <= 1e-4 * flat(exact).norm()
 
 
-def test_ties_go_to_the_first_maximum_as_in_pytorch():
+@pytest.mark.parametrize("stride", [(2, 2, 2), (1, 3, 3), (3, 1, 4)])
+def test_ties_go_to_the_first_maximum_as_in_pytorch(stride):
     torch.manual_seed(0)
-    network = with_random_parameters(gsp_unet(PATCH, (8, 16, 24), isotropic(3), norm_op=None)).train()
-    image = torch.randint(0, 2, (2, 2, *PATCH)).float()  # few values, so many windows have ties
+    network = with_random_parameters(gsp_unet((6, 12, 24), (8, 16), [(1, 1, 1), stride], norm_op=None,
+                                              shift_position="none")).train()
+    image = torch.randint(0, 2, (2, 2, 6, 12, 24)).float()  # few values, so most windows have ties
     assert_gradients_are_right(network, image)
+
+
+@pytest.mark.parametrize("deviation", [3e-5, 6e-5, 8e-5, 1e-4, 2e-4])
+def test_what_is_partly_rounding_counts_in_part(deviation):
+    network = small_network().train()
+    image = -1.5 * (1 + deviation * torch.randn(1, 2, *PATCH))
+    number = 1 + [name for name, _ in network.named_parameters()].index("encoder.stages.0.convs.0.norm.weight")
+    ours = gradients(network, image)[1][number]
+    exact = gradients(copy.deepcopy(network).double(), image.double(), "plain")[1][number]
+    assert (ours - exact).norm() <= 0.05 * exact.norm()
 
 
 def test_only_the_resolutions_that_are_asked_for_get_gradients():

@@ -72,17 +72,6 @@ static inline float sum_of_voxels(const float *values, int32_t n) {
     return sum_of(sum);
 }
 
-// Where a norm follows, the gradient of the product sums up to zero, so that of the weights is the same for an input less
-// its mean, and does not cancel where that is large.
-static inline void subtract_pivots(const Batch *batch, const Layer *layer, const Gradient *gradient, const Tile *tile,
-                                   const Scratch *scratch) {
-    if (gradient->pivots < 0) return;
-    const int32_t channels = channels_in(layer), voxels = tile->rows * layer->out.size[2];
-    const float *pivots = batch->spaces[GRADIENTS] + gradient->pivots + (int64_t)tile->sample * channels;
-    for (int32_t c = 0; c < channels; c++)
-        for (int32_t v = 0; v < voxels; v++) scratch->tile[c * scratch->stride + v] -= pivots[c];
-}
-
 static inline void add_to_part(const Layer *layer, const Gradient *gradient, const BackwardScratch *scratch,
                                int32_t voxels, float *part) {
     const int32_t channels = channels_in(layer);
@@ -165,7 +154,6 @@ static inline void differentiate_tile(const Batch *batch, const Layer *layers, c
     const int32_t voxels = tile->rows * layer->out.size[2];
     plan_tile(batch, layer, tile, (Plan *)forward->plans);
     load_tile(batch, layer, tile, forward);
-    subtract_pivots(batch, layer, gradient, tile, forward);
     for (int32_t c = 0; c < channels_in(layer); c++) clear_to_whole_vector(forward->tile + c * forward->stride, voxels);
     load_gradients(batch, layer, gradient, tile, scratch);
     add_to_part(layer, gradient, scratch, voxels, part);

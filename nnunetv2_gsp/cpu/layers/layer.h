@@ -43,7 +43,6 @@ typedef struct {
     float *weight, *bias, *gamma, *beta;    // of the parameters; NULL: nobody wants it. Rows lie as those of the weight
     int64_t packed, coefficients;           // room in GRADIENTS, as those below: the weights, transposed; of of_out
     int64_t parts, sums;                    // parts of the weights' gradient; sums over parts of the inputs' gradients
-    int64_t pivots;                         // means of what the layer reads, [sample][channel], where a norm follows; -1
     int64_t totals;                         // sums over of_out, for its norm
     int32_t layer, wants_low, wants_inputs[2], adds_to_inputs[2];  // adds: somebody else has written there before
     int32_t norms_of_inputs[2];             // the backward passes of the layers whose norms apply to inputs; -1: none
