@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from dynamic_network_architectures.architectures.unet import PlainConvUNet
 from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -22,7 +23,7 @@ from nnunetv2_gsp.architectures.settings import SHIFT_LOCATIONS, SHIFT_POSITIONS
 from nnunetv2_gsp.architectures.spatial_groups import feature_map_sizes, spatial_groups_of
 from nnunetv2_gsp.engines import choice, explain, fused_training
 from nnunetv2_gsp.profiling import count_activation_bytes
-from tests.architectures.networks import gsp_unet, isotropic
+from tests.architectures.networks import gsp_unet, isotropic, located, stock_architecture
 from tests.conftest import torch_threads
 from tests.engines.networks import PATCH, by_engine, needs_build, small_network, with_random_parameters
 
@@ -304,6 +305,16 @@ def test_keeps_at_most_half_of_what_plain_keeps(deep_supervision):
         network.engine = engine
         kept[engine] = count_activation_bytes(network, image)
     assert 0 < kept["fused_training"] <= 0.5 * kept["plain"]
+
+
+def test_keeps_at_most_half_of_what_stock_keeps():
+    features, patch = (16, 32, 64), (32, 32, 32)
+    kwargs = located(stock_architecture(features, isotropic(3)))
+    stock = PlainConvUNet(input_channels=4, num_classes=4, deep_supervision=True, **kwargs)
+    gsp = gsp_unet(patch, features, isotropic(3), input_channels=4, num_classes=4, deep_supervision=True)
+    gsp.engine = "fused_training"
+    image = torch.zeros(2, 4, *patch)
+    assert 0 < count_activation_bytes(gsp, image) <= 0.5 * count_activation_bytes(stock, image)
 
 
 def test_memory_is_used_again():
