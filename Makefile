@@ -20,7 +20,7 @@ test-versions: $(INSTALLED)  ## the tests on Python 3.10 to 3.13 and nnU-Net 2.8
 	$(BIN)/nox
 
 test-browser: $(INSTALLED)  ## the comparison's page in headless Chromium, skipped where there is none
-	$(BIN)/python -m pytest tests/evaluation/test_page_in_browser.py
+	$(BIN)/python -m pytest tests/comparison/test_page_in_browser.py
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check

@@ -8,10 +8,10 @@ from nnunetv2_gsp.errors import InputError
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the verb and return the exit code."""
-    from nnunetv2_gsp.evaluation.compare import FOLDS, compare, prediction_folders, trained_models
-    from nnunetv2_gsp.evaluation.definitions import definition_named
-    from nnunetv2_gsp.evaluation.evaluate import check_outputs
-    from nnunetv2_gsp.evaluation.report import output_files, write_report
+    from nnunetv2_gsp.comparison.comparison import FOLDS, compare, prediction_folders, trained_models
+    from nnunetv2_gsp.comparison.report import output_files, write_report
+    from nnunetv2_gsp.metrics.definitions import definition_named
+    from nnunetv2_gsp.metrics.evaluation import check_outputs
 
     of_models = (arguments.d, arguments.tr, arguments.c, arguments.p, arguments.f)
     of_folders = (arguments.pred, arguments.gt, arguments.djfile, arguments.i)

@@ -7,8 +7,8 @@ from nnunetv2_gsp.cli.arguments import Verbs, add_definition, positive
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the verb and return the exit code."""
-    from nnunetv2_gsp.evaluation.definitions import definition_named
-    from nnunetv2_gsp.evaluation.evaluate import check_outputs, evaluate_folders, output_files, write_evaluation
+    from nnunetv2_gsp.metrics.definitions import definition_named
+    from nnunetv2_gsp.metrics.evaluation import check_outputs, evaluate_folders, output_files, write_evaluation
 
     definition, folder = definition_named(arguments.definition), arguments.o or arguments.pred
     check_outputs(output_files(folder, definition), arguments.overwrite)

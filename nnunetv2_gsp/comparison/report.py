@@ -11,11 +11,9 @@ from typing import Any
 
 from tqdm import tqdm
 
-from nnunetv2_gsp.evaluation.compare import Comparison
-from nnunetv2_gsp.evaluation.costs import Cost
-from nnunetv2_gsp.evaluation.definitions import DICE, Metric
-from nnunetv2_gsp.evaluation.evaluate import VOLUMES, check_outputs, without_nan
-from nnunetv2_gsp.evaluation.figures import (
+from nnunetv2_gsp.comparison.comparison import Comparison
+from nnunetv2_gsp.comparison.costs import Cost
+from nnunetv2_gsp.comparison.pictures import (
     MOST_REGIONS,
     Picture,
     learning_curves,
@@ -24,8 +22,10 @@ from nnunetv2_gsp.evaluation.figures import (
     slices,
     sorted_differences,
 )
-from nnunetv2_gsp.evaluation.statistics import PairedFigures
+from nnunetv2_gsp.comparison.statistics import PairedFigures
 from nnunetv2_gsp.files import write_json, write_text
+from nnunetv2_gsp.metrics.definitions import DICE, Metric
+from nnunetv2_gsp.metrics.evaluation import VOLUMES, check_outputs, without_nan
 
 N_CASES_SHOWN = 5  # of the worst, and of the median
 N_METRICS_SHOWN = 2  # in scatter and differences: Dice and HD95

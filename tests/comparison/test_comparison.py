@@ -11,14 +11,14 @@ import pytest
 import torch
 
 from nnunetv2_gsp import cli
+from nnunetv2_gsp.comparison import pictures as figures
+from nnunetv2_gsp.comparison.comparison import Comparison, compare, prediction_folders, trained_models
+from nnunetv2_gsp.comparison.costs import Cost, Protocol, differences, read_checkpoint, read_model
+from nnunetv2_gsp.comparison.report import _scaled, as_html, as_markdown, write_report
 from nnunetv2_gsp.errors import InputError
-from nnunetv2_gsp.evaluation import figures
-from nnunetv2_gsp.evaluation.compare import Comparison, compare, prediction_folders, trained_models
-from nnunetv2_gsp.evaluation.costs import Cost, Protocol, differences, read_checkpoint, read_model
-from nnunetv2_gsp.evaluation.definitions import DEFINITIONS
-from nnunetv2_gsp.evaluation.report import _scaled, as_html, as_markdown, write_report
+from nnunetv2_gsp.metrics.definitions import DEFINITIONS
 from nnunetv2_gsp.profiling import count_architecture
-from tests.evaluation.drawings import blob, write, write_dataset_json
+from tests.metrics.drawings import blob, write, write_dataset_json
 
 LABELS = {"background": 0, "whole <tumor>": [1, 2], "core": 2}
 N_CASES = 16
@@ -526,7 +526,7 @@ def test_folder_variables_that_are_empty_are_not_set(trained, monkeypatch, tmp_p
     monkeypatch.setenv("nnUNet_raw", "")
     assert models().images is None
     monkeypatch.setenv("nnUNet_results", "")
-    with pytest.raises(InputError, match="nnUNet_results is not set"):
+    with pytest.raises(InputError, match="nnUNet_results to name a folder, got none"):
         models()
 
 

@@ -6,13 +6,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from nnunetv2_gsp.comparison import costs, statistics
+from nnunetv2_gsp.comparison.costs import Cost, Curves, Protocol
+from nnunetv2_gsp.comparison.statistics import PairedFigures, compare_paired, smallest_p, with_holm
 from nnunetv2_gsp.errors import InputError
-from nnunetv2_gsp.evaluation import costs, prostate, statistics
-from nnunetv2_gsp.evaluation.cases import Labels, find_labels, image_of, labels_of, pair, segmentations, some
-from nnunetv2_gsp.evaluation.costs import Cost, Curves, Protocol
-from nnunetv2_gsp.evaluation.definitions import Definition, Metric
-from nnunetv2_gsp.evaluation.evaluate import Row, evaluate_pairs
-from nnunetv2_gsp.evaluation.statistics import PairedFigures, compare_paired, smallest_p, with_holm
+from nnunetv2_gsp.metrics import prostate
+from nnunetv2_gsp.metrics.cases import Labels, find_labels, image_of, labels_of, pair, segmentations, some
+from nnunetv2_gsp.metrics.definitions import Definition, Metric
+from nnunetv2_gsp.metrics.evaluation import Row, evaluate_pairs
 from nnunetv2_gsp.nnunet import nnunet_folder
 
 FOLDS = ("0", "1", "2", "3", "4")

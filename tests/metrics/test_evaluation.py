@@ -9,10 +9,10 @@ import pytest
 
 from nnunetv2_gsp import cli
 from nnunetv2_gsp.errors import InputError
-from nnunetv2_gsp.evaluation.cases import labels_in
-from nnunetv2_gsp.evaluation.definitions import DEFINITIONS
-from nnunetv2_gsp.evaluation.evaluate import check_outputs, evaluate_folders
-from tests.evaluation.drawings import blob, write, write_dataset_json
+from nnunetv2_gsp.metrics.cases import labels_in
+from nnunetv2_gsp.metrics.definitions import DEFINITIONS
+from nnunetv2_gsp.metrics.evaluation import check_outputs, evaluate_folders
+from tests.metrics.drawings import blob, write, write_dataset_json
 
 REGIONS = {"background": 0, "whole_tumor": [1, 2, 3], "tumor_core": [1, 3], "enhancing_tumor": 3}
 CASES = ("BraTS_001", "BraTS_002", "BraTS_003")
@@ -66,7 +66,7 @@ def kill(*_, **__):
 
 
 def test_a_killed_process_is_one_sentence(folders, monkeypatch):
-    monkeypatch.setattr("nnunetv2_gsp.evaluation.evaluate._score_case", kill)
+    monkeypatch.setattr("nnunetv2_gsp.metrics.evaluation._score_case", kill)
     with pytest.raises(InputError, match="one that was killed"):
         evaluate_folders(*folders, DEFINITIONS["directed"], processes=2)
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nnunetv2_gsp.evaluation import metrics
-from tests.evaluation.drawings import blob, drawn, random_mask, slab
+from nnunetv2_gsp.metrics import surface_distances as metrics
+from tests.metrics.drawings import blob, drawn, random_mask, slab
 
 SPACINGS_MM = [(1.0, 1.0, 1.0), (3.0, 0.7, 0.7), (0.5, 2.0, 1.3)]
 PAIRS = {

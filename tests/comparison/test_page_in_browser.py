@@ -8,10 +8,10 @@ from html import escape, unescape
 
 import pytest
 
-from nnunetv2_gsp.evaluation.compare import compare, prediction_folders
-from nnunetv2_gsp.evaluation.definitions import DEFINITIONS
-from nnunetv2_gsp.evaluation.report import as_html
-from tests.evaluation.test_compare import write_predictions
+from nnunetv2_gsp.comparison.comparison import compare, prediction_folders
+from nnunetv2_gsp.comparison.report import as_html
+from nnunetv2_gsp.metrics.definitions import DEFINITIONS
+from tests.comparison.test_comparison import write_predictions
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")

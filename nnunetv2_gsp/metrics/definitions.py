@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from nnunetv2_gsp.errors import InputError
-from nnunetv2_gsp.evaluation import metrics
+from nnunetv2_gsp.metrics import surface_distances as metrics
 
 NAN = float("nan")
 TOLERANCE_MM = 1.0  # of NSD

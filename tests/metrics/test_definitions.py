@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 
 from nnunetv2_gsp.errors import InputError
-from nnunetv2_gsp.evaluation import metrics
-from nnunetv2_gsp.evaluation.definitions import DEFINITIONS, definition_named
-from nnunetv2_gsp.evaluation.lesions import score_lesions
-from nnunetv2_gsp.evaluation.prostate import thirds
-from tests.evaluation.drawings import blob, slab
+from nnunetv2_gsp.metrics import surface_distances as metrics
+from nnunetv2_gsp.metrics.definitions import DEFINITIONS, definition_named
+from nnunetv2_gsp.metrics.lesions import score_lesions
+from nnunetv2_gsp.metrics.prostate import thirds
+from tests.metrics.drawings import blob, slab
 
 NAN = math.nan
 SHAPE, SPACING_MM = (4, 3, 12), (1.0, 1.0, 1.0)

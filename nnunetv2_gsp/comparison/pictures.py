@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
-from nnunetv2_gsp.evaluation.cases import image_of, labels_in, read_segmentation
-from nnunetv2_gsp.evaluation.compare import Comparison
-from nnunetv2_gsp.evaluation.definitions import Metric
+from nnunetv2_gsp.comparison.comparison import Comparison
+from nnunetv2_gsp.metrics.cases import image_of, labels_in, read_segmentation
+from nnunetv2_gsp.metrics.definitions import Metric
 
 REFERENCE_LOOK: dict[str, Any] = {"colors": "#F0E442", "linewidths": 3.2, "linestyles": "solid"}
 LOOKS: tuple[dict[str, Any], ...] = (

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import ndimage
 
-from nnunetv2_gsp.evaluation.definitions import DICE, HD95, LESION_DICE, LESION_HD95, Definition, Figures
+from nnunetv2_gsp.metrics.definitions import DICE, HD95, LESION_DICE, LESION_HD95, Definition, Figures
 
 SMALLEST_MM3 = 50  # reference lesions up to this size are not scored
 DILATIONS = 3      # voxels; closer lesions of the reference are one

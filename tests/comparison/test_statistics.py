@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from nnunetv2_gsp.evaluation.statistics import (
+from nnunetv2_gsp.comparison.statistics import (
     bootstrap_interval,
     compare_paired,
     holm,
