@@ -6,6 +6,7 @@ from typing import Any
 
 from nnunetv2_gsp.datasets.editions import CHALLENGES
 from nnunetv2_gsp.errors import InputError
+from nnunetv2_gsp.metrics.definitions import DEFINITIONS
 
 INCOMPLETE = "Not checked: whether all cases are there and where they lie; name the challenge's images with --images."
 
@@ -22,8 +23,9 @@ def add_template(parser: argparse.ArgumentParser, default: str | None = "default
 
 def add_definition(parser: argparse.ArgumentParser) -> None:
     """Add --definition."""
-    parser.add_argument("--definition", default="brats2023", metavar="NAME",
-                        help="captk, brats2023, directed, panoptica, nnunet or promise12 (default: %(default)s)")
+    *others, last = DEFINITIONS
+    parser.add_argument("--definition", choices=list(DEFINITIONS), default="brats2023", metavar="NAME",
+                        help=f"{', '.join(others)} or {last} (default: %(default)s)")
 
 
 def add_set(parser: argparse.ArgumentParser, what: str) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 # parameter of the library -> where the parser keeps it, and what to do with its flag
 _HINTS = {
     "challenge": ("challenge", "name another challenge"),
+    "chill": ("chill", "leave out with --chill what only one side has"),
     "classes": ("classes", "change --classes"),
     "configuration": ("c", "choose another configuration with -c"),
     "configurations": ("c", "choose configurations with -c"),
@@ -25,6 +26,7 @@ _HINTS = {
     "overwrite": ("overwrite", "replace it with --overwrite"),
     "patch_size": ("patch", "change --patch"),
     "plans_name": ("p", "name other plans with -p"),
+    "plans_names": ("p", "name other plans with -p"),
     "predictions": ("pred", "name other predictions with -pred"),
     "processes": ("np", "take fewer processes with -np"),
     "references": ("gt", "name other references with -gt"),

@@ -1,10 +1,16 @@
-"""How well is each lesion found? Lesion-wise Dice and HD95 as BraTS 2023 scores glioma."""
+"""How well is each lesion segmented? Lesion-wise Dice and HD95 as BraTS 2023 scores glioma."""
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from scipy import ndimage
 
-from nnunetv2_gsp.metrics.definitions import DICE, HD95, LESION_DICE, LESION_HD95, Definition, Figures
+from nnunetv2_gsp.metrics.definitions import DICE, HD95, LESION_DICE, LESION_HD95, Definition
+from nnunetv2_gsp.metrics.overlap import Mask
+from nnunetv2_gsp.metrics.scoring import Scores, score_masks
+
+Numbers = npt.NDArray[np.integer[Any]]
 
 SMALLEST_MM3 = 50  # reference lesions up to this size are not scored
 DILATIONS = 3      # voxels; closer lesions of the reference are one
@@ -19,8 +25,7 @@ IN_WORDS = (f"Lesion-wise: lesions of the reference are one where they touch aft
             f"{FALSE_HD95_MM:g} mm; 1 and 0 mm where there is neither.")
 
 
-def score_lesions(reference: np.ndarray, prediction: np.ndarray, spacing_mm: Sequence[float],
-                  definition: Definition) -> Figures:
+def score_lesions(reference: Mask, prediction: Mask, spacing_mm: Sequence[float], definition: Definition) -> Scores:
     """Return lesion-wise Dice and HD95 with the counts behind them.
 
     Follows https://github.com/rachitchauhan43/BraTS-2023-Metrics, written from its description.
@@ -28,13 +33,15 @@ def score_lesions(reference: np.ndarray, prediction: np.ndarray, spacing_mm: Seq
     Args:
         reference: bool (D, H, W).
         prediction: bool (D, H, W).
-        spacing_mm: of the axes, in their order.
-        definition: of Dice and HD95 of one lesion.
+        spacing_mm: edge of a voxel along D, H and W.
+        definition: of Dice and HD95 of a single lesion.
     """
     reference, prediction = _cut(reference, prediction)
     lesions = _joined_lesions(reference)
     predicted, n_predicted = ndimage.label(prediction, _TOUCHING)
-    scores, found, missed = [], set(), 0
+    scores: list[tuple[float, float]] = []
+    found: set[int] = set()
+    missed = 0
     for number in range(1, lesions.max(initial=0) + 1):
         lesion = lesions == number
         near = ndimage.binary_dilation(lesion, _DILATION, DILATIONS)
@@ -52,21 +59,23 @@ def score_lesions(reference: np.ndarray, prediction: np.ndarray, spacing_mm: Seq
             **dict(zip(COUNTS, (n_lesions, missed, n_false), strict=True))}
 
 
-def _score_lesion(lesion: np.ndarray, predicted: np.ndarray, spacing_mm: Sequence[float],
+def _score_lesion(lesion: Mask, predicted: Mask, spacing_mm: Sequence[float],
                   definition: Definition) -> tuple[float, float]:
+    """Return Dice and HD95 of a lesion."""
     if not predicted.any():
         return 0.0, FALSE_HD95_MM
-    figures = definition.score(lesion, predicted, spacing_mm)
-    return figures[DICE.name], figures[HD95.name]
+    scores = score_masks(lesion, predicted, spacing_mm, definition)
+    return scores[DICE.name], scores[HD95.name]
 
 
-def _joined_lesions(reference: np.ndarray) -> np.ndarray:
-    """Number the lesions of the reference, one number for those that touch after dilation; integers (D, H, W)."""
+def _joined_lesions(reference: Mask) -> Numbers:
+    """Number the lesions of the reference from 1 on, one number for those that touch after dilation; (D, H, W)."""
+    joined: Numbers
     joined, _ = ndimage.label(ndimage.binary_dilation(reference, _DILATION, DILATIONS), _TOUCHING)
     return joined * reference
 
 
-def _cut(reference: np.ndarray, prediction: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _cut(reference: Mask, prediction: Mask) -> tuple[Mask, Mask]:
     """Cut both to the box around their union with room for the dilations."""
     union = reference | prediction
     if not union.any():

@@ -1,21 +1,25 @@
-"""Which part of the prostate is it? Apex, mid and base, thirds of the reference from foot to head, as in PROMISE12."""
+"""Where do apex, mid and base of the prostate lie? Thirds of the reference from foot to head, as in PROMISE12."""
 from collections.abc import Iterator
 
 import numpy as np
+import numpy.typing as npt
+
+from nnunetv2_gsp.metrics.overlap import Mask
 
 IN_WORDS = ("Apex, mid and base are thirds of the reference's slices from foot to head; both masks are cut there, and "
             "what a prediction has beyond the reference counts with its last third.")
 THIRDS = ("apex", "mid", "base")
 
 
-def thirds(reference: np.ndarray, prediction: np.ndarray, direction: np.ndarray) -> Iterator[tuple[str, np.ndarray,
-                                                                                                   np.ndarray]]:
-    """Yield each third's name with both masks, empty elsewhere; without a reference the prediction's slices are cut.
+def thirds(reference: Mask, prediction: Mask,
+           direction: npt.NDArray[np.float64]) -> Iterator[tuple[str, Mask, Mask]]:
+    """Yield each third's name with both masks, empty outside it; without a reference the prediction's slices are cut.
 
     Args:
         reference: bool (D, H, W).
         prediction: bool (D, H, W).
-        direction: of the image, (3, 3), columns the directions of W, H and D in LPS, as SimpleITK has it.
+        direction: float (3, 3), the cosines of the image as SimpleITK has them: columns are the directions of W, H and
+            D, rows are left, posterior and superior.
     """
     towards_head = direction[2, ::-1]  # (D, H, W)
     axis = int(np.argmax(np.abs(towards_head)))

@@ -8,10 +8,11 @@ from html import escape, unescape
 
 import pytest
 
-from nnunetv2_gsp.comparison.comparison import compare, prediction_folders
-from nnunetv2_gsp.comparison.report import as_html
+from nnunetv2_gsp.comparison.comparison import compare
+from nnunetv2_gsp.comparison.page import as_html
+from nnunetv2_gsp.comparison.pairing import pair_folders
 from nnunetv2_gsp.metrics.definitions import DEFINITIONS
-from tests.comparison.test_comparison import write_predictions
+from tests.comparison.contenders import write_predictions
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")
@@ -36,7 +37,7 @@ def page(tmp_path_factory):
     for name, noise in names.items():
         write_predictions(base / name, noise, range(8))
     folders = [base / name for name in list(names)[1:]]
-    return as_html(compare(prediction_folders(folders, base / "gt"), DEFINITIONS["brats2023"], 1))
+    return as_html(compare(pair_folders(folders, base / "gt"), DEFINITIONS["brats2023"], 1))
 
 
 @pytest.mark.parametrize("width", [390, 768, 1280])

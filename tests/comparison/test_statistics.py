@@ -11,12 +11,13 @@ from scipy import stats
 
 from nnunetv2_gsp.comparison.statistics import (
     bootstrap_interval,
-    compare_paired,
     holm,
+    paired_difference,
     smallest_p,
     wilcoxon_p,
     with_holm,
 )
+from nnunetv2_gsp.metrics.definitions import Metric
 
 NAN = math.nan
 DIFFERENCES = np.array([0.3, -0.1, 0.0, 0.7, 0.2, 0.0, 0.5, 0.9, -0.4, 0.6, 0.8, 1.0])
@@ -25,7 +26,7 @@ SCIPY = tuple(map(int, scipy.__version__.split(".")[:2]))
 
 
 def paired(baseline, contender, higher_is_better=True):
-    return compare_paired("WT", "Dice", ("A", baseline), ("B", contender), higher_is_better)
+    return paired_difference("WT", Metric("some", "", higher_is_better), ("A", baseline), ("B", contender))
 
 
 def test_p_with_pratts_zeros_is_what_scipy_1_17_finds():
@@ -118,7 +119,7 @@ def test_the_metric_says_which_way_is_better(higher_is_better, expected):
     assert result.median_difference == 1
 
 
-def test_nothing_but_left_out_figures():
+def test_nothing_but_left_out_scores():
     result = paired([NAN, NAN], [1.0, NAN])
     assert (result.n, result.dropped, result.is_significant) == (0, 2, False)
     assert math.isnan(result.mean_difference)
