@@ -19,7 +19,7 @@ def dice(reference: Mask, prediction: Mask) -> float:
         0.5
     """
     total = np.count_nonzero(reference) + np.count_nonzero(prediction)
-    return 2 * np.count_nonzero(reference & prediction) / total if total else float("nan")
+    return float(2 * np.count_nonzero(reference & prediction) / total) if total else float("nan")
 
 
 def volume_mm3(mask: Mask, spacing_mm: Sequence[float]) -> float:
