@@ -36,8 +36,8 @@ def add(verbs: Verbs) -> None:
     compare = verbs.add_parser(
         "compare", help="stock against GSP on the same cases: tests, costs, pictures, one page",
         description="Compare trained models by the validation of the same folds (-d, -tr), or any folders of "
-                    "predictions (-pred, -gt). The first one is the baseline. What does not have the same cases is "
-                    "refused.")
+                    "predictions (-pred, -gt). The first one is the baseline. All of them must have the same "
+                    "cases.")
     compare.add_argument("-d", metavar="DATASET", help="name or id")
     compare.add_argument("-tr", nargs="+", metavar="TRAINER", help="two or more, the baseline first")
     compare.add_argument("-c", metavar="CONFIGURATION", help="of the plans (default: 3d_fullres)")

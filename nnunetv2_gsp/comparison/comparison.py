@@ -69,9 +69,9 @@ class Comparison:
         """What makes it less than a fair comparison, or is not known of it, a sentence each."""
         of_each = {contender.name: contender.protocol for contender in self.pairing.contenders}
         found = protocols.differences(of_each)
-        return [*found, *(["So a difference is not the network's alone."] if found else []),
+        return [*found, *(["So a difference between them is not due to the network alone."] if found else []),
                 *protocols.unknown_lengths(of_each),
-                *(["All were trained on these very cases (fold all), so this says nothing of new ones."]
+                *(["All were trained on these very cases (fold all), so this says nothing about new ones."]
                   if ALL in self.pairing.folds.values() else [])]
 
     @property

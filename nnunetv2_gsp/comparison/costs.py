@@ -1,10 +1,10 @@
 """What does a trained model cost?"""
 from dataclasses import dataclass
 
-IN_WORDS = ("Parameters: all that is learnt, as the checkpoint has it. MACs: of one patch, counted on the network that "
+IN_WORDS = ("Parameters: all that are learnt, as in the checkpoint. MACs: of one patch, counted on the network that "
             "the model's plans name; blank where the checkpoint holds another one. Epoch: median over epochs, then "
             "over folds, on whatever machine trained. Prediction: median time from one case to the next in the log of "
-            "the validation. GPU memory: largest in the logs; nnU-Net logs none of itself. Checkpoint: one fold's.")
+            "the validation. GPU memory: the largest in the logs; nnU-Net itself logs none. Checkpoint: of one fold.")
 
 
 @dataclass(frozen=True)

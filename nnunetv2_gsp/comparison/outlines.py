@@ -75,7 +75,7 @@ def legend(names: Sequence[str]) -> Picture:
                  *(Line2D([], [], color=style["color"], linestyle=style["linestyle"], linewidth=1.8,
                           path_effects=_halo(), label=name) for name, style in styles.items())]
         canvas.legend(handles=lines, loc="center", frameon=False, labelcolor="white", handlelength=4)
-    return Picture("outlines", "Legend: the reference is a broad yellow line; " + ", ".join(
+    return Picture("outlines", "Legend: the reference is a thick yellow line; " + ", ".join(
         f"{name} is {style['in_words']}" for name, style in styles.items()) + ".", result())
 
 

@@ -78,25 +78,25 @@ def _plots(comparison: Comparison) -> Iterator[Plots]:
         yield Plots(
             f"Case by case: {name} against {baseline}",
             [paired_scatter(comparison, number, *panel) for panel in panels],
-            f"Each mark is a case: its figure with {baseline} to the right, with {name} upwards. On the dashed line "
-            f"both are equal. Where more is better (Dice), marks above the line speak for {name}; where less is better "
-            f"(HD95), marks below it do. Distances are drawn to scale up to 1 mm and logarithmically beyond. Look "
-            f"whether a few marks far off make a mean.")
+            f"Each mark is a case: the score of {baseline} on the horizontal axis, that of {name} on the vertical one. "
+            f"On the dashed line both are equal. Where higher is better (Dice), marks above the line favour {name}; "
+            f"where lower is better (HD95), marks below it do. Distances are drawn to scale up to 1 mm and "
+            f"logarithmically beyond. Check whether a few distant marks dominate the mean.")
         yield Plots(
             f"Differences, sorted: {name} minus {baseline}",
             [sorted_differences(comparison, number, *panel) for panel in panels],
             f"A bar for each case, from the smallest difference to the largest. Plain bars are cases in which {name} "
             f"is better, hatched ones those in which {baseline} is. A difference that holds for most cases shows as a "
-            f"broad side, one that a few cases make shows as a spike at an end. Distances are drawn to scale up to "
-            f"1 mm and logarithmically beyond.")
+            f"wide block of bars, one that a few cases cause shows as a spike at one end. Distances are drawn to scale "
+            f"up to 1 mm and logarithmically beyond.")
     pictures = learning_curves(comparison)
     if pictures:
         yield Plots(
             "How training went", pictures,
-            "From nnU-Net's logs; the broad line is the mean over folds, thin ones are single folds. Where the "
-            "validation loss rises while the training loss falls, a network learns its training cases by heart. A "
-            "curve that still climbs at its end says that more epochs might change the comparison. Pseudo Dice is "
-            "measured on patches, and is no substitute for the tables.")
+            "From nnU-Net's logs; the thick line is the mean over folds, thin ones are single folds. Where the "
+            "validation loss rises while the training loss falls, a network overfits. A curve that is still rising at "
+            "its end suggests that more epochs might change the comparison. Pseudo Dice is measured on patches, and is "
+            "no substitute for the tables.")
 
 
 def _case_groups(comparison: Comparison) -> list[CaseGroup]:
@@ -107,8 +107,8 @@ def _case_groups(comparison: Comparison) -> list[CaseGroup]:
     middle = [case for case in ranked[start:start + N_CASES_SHOWN] if case not in worst]
     views = {case: _case_view(comparison, case)
              for case in progress([*worst, *middle], "drawing", "case", stays=False)}
-    groups = (("The worst cases", "Those with the lowest mean Dice over regions and contenders. They show how it goes "
-                                  "wrong: a missed lesion, a false one, or a border in another place.", worst),
+    groups = (("The worst cases", "Those with the lowest mean Dice over regions and contenders. They show what goes "
+                                  "wrong: a missed lesion, a false one, or a displaced border.", worst),
               ("Median cases", "Those in the middle of the same order. They show what to expect.", middle))
     return [CaseGroup(heading, words, [views[case] for case in cases]) for heading, words, cases in groups if cases]
 

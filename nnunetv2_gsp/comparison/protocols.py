@@ -29,16 +29,16 @@ def differences(protocols: Mapping[str, TrainingProtocol]) -> list[str]:
 
     Examples:
         >>> differences({"a": TrainingProtocol(batch_size=2), "b": TrainingProtocol(batch_size=4)})
-        ['Trained with another batch: a 2, b 4.']
+        ['Trained with different batch sizes: a 2, b 4.']
     """
     sentences = []
-    for name, words in (("patch_size", "patch"), ("batch_size", "batch"), ("epochs", "number of epochs"),
-                        ("devices", "device")):
+    for name, words in (("patch_size", "with different patch sizes"), ("batch_size", "with different batch sizes"),
+                        ("epochs", "for different numbers of epochs"), ("devices", "on different devices")):
         values = {contender: getattr(protocol, name) for contender, protocol in protocols.items()}
         known = {contender: _in_words(name, value) for contender, value in values.items() if value is not None}
         if len(set(known.values())) > 1:
             each = ", ".join(f"{contender} {value}" for contender, value in known.items())
-            sentences.append(f"Trained with another {words}: {each}.")
+            sentences.append(f"Trained {words}: {each}.")
     return sentences
 
 

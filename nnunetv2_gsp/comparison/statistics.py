@@ -15,13 +15,13 @@ Floats = npt.NDArray[np.float64]
 ALPHA = 0.05
 N_RESAMPLES = 9999
 MOST_EXACT = 50  # pairs; beyond, scipy takes the normal approximation, too
-IN_WORDS = (f"p: Wilcoxon's signed-rank test, two-sided, zero differences ranked as Pratt has it, exact up to "
-            f"{MOST_EXACT} pairs, ties and zeros among them, by the normal approximation beyond. Holm: p corrected for "
-            f"all regions, metrics and pairs in the table. Interval: 95 % bootstrap interval of the mean "
-            f"difference, not corrected ({N_RESAMPLES} resamples of cases, BCa; percentile where BCa does not exist). "
-            f"Pairs in which either figure is left out are dropped and counted. Significant means p after Holm below "
-            f"{ALPHA:g}. Cases are the sample: what another training with another seed would give is not in these "
-            f"figures.")
+IN_WORDS = (f"p: Wilcoxon's signed-rank test, two-sided, zero differences ranked by Pratt's method; exact up to "
+            f"{MOST_EXACT} pairs, with ties and zeros, by the normal approximation beyond. Holm: p corrected for all "
+            f"regions, metrics and contenders together. Interval: 95 % bootstrap interval of the mean difference, "
+            f"not corrected ({N_RESAMPLES} resamples of cases, BCa; percentile where BCa does not exist). Pairs in "
+            f"which either score is left out are dropped and counted. Significant means p below {ALPHA:g} after Holm's "
+            f"correction. The cases are the sample: how much another training, with another seed, would differ is not "
+            f"measured.")
 
 
 @dataclass(frozen=True)

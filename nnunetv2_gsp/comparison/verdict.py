@@ -1,4 +1,4 @@
-"""What do the statistics allow to say, and no more?"""
+"""What do the statistics show, in words, and no more than that?"""
 import math
 from collections.abc import Sequence
 
@@ -20,11 +20,12 @@ def verdict(comparison: Comparison) -> str:
 def _verdict_on(comparison: Comparison, name: str) -> str:
     paired = [each for each in comparison.paired if each.contender == name]
     tested = [each for each in paired if not math.isnan(each.p)]
-    untested, on_cases = len(paired) - len(tested), f"On {len(comparison.cases)} cases"
+    untested, n_cases = len(paired) - len(tested), len(comparison.cases)
+    on_cases = f"On {n_cases} case{'s' * (n_cases != 1)}"
     if not tested:
         return (f"{on_cases} nothing could be tested between {name} and {comparison.baseline.name}: no case has "
-                f"figures of both.")
-    left = f"; {untested} more could not be tested, as no case has figures of both" if untested else ""
+                f"scores of both.")
+    left = f"; {untested} more could not be tested, as no case has scores of both" if untested else ""
     better = [each for each in tested if each.is_significant and each.leaning > 0]
     worse = [each for each in tested if each.is_significant and each.leaning < 0]
     if not better and not worse:
@@ -35,7 +36,7 @@ def _verdict_on(comparison: Comparison, name: str) -> str:
     rest = len(tested) - len(better) - len(worse)
     return (f"{on_cases}, of {len(tested)} comparisons with {comparison.baseline.name}, {name} is significantly "
             f"{'; and '.join(found)} (mean difference; {_TEST})"
-            f"{f'; the other {rest} show none' if rest else ''}{left}.")
+            f"{f'; the other {rest} are not significant' if rest else ''}{left}.")
 
 
 def _why_none(comparison: Comparison, tested: Sequence[PairedDifference]) -> str:

@@ -48,8 +48,8 @@ class Percentile(Enum):
     """Of which distances HD95 is the 95th percentile, in words."""
 
     POOLED = "the 95th percentile of both directions' distances pooled, between border voxels"
-    DIRECTED = "the larger one of the two directed 95th percentiles, between border voxels"
-    BY_AREA = "the larger one of the two directed 95th percentiles, between surface elements weighted by area"
+    DIRECTED = "the larger of the two directed 95th percentiles, between border voxels"
+    BY_AREA = "the larger of the two directed 95th percentiles, between surface elements weighted by area"
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class Definition:
         penalty = "the image diagonal" if self.distance_one_empty_mm is None else _mm(self.distance_one_empty_mm)
         return (f"{self.name} ({self.source}): HD95 is {self.hd95.value}. Both empty: Dice and NSD "
                 f"{_share(self.overlap_both_empty)}, HD95 and ABD {_mm(self.distance_both_empty_mm)}. One empty: Dice "
-                f"and NSD 0, HD95 and ABD {penalty}. Figures left out do not enter a mean.")
+                f"and NSD 0, HD95 and ABD {penalty}. Scores left out do not enter a mean.")
 
 
 def _share(value: float) -> str:
@@ -105,7 +105,7 @@ DEFINITIONS = {definition.name: definition for definition in (
     Definition("directed", Percentile.DIRECTED, 1, 0, 374, "BraTS 2023 without weights by area"),
     Definition("panoptica", Percentile.POOLED, NAN, NAN, 373, "panoptica, BraTS from 2025"),
     Definition("nnunet", Percentile.POOLED, NAN, NAN, NAN,
-               "Dice is nnU-Net's, which computes no distances; those are ours"),
+               "Dice is nnU-Net's, which computes no distances; those are this package's"),
     Definition("promise12", Percentile.DIRECTED, 1, 0, None,
-               "PROMISE12, which gives no figures for empty masks; those are ours", has_thirds=True),
+               "PROMISE12, which gives no scores for empty masks; those are this package's", has_thirds=True),
 )}

@@ -55,7 +55,7 @@ class Evaluation:
     @property
     def notes(self) -> list[str]:
         """What a reader of the scores has to know, a sentence or a few each."""
-        left_out = f"{self.n_left_out} cases that only one of the folders has are left out."
+        left_out = f"Cases that only one of the folders has are left out: {self.n_left_out}."
         return [*notes_on(self.definition, self.lesion_wise), *([left_out] if self.n_left_out else [])]
 
     def summary(self) -> dict[str, dict[str, Any]]:
@@ -91,8 +91,8 @@ class Evaluation:
     def text(self) -> str:
         """Return means ± SD by region, and the notes, for a screen."""
         n_cases = len({scores["case"] for scores in self.cases})
-        return "\n".join([f"{n_cases} cases, mean ± SD; {self.labels.source}", "", self._table().text(), "",
-                          *(fill(note, 100) for note in self.notes)])
+        title = f"{n_cases} case{'s' * (n_cases != 1)}, mean ± SD; {self.labels.source}"
+        return "\n".join([title, "", self._table().text(), "", *(fill(note, 100) for note in self.notes)])
 
     def _table(self) -> Table:
         rows = [[region, *(_mean_and_sd(summary[metric.name]) for metric in self.metrics),

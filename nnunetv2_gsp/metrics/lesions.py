@@ -12,17 +12,17 @@ from nnunetv2_gsp.metrics.scoring import Scores, score_masks
 
 Numbers = npt.NDArray[np.integer[Any]]
 
-SMALLEST_MM3 = 50  # reference lesions up to this size are not scored
+SMALLEST_MM3 = 50  # lesions of the reference up to this size are not scored
 DILATIONS = 3      # voxels; closer lesions of the reference are one
 FALSE_HD95_MM = 374.0
 _TOUCHING = ndimage.generate_binary_structure(3, 3)  # by faces, edges and corners
 _DILATION = ndimage.generate_binary_structure(3, 2)  # by faces and edges
 COUNTS = ("lesions", "missed lesions", "false lesions")
 
-IN_WORDS = (f"Lesion-wise: lesions of the reference are one where they touch after {DILATIONS} dilations; a lesion of "
-            f"the prediction belongs to each that it meets within {DILATIONS} dilations; means over the reference's "
-            f"lesions above {SMALLEST_MM3} mm³ and the false ones, where a missed or false lesion has Dice 0 and HD95 "
-            f"{FALSE_HD95_MM:g} mm; 1 and 0 mm where there is neither.")
+IN_WORDS = (f"Lesion-wise: lesions of the reference that touch after {DILATIONS} dilations count as one; a lesion of "
+            f"the prediction belongs to each of them that it meets within {DILATIONS} dilations. Means are taken over "
+            f"the reference's lesions above {SMALLEST_MM3} mm³ and the false ones; a missed or false lesion has Dice 0 "
+            f"and HD95 {FALSE_HD95_MM:g} mm. Where there is neither, Dice is 1 and HD95 0 mm.")
 
 
 def score_lesions(reference: Mask, prediction: Mask, spacing_mm: Sequence[float], definition: Definition) -> Scores:

@@ -7,7 +7,7 @@ import numpy.typing as npt
 from nnunetv2_gsp.metrics.overlap import Mask
 
 IN_WORDS = ("Apex, mid and base are thirds of the reference's slices from foot to head; both masks are cut there, and "
-            "what a prediction has beyond the reference counts with its last third.")
+            "what a prediction has beyond the reference counts towards the adjacent third.")
 THIRDS = ("apex", "mid", "base")
 
 

@@ -74,13 +74,13 @@ def test_trained_on_the_cases_they_are_compared_on(comparison, trained):
         (model / "fold_0").rename(model / "fold_all")
         write_predictions(model / "fold_all" / "validation", 0)
     [caveat] = Comparison(paired_models(folds=("all",)), comparison.definition, {}, []).caveats
-    assert caveat == "All were trained on these very cases (fold all), so this says nothing of new ones."
+    assert caveat == "All were trained on these very cases (fold all), so this says nothing about new ones."
 
 
 def test_other_training_is_a_caveat(trained):
     write_model(trained / "results", "nnUNetTrainer_long", 0.05, [range(0, 7), range(7, N_CASES)], 4, 8)
     pairing = paired_models(["nnUNetTrainer", "nnUNetTrainer_long"])
     assert Comparison(pairing, DEFINITIONS["directed"], {}, []).caveats == [
-        "Trained with another batch: nnUNetTrainer 2, nnUNetTrainer_long 4.",
-        "Trained with another number of epochs: nnUNetTrainer 4, nnUNetTrainer_long 8.",
-        "So a difference is not the network's alone."]
+        "Trained with different batch sizes: nnUNetTrainer 2, nnUNetTrainer_long 4.",
+        "Trained for different numbers of epochs: nnUNetTrainer 4, nnUNetTrainer_long 8.",
+        "So a difference between them is not due to the network alone."]

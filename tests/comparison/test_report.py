@@ -37,7 +37,7 @@ def test_a_report_of_left_out_scores_only_is_written(tmp_path):
     result = compare(pair_folders([tmp_path / "a", tmp_path / "b"], tmp_path / "gt"), DEFINITIONS["nnunet"], 1)
     write_report(result, tmp_path / "out")
     assert all(math.isnan(each.p_holm) for each in result.paired)
-    assert verdict(result) == "On 1 cases nothing could be tested between b and a: no case has figures of both."
+    assert verdict(result) == "On 1 case nothing could be tested between b and a: no case has scores of both."
 
 
 def test_the_files_agree(comparison, tmp_path):

@@ -36,4 +36,4 @@ def test_what_could_not_be_tested_is_no_comparison(comparison):
     assert "of 4 comparisons with poor" in about_good
     assert "in any of 4 comparisons" in about_equal
     for sentence in (about_good, about_equal):
-        assert sentence.endswith("; 4 more could not be tested, as no case has figures of both.")
+        assert sentence.endswith("; 4 more could not be tested, as no case has scores of both.")

@@ -25,7 +25,7 @@ def test_words_say_what_empty_masks_score(name):
     words = DEFINITIONS[name].in_words
     assert words.startswith(name)
     penalty = "the image diagonal" if name == "promise12" else "left out" if math.isnan(hd95_one) else f"{hd95_one} mm"
-    assert words.count(f"HD95 and ABD {penalty}. Figures") == 1
+    assert words.count(f"HD95 and ABD {penalty}. Scores") == 1
     assert (f"Dice and NSD {dice}, HD95 and ABD {hd95_both} mm" if not math.isnan(dice) else
             "Dice and NSD left out, HD95 and ABD left out") in words
 

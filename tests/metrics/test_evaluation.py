@@ -50,7 +50,7 @@ def test_a_missing_case_is_refused_and_left_out_with_chill(folders):
         evaluated(folders)
     evaluation = evaluated(folders, chill=True)
     assert len(evaluation.cases) == 6
-    assert any("1 cases that only one" in note for note in evaluation.notes)
+    assert any("only one of the folders has are left out: 1." in note for note in evaluation.notes)
 
 
 def test_folders_are_named_by_the_parameter_that_was_wrong(folders, tmp_path):
