@@ -47,6 +47,9 @@ def test_the_files_agree(comparison, tmp_path):
     content, lines = json.loads(files["json"].read_text()), list(csv.DictReader(files["csv"].open()))
     assert len(lines) == 2 * N_CASES
     assert {line["definition"] for line in lines} == {content["definition"]} == {"directed"}
+    assert [line["case"] for line in lines[:3]] == ["case_00", "case_00", "case_01"]
+    volumes = {float(lines[0][name]) for name in ("reference_mm3", "poor: prediction_mm3")}
+    assert volumes == {2.0 * (tumour(0, noise) > 0).sum() for noise in (0, 0.5)}
     dice = [float(line["good: Dice"]) - float(line["poor: Dice"]) for line in lines if line["region"] == "core"]
     [stored] = [each for each in content["comparisons"]
                 if (each["contender"], each["region"], each["metric"]) == ("good", "core", "Dice")]
