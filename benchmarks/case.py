@@ -55,9 +55,9 @@ def tables(spacing_mm: float = 1.0, rounds_of_gsp: int = 3) -> list[Table]:
 @contextmanager
 def _nnunet_folders(folder: Path) -> Iterator[Path]:
     """Lead nnU-Net's variables into `folder`."""
-    ours = {name: str(folder / name) for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")}
-    before = {name: os.environ.get(name) for name in ours}
-    os.environ.update(ours)
+    folders = {name: str(folder / name) for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")}
+    before = {name: os.environ.get(name) for name in folders}
+    os.environ.update(folders)
     try:
         yield folder
     finally:
@@ -129,7 +129,7 @@ def _run(command: Sequence[object]) -> None:
 
 def _comparison(images: Path, seconds: dict[str, list[float]]) -> Table:
     medians = {trainer: float(np.median(each)) for trainer, each in seconds.items()}
-    rows: list[Row] = [{"": trainer, "stock takes longer by": medians[STOCK] / median, "s": median,
+    rows: list[Row] = [{"": trainer, "speed-up over stock": medians[STOCK] / median, "s": median,
              "each, s": ", ".join(f"{each:.1f}" for each in seconds[trainer])} for trainer, median in medians.items()]
     size = "×".join(map(str, sitk.ReadImage(str(next(images.iterdir()))).GetSize()))
     return Table(f"A whole case with nnUNetv2_predict -device cpu, {size}×4, file to file", rows,

@@ -156,9 +156,10 @@ def network_of(setting: Setting) -> nn.Module:
         "_kw_requires_import": ["conv_op", "norm_op", "dropout_op", "nonlin"],
     }
     architecture = gsp_architecture(stock, PATCH, setting.request, setting.kernel)
-    return get_network_from_plans(architecture["network_class_name"], architecture["arch_kwargs"],
-                                  architecture["_kw_requires_import"], input_channels=1, output_channels=2,
-                                  deep_supervision=False)
+    network: nn.Module = get_network_from_plans(
+        architecture["network_class_name"], architecture["arch_kwargs"], architecture["_kw_requires_import"],
+        input_channels=1, output_channels=2, deep_supervision=False)
+    return network
 
 
 def train_missing(runs: Iterable[Run], folder: Path, processes: int) -> None:
@@ -224,8 +225,8 @@ def position_dice() -> float:
 
 def table(dice: dict[str, list[float]]) -> str:
     """Return the Markdown table; `dice` has the seeds' values of every setting."""
-    lines = ["| setting | parameters | MMACs | Dice, mean ± SD | each seed | difference to none | in pooled SDs "
-             "| gap from CSC to 3x3x3 left |",
+    lines = [("| setting | parameters | MMACs | Dice, mean ± SD | each seed | difference to none | in pooled SDs "
+              "| gap from CSC to 3x3x3 left |"),
              "|---|---:|---:|---|---|---:|---:|---:|",
              f"| best intensity threshold | | | {intensity_dice():.3f} | | | | |",
              f"| best fixed mask | | | {position_dice():.3f} | | | | |"]

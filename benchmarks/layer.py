@@ -123,7 +123,7 @@ def _fused_table(title: str, channels: int, size: tuple[int, ...], rounds: int) 
         timings = interleaved({"copying the output": lambda: target.copy_(x), "fused": lambda: run(x, target),
                                "PyTorch, eager": lambda: norm(convolution(shift(nonlin(x))))}, rounds)
     copies, eager = (ratios(timings, name) for name in ("copying the output", "PyTorch, eager"))
-    rows: list[Row] = [{"": name, "copies": 1 / copies[name], "PyTorch takes longer by": eager[name], "ms": timing}
+    rows: list[Row] = [{"": name, "copies": 1 / copies[name], "speed-up over PyTorch": eager[name], "ms": timing}
             for name, timing in timings.items()]
     return Table(f"One fused layer beside copying its output, {title}", rows,
                  f"Leaky ReLU, shift and convolution, and of InstanceNorm the moments, which the next layer applies as "

@@ -41,7 +41,7 @@ class Plan:
         """The patch, for a title."""
         return "×".join(map(str, self.patch))
 
-    def topology(self) -> dict:
+    def topology(self) -> dict[str, Any]:
         """Return what stock and GSP are both built from, as nnU-Net's planner chooses it."""
         n_stages = len(self.features)
         _, strides, kernels, _, _ = get_pool_and_conv_props(self.spacing_mm, self.patch, 4, 999999)

@@ -71,8 +71,8 @@ def time_tables(networks: Networks, rounds: int = 5) -> list[Table]:
         by_openvino = ratios(timings, f"{name}, OpenVINO") if f"{name}, OpenVINO" in timings else {}
         for way in network.ways:
             full_name = f"{name}, {way}"
-            rows.append({"": full_name, "stock takes longer by": by_stock.get(full_name, NOT_INSTALLED),
-                         "OpenVINO on the same network takes longer by": by_openvino.get(full_name),
+            rows.append({"": full_name, "speed-up over stock": by_stock.get(full_name, NOT_INSTALLED),
+                         "speed-up over OpenVINO on the same network": by_openvino.get(full_name),
                          "ms": timings.get(full_name), "error": errors.get(full_name)})
     return [Table(f"One patch, {_title(networks)}", rows,
                   f"{'; '.join(map(_described, networks, networks.values()))}. fp32, batch 1, {rounds} rounds. Error: "

@@ -31,8 +31,8 @@ def tables(plan: Plan = Plan(patch=(64, 64, 64), features=NNUNET_WIDTHS[:5]), ro
                           rounds)
     by_stock, without = ratios(timings, "stock"), ratios(timings, "GSP without its shifts")
     gibibytes = {name: _activation_gibibytes(build) for name, build in BUILDERS.items()}
-    rows: list[Row] = [{"": name, "stock takes longer by": by_stock[name],
-             "takes longer than without shifts by": 1 / without[name],
+    rows: list[Row] = [{"": name, "speed-up over stock": by_stock[name],
+             "time relative to no shifts": 1 / without[name],
              "activations, part of stock's": gibibytes[name] / gibibytes["stock"], "ms": timings[name],
              f"activations at {CHANNELS}×{FULL_SIZE.size}, GiB": gibibytes[name]} for name in BUILDERS]
     return [Table(f"A training step, {CHANNELS}×{plan.size}", rows,
@@ -80,11 +80,11 @@ def _activation_gibibytes(build: Callable[..., nn.Module]) -> float:
 def _check_gradients() -> None:
     """Compare a small network's gradients with those of its modules one by one, each shift the paper's equations."""
     plan = replace(FULL_SIZE, patch=(16, 16, 16), features=(8, 16, 32))
-    ours, reference = (gsp(plan, deep_supervision=True) for _ in range(2))
+    network, reference = (gsp(plan, deep_supervision=True) for _ in range(2))
     replace_modules(reference, GroupShift, _Reference)
-    _loss(ours, plan)().backward()
+    _loss(network, plan)().backward()
     _loss(lambda images: reference.decoder(reference.encoder(images)), plan)().backward()
-    check("a training step of GSP", _gradient(ours), _gradient(reference), tolerance=1e-3,
+    check("a training step of GSP", _gradient(network), _gradient(reference), tolerance=1e-3,
           size=torch.linalg.vector_norm)
 
 

@@ -81,11 +81,11 @@ def _rows_beside_cpu(kind: str, settings: Settings) -> list[Row]:
         if dtype is torch.float16 and not settings.on_gpu:
             continue  # nnU-Net does not use it there, and torch takes minutes
         name = f"{kind}, {str(dtype).removeprefix('torch.')}"
-        ours = _logits_and_gradient(deepcopy(network).to(settings.device), image.to(settings.device),
-                                    target.to(settings.device), dtype)
-        errors = [check(f"{name}, {what}", *both, tolerance, torch.linalg.vector_norm)
-                  for what, both, tolerance in zip(("logits", "gradient"), zip(ours, expected, strict=True), tolerances,
-                                                   strict=True)]
+        computed = _logits_and_gradient(deepcopy(network).to(settings.device), image.to(settings.device),
+                                        target.to(settings.device), dtype)
+        pairs = zip(computed, expected, strict=True)
+        errors = [check(f"{name}, {what}", *pair, tolerance, torch.linalg.vector_norm)
+                  for what, pair, tolerance in zip(("logits", "gradient"), pairs, tolerances, strict=True)]
         rows.append({"": name, "logits off by": f"{errors[0]:.1e}",
                      "whole gradient off by": f"{errors[1]:.1e}"})
     return rows

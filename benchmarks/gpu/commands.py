@@ -76,7 +76,8 @@ def fold_folder(results: Path, dataset: str, trainer: str) -> Path:
 def training_log(fold: Path) -> dict[str, Any]:
     """Return what nnU-Net logged, a list of a value each epoch under each name."""
     checkpoint = torch.load(fold / "checkpoint_final.pth", map_location="cpu", weights_only=False)  # our own
-    return checkpoint["logging"]
+    logged: dict[str, Any] = checkpoint["logging"]
+    return logged
 
 
 def _check_losses(log: Mapping[str, Any]) -> None:

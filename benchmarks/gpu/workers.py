@@ -97,11 +97,11 @@ class _Worker:
 
     def __init__(self, sections: Sequence[Section], settings: Settings, log: Path):
         self.sections = list(sections)
-        self.news, theirs = multiprocessing.Pipe(duplex=False)
+        self.news, reports = multiprocessing.Pipe(duplex=False)
         self.process = multiprocessing.get_context("spawn").Process(  # CUDA does not survive a fork
-            target=_work, args=(self.sections, settings, log, theirs))
+            target=_work, args=(self.sections, settings, log, reports))
         self.process.start()
-        theirs.close()  # so that the end of the process is the end of the pipe
+        reports.close()  # so that the end of the process is the end of the pipe
         self.started = time.monotonic()
 
     def deadline(self, until: float) -> float:
