@@ -116,7 +116,7 @@ def _write_boxes(folder: Path) -> Path:
         label[4:12, 5:13, 4 + case:14] = 1
         image = random.normal(label, 0.5).astype(np.float32)
         for array, name in ((image, f"imagesTr/box{case}_0000.nii.gz"), (label, f"labelsTr/box{case}.nii.gz")):
-            nibabel.save(nibabel.Nifti1Image(array, np.eye(4)), folder / name)  # type: ignore[no-untyped-call]
+            nibabel.save(nibabel.Nifti1Image(array, np.eye(4)), folder / name)
     description = {"channel_names": {"0": "MR"}, "labels": {"background": 0, "box": 1}, "numTraining": N_CASES,
                    "file_ending": ".nii.gz", "overwrite_image_reader_writer": "NibabelIO"}
     (folder / "dataset.json").write_text(json.dumps(description))
