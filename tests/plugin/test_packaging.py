@@ -1,4 +1,5 @@
 """A wheel holds what the tree holds: every module, template and JSON, the startup line, and what was compiled."""
+import re
 import shutil
 import subprocess
 import sys
@@ -42,6 +43,11 @@ def test_wheel_tells_type_checkers_that_the_package_has_types(wheel):
 def test_wheel_has_the_version_that_the_package_says(wheel):
     assert metadata_of(wheel)["Version"] == nnunetv2_gsp.__version__
     assert f"-{nnunetv2_gsp.__version__}-" in wheel.name
+
+
+def test_changelog_begins_with_this_version(tree):
+    headings = [line for line in (tree / "CHANGELOG.md").read_text().splitlines() if line.startswith("## ")]
+    assert re.fullmatch(rf"## {re.escape(nnunetv2_gsp.__version__)} \((unreleased|\d{{4}}-\d\d-\d\d)\)", headings[0])
 
 
 def test_version_is_written_in_one_place(wheel, older_tree, build_wheel):
