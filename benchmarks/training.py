@@ -1,4 +1,4 @@
-"""What does a training step cost? Forward, nnU-Net's loss with deep supervision, backward, SGD; stock and GSP."""
+"""Milliseconds of a training step: forward, nnU-Net's loss with deep supervision, backward, SGD; stock and GSP."""
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -25,7 +25,7 @@ FULL_SIZE = Plan()
 
 
 def tables(plan: Plan = Plan(patch=(64, 64, 64), features=NNUNET_WIDTHS[:5]), rounds: int = 5) -> list[Table]:  # noqa: B008 (frozen)
-    """Time a step for `plan`, and count what steps keep of nnU-Net's plan for 128³ voxels."""
+    """Time a step for `plan`, and count the activations that a step keeps for nnU-Net's plan of 128³ voxels."""
     _check_gradients()
     timings = interleaved({name: _step(build(plan, deep_supervision=True), plan) for name, build in BUILDERS.items()},
                           rounds)
@@ -42,7 +42,7 @@ def tables(plan: Plan = Plan(patch=(64, 64, 64), features=NNUNET_WIDTHS[:5]), ro
 
 
 def _step(network: nn.Module, plan: Plan) -> Contender:
-    """Return one step of training, which returns the loss."""
+    """Return a function that does one step of training and returns the loss."""
     loss_of = _loss(network, plan)
     # as nnUNetTrainer
     optimizer = torch.optim.SGD(network.parameters(), 1e-2, momentum=0.99, nesterov=True, weight_decay=3e-5)
@@ -58,7 +58,7 @@ def _step(network: nn.Module, plan: Plan) -> Contender:
 
 
 def _loss(forward: Callable[[Tensor], Any], plan: Plan) -> Contender:
-    """Return what computes nnU-Net's loss of a batch of noise."""
+    """Return a function that computes nnU-Net's loss of a batch of noise."""
     torch.manual_seed(1)
     images = torch.randn(BATCH, CHANNELS, *plan.patch)
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Is it right there? Logits and gradients against the CPU in fp32, and a patch of one value."""
+"""Correctness on a GPU: logits and gradients against the CPU in fp32, and a patch of one value."""
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
@@ -38,7 +38,7 @@ def tables(settings: Settings) -> Iterator[Table]:
 
 
 def constant_tables(settings: Settings) -> Iterator[Table]:
-    """Tell how much of a constant or nearly constant patch comes out as something else."""
+    """Compare the logits of a constant and a nearly constant patch with what a constant patch should give."""
     rows: list[Row] = []
     for kind in KINDS:
         spreads = _largest_spreads(kind, settings)

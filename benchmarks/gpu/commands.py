@@ -1,4 +1,4 @@
-"""Does it run as a user types it? nnU-Net's commands through the installed trainer, and the tests that need a GPU."""
+"""nnU-Net's commands as a user types them, with the installed trainer, and the tests that need a GPU."""
 import json
 import os
 import subprocess
@@ -69,12 +69,12 @@ def run(command: Command, variables: Mapping[str, str]) -> None:
 
 
 def fold_folder(results: Path, dataset: str, trainer: str) -> Path:
-    """Return where nnU-Net leaves what it trained."""
+    """Return the folder in which nnU-Net leaves a trained fold."""
     return results / dataset / f"{trainer}__nnUNetPlans__{CONFIGURATION}" / f"fold_{FOLD}"
 
 
 def training_log(fold: Path) -> dict[str, Any]:
-    """Return what nnU-Net logged, a list of a value each epoch under each name."""
+    """Return what nnU-Net logged: under each name a list of one value per epoch."""
     checkpoint = torch.load(fold / "checkpoint_final.pth", map_location="cpu", weights_only=False)  # our own
     logged: dict[str, Any] = checkpoint["logging"]
     return logged

@@ -1,4 +1,4 @@
-"""What do the parts of a layer cost? At the highest resolution, in half precision, beside copying as many bytes."""
+"""Times of the parts of a layer at the highest resolution, in half precision, beside copying as many bytes."""
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -91,7 +91,7 @@ def _forward(piece: Piece) -> Run:
 
 
 def _backward(piece: Piece) -> Run:
-    """Return what runs the backward pass alone, to the input and to the weights."""
+    """Return a function that runs the backward pass alone, to the input and to the weights."""
     leaf = piece.x.detach().requires_grad_()
     output = piece.run(leaf)
     upstream = torch.randn_like(output)

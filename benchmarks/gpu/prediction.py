@@ -1,4 +1,4 @@
-"""What does a prediction cost? A patch, beside copying the fewest bytes, and a case by nnU-Net's sliding window."""
+"""Times and memory of predictions: a patch, beside copying the fewest bytes, and a case by nnU-Net's sliding window."""
 import os
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -85,7 +85,7 @@ class Prediction:
 
 
 def least_bytes(patch: Sequence[int], features: Sequence[int]) -> int:
-    """Return what a GSP network has to move in half precision to predict one patch.
+    """Return the bytes that a GSP network has to move in half precision to predict one patch.
 
     Each map is written once by the convolution that makes it, and read once by what follows: everything between two
     convolutions can happen on the way. A stage's last map is read again as a skip connection, and the decoder's maps
