@@ -24,9 +24,9 @@ from nnunetv2.utilities.file_path_utilities import get_output_folder
 
 from benchmarks.measuring import WrongError, check, check_labels
 from benchmarks.page import Row, Table
-from nnunetv2_gsp.commands import dataset_id, n_processes, script
 from nnunetv2_gsp.datasets.brats import convert_brats
 from nnunetv2_gsp.datasets.phantom import make_phantom
+from nnunetv2_gsp.nnunet import dataset_id, n_processes, script
 from nnunetv2_gsp.trainers import nnUNetTrainerGSP
 
 DATASET, CONFIGURATION, FOLD = "Dataset999_BraTSPhantom", "3d_fullres", 0

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from benchmarks.measuring import Contender, check, ratios
 from benchmarks.page import Row, Table
 from nnunetv2_gsp.architectures import GSPUNet
-from nnunetv2_gsp.architectures.training import after_convolution
 from nnunetv2_gsp.cpu import fused_layers
 from nnunetv2_gsp.cpu.library import FusedLayers
 from nnunetv2_gsp.cpu.program import Buffer, Program, Read, Step, Weights
 from nnunetv2_gsp.cpu.runner import Runner
+from nnunetv2_gsp.engines.checkpointed import after_convolution
 from nnunetv2_gsp.ops import GroupShift, group_shift
 from nnunetv2_gsp.timing import interleaved
 

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from benchmarks.measuring import Contender
 from nnunetv2_gsp.architectures import GSPUNet
 from nnunetv2_gsp.architectures.spatial_groups import feature_map_sizes, spatial_groups_of
-from nnunetv2_gsp.cpu import fused_forward
 from nnunetv2_gsp.ops import GroupShift
 from nnunetv2_gsp.ops.pointwise import PointwiseConv3d
 
@@ -92,16 +91,13 @@ def replace_modules(network: nn.Module, kind: type[nn.Module], replacement: Call
 
 
 def _in_pytorch(network: Any, image: Tensor) -> Contender:
-    # not `forward`, which takes the fused layers
-    return lambda: network.decoder(network.encoder(image))
+    network.engine = "plain"
+    return lambda: network(image)
 
 
-def _in_fused_layers(network: nn.Module, image: Tensor) -> Contender:
-    def run() -> Tensor:
-        logits = fused_forward(network, image)
-        assert logits is not None, "the fused layers do not apply"
-        return logits
-    return run
+def _in_fused_layers(network: Any, image: Tensor) -> Contender:
+    network.engine = "fused"  # raises an error where it does not apply
+    return lambda: network(image)
 
 
 def _in_openvino(network: nn.Module, image: Tensor) -> Contender:

@@ -11,11 +11,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from nnunetv2_gsp.commands import check_device, n_processes, run_command
 from nnunetv2_gsp.datasets.brats import convert_brats
 from nnunetv2_gsp.datasets.phantom import load_head, make_phantom
 from nnunetv2_gsp.errors import InputError
 from nnunetv2_gsp.files import beside, write_json
+from nnunetv2_gsp.nnunet import check_device, n_processes, run_command
 
 DATASET_ID = 999
 DATASET_NAME = f"Dataset{DATASET_ID}_BraTSPhantom"

@@ -1,8 +1,104 @@
-"""What a user did wrong, told apart from what we did wrong."""
+"""Mistakes that a user can mend, told apart from defects of this package."""
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 
 class InputError(Exception):
-    """A user's mistake in one sentence: what was expected, what came, what to do.
+    """A user's mistake: what was expected, what came, where, and what mends it.
 
-    The command line prints it without a traceback.
+    Attributes:
+        expected: noun phrase, to follow "expected".
+        got: noun phrase, to follow "got"; "none" where something is missing.
+        where: the file or folder that is concerned.
+        remedy: clause in the imperative that mends it, whoever called.
+        parameters: parameters of the function that was called; another value for one of them mends it. A command line
+            names its own flags instead (`told`).
+
+    Examples:
+        >>> str(InputError("one entry a stage", "3 of 6", remedy="add three", parameters=["strides"]))
+        'Expected one entry a stage, got 3 of 6; add three, or change strides.'
     """
+
+    def __init__(self, expected: str, got: str | None = None, *, where: Path | str | None = None,
+                 remedy: str | None = None, parameters: Sequence[str] = ()):
+        super().__init__(expected, got)
+        self.expected = expected
+        self.got = got
+        self.where = where
+        self.remedy = remedy
+        self.parameters = tuple(parameters)
+
+    @property
+    def problem(self) -> str:
+        """What is wrong, without what mends it."""
+        if self.got is None:
+            return self.expected.removesuffix(".")
+        what = f"xpected {self.expected}, got {self.got}"
+        return f"E{what}" if self.where is None else f"{self.where}: e{what}"
+
+    def told(self, hints: Iterable[str] = ()) -> str:
+        """Return one sentence: the problem, and what mends it.
+
+        Args:
+            hints: clauses in the imperative that stand behind the remedy, as further ways out.
+        """
+        ways_out = ", or ".join(filter(None, (self.remedy, *hints)))
+        return f"{self.problem}; {ways_out}." if ways_out else f"{self.problem}."
+
+    def __str__(self) -> str:
+        """Say it to those who called a function."""
+        return self.told([f"change {' or '.join(self.parameters)}"] if self.parameters else [])
+
+
+class MissingInputError(InputError):
+    """A file, folder, case or variable that is needed is not there."""
+
+
+class DamagedFileError(InputError):
+    """A file is there, and can not be read, or holds something else."""
+
+
+class ConflictingInputError(InputError):
+    """Two inputs contradict each other, or belong to different things."""
+
+
+class UnavailableError(InputError):
+    """A package, command or device is not installed here, or not there."""
+
+
+class SeveralProblemsError(InputError):
+    """Several things are not in order; each is named, on a line of its own.
+
+    Attributes:
+        problems: a sentence each.
+
+    Examples:
+        >>> print(SeveralProblemsError("every case to be whole", ["a.mha is empty.", "b.mha is missing."], where="raw"))
+        raw: expected every case to be whole, got 2 problems.
+        a.mha is empty.
+        b.mha is missing.
+    """
+
+    def __init__(self, expected: str, problems: Sequence[str], *, where: Path | str | None = None,
+                 remedy: str | None = None, parameters: Sequence[str] = ()):
+        super().__init__(expected, f"{len(problems) or 'no'} problem{'s' * (len(problems) != 1)}", where=where,
+                         remedy=remedy, parameters=parameters)
+        self.problems = tuple(problems)
+        self.args = (expected, self.problems)  # by which it is pickled
+
+    def told(self, hints: Iterable[str] = ()) -> str:
+        """Return a sentence on all of them, and below it each of them."""
+        return "\n".join([super().told(hints), *self.problems])
+
+
+class TargetExistsError(InputError):
+    """What was to be written is there already, and is not replaced unasked."""
+
+    def __init__(self, where: Path | str, parameters: Sequence[str] = ("output", "overwrite")):
+        super().__init__("nothing there", "a file or folder", where=where, parameters=parameters)
+        self.args = (where, parameters)  # by which it is pickled
+
+    @property
+    def problem(self) -> str:
+        """What is wrong, without what mends it."""
+        return f"{self.where} exists and is not replaced"

@@ -1,12 +1,15 @@
-"""How does a file appear? Whole or not at all: written beside its place, then renamed."""
+"""Writes files whole or not at all: beside their place, then renamed."""
 import json
+import os
 import stat
 import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from nnunetv2_gsp.errors import InputError, TargetExistsError
 
 
 @contextmanager
@@ -16,6 +19,7 @@ def whole(file: Path) -> Iterator[Path]:
     The name ends as the file's own does, since writers of images go by that.
     """
     unfinished = beside(file)
+    file.parent.mkdir(parents=True, exist_ok=True)
     try:
         yield unfinished
         unfinished.replace(file)
@@ -26,6 +30,37 @@ def whole(file: Path) -> Iterator[Path]:
 def beside(product: Path) -> Path:
     """Return where a file or folder is made before it stands under its own name."""
     return product.with_name(f"unfinished_{product.name}")
+
+
+def check_target(target: Path, overwrite: bool, *, is_folder: bool = False,
+                 parameters: Sequence[str] = ("output", "overwrite")) -> None:
+    """Check, before any work, that a file or folder can be written; nothing is made.
+
+    Missing folders above it are made when it is written.
+
+    Args:
+        target: what is to be written.
+        overwrite: replace what is there.
+        is_folder: whether a folder is to be written, else a file.
+        parameters: which of the caller's parameters decide where the target lies, and whether it is replaced.
+
+    Raises:
+        TargetExistsError: it is there, and is not to be replaced.
+        InputError: a file stands where a folder is to be written, or the reverse, or nothing can be written there.
+    """
+    if os.path.lexists(target):
+        if target.is_dir() != is_folder or (is_folder and target.is_symlink()):
+            kinds = ("a file", "a folder of its own")
+            raise InputError(f"{kinds[is_folder]} or nothing", "a folder" if target.is_dir() and not is_folder
+                             else "a file or link", where=target, remedy="move it away", parameters=parameters[:1])
+        if not overwrite:
+            raise TargetExistsError(target, parameters)
+    above = next(filter(os.path.lexists, target.absolute().parents))
+    try:
+        try_writing(above)
+    except OSError as error:
+        raise InputError("a place that can be written to", f"{above}, where nothing can ({error.strerror})",
+                         where=target, parameters=parameters[:1]) from error
 
 
 def try_writing(folder: str | Path) -> None:

@@ -9,6 +9,7 @@ from threading import Thread
 from typing import TypeVar
 
 from nnunetv2_gsp.errors import InputError
+from nnunetv2_gsp.progress import progress
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -35,15 +36,13 @@ def in_parallel(function: Callable[[Item], Result], items: Sequence[Item], proce
         >>> list(in_parallel(abs, [-1, 2, -3], processes=1, title="absolute values"))
         [1, 2, 3]
     """
-    from tqdm import tqdm
-
     if min(processes, len(items)) <= 1:
-        yield from tqdm(map(function, items), total=len(items), desc=title, unit="case")
+        yield from progress(map(function, items), title, "case", len(items))
         return
     others = set(active_children())
     pool = ProcessPoolExecutor(min(processes, len(items)), get_context("spawn"), _begin, (initializer,))
     try:
-        yield from tqdm(pool.map(function, items), total=len(items), desc=title, unit="case")
+        yield from progress(pool.map(function, items), title, "case", len(items))
     except BrokenProcessPool as error:
         raise InputError(f"Expected {processes} processes to finish, found one that was killed, most likely for want "
                          f"of memory; run again with fewer.") from error

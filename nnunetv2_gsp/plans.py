@@ -23,9 +23,9 @@ from nnunetv2_gsp.architectures.from_plans import (
 )
 from nnunetv2_gsp.architectures.rules import check_number_of_stages, entries_of, is_count
 from nnunetv2_gsp.architectures.spatial_groups import feature_map_sizes
-from nnunetv2_gsp.commands import dataset_id, nnunet_folder, preprocess_command
 from nnunetv2_gsp.errors import InputError
 from nnunetv2_gsp.files import write_json
+from nnunetv2_gsp.nnunet import dataset_id, nnunet_folder, preprocess_command
 from nnunetv2_gsp.plans_templates import TOPOLOGY, Template, load_template
 
 Configuration = dict[str, Any]

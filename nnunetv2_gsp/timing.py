@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from tqdm import tqdm
+
+from nnunetv2_gsp.progress import progress
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ def interleaved(contenders: Mapping[str, Callable[[], object]], rounds: int, dev
     """
     wait_for_device = torch.get_device_module(device).synchronize
     milliseconds: dict[str, list[float]] = {name: [] for name in contenders}
-    for _ in tqdm(range(rounds + 1), desc="timing", unit="round", leave=False, disable=None):
+    for _ in progress(range(rounds + 1), "timing", "round", stays=False):
         for name, run in contenders.items():
             wait_for_device()
             start = time.perf_counter()

@@ -64,7 +64,7 @@ def test_doctor_exits_with_1_and_says_which_folder_is_missing(missing, environme
 def test_what_a_user_can_mend_is_one_sentence(error, monkeypatch):
     def verb(_):
         raise error
-    monkeypatch.setattr(cli, "_doctor", verb)
+    monkeypatch.setattr(cli.doctor, "run", verb)
     # Python prints a text that it exits with to stderr, without a traceback, and exits with 1
     assert exit_code("doctor") == f"nnUNetv2_gsp doctor: {error}"
 
@@ -72,7 +72,7 @@ def test_what_a_user_can_mend_is_one_sentence(error, monkeypatch):
 def test_a_mistake_of_ours_keeps_its_traceback(monkeypatch):
     def verb(_):
         raise ZeroDivisionError
-    monkeypatch.setattr(cli, "_doctor", verb)
+    monkeypatch.setattr(cli.doctor, "run", verb)
     with pytest.raises(ZeroDivisionError):
         cli.main(["doctor"])
 

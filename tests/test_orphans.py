@@ -50,7 +50,7 @@ AMID_A_FORK = """
         wait()
 """
 WITH_A_COMMAND = """
-    from nnunetv2_gsp.commands import run_command
+    from nnunetv2_gsp.nnunet import run_command
 
     lines = ["import multiprocessing, time", "for _ in range(2):",
              "    multiprocessing.Process(target=time.sleep, args=(60,)).start()",

@@ -16,7 +16,7 @@ import torch
 from benchmarks.gpu.settings import Settings
 from benchmarks.measuring import WrongError
 from benchmarks.page import Row, Table
-from nnunetv2_gsp.commands import dataset_id
+from nnunetv2_gsp.nnunet import dataset_id
 from nnunetv2_gsp.plugin.startup import EXT_TRAINER_FOLDER, VARIABLE
 
 ROOT = Path(__file__).parents[2]

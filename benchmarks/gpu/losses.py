@@ -10,7 +10,7 @@ from typing import Any
 from benchmarks.gpu.commands import CONFIGURATION, FOLD, fold_folder, run, training_log
 from benchmarks.gpu.settings import KINDS, Settings
 from benchmarks.page import Row, Table
-from nnunetv2_gsp.commands import dataset_id
+from nnunetv2_gsp.nnunet import dataset_id
 
 SEEDS, EPOCHS, ITERATIONS = (0, 1, 2), 5, 50
 TRAINERS = {"GSP": "nnUNetTrainerGSPBench", "stock": "nnUNetTrainerBench"}

@@ -166,7 +166,7 @@ def read_pair(reference_file: Path, prediction_file: Path, labels: Labels) -> tu
     Raises:
         InputError: one can't be read, their geometries differ, or there is an unknown label.
     """
-    from nnunetv2_gsp.datasets.images import check_same_geometry
+    from nnunetv2_gsp.images import check_same_geometry
 
     images = {file: _read(file) for file in (reference_file, prediction_file)}
     check_same_geometry(images[prediction_file], prediction_file, images[reference_file], reference_file)
@@ -202,7 +202,7 @@ def _group(value: Any) -> tuple[int, ...]:
 
 
 def _read(file: Path) -> "sitk.Image":
-    from nnunetv2_gsp.datasets.images import NIFTI, nifti_is_finite, read_whole
+    from nnunetv2_gsp.images import NIFTI, nifti_is_finite, read_whole
 
     image = read_whole(file)
     if image.GetDimension() not in (2, 3) or image.GetNumberOfComponentsPerPixel() != 1:

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from nnunetv2_gsp.commands import nnunet_folder
 from nnunetv2_gsp.errors import InputError
 from nnunetv2_gsp.evaluation import costs, prostate, statistics
 from nnunetv2_gsp.evaluation.cases import Labels, find_labels, image_of, labels_of, pair, segmentations, some
@@ -14,6 +13,7 @@ from nnunetv2_gsp.evaluation.costs import Cost, Curves, Protocol
 from nnunetv2_gsp.evaluation.definitions import Definition, Metric
 from nnunetv2_gsp.evaluation.evaluate import Row, evaluate_pairs
 from nnunetv2_gsp.evaluation.statistics import PairedFigures, compare_paired, smallest_p, with_holm
+from nnunetv2_gsp.nnunet import nnunet_folder
 
 FOLDS = ("0", "1", "2", "3", "4")
 ALL = "all"  # nnU-Net's fold that trains on every case, and validates every case

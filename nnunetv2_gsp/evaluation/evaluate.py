@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from nnunetv2_gsp.commands import n_processes
 from nnunetv2_gsp.errors import InputError
 from nnunetv2_gsp.evaluation import lesions, prostate
 from nnunetv2_gsp.evaluation.cases import Labels, find_labels, labels_in, pair, read_pair, segmentations
 from nnunetv2_gsp.evaluation.definitions import LESION_DICE, LESION_HD95, Definition, Figures, Metric
 from nnunetv2_gsp.files import try_writing, write_json, write_text
+from nnunetv2_gsp.nnunet import n_processes
 from nnunetv2_gsp.parallel import in_parallel
 
 VOLUMES = ("reference_mm3", "prediction_mm3")

@@ -247,7 +247,7 @@ def _image(folder: Path | None, case: str, shape: tuple[int, ...]) -> np.ndarray
     """Return the first channel of a case, its darkest voxel 0; None where there is none of this shape."""
     import SimpleITK as sitk
 
-    from nnunetv2_gsp.datasets.images import read_whole
+    from nnunetv2_gsp.images import read_whole
 
     file = image_of(case, folder) if folder is not None else None
     if file is None:

@@ -14,7 +14,6 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 
 from nnunetv2_gsp.architectures.from_plans import buildable_architecture, is_gsp
-from nnunetv2_gsp.commands import N_FOLDS, check_device, nnunet_folder
 from nnunetv2_gsp.errors import InputError
 from nnunetv2_gsp.experiments import report
 from nnunetv2_gsp.experiments.executors import (
@@ -28,6 +27,7 @@ from nnunetv2_gsp.experiments.preparation import due_preprocessing, preprocess, 
 from nnunetv2_gsp.experiments.runs import Run, State, locked
 from nnunetv2_gsp.experiments.tables import Row, rows_of
 from nnunetv2_gsp.files import write_json, write_text
+from nnunetv2_gsp.nnunet import N_FOLDS, check_device, nnunet_folder
 from nnunetv2_gsp.plans import (
     derive_gsp_plans,
     effective_configurations,

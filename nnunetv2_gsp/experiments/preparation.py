@@ -7,9 +7,9 @@ from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
 from nnunetv2.utilities.crossval_split import generate_crossval_split
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-from nnunetv2_gsp.commands import preprocess_command, run_command
 from nnunetv2_gsp.errors import InputError
 from nnunetv2_gsp.files import beside, write_json
+from nnunetv2_gsp.nnunet import preprocess_command, run_command
 
 
 def due_preprocessing(dataset: Path, plans: Mapping[str, dict[str, Any]], configuration: str) -> dict[Path, list[str]]:

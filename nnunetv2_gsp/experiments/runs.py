@@ -11,10 +11,10 @@ from fcntl import LOCK_EX, LOCK_NB, flock
 from pathlib import Path
 from typing import Any
 
-from nnunetv2_gsp.commands import run_command
 from nnunetv2_gsp.errors import InputError
 from nnunetv2_gsp.experiments.tables import Row
 from nnunetv2_gsp.files import write_json
+from nnunetv2_gsp.nnunet import run_command
 
 STOPPED_FROM_OUTSIDE = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)
 

@@ -4,8 +4,8 @@ from dataclasses import dataclass, field
 from itertools import product
 from typing import Any
 
-from nnunetv2_gsp.commands import N_FOLDS
 from nnunetv2_gsp.errors import InputError
+from nnunetv2_gsp.nnunet import N_FOLDS
 
 TABLES = ("table1", "table2", "ratio", "brats-positions", "brats-location", "cross-validation")
 PAPER_TRAINER = "nnUNetTrainerGSPPaper"

@@ -121,7 +121,9 @@ def _by_its_formula(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tens
     variance, mean = torch.var_mean(values, tuple(range(2, x.ndim)), correction=0, keepdim=True)
     scale = kept(mean, variance, x.dtype) * weight.view(per_channel) * torch.rsqrt(variance + eps)
     # not (values - mean) · scale: the backward pass would keep the difference beside the values
-    return (values * scale + (bias.view(per_channel) - mean * scale)).to(x.dtype)
+    y = values * scale + (bias.view(per_channel) - mean * scale)
+    # what `to` gives may be the map itself, which torch.export then lets no nonlinearity change in place
+    return y if y.dtype is x.dtype else y.to(x.dtype)
 
 
 def _predicted_in_half_precision(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:

@@ -20,8 +20,8 @@ from nnunetv2_gsp.architectures.from_plans import (
     is_residual,
 )
 from nnunetv2_gsp.architectures.settings import ShiftSettings
-from nnunetv2_gsp.commands import N_FOLDS
 from nnunetv2_gsp.files import whole
+from nnunetv2_gsp.nnunet import N_FOLDS
 from nnunetv2_gsp.orphans import no_orphans
 
 __all__ = ["nnUNetTrainerGSP", "nnUNetTrainerGSPNoDeepSupervision", "nnUNetTrainerGSPPaper"]

@@ -165,12 +165,12 @@ def test_predictions_of_another_dataset_are_refused(folders):
     ({"direction": (-1, 0, 0, 0, 1, 0, 0, 0, 1)}, "direction")])
 def test_another_geometry_is_refused(change, what, folders):
     write(tumour(5), folders[1] / "BraTS_002.nii.gz", **{"spacing_mm": (1.0, 1.0, 2.0), **change})
-    refused(folders, f"BraTS_002.nii.gz to have the {what} .* of .*found")
+    refused(folders, f"BraTS_002.nii.gz: expected the {what} .* of .*got")
 
 
 def test_another_size_is_refused(folders):
     write(tumour(5)[1:], folders[1] / "BraTS_002.nii.gz", (1.0, 1.0, 2.0))
-    refused(folders, r"the size \(15, 19, 17\) of .*gt.*, found \(15, 19, 16\); resample")
+    refused(folders, r"the size \(15, 19, 17\) of .*gt.*, got \(15, 19, 16\); resample")
 
 
 @pytest.mark.parametrize("ending", [".nii.gz", ".nii", ".mha"])
@@ -180,7 +180,7 @@ def test_a_truncated_file_is_refused(ending, folders):
     file = folders[1] / f"BraTS_003{ending}"
     write(tumour(5), file, (1.0, 1.0, 2.0))
     file.write_bytes(file.read_bytes()[:-100])
-    refused(folders, f"whole image in .*BraTS_003{ending}, found one that")
+    refused(folders, f"BraTS_003{ending}: expected a whole image, got one that")
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, 0.5])
@@ -207,7 +207,7 @@ def test_other_than_2d_and_3d_is_refused(folders):
     sitk.WriteImage(sitk.JoinSeries([sitk.GetImageFromArray(tumour(5))] * 2), str(folders[1] / "BraTS_002.nii.gz"))
     refused(folders, "a 2D or 3D segmentation of one channel in .*, found 4D with 1 channels")
     write(tumour(5)[0], folders[1] / "BraTS_002.nii.gz", (1.0, 1.0))
-    refused(folders, r"the size \(15, 19, 17\) of .*, found \(15, 19\)")
+    refused(folders, r"the size \(15, 19, 17\) of .*, got \(15, 19\)")
 
 
 @pytest.mark.parametrize("kind", [np.uint8, np.uint64, np.int16, np.int64])

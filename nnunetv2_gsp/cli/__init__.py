@@ -1,0 +1,65 @@
+"""`nnUNetv2_gsp VERB`: a module a verb parses, calls one function of the library, and prints what it returns."""
+import argparse
+import os
+import sys
+
+import shtab
+
+from nnunetv2_gsp import __version__
+from nnunetv2_gsp.cli import (
+    check_submission,
+    compare,
+    convert,
+    demo,
+    doctor,
+    evaluate,
+    experiments,
+    export,
+    import_,
+    plan,
+    profile,
+    submit,
+    templates,
+)
+from nnunetv2_gsp.cli.hints import hints_for
+from nnunetv2_gsp.cli.messages import show_messages
+from nnunetv2_gsp.errors import InputError
+from nnunetv2_gsp.plugin import startup  # noqa: F401  (where the .pth did not run, the verbs work all the same)
+
+_VERBS = (doctor, plan, templates, profile, experiments, export, import_, convert, evaluate, compare, submit,
+          check_submission, demo)
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of `nnUNetv2_gsp`; what a verb needs is imported when it runs."""
+    command = argparse.ArgumentParser(
+        prog="nnUNetv2_gsp",
+        description="Group Shift Pointwise networks for nnU-Net. Training and prediction are nnU-Net's own commands: "
+                    "nnUNetv2_train DATASET 3d_fullres 0 -tr nnUNetTrainerGSP",
+    )
+    command.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    shtab.add_argument_to(command, "--print-completion", help="print the completion of this command for a shell, to be "
+                                                              "sourced or put where the shell looks for completions")
+    verbs = command.add_subparsers(dest="verb", required=True, metavar="VERB")
+    for verb in _VERBS:
+        verb.add(verbs)
+    return command
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run one verb. Exits with 0 if all is well, 1 on a finding or a user's mistake, 2 on a wrong command line."""
+    parsed = parser().parse_args(arguments)
+    try:
+        with show_messages():
+            code = parsed.run(parsed)
+        sys.stdout.flush()  # while a closed pipe can still be caught
+        sys.exit(code)
+    except BrokenPipeError:  # as in `| head`: the reader has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter would flush once more
+        sys.exit(1)
+    except InputError as error:
+        sys.exit(f"nnUNetv2_gsp {parsed.verb}: {error.told(hints_for(error.parameters, parsed))}")
+    except OSError as error:
+        sys.exit(f"nnUNetv2_gsp {parsed.verb}: {error}")
+    except KeyboardInterrupt:
+        sys.exit(f"{os.linesep}nnUNetv2_gsp {parsed.verb}: interrupted")

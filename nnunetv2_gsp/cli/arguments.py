@@ -1,0 +1,75 @@
+"""Arguments and types of arguments that several verbs have in common."""
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from nnunetv2_gsp.datasets.challenges import SUBMISSIONS
+from nnunetv2_gsp.errors import InputError
+
+INCOMPLETE = "Not checked: whether all cases are there and where they lie; name the challenge's images with --images."
+
+Verbs = Any  # argparse has no public name for what add_subparsers returns
+
+
+def add_template(parser: argparse.ArgumentParser, default: str | None = "default") -> None:
+    """Add --template and --set."""
+    parser.add_argument("--template", default=default, metavar="NAME",
+                        help="settings with a name, see nnUNetv2_gsp templates; or a .json file (default: default)")
+    add_set(parser, "settings in place of the template's, as in shift_ratio=1 shift_position=CCS "
+                     "'spatial_groups=[[2,2,2],[2,4,4]]'")
+
+
+def add_definition(parser: argparse.ArgumentParser) -> None:
+    """Add --definition."""
+    parser.add_argument("--definition", default="brats2023", metavar="NAME",
+                        help="captk, brats2023, directed, panoptica, nnunet or promise12 (default: %(default)s)")
+
+
+def add_set(parser: argparse.ArgumentParser, what: str) -> None:
+    """Add --set KEY=VALUE; `what` is its help."""
+    parser.add_argument("--set", nargs="+", action="extend", type=setting, default=[], metavar="KEY=VALUE", help=what)
+
+
+def add_challenge(parser: argparse.ArgumentParser) -> None:
+    """Add --challenge and --images."""
+    parser.add_argument("--challenge", required=True, metavar="CHALLENGE",
+                        choices=SUBMISSIONS, help=f"{', '.join(SUBMISSIONS[:-1])} or {SUBMISSIONS[-1]}")
+    parser.add_argument("--images", type=Path, metavar="SOURCE",
+                        help="the challenge's images of the cases to predict, or the imagesTs made of them: they say "
+                             "which cases have to be there, and where they lie (default: only the edition's size is "
+                             "checked)")
+
+
+def settings(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """Return what --set was given; raises InputError where a key comes twice."""
+    settings = dict(pairs)
+    if len(settings) < len(pairs):
+        raise InputError(f"Expected each setting once with --set, got {' '.join(key for key, _ in pairs)}; drop the "
+                         f"repeated ones.")
+    return settings
+
+
+def setting(text: str) -> tuple[str, object]:
+    """Parse `key=value`: the value as JSON, as a number that JSON does not know (.25), or as the text it is."""
+    key, equals, value = text.partition("=")
+    if not (key and equals):
+        raise argparse.ArgumentTypeError(f"expected KEY=VALUE, got {text}")
+    for parse in (json.loads, float):
+        try:
+            return key, parse(value)
+        except ValueError:
+            continue
+    return key, value
+
+
+def voxels(text: str) -> int | str:
+    """Parse a number of voxels from 1 on, or "auto"."""
+    return text if text == "auto" else positive(text)
+
+
+def positive(text: str) -> int:
+    """Parse a whole number from 1 on."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a number from 1 on, got {text}")
+    return int(text)

@@ -1,0 +1,20 @@
+"""`nnUNetv2_gsp doctor`: says what is found, what is not, and the line that mends it."""
+import argparse
+
+from nnunetv2_gsp.cli.arguments import Verbs
+
+
+def run(_: argparse.Namespace) -> int:
+    """Run the verb and return the exit code."""
+    from nnunetv2_gsp.plugin.doctor import diagnose
+
+    findings = diagnose()
+    for finding in findings:
+        print(finding)
+    return 0 if all(finding.ok for finding in findings) else 1
+
+
+def add(verbs: Verbs) -> None:
+    """Add the verb and its arguments."""
+    doctor = verbs.add_parser("doctor", help="say what is found, what is not, and the line that mends it")
+    doctor.set_defaults(run=run)

@@ -1,0 +1,22 @@
+"""`nnUNetv2_gsp import`: makes a model folder of such a zip."""
+import argparse
+from pathlib import Path
+
+from nnunetv2_gsp.cli.arguments import Verbs
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the verb and return the exit code."""
+    from nnunetv2_gsp.sharing import import_model, prediction_command
+
+    folder = import_model(arguments.file)
+    print(f"Wrote {folder}. Predict: {prediction_command(folder)}")
+    return 0
+
+
+def add(verbs: Verbs) -> None:
+    """Add the verb and its arguments."""
+    importing = verbs.add_parser("import",
+                                 help="make a model folder in nnUNet_results of such a zip, after checking it")
+    importing.add_argument("file", type=Path, metavar="FILE", help="what nnUNetv2_gsp export wrote")
+    importing.set_defaults(run=run)

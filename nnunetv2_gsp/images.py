@@ -1,0 +1,184 @@
+"""Reads and writes medical images, and refuses those that are cut off, damaged or of another geometry."""
+import gzip
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import SimpleITK as sitk
+
+from nnunetv2_gsp.errors import ConflictingInputError, DamagedFileError, InputError, MissingInputError
+
+TOLERANCE = 1e-3  # mm, or of a direction's cosine: headers hold float32, and .nii.gz alone is off by 3e-6
+NIFTI = (".nii.gz", ".nii")
+
+
+def read_image(file: Path) -> sitk.Image:
+    """Read a 3D image of one channel.
+
+    Args:
+        file: in any format that SimpleITK reads.
+
+    Raises:
+        MissingInputError: there is no such file.
+        DamagedFileError: it is cut off or damaged.
+        InputError: it has another number of axes or channels.
+    """
+    image = read_whole(file)
+    if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
+        raise InputError("a 3D image of one channel",
+                         f"{image.GetDimension()}D with {image.GetNumberOfComponentsPerPixel()} channels", where=file)
+    return image
+
+
+def read_whole(file: Path) -> sitk.Image:
+    """Read an image of any dimension and number of channels, and refuse one that ends before its last voxel.
+
+    Args:
+        file: in any format that SimpleITK reads.
+
+    Raises:
+        MissingInputError: there is no such file.
+        DamagedFileError: it is cut off or damaged.
+    """
+    with _refusing(file):
+        if file.name.endswith(NIFTI):
+            _whole_header(file)
+        return sitk.ReadImage(file)
+
+
+def nifti_is_finite(file: Path) -> bool:
+    """Tell whether a NIfTI image is free of NaN and infinity, which ITK would read as 0.
+
+    Args:
+        file: `.nii` or `.nii.gz`.
+
+    Raises:
+        MissingInputError: there is no such file.
+        DamagedFileError: it cannot be read.
+    """
+    import nibabel
+
+    with _refusing(file):
+        image = nibabel.Nifti1Image.from_filename(file)  # the header alone, until the voxels are asked for
+        if image.get_data_dtype().kind not in "fc":
+            return True
+        return bool(np.isfinite(np.asanyarray(image.dataobj)).all())
+
+
+def nifti_shape(file: Path) -> tuple[int, ...]:
+    """Return the shape of a NIfTI image, (X, Y, Z) or (X, Y, Z, channels).
+
+    Args:
+        file: `.nii` or `.nii.gz`.
+
+    Raises:
+        MissingInputError: there is no such file.
+        DamagedFileError: it is cut off or damaged.
+    """
+    with _refusing(file):
+        return tuple(map(int, _whole_header(file).get_data_shape()))
+
+
+def check_same_geometry(image: sitk.Image, file: Path, reference: sitk.Image, reference_file: Path) -> None:
+    """Check that two images have the same size and, up to `TOLERANCE`, the same spacing, origin and direction.
+
+    Args:
+        image: to be checked.
+        file: that it was read from, for the error.
+        reference: whose geometry is expected.
+        reference_file: that it was read from, for the error.
+
+    Raises:
+        ConflictingInputError: they differ.
+
+    Examples:
+        >>> image, other = (sitk.Image([4, 5, n_slices], sitk.sitkUInt8) for n_slices in (6, 7))
+        >>> check_same_geometry(other, Path("other.mha"), image, Path("image.mha"))  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        ...
+        nnunetv2_gsp.errors.ConflictingInputError: other.mha: expected the size (4, 5, 6) of image.mha, got (4, 5, 7)...
+    """
+    for what in ("Size", "Spacing", "Origin", "Direction"):
+        found, expected = (getattr(each, f"Get{what}")() for each in (image, reference))
+        if len(found) != len(expected) or not np.allclose(found, expected, rtol=0, atol=TOLERANCE):
+            raise ConflictingInputError(f"the {what.lower()} {_numbers(expected)} of {reference_file}", _numbers(found),
+                                        where=file, remedy="resample one of them, or give files that belong together")
+
+
+def write_image(image: sitk.Image, file: Path, *, compressed: bool) -> None:
+    """Write an image in the format that the file's name ends in.
+
+    Args:
+        image: of a type that the format has.
+        file: that is written, or replaced.
+        compressed: whether the voxels are compressed, where the format leaves the choice.
+
+    Raises:
+        OSError: the disk is full, for instance. It is no fault of the case that is written, so it skips none.
+    """
+    try:
+        sitk.WriteImage(image, file, useCompression=compressed)
+    except RuntimeError as error:  # all that ITK has for whatever happened
+        raise OSError(f"{file}: expected to write an image, got an error, most likely for want of space or permission; "
+                      f"free some space and run again.") from error
+
+
+def visible_files(folder: Path, pattern: str) -> list[Path]:
+    """Return the files of a folder that match, in order, without those that a system left behind.
+
+    macOS leaves `._name` beside an image; nnU-Net's converter skips `_name`, too.
+
+    Args:
+        folder: that is searched, without the folders in it.
+        pattern: of file names, as in `*.nii.gz`.
+    """
+    return sorted(file for file in folder.glob(pattern) if file.is_file() and not file.name.startswith((".", "_")))
+
+
+@contextmanager
+def _refusing(file: Path) -> Iterator[None]:
+    """Turn whatever a library says of the file into a MissingInputError or DamagedFileError."""
+    if not file.is_file():
+        raise MissingInputError("an image", "no such file", where=file)
+    try:
+        yield
+    except Exception as error:  # a damaged file fails anywhere in the libraries that read it
+        raise DamagedFileError("a whole image", _reason(error), where=file, remedy="get it again") from error
+
+
+def _whole_header(file: Path) -> Any:
+    """Return the header of a NIfTI image; raise an error if it ends before its last voxel.
+
+    ITK would read what is missing as zeros, without a word.
+    """
+    import nibabel
+
+    opened: Any = gzip.open if file.name.endswith(".gz") else open
+    with opened(file, "rb") as stream:
+        header = nibabel.Nifti1Header.from_fileobj(stream)
+        found = stream.tell() + _n_bytes(stream)  # to its end, where gzip keeps the checksum
+    expected = int(header["vox_offset"]) + header.get_data_dtype().itemsize * int(np.prod(header.get_data_shape()))
+    if found < expected:
+        raise EOFError(f"{found} of {expected} bytes")
+    return header
+
+
+def _n_bytes(stream: IO[bytes]) -> int:
+    total = 0
+    while block := stream.read(1 << 20):
+        total += len(block)
+    return total
+
+
+def _reason(error: Exception) -> str:
+    """Say in a few words what a library says in many lines, or in none."""
+    if isinstance(error, (EOFError, zlib.error, gzip.BadGzipFile)):
+        return f"one that is cut off or damaged ({error})"
+    return f"one that cannot be read ({type(error).__name__})"
+
+
+def _numbers(values: tuple[float, ...]) -> str:
+    return "(" + ", ".join(f"{value:.6g}" for value in values) + ")"

@@ -1,0 +1,195 @@
+"""The fused layers compute what PyTorch computes, the same at every call."""
+import copy
+import math
+
+import pytest
+import torch
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from nnunetv2_gsp.architectures import GSPUNet
+from nnunetv2_gsp.architectures.settings import SHIFT_LOCATIONS, SHIFT_POSITIONS
+from nnunetv2_gsp.architectures.spatial_groups import feature_map_sizes, spatial_groups_of
+from tests.architectures.networks import gsp_unet, isotropic
+from tests.conftest import torch_threads
+from tests.engines.networks import PATCH, assert_close, fused, needs_build, plain, small_network, with_random_parameters
+
+
+def divisors(draw, size, at_most):
+    """Groups that the rule would not take."""
+    counts = tuple(draw(st.sampled_from([n for n in range(1, 6) if voxels % n == 0])) for voxels in size)
+    return counts if math.prod(counts) <= at_most else (1,) * len(size)
+
+
+@st.composite
+def networks_and_images(draw):
+    n_axes, n_stages = draw(st.sampled_from([2, 3, 3])), draw(st.integers(2, 4))
+    strides = [[draw(st.sampled_from([1, 1, 1, 2]))] * n_axes,
+               *([draw(st.sampled_from([1, 2, 2, 3])) for _ in range(n_axes)] for _ in range(n_stages - 1))]
+    # InstanceNorm of very few voxels magnifies rounding beyond any bound
+    lowest = draw(st.lists(st.integers(1, 5), min_size=n_axes, max_size=n_axes).filter(lambda s: math.prod(s) >= 8))
+    patch = [size * math.prod(stride[axis] for stride in strides) for axis, size in enumerate(lowest)]
+    assume(math.prod(patch) <= 40_000)
+    features = [draw(st.integers(3, 40)) for _ in range(n_stages)]
+    groups = [draw(st.sampled_from([spatial_groups_of(size, width // 2), divisors(draw, size, width // 2)]))
+              for size, width in zip(feature_map_sizes(patch, strides), features, strict=True)]
+    shifted = [draw(st.sampled_from([0, math.prod(group) * (width // 2 // math.prod(group))]))
+               for group, width in zip(groups, features, strict=True)]
+    local = [draw(st.integers(0, (width - moved) // (2 * n_axes))) * 2 * n_axes
+             for width, moved in zip(features, shifted, strict=True)]
+    norm = draw(st.sampled_from([None, *[[nn.InstanceNorm2d, nn.InstanceNorm3d][n_axes - 2]] * 3]))
+    torch.manual_seed(draw(st.integers(0, 99)))
+    network = GSPUNet(
+        draw(st.integers(1, 5)), n_stages, features, [nn.Conv2d, nn.Conv3d][n_axes - 2], strides,
+        draw(st.integers(1, 3)), draw(st.integers(2, 9)), draw(st.integers(1, 2)), groups, shifted,
+        draw(st.sampled_from(SHIFT_POSITIONS)), draw(st.sampled_from(SHIFT_LOCATIONS)), local,
+        conv_bias=draw(st.booleans()), norm_op=norm, norm_op_kwargs={"affine": draw(st.booleans())},
+        nonlin=nn.LeakyReLU, nonlin_kwargs={"negative_slope": draw(st.sampled_from([0.0, 0.01, 0.3, -0.2, 1.5]))})
+    image = torch.randn(draw(st.integers(1, 3)), network.encoder.stages[0].convs[0].conv.in_channels, *patch)
+    return with_random_parameters(network), image * draw(st.sampled_from([1, 100])) + draw(st.sampled_from([0, 30]))
+
+
+@needs_build
+@settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(networks_and_images(), st.integers(1, 3))
+def test_any_network_gives_the_same_logits_as_pytorch(network_and_image, n_threads):
+    network, image = network_and_image
+    with torch_threads(n_threads), torch.no_grad():
+        logits = fused(network, image)
+        assert logits is not None
+        reference = plain(network, image)
+        exact = plain(copy.deepcopy(network).double(), image.double())
+        # a channel that is all but constant magnifies rounding, PyTorch's too
+        assert_close(logits, reference, allowed=3 * (reference - exact).abs().max())
+        torch.set_num_threads(n_threads % 3 + 1)
+        assert torch.equal(logits, network(image))  # the same on any number of threads, and forward's own choice
+
+
+@needs_build
+def test_moments_of_more_tiles_than_keep_their_own_are_merged():
+    """128 tiles of 2048 voxels, 64 pairs of moments, and a mean that differs from tile to tile."""
+    network, trend = small_network(), torch.linspace(-5, 5, 64).view(-1, 1, 1)
+    image = torch.randn(1, 2, 64, 64, 64) + trend
+    with torch.no_grad():
+        assert_close(fused(network, image), plain(network, image))
+
+
+@needs_build
+@pytest.mark.parametrize("n_axes", [2, 3])
+@pytest.mark.parametrize("position", SHIFT_POSITIONS)
+def test_the_labels_are_the_same(position, n_axes):
+    torch.manual_seed(0)
+    patch = (256, 256) if n_axes == 2 else (32, 32, 48)
+    network = gsp_unet(patch, [16, 32, 64], isotropic(3, n_axes), shift_position=position).eval()
+    image = torch.randn(2, 2, *patch)
+    with torch.no_grad():
+        agree = fused(network, image).argmax(1) == plain(network, image).argmax(1)
+    assert agree.double().mean() > 0.9999
+
+
+@needs_build
+def test_an_image_far_from_zero_keeps_its_precision():
+    network, image = small_network(), 1000 + torch.randn(1, 2, *PATCH)
+    with torch.no_grad():
+        exact = plain(copy.deepcopy(network).double(), image.double())
+        ours, theirs = ((logits - exact).abs().max() for logits in (network(image), plain(network, image)))
+    assert ours <= 2 * theirs
+
+
+@needs_build
+@pytest.mark.parametrize("outlier", [1e3, 1e6])
+def test_a_bright_corner_costs_no_precision(outlier):
+    network, image = small_network(), torch.randn(1, 2, *PATCH)
+    image[..., 0, 0, 0] = outlier
+    with torch.no_grad():
+        exact = plain(copy.deepcopy(network).double(), image.double())
+        assert_close(network(image).double(), exact)
+
+
+@needs_build
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("norm_op", [nn.InstanceNorm3d, None])
+def test_what_is_not_a_number_stays_none(norm_op, value):
+    network, image = small_network(norm_op=norm_op), torch.randn(2, 2, *PATCH)
+    image[0, 1, 3, 5, 7] = value
+    with torch.no_grad():
+        logits, reference = fused(network, image), plain(network, image)
+    assert torch.equal(logits.isfinite(), reference.isfinite())
+    assert not logits[0].isfinite().all()
+    assert_close(logits[1], reference[1])
+
+
+@needs_build
+def test_changed_weights_count_at_once():
+    network, image = small_network(), torch.randn(1, 2, *PATCH)
+    with torch.no_grad():
+        first = fused(network, image)
+        for parameter in network.parameters():
+            parameter.data.mul_(-1.5)  # without a version that would tell
+        second = fused(network, image)
+        assert_close(second, plain(network, image))
+    assert not torch.allclose(first, second)
+
+
+@needs_build
+def test_an_image_that_is_not_contiguous_or_has_another_size():
+    network = small_network()
+    with torch.no_grad():
+        for image in (torch.randn(1, 2, *reversed(PATCH)).transpose(2, 4), torch.randn(1, 2, 32, 16, 64)):
+            assert_close(fused(network, image), plain(network, image))
+
+
+@needs_build
+def test_an_image_whose_memory_holds_its_negative():
+    network, image = small_network(), torch.randn(1, 2, *PATCH)
+    with torch.no_grad():
+        assert_close(network(torch._neg_view(image)), network(-image))
+
+
+@needs_build
+@pytest.mark.parametrize("changes", [{"norm_op_kwargs": {"affine": False}}, {"conv_bias": False}, {"norm_op": None},
+                                     {"shift_location": "decoder"}, {"local_shift_channels": [0, 6, 12]}])
+def test_memory_that_was_never_written_is_never_read(changes):
+    network, image = small_network(**changes), torch.randn(2, 2, *PATCH)
+    torch.use_deterministic_algorithms(True)  # fills what torch.empty gives with NaN
+    try:
+        with torch.no_grad():
+            assert_close(fused(network, image), plain(network, image))
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
+def replace_head(network):
+    network.decoder.seg_layers[-1] = nn.Conv3d(8, 40, 1).eval()
+
+
+def rescale(network):
+    network.encoder.stages[0].convs[0].nonlin.negative_slope = 0.4
+    network.encoder.stages[1].shifts[0].spatial_groups = (1, 2, 4)
+    network.decoder.stages[0].convs[0].norm.eps = 0.1
+
+
+def swap_shift(network):
+    network.encoder.stages[1].shifts[0] = nn.Identity().eval()
+
+
+def load(network):
+    network.load_state_dict({name: value if name == "gsp_settings" else value * 0.9
+                             for name, value in network.state_dict().items()}, assign=True)
+
+
+def drop_bias(network):
+    network.encoder.stages[0].convs[0].conv.bias = None
+
+
+@needs_build
+@pytest.mark.parametrize("change", [replace_head, rescale, swap_shift, load, drop_bias])
+def test_whatever_is_changed_between_calls_counts(change):
+    network, image = small_network(), torch.randn(1, 2, *PATCH)
+    with torch.no_grad():
+        before = fused(network, image)
+        change(network)
+        after = fused(network, image)
+        assert_close(after, plain(network, image))
+    assert not torch.equal(before, after)
