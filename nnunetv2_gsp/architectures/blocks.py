@@ -3,13 +3,12 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import torch
 from dynamic_network_architectures.building_blocks.simple_conv_blocks import ConvDropoutNormReLU
-from torch import Tensor, nn
-from torch.autograd import forward_ad
+from torch import nn
 
-from nnunetv2_gsp.ops import GroupShift, LocalShift, leaky_relu_group_shift_
-from nnunetv2_gsp.ops.recording import is_recording
+from nnunetv2_gsp.engines.engine import Engine, Map
+from nnunetv2_gsp.engines.part import Part
+from nnunetv2_gsp.ops import GroupShift, LocalShift
 
 
 def shift_or_identity(spatial_groups: Sequence[int], shift_channels: int, local_shift_channels: int) -> nn.Module:
@@ -34,40 +33,7 @@ def is_shifted_after(convolution: int, n_convolutions: int, shift_position: str)
     return {"none": False, "CSC": not is_last, "CCS": is_last, "CSCS": True, "CSCSUpShift": True}[shift_position]
 
 
-def then_shift(layer: Any, shift: Any, x: Tensor) -> Tensor:
-    """Compute `shift(layer(x))`; a leaky ReLU at the layer's end and a group shift run in place, as one.
-
-    Not on a GPU, where new memory costs nothing, nor under the compiler, which makes them one by itself, nor where
-    somebody records or transforms PyTorch's own operators.
-    """
-    if (x.device.type != "cpu" or torch.compiler.is_compiling() or is_recording() or not isinstance(shift, GroupShift)
-            or len(layer) < 2 or not isinstance(layer[-1], nn.LeakyReLU) or layer[-1].negative_slope <= 0
-            or any(map(has_hooks, (layer, layer[-1], shift)))):
-        return shift(layer(x))
-    y = layer[:-1](x)
-    if is_transformed(y):
-        return shift(layer[-1](y))
-    return leaky_relu_group_shift_(y.contiguous(), layer[-1].negative_slope, shift.spatial_groups, shift.shift_channels)
-
-
-def has_hooks(module: nn.Module) -> bool:
-    """Tell whether somebody wants to see each call of the module."""
-    return bool(module._forward_hooks or module._forward_pre_hooks or module._backward_hooks
-                or module._backward_pre_hooks)
-
-
-def is_transformed(x: Tensor) -> bool:
-    """Tell whether `x` stands for more than itself: in `torch.func`'s transforms, and where it has a tangent."""
-    if forward_ad.unpack_dual(x).tangent is not None:
-        return True
-    try:
-        x.data_ptr()
-    except RuntimeError:  # a transform's tensor has no memory of its own, nor has a fake one, which is of a class apart
-        return type(x) is Tensor
-    return False
-
-
-class GSPConvBlock(nn.Module):
+class GSPConvBlock(Part):
     """The paper's "Conv Block": n times convolution, norm and nonlinearity, and the shifts between them.
 
     Args:
@@ -93,10 +59,10 @@ class GSPConvBlock(nn.Module):
             make_shift() if is_shifted_after(index, n_convolutions, shift_position) else nn.Identity()
             for index in range(n_convolutions))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def walk(self, x: Map, engine: Engine[Map]) -> Map:
         """Map (N, input_channels, *spatial) to (N, output_channels, *spatial)."""
         for layer, shift in zip(self.convs, self.shifts, strict=True):
-            x = shift(layer(x)) if has_hooks(layer) else then_shift(layer.all_modules, shift, x)
+            x = engine.convolve(x, layer, shift)
         return x
 
     def compute_conv_feature_map_size(self, map_size: Sequence[int]) -> int:

@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-import torch
 from dynamic_network_architectures.building_blocks.helper import (
     convert_conv_op_to_dim,
     get_matching_pool_op,
@@ -19,14 +18,14 @@ from nnunetv2_gsp.architectures.blocks import GSPConvBlock, shift_or_identity
 from nnunetv2_gsp.architectures.rules import KERNELS, Stages, check_choice
 from nnunetv2_gsp.architectures.settings import DEFAULT_LOCATION, DEFAULT_POSITION, ShiftSettings
 from nnunetv2_gsp.architectures.spatial_groups import feature_map_sizes
-from nnunetv2_gsp.architectures.training import is_training_step, training_forward
-from nnunetv2_gsp.cpu import fused_forward
+from nnunetv2_gsp.engines import Part, compute, wished_engine
+from nnunetv2_gsp.engines.engine import Engine, Map
 from nnunetv2_gsp.ops import LinearUpsampling, pointwise, steady
 
 PerStage = int | Sequence[int]
 
 
-class GSPUNet(nn.Module):
+class GSPUNet(Part):
     """A U-Net of Group Shift Pointwise convolutions, built from the plans' `arch_kwargs` as `PlainConvUNet` is.
 
     Everything learnable is pointwise, norms apart. Down-sampling is max-pooling by the planned strides; up-sampling is
@@ -58,15 +57,17 @@ class GSPUNet(nn.Module):
         ValueError: if an argument does not have one fitting entry a stage, or is none of its choices (`rules.py`).
     """
 
+    engine = "auto"  # what networks have that were pickled whole before there was a choice
+
     def __init__(self, input_channels: int, n_stages: int, features_per_stage: PerStage, conv_op: type[_ConvNd],
                  strides: int | Sequence[int | Sequence[int]], n_conv_per_stage: PerStage, num_classes: int,
                  n_conv_per_stage_decoder: PerStage, spatial_groups: Sequence[Sequence[int]],
                  shift_channels: Sequence[int] | None = None, shift_position: str = DEFAULT_POSITION,
                  shift_location: str = DEFAULT_LOCATION, local_shift_channels: Sequence[int] | None = None,
                  kernel: int = 1, kernel_sizes: Any = None, conv_bias: bool = False,
-                 norm_op: type[nn.Module] | None = None, norm_op_kwargs: dict | None = None,
-                 dropout_op: type[_DropoutNd] | None = None, dropout_op_kwargs: dict | None = None,
-                 nonlin: type[nn.Module] | None = None, nonlin_kwargs: dict | None = None,
+                 norm_op: type[nn.Module] | None = None, norm_op_kwargs: dict[str, Any] | None = None,
+                 dropout_op: type[_DropoutNd] | None = None, dropout_op_kwargs: dict[str, Any] | None = None,
+                 nonlin: type[nn.Module] | None = None, nonlin_kwargs: dict[str, Any] | None = None,
                  deep_supervision: bool = False, nonlin_first: bool = False):
         super().__init__()
         n_axes = convert_conv_op_to_dim(conv_op)
@@ -77,6 +78,7 @@ class GSPUNet(nn.Module):
             stages.features, n_axes, spatial_groups=spatial_groups, shift_channels=shift_channels,
             shift_position=shift_position, shift_location=shift_location, local_shift_channels=local_shift_channels)
         self.register_buffer("gsp_settings", self.shift_settings.to_tensor())
+        self.engine = wished_engine()  # of `nnunetv2_gsp.engines.ENGINES`; may be set
 
         convolution = {
             "conv_op": pointwise(conv_op) if kernel == 1 else conv_op, "kernel_size": kernel, "stride": 1,
@@ -89,16 +91,24 @@ class GSPUNet(nn.Module):
         self.decoder = GSPDecoder(stages.features, stages.strides, num_classes, stages.n_convolutions_decoder,
                                   self.shift_settings, convolution, deep_supervision)
 
-    def forward(self, x: Tensor) -> Tensor | list[Tensor]:
-        """Map (N, input_channels, *patch) to logits (N, num_classes, *patch).
+    def walk(self, image: Map, engine: Engine[Map]) -> Map | list[Map]:
+        """Map (N, input_channels, *patch) to logits (N, num_classes, *patch), in the engine's terms.
 
-        With deep supervision to a list of them, the full resolution first. A prediction on the CPU takes the fused
-        layers (`nnunetv2_gsp.cpu`) where they apply; a training step keeps less than it computes (`training.py`).
+        With deep supervision to a list of them, the full resolution first.
         """
-        logits = fused_forward(self, x)
-        if logits is not None:
-            return logits
-        return training_forward(self, x) if is_training_step(self, x) else self.decoder(self.encoder(x))
+        return engine.through(self.decoder, engine.through(self.encoder, image))  # type: ignore[no-any-return]
+
+    def parts(self) -> tuple[nn.Module, ...]:
+        """Return encoder and decoder."""
+        return self.encoder, self.decoder
+
+    def forward(self, x: Tensor) -> Tensor | list[Tensor]:
+        """Map an image (N, input_channels, *patch) to logits (N, num_classes, *patch).
+
+        With deep supervision to a list of them, the full resolution first. `engine` says what computes them
+        (`nnunetv2_gsp.engines`).
+        """
+        return compute(self, x)
 
     def compute_conv_feature_map_size(self, input_size: Sequence[int]) -> int:
         """Count the elements of every convolution's output; nnU-Net's planner estimates GPU memory from it.
@@ -115,7 +125,7 @@ class GSPUNet(nn.Module):
         """Initialise as `PlainConvUNet` does: He for leaky ReLU, biases 0."""
         InitWeights_He(1e-2)(module)
 
-    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args: Any, **kwargs: Any) -> None:
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
         """Refuse weights of other settings: they would fit in every shape and predict nonsense."""
         theirs = state_dict.get(prefix + "gsp_settings")
         if theirs is not None and ShiftSettings.from_tensor(theirs) != self.shift_settings:
@@ -125,7 +135,7 @@ class GSPUNet(nn.Module):
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
 
-class GSPEncoder(nn.Module):
+class GSPEncoder(Part):
     """Max-pooling and a block of convolutions a stage; returns every stage's features."""
 
     def __init__(self, input_channels: int, features: Sequence[int], strides: Sequence[tuple[int, ...]],
@@ -141,13 +151,17 @@ class GSPEncoder(nn.Module):
             for stage, (n_convolutions, channels_in, channels) in enumerate(
                 zip(n_conv_per_stage, [input_channels, *features[:-1]], features, strict=True)))
 
-    def forward(self, x: Tensor) -> list[Tensor]:
+    def walk(self, x: Map, engine: Engine[Map]) -> list[Map]:
         """Map the image to the features of every stage, the highest resolution first."""
         features = []
         for pool, stage in zip(self.pools, self.stages, strict=True):
-            x = stage(pool(x))
+            x = engine.finish(engine.through(stage, engine.pool(x, pool)))
             features.append(x)
         return features
+
+    def parts(self) -> tuple[nn.Module, ...]:
+        """Return the stages."""
+        return tuple(self.stages)
 
     def compute_conv_feature_map_size(self, map_sizes: Sequence[Sequence[int]]) -> int:
         """Count the elements of every convolution's output; `map_sizes` has one entry a stage."""
@@ -155,7 +169,7 @@ class GSPEncoder(nn.Module):
         return sum(block.compute_conv_feature_map_size(size) for block, size in zip(blocks, map_sizes, strict=True))
 
 
-class GSPDecoder(nn.Module):
+class GSPDecoder(Part):
     """Up-sampling, the skip and a block of convolutions a stage, lowest resolution first, and the heads."""
 
     def __init__(self, features: Sequence[int], strides: Sequence[tuple[int, ...]], num_classes: int,
@@ -178,15 +192,22 @@ class GSPDecoder(nn.Module):
         self.stages = nn.ModuleList(stages)
         self.seg_layers = nn.ModuleList(seg_layers)
 
-    def forward(self, skips: list[Tensor]) -> Tensor | list[Tensor]:
+    def walk(self, features: list[Map], engine: Engine[Map]) -> Map | list[Map]:
         """Map the encoder's features to logits, or with deep supervision to a list, the full resolution first."""
-        x = skips[-1]
-        logits = []
-        for index, skip in enumerate(reversed(skips[:-1])):
-            x = self.stages[index](torch.cat((self.upsamplings[index](x), skip), dim=1))
-            if self.deep_supervision or index == len(self.stages) - 1:
-                logits.append(self.seg_layers[index](x))
+        x, logits = features[-1], []
+        stages = zip(self.upsamplings, self.stages, self.seg_layers, features[-2::-1], strict=True)
+        for number, (upsampling, stage, head, skip) in enumerate(stages):
+            x = engine.through(stage, engine.join(engine.through(upsampling, x), skip))
+            is_full_resolution = number == len(self.stages) - 1
+            if not is_full_resolution:
+                x = engine.finish(x)
+            if is_full_resolution or self.deep_supervision:
+                logits.append(engine.head(x, head))
         return logits[::-1] if self.deep_supervision else logits[-1]
+
+    def parts(self) -> tuple[nn.Module, ...]:
+        """Return the upsamplings and the stages."""
+        return *self.upsamplings, *self.stages
 
     def compute_conv_feature_map_size(self, map_sizes: Sequence[Sequence[int]]) -> int:
         """Count the elements of every convolution's output that `forward` computes; one map size an encoder stage."""
@@ -199,7 +220,7 @@ class GSPDecoder(nn.Module):
                 + sum(self.num_classes * math.prod(size) for size in heads))
 
 
-class ConvUpsampling(nn.Module):
+class ConvUpsampling(Part):
     """A convolution, norm and nonlinearity at the low resolution, then linear interpolation.
 
     The other order costs eight times as much; a bare 1×1×1 convolution and the interpolation commute exactly.
@@ -218,9 +239,9 @@ class ConvUpsampling(nn.Module):
         """Count the elements of the convolution's output, which has the low resolution."""
         return int(self.convolution.compute_conv_feature_map_size(low_size))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def walk(self, x: Map, engine: Engine[Map]) -> Map:
         """Map (N, input_channels, *low) to (N, output_channels, *high)."""
-        return self.shift(self.interpolation(self.convolution(x)))
+        return engine.interpolate(engine.convolve(x, self.convolution, nn.Identity()), self.interpolation, self.shift)
 
 
 def _position_in(location: str, settings: ShiftSettings) -> str:

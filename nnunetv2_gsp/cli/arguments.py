@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from nnunetv2_gsp.datasets.editions import CHALLENGES
+from nnunetv2_gsp.datasets.challenges import SUBMISSIONS
 from nnunetv2_gsp.errors import InputError
 from nnunetv2_gsp.metrics.definitions import DEFINITIONS
 
@@ -36,10 +36,11 @@ def add_set(parser: argparse.ArgumentParser, what: str) -> None:
 def add_challenge(parser: argparse.ArgumentParser) -> None:
     """Add --challenge and --images."""
     parser.add_argument("--challenge", required=True, metavar="CHALLENGE",
-                        choices=CHALLENGES, help=f"{', '.join(CHALLENGES[:-1])} or {CHALLENGES[-1]}")
+                        choices=SUBMISSIONS, help=f"{', '.join(SUBMISSIONS[:-1])} or {SUBMISSIONS[-1]}")
     parser.add_argument("--images", type=Path, metavar="SOURCE",
-                        help="the challenge's images of the cases to predict, or imagesTs made of them: whose cases "
-                             "have to be there and whose geometry counts (default: the size of the edition counts)")
+                        help="the challenge's images of the cases to predict, or the imagesTs made of them: they say "
+                             "which cases have to be there, and where they lie (default: only the edition's size is "
+                             "checked)")
 
 
 def settings(pairs: list[tuple[str, object]]) -> dict[str, object]:
@@ -65,7 +66,7 @@ def setting(text: str) -> tuple[str, object]:
 
 
 def voxels(text: str) -> int | str:
-    """Parse a positive number of voxels, or auto."""
+    """Parse a number of voxels from 1 on, or "auto"."""
     return text if text == "auto" else positive(text)
 
 

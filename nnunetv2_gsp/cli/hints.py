@@ -4,17 +4,20 @@ from collections.abc import Iterable
 
 # parameter of the library -> where the parser keeps it, and what to do with its flag
 _HINTS = {
+    "archive": ("file", "name another archive"),
     "challenge": ("challenge", "name another challenge"),
     "chill": ("chill", "leave out with --chill what only one side has"),
     "classes": ("classes", "change --classes"),
     "configuration": ("c", "choose another configuration with -c"),
     "configurations": ("c", "choose configurations with -c"),
+    "cross_validation": ("cv_folder", "name a cross-validation with --cv-folder"),
     "dataset": ("d", "choose another dataset with -d"),
     "dataset_id": ("d", "choose another id with -d"),
     "dataset_json": ("djfile", "name another dataset.json with -djfile"),
     "definition": ("definition", "choose another with --definition"),
     "device": ("device", "choose another with -device"),
     "edition": ("edition", "choose an edition with --edition"),
+    "et_threshold": ("et_threshold", "change --et-threshold"),
     "executor": ("executor", "choose another with --executor"),
     "folds": ("f", "choose folds with -f"),
     "images": ("images", "name other images with --images"),
@@ -33,11 +36,17 @@ _HINTS = {
     "retry": ("retry", "train it again with --retry"),
     "settings": ("set", "change --set"),
     "slurm": ("executor", "choose --executor slurm"),
+    "source": ("source", "name another SOURCE"),
+    "strict": ("strict", "leave out --strict"),
     "template": ("template", "choose another template with --template"),
     "trainers": ("tr", "choose trainers with -tr"),
+}
+_HINTS_ELSEWHERE = {  # for verbs that have another flag for it
+    "predictions": ("i", "name another folder of predictions with -i"),
 }
 
 
 def hints_for(parameters: Iterable[str], parsed: argparse.Namespace) -> list[str]:
     """Return what one can type instead, for those of the library's parameters that the verb has flags for."""
-    return [hint for parameter in parameters for flag, hint in [_HINTS[parameter]] if flag in parsed]
+    return [hint for parameter in parameters for hints in (_HINTS, _HINTS_ELSEWHERE) if parameter in hints
+            for flag, hint in [hints[parameter]] if flag in parsed]

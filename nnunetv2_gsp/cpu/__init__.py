@@ -1,5 +1,4 @@
-"""How does a network run on a CPU at the price of moving its data once? Fused layers in C, and when they are taken."""
-from nnunetv2_gsp.cpu.forward import fused_forward
+"""Predicts on a CPU at the price of moving the data once: programs of compiled layers, their memory, and the call."""
 from nnunetv2_gsp.cpu.library import fused_layers
 
-__all__ = ["fused_forward", "fused_layers"]
+__all__ = ["fused_layers"]

@@ -5,16 +5,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nnunetv2_gsp import cli
-from nnunetv2_gsp.errors import InputError
-from nnunetv2_gsp.submission.enhancing import Overlap, best_threshold, choose_threshold, enhancing_to_necrosis
+from nnunetv2_gsp.errors import ConflictingInputError, InputError, MissingInputError
+from nnunetv2_gsp.submission.et_threshold import (
+    EtVoxels,
+    best_threshold,
+    check_threshold_arguments,
+    choose_threshold,
+    enhancing_to_necrosis,
+)
 from nnunetv2_gsp.submission.rules import rules_of
 from tests.datasets.sources import voxels, write_image
 
 RULES = rules_of("brats2021")
 
 # a case with none in the reference and 3 predicted, one with 10 of 12 right, one with 2 of 2 right, one empty
-CASES = [Overlap(3, 0, 0), Overlap(12, 10, 10), Overlap(2, 2, 2), Overlap(0, 0, 0)]
+CASES = [EtVoxels(3, 0, 0), EtVoxels(12, 10, 10), EtVoxels(2, 2, 2), EtVoxels(0, 0, 0)]
 
 
 def test_fewer_voxels_than_the_threshold_become_necrosis():
@@ -31,7 +36,7 @@ def test_the_threshold_with_the_highest_mean_dice_is_chosen():
     # without: 0, 20/22, 1, 1; from 4 on: 1, 20/22, 0, 1; the same mean, so it stays off
     assert (choice.threshold, choice.n_cases) == (0, 4)
     assert choice.dice_without == choice.dice_with == pytest.approx((0 + 20 / 22 + 1 + 1) / 4)
-    choice = best_threshold([*CASES, Overlap(1, 0, 0), Overlap(3, 0, 0)])
+    choice = best_threshold([*CASES, EtVoxels(1, 0, 0), EtVoxels(3, 0, 0)])
     assert choice.threshold == 4
     assert choice.dice_with == pytest.approx((1 + 20 / 22 + 0 + 1 + 1 + 1) / 6)
     assert choice.dice_without == pytest.approx((0 + 20 / 22 + 1 + 1 + 0 + 0) / 6)
@@ -39,17 +44,17 @@ def test_the_threshold_with_the_highest_mean_dice_is_chosen():
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=6))
 def test_no_threshold_is_better_and_no_smaller_one_as_good(pairs):
-    overlaps = [Overlap(predicted, reference, min(predicted, reference)) for predicted, reference in pairs]
+    cases = [EtVoxels(predicted, reference, min(predicted, reference)) for predicted, reference in pairs]
 
     def mean_dice(threshold):
         dice = []
-        for predicted, reference, common in overlaps:
+        for predicted, reference, common in cases:
             if predicted < threshold:
                 predicted = common = 0
             dice.append(1.0 if predicted + reference == 0 else 2 * common / (predicted + reference))
         return np.mean(dice)
 
-    choice = best_threshold(overlaps)
+    choice = best_threshold(cases)
     assert choice.dice_with == mean_dice(choice.threshold) == max(map(mean_dice, range(11)))
     assert all(mean_dice(smaller) < choice.dice_with for smaller in range(choice.threshold))
 
@@ -80,14 +85,14 @@ def test_a_cross_validation_tells_the_threshold(cross_validation, processes):
 def test_labels_are_found_or_named(cross_validation, tmp_path, monkeypatch):
     kept = tmp_path / "nnUNet_preprocessed" / "Dataset021_BraTS" / "gt_segmentations"
     elsewhere = kept.rename(tmp_path / "labels")
-    with pytest.raises(InputError, match="labels of Dataset021_BraTS in nnUNet_preprocessed or nnUNet_raw, found none"):
+    with pytest.raises(InputError, match="labels of Dataset021_BraTS in nnUNet_preprocessed or nnUNet_raw, got none"):
         choose_threshold(cross_validation, RULES)
     assert choose_threshold(cross_validation, RULES, elsewhere).threshold == 4
     (cross_validation / "plans.json").unlink()
-    with pytest.raises(InputError, match=r"plans\.json .* -gt"):
+    with pytest.raises(InputError, match=r"plans\.json: .* references"):
         choose_threshold(cross_validation, RULES)
     (elsewhere / "BraTS2021_00102.nii.gz").unlink()
-    with pytest.raises(InputError, match=r"labels/BraTS2021_00102\.nii\.gz, found no such file"):
+    with pytest.raises(InputError, match=r"labels/BraTS2021_00102\.nii\.gz: expected an image, got no such file"):
         choose_threshold(cross_validation, RULES, elsewhere)
     with pytest.raises(InputError, match="nnUNetv2_accumulate_crossval_results"):
         choose_threshold(kept.parent, RULES)
@@ -100,7 +105,7 @@ def test_the_challenges_own_files_are_no_references(challenge, cross_validation,
         file = folder / "BraTS2021_00103.nii.gz"
         inside = voxels(file)
         write_image(np.where(inside == 3, 4, inside).astype(np.uint8), file)
-        with pytest.raises(InputError, match=rf"labels among \[0, 1, 2, 3\] in {file}, found 4;"):
+        with pytest.raises(InputError, match=rf"{file}: expected labels among \[0, 1, 2, 3\], got 4;"):
             choose_threshold(cross_validation, rules_of(challenge))
         write_image(inside, file)
 
@@ -110,21 +115,29 @@ def test_references_without_et_tell_no_threshold(cross_validation, tmp_path):
     file = tmp_path / "nnUNet_preprocessed" / "Dataset021_BraTS" / "gt_segmentations" / "BraTS2021_00103.nii.gz"
     inside = voxels(file)
     write_image(np.where(inside == 3, 4, inside).astype(np.uint8), file)
-    with pytest.raises(InputError, match=r"Expected enhancing tumour, label 3, in some of the 4 references in .* -gt"):
+    with pytest.raises(InputError, match=r"enhancing tumour, label 3 .* of the 4 references, got none"):
         choose_threshold(cross_validation, rules_of("brats2024"))
 
 
 @pytest.mark.parametrize("content", ['{"dataset_name": 5}', '{"dataset_name": ["x"]}', "[]", "{"])
 def test_plans_that_name_no_dataset_are_said(content, cross_validation):
     (cross_validation / "plans.json").write_text(content)
-    with pytest.raises(InputError, match=r"plans\.json .* -gt"):
+    with pytest.raises(InputError, match=r"plans\.json: .* references"):
         choose_threshold(cross_validation, RULES)
 
 
-def test_the_command_chooses_and_applies_it(cross_validation, brats2021, capsys, monkeypatch):
-    monkeypatch.setattr("nnunetv2_gsp.nnunet.n_processes", lambda: 1)
-    with pytest.raises(SystemExit) as exited:
-        cli.main(["submit", "-i", str(brats2021.predictions), "-o", str(brats2021.file), "--challenge", "brats2021",
-                  "--images", str(brats2021.source), "--et-threshold", "auto", "--cv-folder", str(cross_validation)])
-    assert exited.value.code == 0
-    assert "ET threshold 4 voxels: mean ET Dice 0.2500 -> 1.0000 on the 4 cases" in capsys.readouterr().out
+@pytest.mark.parametrize(("challenge", "arguments", "error"), [
+    ("promise12", (5, None, None), ConflictingInputError),
+    ("brats2021", ("auto", None, None), MissingInputError),
+    ("brats2021", (0, "folder", None), ConflictingInputError),
+    ("brats2021", (5, None, "folder"), ConflictingInputError)])
+def test_arguments_that_do_not_go_together_are_refused(challenge, arguments, error):
+    with pytest.raises(error):
+        check_threshold_arguments(rules_of(challenge), *arguments)
+
+
+@pytest.mark.parametrize(("challenge", "arguments"), [
+    ("promise12", (0, None, None)), ("brats2021", (5, None, None)), ("brats2021", ("auto", "folder", None)),
+    ("brats2021", ("auto", "folder", "folder"))])
+def test_arguments_that_go_together_are_taken(challenge, arguments):
+    check_threshold_arguments(rules_of(challenge), *arguments)

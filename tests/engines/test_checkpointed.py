@@ -15,7 +15,7 @@ from torch._inductor.utils import run_and_get_code
 from torch.nn.utils.parametrizations import spectral_norm
 from torch.utils.flop_counter import FlopCounterMode
 
-from nnunetv2_gsp.architectures.training import has_state
+from nnunetv2_gsp.engines.checkpointed import has_state
 from nnunetv2_gsp.profiling import count_activation_bytes
 from tests.architectures.networks import gsp_unet, isotropic, located, stock_architecture
 

@@ -15,9 +15,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from nnunetv2_gsp.cpu import forward, fused_forward, library
+from nnunetv2_gsp.cpu import library
+from nnunetv2_gsp.engines import fused as engine
 from tests.conftest import torch_threads
-from tests.cpu.networks import PATCH, assert_close, needs_build, plain, small_network
+from tests.engines.networks import PATCH, assert_close, fused, needs_build, plain, small_network
 
 LARGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 
@@ -64,8 +65,8 @@ def test_memory_is_of_floats_whatever_else_is_the_default():
     torch.set_default_dtype(torch.float16)
     try:
         with torch.no_grad():
-            logits = fused_forward(network, image)
-            assert {arena.dtype for arena in forward._idle_arenas_of(network)} == {torch.float32}
+            logits = fused(network, image)
+            assert {arena.dtype for arena in engine._idle_arenas_of(network)} == {torch.float32}
     finally:
         torch.set_default_dtype(torch.float32)
     with torch.no_grad():
@@ -78,8 +79,8 @@ def test_memory_is_reused_and_grows_with_the_batch():
     with torch.no_grad():
         places = []
         for batch in (1, 1, 4, 1, 4):
-            fused_forward(network, image.expand(batch, -1, -1, -1, -1))
-            places.append([arena.data_ptr() for arena in forward._idle_arenas_of(network)])
+            fused(network, image.expand(batch, -1, -1, -1, -1))
+            places.append([arena.data_ptr() for arena in engine._idle_arenas_of(network)])
     assert [len(place) for place in places] == [1] * 5
     assert places[0] == places[1]
     assert places[2] == places[3] == places[4]
@@ -93,7 +94,7 @@ def test_threads_do_not_disturb_each_other():
 
     def predict(index):
         with torch.no_grad():
-            return fused_forward(networks[index % 2], images[index // 2 % 16])
+            return fused(networks[index % 2], images[index // 2 % 16])
 
     with ThreadPoolExecutor(4) as pool:
         for index, ours in enumerate(pool.map(predict, range(128))):
@@ -104,10 +105,10 @@ def test_there_are_as_many_threads_as_torch_takes(monkeypatch):
     asked = []
     layers = library.FusedLayers("none", lambda *arguments: asked.append(arguments[3]) or 0,
                                   lambda address, floats: None)
-    monkeypatch.setattr(forward, "fused_layers", lambda: layers)
+    monkeypatch.setattr(engine, "fused_layers", lambda: layers)
     for threads in (3, 1):
         with torch_threads(threads), torch.no_grad():
-            fused_forward(small_network(), torch.randn(1, 2, *PATCH))
+            fused(small_network(), torch.randn(1, 2, *PATCH))
     assert asked == [3, 1]
 
 
@@ -127,9 +128,9 @@ def test_pytorch_s_threads_do_the_work(two_threads):
             return run(network, image.repeat(times, 1, 1, 1, 1))
 
     with ThreadPoolExecutor(1) as pool:
-        for run in (plain, fused_forward):
+        for run in (plain, fused):
             pool.submit(predict, run).result()  # this thread has others beside it from now on
-        before, call, most = n_threads(), pool.submit(predict, fused_forward, times=8), 0
+        before, call, most = n_threads(), pool.submit(predict, fused, times=8), 0
         while not call.done():
             most = max(most, n_threads())
         assert call.result() is not None
@@ -141,7 +142,7 @@ def test_pytorch_s_threads_do_the_work(two_threads):
 def test_memory_is_in_large_pages_if_the_system_has_them():
     memory = library.fused_layers().new_memory(8 << 20)
     inside = memory.data_ptr() + 4 * memory.numel() // 2
-    regions = re.findall(r"^(\w+)-(\w+) .*?^VmFlags: (.*?)$", Path("/proc/self/smaps").read_text(), re.M | re.S)
+    regions = re.findall(r"^(\w+)-(\w+) .*?^VmFlags: (.*?)$", Path("/proc/self/smaps").read_text(), re.MULTILINE | re.DOTALL)
     assert any(int(begin, 16) <= inside < int(end, 16) and "hg" in flags.split() for begin, end, flags in regions)
 
 
@@ -155,12 +156,12 @@ def test_a_network_that_has_run_can_be_copied_and_saved():
         file.seek(0)
         for copied in (copy.deepcopy(network), pickle.loads(pickle.dumps(network)),
                        torch.load(file, weights_only=False)):
-            assert torch.equal(fused_forward(copied, image), expected)
+            assert torch.equal(fused(copied, image), expected)
 
 
 def predict_into(network, image, logits):
     with torch.no_grad():
-        logits.copy_(fused_forward(network, image))
+        logits.copy_(fused(network, image))
 
 
 @needs_build
@@ -169,7 +170,7 @@ def predict_into(network, image, logits):
 def test_a_forked_child_predicts_too(two_threads):
     network, image = small_network(), torch.randn(1, 2, *PATCH)
     with torch.no_grad():
-        expected = fused_forward(network, image)
+        expected = fused(network, image)
         logits = torch.zeros_like(expected).share_memory_()
         child = multiprocessing.get_context("fork").Process(target=predict_into, args=(network, image, logits))
         child.start()

@@ -1,4 +1,5 @@
 // What a program of fused layers is made of. library.py mirrors these structures field by field.
+#pragma once
 #include <stdint.h>
 
 // Where a map's memory is: the network's own, the image that came, or the logits that go out.
@@ -35,3 +36,10 @@ typedef struct {
 
 // At least so many output channels wide are packed weights, and so many chunks of tiles keep sums of their own.
 enum { PACKED_MULTIPLE = 16, MAX_CHUNKS = 64 };
+
+// Of all inputs together: so many products are summed up in every output.
+static inline int32_t channels_in(const Layer *layer) {
+    int32_t channels = 0;
+    for (int32_t i = 0; i < layer->n_inputs; i++) channels += layer->inputs[i].map.channels;
+    return channels;
+}

@@ -1,4 +1,4 @@
-"""Small networks, and what the fused layers must come to."""
+"""Small networks, and what every engine must come to."""
 import pytest
 import torch
 from torch import nn
@@ -12,6 +12,25 @@ PATCH = (16, 16, 32)
 
 def plain(network, image):
     return network.decoder(network.encoder(image))
+
+
+def by_engine(name, network, image):
+    """Return what the engine computes, or raise RuntimeError where it does not apply."""
+    usual, network.engine = network.engine, name
+    try:
+        return network(image)
+    finally:
+        network.engine = usual
+
+
+def fused(network, image):
+    return by_engine("fused", network, image)
+
+
+def steps_aside(network, image):
+    with pytest.raises(RuntimeError, match=r"The engine fused, which .* does not apply to this call: "):
+        fused(network, image)
+    return True
 
 
 def with_random_parameters(network):

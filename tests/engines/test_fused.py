@@ -11,10 +11,9 @@ from torch import nn
 from nnunetv2_gsp.architectures import GSPUNet
 from nnunetv2_gsp.architectures.settings import SHIFT_LOCATIONS, SHIFT_POSITIONS
 from nnunetv2_gsp.architectures.spatial_groups import feature_map_sizes, spatial_groups_of
-from nnunetv2_gsp.cpu import fused_forward
 from tests.architectures.networks import gsp_unet, isotropic
 from tests.conftest import torch_threads
-from tests.cpu.networks import PATCH, assert_close, needs_build, plain, small_network, with_random_parameters
+from tests.engines.networks import PATCH, assert_close, fused, needs_build, plain, small_network, with_random_parameters
 
 
 def divisors(draw, size, at_most):
@@ -57,7 +56,7 @@ def networks_and_images(draw):
 def test_any_network_gives_the_same_logits_as_pytorch(network_and_image, n_threads):
     network, image = network_and_image
     with torch_threads(n_threads), torch.no_grad():
-        logits = fused_forward(network, image)
+        logits = fused(network, image)
         assert logits is not None
         reference = plain(network, image)
         exact = plain(copy.deepcopy(network).double(), image.double())
@@ -73,7 +72,7 @@ def test_moments_of_more_tiles_than_keep_their_own_are_merged():
     network, trend = small_network(), torch.linspace(-5, 5, 64).view(-1, 1, 1)
     image = torch.randn(1, 2, 64, 64, 64) + trend
     with torch.no_grad():
-        assert_close(fused_forward(network, image), plain(network, image))
+        assert_close(fused(network, image), plain(network, image))
 
 
 @needs_build
@@ -85,7 +84,7 @@ def test_the_labels_are_the_same(position, n_axes):
     network = gsp_unet(patch, [16, 32, 64], isotropic(3, n_axes), shift_position=position).eval()
     image = torch.randn(2, 2, *patch)
     with torch.no_grad():
-        agree = fused_forward(network, image).argmax(1) == plain(network, image).argmax(1)
+        agree = fused(network, image).argmax(1) == plain(network, image).argmax(1)
     assert agree.double().mean() > 0.9999
 
 
@@ -115,7 +114,7 @@ def test_what_is_not_a_number_stays_none(norm_op, value):
     network, image = small_network(norm_op=norm_op), torch.randn(2, 2, *PATCH)
     image[0, 1, 3, 5, 7] = value
     with torch.no_grad():
-        logits, reference = fused_forward(network, image), plain(network, image)
+        logits, reference = fused(network, image), plain(network, image)
     assert torch.equal(logits.isfinite(), reference.isfinite())
     assert not logits[0].isfinite().all()
     assert_close(logits[1], reference[1])
@@ -125,10 +124,10 @@ def test_what_is_not_a_number_stays_none(norm_op, value):
 def test_changed_weights_count_at_once():
     network, image = small_network(), torch.randn(1, 2, *PATCH)
     with torch.no_grad():
-        first = fused_forward(network, image)
+        first = fused(network, image)
         for parameter in network.parameters():
             parameter.data.mul_(-1.5)  # without a version that would tell
-        second = fused_forward(network, image)
+        second = fused(network, image)
         assert_close(second, plain(network, image))
     assert not torch.allclose(first, second)
 
@@ -138,7 +137,7 @@ def test_an_image_that_is_not_contiguous_or_has_another_size():
     network = small_network()
     with torch.no_grad():
         for image in (torch.randn(1, 2, *reversed(PATCH)).transpose(2, 4), torch.randn(1, 2, 32, 16, 64)):
-            assert_close(fused_forward(network, image), plain(network, image))
+            assert_close(fused(network, image), plain(network, image))
 
 
 @needs_build
@@ -156,7 +155,7 @@ def test_memory_that_was_never_written_is_never_read(changes):
     torch.use_deterministic_algorithms(True)  # fills what torch.empty gives with NaN
     try:
         with torch.no_grad():
-            assert_close(fused_forward(network, image), plain(network, image))
+            assert_close(fused(network, image), plain(network, image))
     finally:
         torch.use_deterministic_algorithms(False)
 
@@ -189,8 +188,8 @@ def drop_bias(network):
 def test_whatever_is_changed_between_calls_counts(change):
     network, image = small_network(), torch.randn(1, 2, *PATCH)
     with torch.no_grad():
-        before = fused_forward(network, image)
+        before = fused(network, image)
         change(network)
-        after = fused_forward(network, image)
+        after = fused(network, image)
         assert_close(after, plain(network, image))
     assert not torch.equal(before, after)

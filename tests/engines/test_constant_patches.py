@@ -10,11 +10,9 @@ from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from torch import nn
 
 from nnunetv2_gsp.architectures.settings import SHIFT_LOCATIONS, SHIFT_POSITIONS
-from nnunetv2_gsp.architectures.training import training_forward
-from nnunetv2_gsp.cpu import fused_forward
 from nnunetv2_gsp.cpu.library import find_fused_layers
 from tests.architectures.networks import gsp_unet, isotropic
-from tests.cpu.networks import with_random_parameters
+from tests.engines.networks import by_engine, fused, with_random_parameters
 
 
 def logits_by_engine(network, image):
@@ -25,8 +23,8 @@ def logits_by_engine(network, image):
         logits["exact"] = exact.decoder(exact.encoder(image.double()))
         logits["plain"] = network.decoder(network.encoder(image))
         if not isinstance(find_fused_layers(), str):
-            logits["fused"] = fused_forward(network, image)
-    logits["checkpointed"] = training_forward(network, image).detach()
+            logits["fused"] = fused(network, image)
+    logits["checkpointed"] = by_engine("checkpointed", network.train(), image).detach()
     assert all(value is not None for value in logits.values())
     return logits
 

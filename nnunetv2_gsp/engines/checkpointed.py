@@ -1,0 +1,167 @@
+"""The engine of training steps: what the backward pass can cheaply compute again is not kept for it.
+
+Norm, nonlinearity, shift, pooling, interpolation and concatenation cost little beside the memory they fill. Of each
+layer only the convolution's output is kept; its input is computed again when its gradient is due. What a second call
+would change runs once (`has_state`), and its output is what is kept.
+"""
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+from dynamic_network_architectures.building_blocks.simple_conv_blocks import ConvDropoutNormReLU
+from torch import Tensor, nn
+from torch.nn.modules.dropout import _DropoutNd
+from torch.utils.checkpoint import checkpoint
+
+from nnunetv2_gsp.engines.engine import Engine, NotApplicable, NotMeant
+from nnunetv2_gsp.engines.part import check_as_written
+from nnunetv2_gsp.engines.plain import then_shift
+from nnunetv2_gsp.ops.recording import has_hooks, is_recording, is_transformed
+
+# whose modules keep nothing but buffers; a module from elsewhere may keep anything
+_KNOWN_CODE = ("torch.nn.modules.", "nnunetv2_gsp.")
+_RANDOM = (_DropoutNd, nn.RReLU)
+
+
+class Kept(NamedTuple):
+    """A map as the tensors that are kept of it, and what is still to be computed from them."""
+
+    tensors: tuple[Tensor, ...]
+    compute: Callable[..., Tensor] | None = None  # None: the one tensor is the map itself
+
+    def now(self) -> Tensor:
+        """Return the map, (N, C, *spatial)."""
+        return self.tensors[0] if self.compute is None else self.compute(*self.tensors)
+
+    def then(self, function: Callable[[Tensor], Tensor]) -> "Kept":
+        """Return the map that `function` makes of this one, still to be computed."""
+        return Kept(self.tensors, function if self.compute is None else partial(_composed, function, self.compute))
+
+
+class Checkpointed(Engine[Kept]):
+    """Keeps each convolution's output; everything between two convolutions is pending until the second reads it."""
+
+    def begin(self, image: Tensor) -> Kept:
+        """Keep the image, (N, C, *patch)."""
+        return Kept((image,))
+
+    def convolve(self, x: Kept, layer: ConvDropoutNormReLU, shift: nn.Module) -> Kept:
+        """Convolve, and leave what follows pending, up to what has to run once."""
+        return Kept((_run_once(layer)(_recomputed(x, layer.conv)),), partial(after_convolution, layer, shift))
+
+    def pool(self, x: Kept, pool: nn.Module) -> Kept:
+        """Leave the pooling pending."""
+        return x if isinstance(pool, nn.Identity) else x.then(pool)
+
+    def interpolate(self, x: Kept, interpolation: nn.Module, shift: nn.Module) -> Kept:
+        """Leave interpolation and shift pending."""
+        return x.then(partial(_composed, shift, interpolation))
+
+    def join(self, x: Kept, skip: Kept) -> Kept:
+        """Leave the concatenation pending."""
+        return Kept((*x.tensors, *skip.tensors), partial(_joined, x.compute, skip.compute, len(x.tensors)))
+
+    def finish(self, x: Kept) -> Kept:
+        """Compute what is pending, since two readers would compute it twice."""
+        return Kept((x.now(),))
+
+    def head(self, x: Kept, convolution: nn.Module) -> Kept:
+        """Convolve to logits."""
+        return Kept((_recomputed(x, convolution),))
+
+    def end(self, logits: Any) -> Tensor | list[Tensor]:
+        """Return the logits as tensors."""
+        return [each.now() for each in logits] if isinstance(logits, list) else logits.now()
+
+
+CHECKPOINTED = Checkpointed()
+
+
+def checkpointed(network: Any, image: Tensor) -> Checkpointed:
+    """Return the engine for a call of `network`.
+
+    Args:
+        network: a Part.
+        image: (N, C, *patch).
+
+    Raises:
+        NotApplicable: no backward pass will follow, somebody wants to see each module run once or transforms them, or
+            the network has parts with a `forward` of their own.
+    """
+    if not is_training_step(network):
+        raise NotMeant("it is no training step")
+    if is_transformed():
+        raise NotMeant("it is transformed or differentiated forward")
+    if any(map(has_hooks, network.modules())):
+        raise NotApplicable("modules have hooks, which see each of them run once")
+    for part in network.parts():
+        check_as_written(part)
+    return CHECKPOINTED
+
+
+def is_training_step(network: nn.Module) -> bool:
+    """Tell whether a backward pass will follow."""
+    return network.training and torch.is_grad_enabled() and not is_recording()
+
+
+def has_state(module: nn.Module) -> bool:
+    """Tell whether a second call of a module may differ from the first, or leave other traces than one call does.
+
+    It has buffers (BatchNorm), draws random numbers, which not every device can draw again (mps), or is nobody's whose
+    code is known here (parametrizations, norms of other libraries).
+    """
+    return len(list(module.buffers())) > 0 or any(
+        isinstance(part, _RANDOM) or not type(part).__module__.startswith(_KNOWN_CODE) for part in module.modules())
+
+
+def after_convolution(layer: Any, shift: nn.Module, y: Tensor) -> Tensor:
+    """Compute what of a ConvDropoutNormReLU follows its convolution and every module with state, then the shift.
+
+    Args:
+        layer: a ConvDropoutNormReLU.
+        shift: what comes behind it.
+        y: (N, C, *spatial), the output of the last module that runs once; not changed.
+
+    Returns:
+        (N, C, *spatial).
+    """
+    modules = layer.all_modules[_n_run_once(layer):]
+    if list(modules[:1]) != [getattr(layer, "norm", None)]:
+        y = y.clone()  # dropout or a nonlinearity in place would overwrite what is kept; a norm makes a new map
+    return then_shift(modules, shift, y)
+
+
+def _recomputed(x: Kept, convolution: nn.Module) -> Tensor:
+    """Convolve a map, and keep no more of it than its tensors; the convolution itself runs only once.
+
+    In eager mode the convolution has to be inside, or it would keep the map; recomputing stops in front of it, but
+    behind its weight where that is computed first (spectral norm), and on a GPU behind it: cheap beside what a gradient
+    in pieces saves. The compiler does not stop there, and recomputes for convolutions outside as well.
+    """
+    if x.compute is None:
+        return convolution(x.now())  # type: ignore[no-any-return]
+    # nothing in here draws random numbers
+    recompute = partial(checkpoint, use_reentrant=False, preserve_rng_state=False)
+    if torch.compiler.is_compiling() or has_state(convolution):
+        return convolution(recompute(x.compute, *x.tensors))  # type: ignore[no-any-return]
+    return recompute(partial(_composed, convolution, x.compute), *x.tensors)  # type: ignore[no-any-return]
+
+
+def _run_once(layer: Any) -> nn.Sequential:
+    """Return what of a ConvDropoutNormReLU comes behind its convolution, up to the last module with state."""
+    return layer.all_modules[1:_n_run_once(layer)]  # type: ignore[no-any-return]
+
+
+def _n_run_once(layer: Any) -> int:
+    # the convolution comes first; a list, since not every compiler takes a generator's largest
+    return max([1, *[number for number, module in enumerate(layer.all_modules, 1) if has_state(module)]])
+
+
+def _composed(outer: Callable[[Tensor], Tensor], inner: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
+    return outer(inner(*tensors))
+
+
+def _joined(x: Callable[..., Tensor] | None, skip: Callable[..., Tensor] | None, n_of_x: int,
+            *tensors: Tensor) -> Tensor:
+    return torch.cat((Kept(tensors[:n_of_x], x).now(), Kept(tensors[n_of_x:], skip).now()), dim=1)

@@ -1,0 +1,303 @@
+"""The engine of predictions on the CPU: records a network as a program for the compiled layers, and runs it.
+
+A norm, nonlinearity, shift or pooling stays pending until the next convolution reads the map: then it is part of the
+load, and costs no pass over memory.
+"""
+import math
+from collections import deque
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
+
+import torch
+from dynamic_network_architectures.building_blocks.simple_conv_blocks import ConvDropoutNormReLU
+from torch import Tensor, nn
+
+from nnunetv2_gsp.cpu import fused_layers
+from nnunetv2_gsp.cpu.library import FusedLayers
+from nnunetv2_gsp.cpu.program import Buffer, NotFusable, Program, Read, Step, Weights, three
+from nnunetv2_gsp.cpu.runner import Runner
+from nnunetv2_gsp.engines.engine import Engine, NotApplicable, NotMeant
+from nnunetv2_gsp.engines.part import check_as_written
+from nnunetv2_gsp.ops import (
+    GroupShift,
+    LinearUpsampling,
+    LocalShift,
+    PointwiseConv2d,
+    PointwiseConv3d,
+    SteadyInstanceNorm2d,
+    SteadyInstanceNorm3d,
+)
+from nnunetv2_gsp.ops.recording import has_hooks_of_all_modules, is_watched
+
+# whose `forward` is known here; a module from elsewhere may compute anything
+_KNOWN_CODE = ("torch.nn.modules.", "nnunetv2_gsp.", "dynamic_network_architectures.")
+_CONVOLUTIONS = {2: (nn.Conv2d, PointwiseConv2d), 3: (nn.Conv3d, PointwiseConv3d)}
+# rows and the voxels of one are counted in 32 bits
+_MAX_VOXELS_AN_AXIS = 1 << 15
+# of each network at most one piece of memory that no call uses: fresh memory costs more time than a small patch
+_idle_arenas: WeakKeyDictionary[nn.Module, deque[Tensor]] = WeakKeyDictionary()
+
+
+class Interpolated(NamedTuple):
+    """A map of a lower resolution that is still to be interpolated."""
+
+    low: Read
+    factor: tuple[int, ...]
+
+
+class Joined(NamedTuple):
+    """Two maps whose channels are still to be concatenated."""
+
+    first: Read | Interpolated
+    skip: Read
+
+
+Recorded = Read | Interpolated | Joined
+
+
+class Fused(Engine[Recorded]):
+    """Records one call of a network.
+
+    Each module is checked to compute what the compiled layers do. The network is read anew at every call, so whatever
+    was changed in it counts. A value that is not a number gives a logit that is none, as in PyTorch.
+
+    Args:
+        network: the Part that is walked through.
+        layers: the compiled layers.
+    """
+
+    def __init__(self, network: nn.Module, layers: FusedLayers):
+        self.network = network
+        self.layers = layers
+        self.steps: list[Step] = []
+
+    def begin(self, image: Tensor) -> Read:
+        """Take the image, (N, C, *patch), as what the first layer reads."""
+        _, channels, *size = image.shape
+        _check(len(size) in (2, 3) and max(size) < _MAX_VOXELS_AN_AXIS, f"an image of shape {tuple(image.shape)}")
+        self.n_axes = len(size)
+        self.image = image
+        self.first = Buffer(channels, three(size, 1))
+        return Read(self.first)
+
+    def convolve(self, x: Recorded, layer: ConvDropoutNormReLU, shift: nn.Module) -> Read:
+        """Record convolution and norm, and leave nonlinearity and shift pending."""
+        if isinstance(x, Joined) and isinstance(x.first, Interpolated):
+            return self._shifted(self._convolved_with_low(x.first, x.skip, layer), shift)
+        reads = (_read(x.first), x.skip) if isinstance(x, Joined) else (_read(x),)
+        return self._shifted(self._convolved(layer, reads), shift)
+
+    def pool(self, x: Recorded, pool: nn.Module) -> Read:
+        """Leave the pooling pending."""
+        read = _read(x)
+        if isinstance(pool, nn.Identity):
+            return read
+        _check(isinstance(pool, (nn.MaxPool2d, nn.MaxPool3d))
+               and type(pool) is {2: nn.MaxPool2d, 3: nn.MaxPool3d}[self.n_axes]
+               and pool.kernel_size == pool.stride and not pool.ceil_mode and not pool.return_indices
+               and three(pool.padding, 0) == (0, 0, 0) and three(pool.dilation, 1) == (1, 1, 1), pool)
+        stride = three(pool.stride, 1)
+        _check(all(size % step == 0 for size, step in zip(read.buffer.size, stride, strict=True)), read.buffer.size)
+        return replace(read, pool=stride)
+
+    def interpolate(self, x: Recorded, interpolation: nn.Module, shift: nn.Module) -> Read | Interpolated:
+        """Leave the interpolation pending; where a shift follows, record it: that needs the interpolated map."""
+        low = _read(x)
+        factor = self._factor(interpolation)
+        if isinstance(shift, nn.Identity):
+            return Interpolated(low, factor)
+        activated = self._append((low,), None)
+        high = Step((), Buffer(low.buffer.channels, _times(low.buffer.size, factor)), low=activated.out, factor=factor)
+        self.steps.append(high)
+        return self._shifted(Read(high.out), shift)
+
+    def join(self, x: Recorded, skip: Recorded) -> Joined:
+        """Leave the concatenation pending."""
+        _check(not isinstance(x, Joined), "a concatenation of three maps")
+        size = _times(x.low.buffer.size, x.factor) if isinstance(x, Interpolated) else _read(x).buffer.size
+        _check(size == _read(skip).buffer.size, f"maps of {size} and {_read(skip).buffer.size} voxels")
+        return Joined(x, _read(skip))  # type: ignore[arg-type]
+
+    def finish(self, x: Recorded) -> Recorded:
+        """Return the map as it is: what is pending costs nothing when it is read."""
+        return x
+
+    def head(self, x: Recorded, convolution: nn.Module) -> Read:
+        """Record the convolution to logits."""
+        read = _read(x)
+        self._check_pointwise(convolution, read.buffer.channels)
+        return Read(self._append((read,), Weights(convolution)).out)
+
+    def end(self, logits: Any) -> Tensor:
+        """Run the program, and return logits (N, classes, *patch) in fp32."""
+        if isinstance(logits, list):
+            raise NotMeant("deep supervision")
+        program = Program(self.steps, self.first, logits.buffer, self.n_axes)
+        n_samples = self.image.shape[0]
+        try:
+            runner = Runner(program, n_samples)
+        except NotFusable as reason:
+            raise NotApplicable(str(reason)) from reason
+        arena = _take_arena(self.network, runner.arena_floats)
+        result = self.layers.new_memory(n_samples, program.logits.channels, *program.logits.size[-self.n_axes:])
+        runner.run(self.layers, self.image.contiguous(), result, arena)
+        _idle_arenas_of(self.network).append(arena)
+        return result
+
+    def _convolved_with_low(self, interpolated: Interpolated, skip: Read, layer: Any) -> Read:
+        """Record W·cat(up(u), s) = up(W_u·u) + W_s·s: what belongs to u is computed at the low resolution."""
+        low, factor = interpolated
+        n_columns = low.buffer.channels
+        self._check_pointwise(layer.conv, n_columns + skip.buffer.channels)
+        product = self._append((low,), Weights(layer.conv))
+        return self._convolved(layer, (skip,), Weights(layer.conv, n_columns, False), product.out, factor)
+
+    def _convolved(self, layer: Any, reads: tuple[Read, ...], weights: Weights | None = None,
+                   low: Buffer | None = None, factor: tuple[int, ...] = (1, 1, 1)) -> Read:
+        """Record convolution, norm and nonlinearity of a ConvDropoutNormReLU."""
+        weights = weights or Weights(layer.conv)
+        self._check_pointwise(layer.conv, weights.first_column + sum(read.buffer.channels for read in reads))
+        norm, nonlin = self._norm_and_nonlin(layer)
+        step = self._append(reads, weights, norm, low, factor)
+        _check(norm is None or math.prod(step.out.size) > 1, "InstanceNorm of a single voxel")
+        return Read(step.out, step, nonlin)
+
+    def _append(self, reads: tuple[Read, ...], weights: Weights | None, norm: nn.Module | None = None,
+                low: Buffer | None = None, factor: tuple[int, ...] = (1, 1, 1)) -> Step:
+        channels = reads[0].buffer.channels if weights is None else weights.convolution.out_channels
+        step = Step(reads, Buffer(channels, _pooled_size(reads[0])), weights, norm, low, factor)
+        self.steps.append(step)
+        return step
+
+    def _factor(self, interpolation: Any) -> tuple[int, ...]:
+        _check(type(interpolation) is LinearUpsampling
+               and interpolation.mode == {2: "bilinear", 3: "trilinear"}[self.n_axes]
+               and not interpolation.align_corners and isinstance(interpolation.scale_factor, tuple)
+               and len(interpolation.scale_factor) == self.n_axes
+               and all(step == int(step) for step in interpolation.scale_factor), interpolation)
+        return three([int(step) for step in interpolation.scale_factor], 1)
+
+    def _shifted(self, read: Read, shift: nn.Module) -> Read:
+        """Take the shifts in, whose order is of no matter where they move different channels."""
+        for part in shift if isinstance(shift, nn.Sequential) else [shift]:
+            if type(part) is GroupShift and read.group_shift is None:
+                read = replace(read, group_shift=part)
+            elif type(part) is LocalShift and read.local_shift is None:
+                read = replace(read, local_shift=part)
+            else:
+                _check(isinstance(part, nn.Identity), part)
+        self._check_shifts(read)
+        return read
+
+    def _check_shifts(self, read: Read) -> None:
+        channels, size = read.buffer.channels, read.buffer.size
+        n_shifted = 0
+        if read.group_shift is not None:
+            groups, n_shifted = read.group_shift.spatial_groups, read.group_shift.shift_channels
+            _check(len(groups) == self.n_axes and min(groups) > 0 and 0 < n_shifted <= channels
+                   and n_shifted % math.prod(groups) == 0
+                   and all(n % count == 0 for n, count in zip(size, three(groups, 1), strict=True)), read.group_shift)
+        if read.local_shift is not None:
+            first, n_local = read.local_shift.first_channel, read.local_shift.shift_channels
+            _check((first == n_shifted or read.group_shift is None) and 0 < n_local <= channels - first
+                   and first >= 0 and n_local % (2 * self.n_axes) == 0, read.local_shift)
+
+    def _norm_and_nonlin(self, layer: Any) -> tuple[nn.Module | None, nn.LeakyReLU]:
+        """Return the two of a ConvDropoutNormReLU, checked to come in this order."""
+        convolution, *rest = [module for module in layer.all_modules
+                              if not isinstance(module, (nn.Dropout, nn.Dropout2d, nn.Dropout3d))]
+        _check(convolution is layer.conv and 1 <= len(rest) <= 2 and type(rest[-1]) is nn.LeakyReLU, layer)
+        norm = rest[0] if len(rest) == 2 else None
+        if norm is not None:
+            _check(type(norm) is {2: SteadyInstanceNorm2d, 3: SteadyInstanceNorm3d}[self.n_axes]
+                   and not norm.track_running_stats, norm)
+        return norm, rest[-1]
+
+    def _check_pointwise(self, convolution: Any, channels: int) -> None:
+        _check(type(convolution) in _CONVOLUTIONS[self.n_axes]
+               and convolution.groups == 1 and convolution.in_channels == channels
+               and {*convolution.kernel_size, *convolution.stride} == {1} and set(convolution.padding) == {0},
+               convolution)
+
+
+def fused(network: Any, image: Tensor) -> Fused:
+    """Return the engine for one call of `network`.
+
+    Args:
+        network: a Part.
+        image: (N, C, *patch).
+
+    Raises:
+        NotApplicable: it is no prediction of fp32 tensors on the CPU, there are no compiled layers here, or the
+            network has a module that they do not know; also raised while the network walks through it.
+    """
+    if torch.compiler.is_compiling() or is_watched():
+        raise NotMeant("operators are compiled, recorded, counted or transformed")
+    if network.training or torch.is_grad_enabled() or image.device.type != "cpu":
+        raise NotMeant("it is no prediction on the CPU: modules in evaluation mode, gradients off")
+    _check_image(image)
+    layers = fused_layers()
+    if layers is None:
+        raise NotMeant("the compiled layers are not there")  # fused_layers has said so
+    for part in network.parts():
+        check_as_written(part)
+    for module in network.modules():
+        if module is not network:
+            _check_module(module)
+    if has_hooks_of_all_modules():
+        raise NotApplicable("a hook of all modules")
+    return Fused(network, layers)
+
+
+def _check_image(image: Tensor) -> None:
+    if not (type(image) is Tensor and image.dtype is torch.float32 and image.layout is torch.strided
+            and image.numel() > 0 and not image.is_neg() and image.data_ptr() != 0):
+        # the memory of a negative view holds something else, an efficient zero tensor has none
+        raise NotApplicable(f"an image that is no plain fp32 tensor with voxels: {type(image).__name__}, {image.dtype}")
+    if torch.is_autocast_enabled("cpu"):
+        raise NotApplicable("autocast")
+
+
+def _check_module(module: nn.Module) -> None:
+    """Check that a call runs the `forward` that is known here in evaluation mode, and nothing else."""
+    if module._forward_hooks or module._forward_pre_hooks:
+        raise NotApplicable(f"a hook of {type(module).__name__}")
+    if module.training:
+        raise NotApplicable(f"a module in training mode: {type(module).__name__}")
+    if "forward" in vars(module) or not type(module).__module__.startswith(_KNOWN_CODE):
+        raise NotApplicable(f"somebody else's code: {type(module).__name__}")
+
+
+def _read(x: Recorded) -> Read:
+    _check(isinstance(x, Read), "maps in another order than this package has them")
+    return x  # type: ignore[return-value]
+
+
+def _pooled_size(read: Read) -> tuple[int, ...]:
+    return tuple(size // step for size, step in zip(read.buffer.size, read.pool, strict=True))
+
+
+def _times(size: tuple[int, ...], factor: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(voxels * step for voxels, step in zip(size, factor, strict=True))
+
+
+def _check(is_known: bool, what: object) -> None:
+    if not is_known:
+        raise NotApplicable(f"not known to the fused layers: {what}")
+
+
+def _take_arena(network: nn.Module, floats: int) -> Tensor:
+    """Return memory that is this call's alone; whoever predicts patch by patch gets the same again and again."""
+    arena = torch.empty(0)
+    with suppress(IndexError):  # of two threads one finds nothing
+        arena = _idle_arenas_of(network).pop()
+    if arena.numel() < floats:
+        del arena  # before there is another
+        arena = torch.empty(floats, dtype=torch.float32)
+    return arena
+
+
+def _idle_arenas_of(network: nn.Module) -> deque[Tensor]:
+    return _idle_arenas.setdefault(network, deque(maxlen=1))
