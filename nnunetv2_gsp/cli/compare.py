@@ -25,9 +25,9 @@ def run(arguments: argparse.Namespace) -> int:
         comparison = compare_folders(
             arguments.pred, arguments.gt, definition, arguments.o, dataset_json=arguments.djfile,
             images=arguments.images, processes=arguments.np, overwrite=arguments.overwrite)
-    print("\n".join([*comparison.caveats, verdict(comparison), "",
-                     f"Wrote {output_files(arguments.o)['html']}, which opens in any browser, and comparison.md, .csv "
-                     f"and .json beside."]))
+    written = (f"Wrote {output_files(arguments.o)['html']}, which opens in any browser, and comparison.md, .csv and "
+               f".json beside.")
+    print("\n".join([*comparison.caveats, verdict(comparison), "", written]))
     return 0
 
 

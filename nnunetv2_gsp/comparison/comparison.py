@@ -1,4 +1,4 @@
-"""How do contenders score on the same cases, each against the first one?"""
+"""Scores contenders on the same cases and compares each with the first one."""
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace

@@ -1,4 +1,4 @@
-"""What does a trained model cost?"""
+"""Names what a trained model costs."""
 from dataclasses import dataclass
 
 IN_WORDS = ("Parameters: all that are learnt, as in the checkpoint. MACs: of one patch, counted on the network that "

@@ -1,4 +1,4 @@
-"""How does a case look? Its slice with the most voxels labelled wrong, with the outlines of every segmentation."""
+"""Draws cases: the slice with the most voxels labelled wrong, with the outlines of every segmentation."""
 import io
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What does the page of a comparison show? Verdict, tables, plots, cases and notes; the template says how."""
+"""Collects what the page of a comparison shows: verdict, tables, plots, cases and notes; the template lays it out."""
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -107,9 +107,10 @@ def _case_groups(comparison: Comparison) -> list[CaseGroup]:
     middle = [case for case in ranked[start:start + N_CASES_SHOWN] if case not in worst]
     views = {case: _case_view(comparison, case)
              for case in progress([*worst, *middle], "drawing", "case", stays=False)}
-    groups = (("The worst cases", "Those with the lowest mean Dice over regions and contenders. They show what goes "
-                                  "wrong: a missed lesion, a false one, or a displaced border.", worst),
-              ("Median cases", "Those in the middle of the same order. They show what to expect.", middle))
+    about_worst = ("Those with the lowest mean Dice over regions and contenders. They show what goes wrong: a missed "
+                   "lesion, a false one, or a displaced border.")
+    about_middle = "Those in the middle of the same order. They show what to expect."
+    groups = (("The worst cases", about_worst, worst), ("Median cases", about_middle, middle))
     return [CaseGroup(heading, words, [views[case] for case in cases]) for heading, words, cases in groups if cases]
 
 

@@ -1,4 +1,4 @@
-"""Which predictions are compared with which, on which cases?"""
+"""Pairs the predictions of several contenders with the same references."""
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path

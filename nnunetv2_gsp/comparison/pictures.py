@@ -1,4 +1,4 @@
-"""How are pictures put into a page? As data URIs, so that it needs no other file.
+"""Puts pictures into a page as data URIs, so that it needs no other file.
 
 Colours are Okabe and Ito's, told apart with any colour vision; line style and marker say the same once more.
 """

@@ -1,4 +1,4 @@
-"""How do scores and trainings look, plotted?"""
+"""Plots scores case by case, and trainings epoch by epoch."""
 from typing import Any
 
 import numpy as np

@@ -1,4 +1,4 @@
-"""Were the models trained alike?"""
+"""Tells in what contenders were not trained alike."""
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any

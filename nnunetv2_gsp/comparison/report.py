@@ -1,4 +1,4 @@
-"""What is written of a comparison? comparison.csv, .json, .md, and comparison.html, a page that needs nothing else."""
+"""Writes a comparison: comparison.csv, .json, .md, and comparison.html, a page that needs nothing else."""
 import csv
 import io
 from collections.abc import Callable, Sequence

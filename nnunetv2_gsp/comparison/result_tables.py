@@ -1,4 +1,4 @@
-"""What do the tables of a comparison hold? Scores side by side with their tests, and costs."""
+"""Fills the tables of a comparison: scores side by side with their tests, and costs."""
 import math
 from collections.abc import Callable
 

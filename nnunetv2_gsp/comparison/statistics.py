@@ -1,4 +1,4 @@
-"""Is a difference more than chance? Paired tests and intervals."""
+"""Tells whether a difference is more than chance: paired tests and intervals."""
 import math
 import warnings
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Which trained models are compared, and what did they cost? nnU-Net's results, with the predictions of the validation.
+"""Pairs trained models by nnU-Net's validation, and reads what they cost.
 
 The names of nnU-Net's files and folders stand here and in training_records.py.
 """

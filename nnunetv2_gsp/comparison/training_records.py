@@ -1,4 +1,4 @@
-"""What did nnU-Net write down of a fold's training? Its checkpoint, its logs and its debug.json."""
+"""Reads what nnU-Net wrote down of a fold's training: its checkpoint, its logs and its debug.json."""
 import json
 import math
 import re

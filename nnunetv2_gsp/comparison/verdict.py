@@ -1,4 +1,4 @@
-"""What do the statistics show, in words, and no more than that?"""
+"""Says in words what the statistics show, and no more than that."""
 import math
 from collections.abc import Sequence
 

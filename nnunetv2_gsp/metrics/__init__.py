@@ -1,1 +1,1 @@
-"""What is measured, and by which definition?"""
+"""Measures segmentations under definitions with a name."""

@@ -1,4 +1,4 @@
-"""What does each region of each case score? Files in, a row for each case and region out, several cases at a time."""
+"""Scores each region of each case: files in, an entry for each case and region out, several cases at a time."""
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -87,4 +87,4 @@ def _one_thread() -> None:
     """Keep SimpleITK to one thread in a process of several."""
     import SimpleITK as sitk
 
-    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)  # type: ignore[no-untyped-call]
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)

@@ -1,4 +1,4 @@
-"""Which files belong to which case? A reference and its prediction carry the same name, up to its ending."""
+"""Finds the files of each case: a reference and its prediction carry the same name, up to its ending."""
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What does HD95 mean, and what does an empty mask score? One name for each answer in use.
+"""Defines what HD95 means and what an empty mask scores, by the names of the definitions in use.
 
 A score without its definition means nothing: a single stray blob moved HD95 from 8 mm to 72 mm between two of these.
 Scores of empty masks are the challenges' for Dice and HD95; NSD and ABD follow them, as no challenge gives any. This

@@ -1,4 +1,4 @@
-"""How good is a folder of predictions? Scores of every case and region, their means, and the files that keep them."""
+"""Evaluates a folder of predictions: scores of every case and region, their means, and the files that keep them."""
 import csv
 import io
 import math

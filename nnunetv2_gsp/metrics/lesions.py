@@ -1,4 +1,4 @@
-"""How well is each lesion segmented? Lesion-wise Dice and HD95 as BraTS 2023 scores glioma."""
+"""Scores single lesions: lesion-wise Dice and HD95 as BraTS 2023 scores glioma."""
 from collections.abc import Sequence
 from typing import Any
 
@@ -69,7 +69,7 @@ def _score_lesion(lesion: Mask, predicted: Mask, spacing_mm: Sequence[float],
 
 
 def _joined_lesions(reference: Mask) -> Numbers:
-    """Number the lesions of the reference from 1 on, one number for those that touch after dilation; (D, H, W)."""
+    """Return the number of each lesion of the reference, from 1 on, one for those that touch after dilation."""
     joined: Numbers
     joined, _ = ndimage.label(ndimage.binary_dilation(reference, _DILATION, DILATIONS), _TOUCHING)
     return joined * reference

@@ -1,4 +1,4 @@
-"""How much do two masks have in common? Dice, volumes, and the difference of volumes."""
+"""Measures what two masks have in common: Dice, volumes, and their difference."""
 from collections.abc import Sequence
 
 import numpy as np

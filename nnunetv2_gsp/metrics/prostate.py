@@ -1,4 +1,4 @@
-"""Where do apex, mid and base of the prostate lie? Thirds of the reference from foot to head, as in PROMISE12."""
+"""Cuts the prostate into apex, mid and base, thirds of the reference from foot to head, as in PROMISE12."""
 from collections.abc import Iterator
 
 import numpy as np

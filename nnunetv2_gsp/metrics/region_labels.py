@@ -1,4 +1,4 @@
-"""Which regions are scored, and which labels make them up? As a dataset.json has it, or as labels are found."""
+"""Tells which labels make up each region that is scored, as a dataset.json has it, or as labels are found."""
 import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass

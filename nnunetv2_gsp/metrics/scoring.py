@@ -1,4 +1,4 @@
-"""What does a pair of masks score under a definition?"""
+"""Scores a pair of masks under a definition."""
 from collections.abc import Sequence
 from typing import Any
 

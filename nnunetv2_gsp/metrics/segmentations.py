@@ -1,4 +1,4 @@
-"""What does a segmentation's file hold? Labels of voxels, and where these lie."""
+"""Reads the labels of voxels from a segmentation's file, and where these lie."""
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""How far apart are the surfaces of two masks, in mm?
+"""Measures how far apart the surfaces of two masks are, in mm.
 
 Two kinds of surface are in use. Border voxels are those of the mask with a neighbour outside it, by faces; each counts
 the same (medpy, MONAI, CaPTk). Surface elements lie at the corners of voxels, one wherever the eight voxels around a
@@ -147,9 +147,8 @@ def element_areas_mm2(spacing_mm: tuple[float, ...]) -> Floats:
         cube = _cube(code)
         n_inside = cube.sum()
         if n_inside <= 4:
-            vertices, faces, *_ = marching_cubes(  # type: ignore[no-untyped-call]
-                cube, 0.5, spacing=spacing_mm, method="lorensen")
-            areas[code] = mesh_surface_area(vertices, faces)  # type: ignore[no-untyped-call]
+            vertices, faces, *_ = marching_cubes(cube, 0.5, spacing=spacing_mm, method="lorensen")
+            areas[code] = mesh_surface_area(vertices, faces)
         if n_inside < 4:
             areas[255 - code] = areas[code]
     return areas

@@ -1,7 +1,7 @@
 """The verb compare: which arguments go together, what it prints and writes, and what one can type instead."""
 import pytest
 
-from nnunetv2_gsp import cli
+from tests.cli.commands import exit_code
 from tests.comparison.contenders import write_predictions
 
 NAMES = ("gt", "poor", "good")
@@ -15,9 +15,7 @@ def arguments(tmp_path):
 
 
 def run(*arguments):
-    with pytest.raises(SystemExit) as exited:
-        cli.main(["compare", *map(str, arguments)])
-    return exited.value.code
+    return exit_code("compare", *arguments)
 
 
 def test_it_prints_the_verdict_and_writes_four_files(arguments, tmp_path, capsys):

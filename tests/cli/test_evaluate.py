@@ -1,8 +1,8 @@
 """The verb evaluate: what it prints and writes, and one sentence for what a user can mend."""
 import pytest
 
-from nnunetv2_gsp import cli
 from nnunetv2_gsp.metrics.definitions import DEFINITIONS
+from tests.cli.commands import exit_code
 from tests.metrics.drawings import write, write_dataset_json
 from tests.metrics.folders import REGIONS, tumour, write_folders
 
@@ -14,9 +14,7 @@ def arguments(tmp_path):
 
 
 def run(*arguments):
-    with pytest.raises(SystemExit) as exited:
-        cli.main(["evaluate", *map(str, arguments)])
-    return exited.value.code
+    return exit_code("evaluate", *arguments)
 
 
 def test_it_prints_means_and_the_definition_and_writes_json_and_csv(arguments, tmp_path, capsys):

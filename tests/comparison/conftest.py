@@ -33,7 +33,7 @@ def trained(tmp_path, monkeypatch):
     """Two models of two folds in nnU-Net's folders."""
     import nnunetv2.paths
 
-    folds = [range(0, 7), range(7, N_CASES)]
+    folds = [range(7), range(7, N_CASES)]
     for name in ("raw", "preprocessed", "results"):
         monkeypatch.setenv(f"nnUNet_{name}", str(tmp_path / name))
         (tmp_path / name / DATASET).mkdir(parents=True)

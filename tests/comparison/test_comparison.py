@@ -78,7 +78,7 @@ def test_trained_on_the_cases_they_are_compared_on(comparison, trained):
 
 
 def test_other_training_is_a_caveat(trained):
-    write_model(trained / "results", "nnUNetTrainer_long", 0.05, [range(0, 7), range(7, N_CASES)], 4, 8)
+    write_model(trained / "results", "nnUNetTrainer_long", 0.05, [range(7), range(7, N_CASES)], 4, 8)
     pairing = paired_models(["nnUNetTrainer", "nnUNetTrainer_long"])
     assert Comparison(pairing, DEFINITIONS["directed"], {}, []).caveats == [
         "Trained with different batch sizes: nnUNetTrainer 2, nnUNetTrainer_long 4.",
