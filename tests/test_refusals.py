@@ -174,7 +174,7 @@ def test_stages_of_a_template_mend_plans_that_have_one(write_plans, base):
                         "n_conv_per_stage_decoder": [], "kernel_sizes": [[3, 3, 3]]})
     settings = [f"{name}={json.dumps(value)}" for name, value in SETTINGS.items()]
     with pytest.raises(SystemExit) as end:
-        main([*WITH_PLANS["plan"], "-o", "mended", "--set", *settings])
+        main([*WITH_PLANS["plan"], "--name", "mended", "--set", *settings])
     assert end.value.code == 0
     mended = base / "nnUNet_preprocessed" / DATASET / "mended.json"
     architecture = json.loads(mended.read_text())["configurations"][CONFIGURATION]["architecture"]

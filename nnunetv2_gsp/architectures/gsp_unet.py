@@ -15,13 +15,13 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.dropout import _DropoutNd
 
+from nnunetv2_gsp.architectures.architecture import Architecture, Operators, Stages
 from nnunetv2_gsp.architectures.blocks import GSPConvBlock, shift_or_identity
-from nnunetv2_gsp.architectures.rules import KERNELS, Stages, check_choice
 from nnunetv2_gsp.architectures.settings import DEFAULT_LOCATION, DEFAULT_POSITION, ShiftSettings
 from nnunetv2_gsp.architectures.spatial_groups import feature_map_sizes
 from nnunetv2_gsp.architectures.training import is_training_step, training_forward
 from nnunetv2_gsp.cpu import fused_forward
-from nnunetv2_gsp.ops import LinearUpsampling, pointwise, steady
+from nnunetv2_gsp.ops import LinearUpsampling
 
 PerStage = int | Sequence[int]
 
@@ -64,30 +64,24 @@ class GSPUNet(nn.Module):
                  shift_channels: Sequence[int] | None = None, shift_position: str = DEFAULT_POSITION,
                  shift_location: str = DEFAULT_LOCATION, local_shift_channels: Sequence[int] | None = None,
                  kernel: int = 1, kernel_sizes: Any = None, conv_bias: bool = False,
-                 norm_op: type[nn.Module] | None = None, norm_op_kwargs: dict | None = None,
-                 dropout_op: type[_DropoutNd] | None = None, dropout_op_kwargs: dict | None = None,
-                 nonlin: type[nn.Module] | None = None, nonlin_kwargs: dict | None = None,
+                 norm_op: type[nn.Module] | None = None, norm_op_kwargs: dict[str, Any] | None = None,
+                 dropout_op: type[_DropoutNd] | None = None, dropout_op_kwargs: dict[str, Any] | None = None,
+                 nonlin: type[nn.Module] | None = None, nonlin_kwargs: dict[str, Any] | None = None,
                  deep_supervision: bool = False, nonlin_first: bool = False):
         super().__init__()
         n_axes = convert_conv_op_to_dim(conv_op)
-        check_choice("kernel", kernel, KERNELS)
         stages = Stages.checked(n_axes, n_stages, features_per_stage, strides, n_conv_per_stage,
                                 n_conv_per_stage_decoder)
         self.shift_settings = ShiftSettings.checked(
-            stages.features, n_axes, spatial_groups=spatial_groups, shift_channels=shift_channels,
+            stages.features_per_stage, n_axes, spatial_groups=spatial_groups, shift_channels=shift_channels,
             shift_position=shift_position, shift_location=shift_location, local_shift_channels=local_shift_channels)
+        architecture = Architecture(stages, self.shift_settings, kernel)
         self.register_buffer("gsp_settings", self.shift_settings.to_tensor())
 
-        convolution = {
-            "conv_op": pointwise(conv_op) if kernel == 1 else conv_op, "kernel_size": kernel, "stride": 1,
-            "conv_bias": conv_bias, "norm_op": steady(norm_op), "norm_op_kwargs": norm_op_kwargs,
-            "dropout_op": dropout_op, "dropout_op_kwargs": dropout_op_kwargs, "nonlin": nonlin,
-            "nonlin_kwargs": nonlin_kwargs, "nonlin_first": nonlin_first,
-        }
-        self.encoder = GSPEncoder(input_channels, stages.features, stages.strides, stages.n_convolutions,
-                                  self.shift_settings, convolution)
-        self.decoder = GSPDecoder(stages.features, stages.strides, num_classes, stages.n_convolutions_decoder,
-                                  self.shift_settings, convolution, deep_supervision)
+        convolution = Operators(conv_op, conv_bias, norm_op, norm_op_kwargs, dropout_op, dropout_op_kwargs, nonlin,
+                                nonlin_kwargs, nonlin_first).of_convolution(architecture.kernel)
+        self.encoder = GSPEncoder(input_channels, architecture, convolution)
+        self.decoder = GSPDecoder(num_classes, architecture, convolution, deep_supervision)
 
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:
         """Map (N, input_channels, *patch) to logits (N, num_classes, *patch).
@@ -128,18 +122,19 @@ class GSPUNet(nn.Module):
 class GSPEncoder(nn.Module):
     """Max-pooling and a block of convolutions a stage; returns every stage's features."""
 
-    def __init__(self, input_channels: int, features: Sequence[int], strides: Sequence[tuple[int, ...]],
-                 n_conv_per_stage: Sequence[int], settings: ShiftSettings, convolution: dict[str, Any]):
+    def __init__(self, input_channels: int, architecture: Architecture, convolution: dict[str, Any]):
         super().__init__()
-        self.strides = strides
+        stages, settings = architecture.stages, architecture.shifts
+        features = stages.features_per_stage
+        self.strides = stages.strides
         max_pool = get_matching_pool_op(convolution["conv_op"], pool_type="max")
         self.pools = nn.ModuleList(nn.Identity() if math.prod(stride) == 1 else max_pool(stride, stride)
-                                   for stride in strides)
+                                   for stride in stages.strides)
         self.stages = nn.ModuleList(
             GSPConvBlock(n_convolutions, channels_in, channels, _shift_maker(settings, stage),
                          _position_in("encoder", settings), convolution)
             for stage, (n_convolutions, channels_in, channels) in enumerate(
-                zip(n_conv_per_stage, [input_channels, *features[:-1]], features, strict=True)))
+                zip(stages.n_conv_per_stage, [input_channels, *features[:-1]], features, strict=True)))
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """Map the image to the features of every stage, the highest resolution first."""
@@ -158,10 +153,11 @@ class GSPEncoder(nn.Module):
 class GSPDecoder(nn.Module):
     """Up-sampling, the skip and a block of convolutions a stage, lowest resolution first, and the heads."""
 
-    def __init__(self, features: Sequence[int], strides: Sequence[tuple[int, ...]], num_classes: int,
-                 n_conv_per_stage: Sequence[int], settings: ShiftSettings, convolution: dict[str, Any],
+    def __init__(self, num_classes: int, architecture: Architecture, convolution: dict[str, Any],
                  deep_supervision: bool):
         super().__init__()
+        planned, settings = architecture.stages, architecture.shifts
+        features = planned.features_per_stage
         self.deep_supervision = deep_supervision
         self.num_classes = num_classes
         position = _position_in("decoder", settings)
@@ -169,10 +165,10 @@ class GSPDecoder(nn.Module):
         for index, stage in enumerate(reversed(range(len(features) - 1))):
             make_shift = _shift_maker(settings, stage)
             channels = features[stage]
-            upsamplings.append(ConvUpsampling(features[stage + 1], channels, strides[stage + 1], convolution,
-                                                   make_shift() if position == "CSCSUpShift" else nn.Identity()))
-            stages.append(GSPConvBlock(n_conv_per_stage[index], 2 * channels, channels, make_shift, position,
-                                       convolution))
+            upsamplings.append(ConvUpsampling(features[stage + 1], channels, planned.strides[stage + 1], convolution,
+                                              make_shift() if position == "CSCSUpShift" else nn.Identity()))
+            stages.append(GSPConvBlock(planned.n_conv_per_stage_decoder[index], 2 * channels, channels, make_shift,
+                                       position, convolution))
             seg_layers.append(convolution["conv_op"](channels, num_classes, 1, bias=True))
         self.upsamplings = nn.ModuleList(upsamplings)
         self.stages = nn.ModuleList(stages)

@@ -44,8 +44,8 @@ def settings(pairs: list[tuple[str, object]]) -> dict[str, object]:
     """Return what --set was given; raises InputError where a key comes twice."""
     settings = dict(pairs)
     if len(settings) < len(pairs):
-        raise InputError(f"Expected each setting once with --set, got {' '.join(key for key, _ in pairs)}; drop the "
-                         f"repeated ones.")
+        raise InputError("each setting once", " ".join(key for key, _ in pairs), remedy="drop the repeated ones",
+                         parameters=["settings"])
     return settings
 
 

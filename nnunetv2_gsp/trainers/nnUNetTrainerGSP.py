@@ -2,7 +2,7 @@
 from copy import deepcopy
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 from zipfile import is_zipfile
 
 from batchgenerators.utilities.file_and_folder_operations import load_json
@@ -18,6 +18,7 @@ from nnunetv2_gsp.architectures.from_plans import (
     gsp_architecture,
     is_gsp,
     is_residual,
+    read_architecture,
 )
 from nnunetv2_gsp.architectures.settings import ShiftSettings
 from nnunetv2_gsp.files import whole
@@ -25,7 +26,7 @@ from nnunetv2_gsp.nnunet import N_FOLDS
 from nnunetv2_gsp.orphans import no_orphans
 
 
-class nnUNetTrainerGSP(nnUNetTrainer):
+class nnUNetTrainerGSP(nnUNetTrainer):  # type: ignore[misc]  # nnU-Net has no types
     """Train a `GSPUNet` in place of the planned U-Net; everything else is nnU-Net's.
 
     With stock plans the spatial groups follow from the feature-map sizes; plans that name `GSPUNet` are taken at their
@@ -72,7 +73,7 @@ class nnUNetTrainerGSP(nnUNetTrainer):
             ValueError: there are too few cases for nnU-Net to make folds of.
         """
         try:
-            return super().do_split()
+            cases: tuple[list[str], list[str]] = super().do_split()
         except ValueError as error:
             n_cases = len(infer_dataset_class(self.preprocessed_dataset_folder).get_identifiers(
                 self.preprocessed_dataset_folder))
@@ -82,6 +83,7 @@ class nnUNetTrainerGSP(nnUNetTrainer):
             raise ValueError(f"Expected at least {N_FOLDS} training cases for nnU-Net's folds, "
                              f"{self.plans_manager.dataset_name} has {n_cases}: train with fold all, add cases, or "
                              f"write a splits_final.json yourself.") from error
+        return cases
 
     def run_training(self) -> None:
         """Train as nnU-Net does; whatever ends it, SIGTERM included, ends nnU-Net's worker processes, too."""
@@ -140,7 +142,8 @@ class nnUNetTrainerGSP(nnUNetTrainer):
         if is_residual(stock):
             self.print_to_log_file("The plans ask for residual blocks: each stage of the GSP network has two "
                                    "convolutions instead, in encoder and decoder, without shortcuts.")
-        self.print_to_log_file(describe(architecture, patch_size), "\n", add_timestamp=False)
+        self.print_to_log_file(describe(read_architecture(architecture, patch_size), patch_size),
+                               "\n", add_timestamp=False)
 
     def _saved_configuration(self) -> dict[str, Any] | None:
         """Return this configuration as saved in the model folder by an earlier fold or run, if there was one."""
@@ -196,6 +199,6 @@ class nnUNetTrainerGSPPaper(nnUNetTrainerGSPNoDeepSupervision):
 
     def _build_loss(self) -> nn.Module:
         """Return nnU-Net's loss without the cross-entropy; labels, regions and the ignore label stay its business."""
-        loss = super()._build_loss()
+        loss: Any = super()._build_loss()
         loss.weight_ce = 0
-        return loss
+        return cast(nn.Module, loss)

@@ -59,7 +59,7 @@ def test_settings_given_show_in_the_plans_name(folders):
 
 @pytest.mark.parametrize(("arguments", "sentence"), [
     ({"dataset": "321"}, "name or id of a dataset"),
-    ({"plans_name": "nnUNetOtherPlans"}, "Expected the plans .*nnUNetOtherPlans.json"),
+    ({"plans_name": "nnUNetOtherPlans"}, "nnUNetOtherPlans.json: expected plans"),
     ({"configuration": "3d_lowres"}, "got 3d_lowres"),
     ({"trainers": ["nnUNetTrainerOfNobody"]}, "Expected a trainer that nnU-Net finds, got nnUNetTrainerOfNobody"),
     *(({"trainers": [trainer]}, f"Expected a trainer that nnU-Net finds, got {trainer}")  # a module, and no trainer

@@ -81,7 +81,7 @@ def test_overrides_replace_and_a_file_inherits(tmp_path):
 @pytest.mark.parametrize(("name", "message"), [
     ("brats18_cs", r"got 'brats18_cs' \(nearest: brats18_csc\)"),
     ("schema", "got 'schema'"),
-    ("nowhere.json", "found no such file"),
+    ("nowhere.json", "expected a template, got no such file"),
 ])
 def test_an_unknown_template_is_named_with_the_nearest(name, message):
     with pytest.raises(InputError, match=message):
@@ -92,7 +92,7 @@ def test_an_unknown_template_is_named_with_the_nearest(name, message):
     ({"shift_ration": 1}, r"got 'shift_ration' \(nearest: shift_ratio\)"),
     ({"spatial_group": []}, r"got 'spatial_group' \(nearest: spatial_groups\)"),
     ({"shift_position": ["CSC"]}, r"shift_position: \['CSC'\] is not of type 'string'"),
-    ({"shift_ratio": 1.5}, "shift_ratio: 1.5 is greater than the maximum of 1"),
+    ({"shift_ratio": 1.5}, "shift_ratio must be from 0 to 1, got 1.5"),
     ({"strict": "yes"}, "strict: 'yes' is not of type 'boolean'"),
     ({"patch_size": [16, 0, 16]}, r"patch_size\[1\]: 0 is less than the minimum of 1"),
     ({"spatial_groups": [[2, 2, 2], 2]}, r"spatial_groups\[1\]: 2 is not of type 'array'"),
@@ -102,7 +102,7 @@ def test_an_unknown_template_is_named_with_the_nearest(name, message):
     ({"batch_size": 2.0}, "batch_size: 2.0 is not of type 'integer'"),
     ({"batch_size": True}, "batch_size: True is not of type 'integer'"),
     ({"patch_size": [64.0, 64, 64]}, r"patch_size\[0\]: 64.0 is not of type 'integer'"),
-    ({"spatial_groups": []}, "spatial_groups: "),
+    ({"shift_ratio": "half"}, "shift_ratio: 'half' is not of type 'number'"),
     ({"inherits_from": "default"}, "got inherits_from, which belongs into a template's file"),
 ])
 def test_what_the_schema_does_not_allow_is_named(overrides, message):
@@ -112,12 +112,12 @@ def test_what_the_schema_does_not_allow_is_named(overrides, message):
 
 
 @pytest.mark.parametrize(("content", "message"), [
-    ("{", "Expected JSON"),
-    ("[]", "Expected settings by name .* got a list"),
+    ("{", "a template in JSON"),
+    ("[]", "expected settings by name, got a list"),
     ('{"description": "mine"}', "'source' is a required property"),
     ('{"description": "mine", "source": "me", "inherits_from": "mine"}', "got 'mine'"),
     ('{"description": "mine", "source": "me", "inherits_from": ""}', "got ''"),
-    (b"\xff\xfe\xfa", "Expected JSON"),
+    (b"\xff\xfe\xfa", "a template in JSON"),
     ('{"description": "mine", "source": "me", "shift": 1}', r"got 'shift' \(nearest: shift_"),
 ])
 def test_a_broken_file_is_named(content, message, tmp_path):
