@@ -2,9 +2,11 @@
 import json
 
 import pytest
+from jsonschema import Draft202012Validator
 
+from nnunetv2_gsp.architectures.architecture import entry_schemas
 from nnunetv2_gsp.errors import InputError
-from nnunetv2_gsp.plans_templates import load_template, template_names
+from nnunetv2_gsp.plans_templates import load_template, schema, template_names
 
 # Table 2 of the paper: (depth, height, width) of stages 1 to 5
 TABLE_2 = {
@@ -25,6 +27,18 @@ def test_every_named_setting_of_the_paper_is_there_and_says_where_it_stands():
         template = load_template(name)
         assert "\n" not in template.description
         assert any(place in template.source for place in ("Table", "Sec.", "beyond the paper"))
+
+
+def test_the_schema_is_one_and_takes_what_comes_with_the_package():
+    Draft202012Validator.check_schema(schema())
+    for name in template_names():
+        Draft202012Validator({**schema(), "required": []}).validate(dict(load_template(name).settings))
+
+
+def test_settings_of_templates_have_the_types_of_the_networks_entries():
+    for name, entry in entry_schemas().items():
+        if name in schema()["properties"]:
+            assert schema()["properties"][name]["type"] == entry["type"]
 
 
 @pytest.mark.parametrize("name", TABLE_2)
