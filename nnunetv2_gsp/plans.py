@@ -1,4 +1,4 @@
-"""A template and a dataset's plans -> that dataset's GSP plans, which any trainer takes with `-p`."""
+"""GSP plans of a dataset, derived from nnU-Net's plans and a template; any trainer takes them with `-p`."""
 import json
 import math
 import re
@@ -63,7 +63,7 @@ def write_gsp_plans(dataset: str, plans_name: str = "nnUNetPlans", output_name: 
     """
     target, plans = derive_gsp_plans(dataset, plans_name, output_name, template, settings, configurations)
     if target.is_file() and b"GSPUNet" not in target.read_bytes():
-        raise InputError("GSP plans or nothing", "no GSP plans, which are not replaced", where=target,
+        raise InputError("GSP plans or nothing", "another kind of file, which is not replaced", where=target,
                          parameters=["output_name"])
     check_target(target, overwrite, parameters=("output_name", "overwrite"))
     write_json(plans, target)
@@ -171,6 +171,9 @@ def load_dataset_json(folder: Path) -> dict[str, Any]:
 def effective_configurations(plans: dict[str, Any]) -> dict[str, Configuration]:
     """Return the configurations as nnU-Net sees them, inheritance resolved; the plans are not changed.
 
+    Args:
+        plans: content of a plans file.
+
     Raises:
         InputError: a configuration inherits from one that is not there, or from itself, or lacks what nnU-Net writes.
     """
@@ -225,7 +228,7 @@ def with_shifts(configuration: Configuration, template: Template) -> Configurati
 
 
 def summary(plans: dict[str, Any], folder: Path) -> str:
-    """Say what stands in GSP plans: each configuration's table, which groups were snapped, what has to be preprocessed.
+    """Return what stands in GSP plans: a table of each configuration, which groups were snapped, what is to preprocess.
 
     Args:
         plans: as `gsp_plans` returns them.
@@ -247,7 +250,10 @@ def summary(plans: dict[str, Any], folder: Path) -> str:
 
 
 def preprocessed_folder(dataset: str) -> Path:
-    """Return the folder of a planned dataset below nnUNet_preprocessed; `dataset` is a name or an id.
+    """Return the folder of a planned dataset below nnUNet_preprocessed.
+
+    Args:
+        dataset: name or id, as nnU-Net takes it.
 
     Raises:
         InputError: nnUNet_preprocessed is not set, or there is no such dataset.

@@ -1,4 +1,4 @@
-"""What does it cost? Parameters, MACs, activation memory and latency of a GSP network, beside stock nnU-Net."""
+"""Parameters, MACs, activation memory and latency of a GSP network, beside stock nnU-Net."""
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager

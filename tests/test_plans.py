@@ -23,13 +23,13 @@ def test_every_configuration_names_a_resolved_gsp_network_and_nothing_else_chang
     assert plans["plans_name"] == "mine"
     assert list(plans["configurations"]) == list(before["configurations"])
     for name in before["configurations"]:
-        ours, stock = effective(plans, name), effective(before, name)
-        assert ours.pop("architecture") == gsp_architecture(stock.pop("architecture"), stock["patch_size"])
+        gsp, stock = effective(plans, name), effective(before, name)
+        assert gsp.pop("architecture") == gsp_architecture(stock.pop("architecture"), stock["patch_size"])
         assert PlansManager(plans).get_configuration(name).next_stage_names == (
             PlansManager(before).get_configuration(name).next_stage_names)
         for key in ("next_stage", "inherits_from"):
-            ours.pop(key, None), stock.pop(key, None)
-        assert ours == stock
+            gsp.pop(key, None), stock.pop(key, None)
+        assert gsp == stock
 
 
 def test_a_template_of_the_paper_replaces_the_topology():
@@ -133,7 +133,7 @@ def test_existing_plans_are_replaced_only_on_request(planned):
 def test_plans_that_are_not_ours_are_never_replaced(planned):
     (planned / "nnUNetResEncUNetMPlans.json").write_text(json.dumps(stock_plans()))
     for name in ("nnUNetPlans", "nnUNetResEncUNetMPlans"):
-        with pytest.raises(InputError, match="no GSP plans, which are not replaced; change output_name"):
+        with pytest.raises(InputError, match="another kind of file, which is not replaced; change output_name"):
             write_gsp_plans("904", output_name=name, overwrite=True)
         assert json.loads((planned / f"{name}.json").read_text()) == stock_plans()
 
@@ -236,7 +236,7 @@ def test_a_template_of_one_s_own_called_default_gives_no_default_plans(planned, 
 
 def test_a_file_that_is_no_text_is_not_replaced(planned):
     (planned / "binary.json").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(InputError, match="no GSP plans, which are not replaced"):
+    with pytest.raises(InputError, match="another kind of file, which is not replaced"):
         write_gsp_plans("904", output_name="binary", overwrite=True)
 
 

@@ -268,10 +268,9 @@ def planned_by_nnunet(folder, shape, monkeypatch):
 @pytest.mark.parametrize("patch", [(128, 128, 128), (16, 64, 32), (96, 48, 80), (512, 256), (24, 96)])
 def test_what_a_template_leaves_out_is_what_nnunet_plans(tmp_path, monkeypatch, patch):
     planned = planned_by_nnunet(tmp_path, patch, monkeypatch)
-    ours = profiling._planned_configuration(list(patch))
-    assert tuple(ours["patch_size"]) == tuple(planned["patch_size"])
-    theirs = json.loads(json.dumps(planned["architecture"]))
-    assert json.loads(json.dumps(ours["architecture"])) == theirs
+    without_data = profiling._planned_configuration(list(patch))
+    assert tuple(without_data["patch_size"]) == tuple(planned["patch_size"])
+    assert json.loads(json.dumps(without_data["architecture"])) == json.loads(json.dumps(planned["architecture"]))
 
 
 def test_a_template_without_stages_takes_the_planned_ones():

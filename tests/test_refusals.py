@@ -160,8 +160,8 @@ def test_of_settings(refusal, verb, write_plans):
 ])
 def test_of_trainers(trainer, architecture, refusal, write_plans, base):
     write_plans(architecture, REFUSALS[refusal])
-    is_ours = trainer == "nnUNetTrainerGSP"
-    with pytest.raises(ValueError if is_ours else (ValueError, TypeError)) as refused:
+    is_gsp = trainer == "nnUNetTrainerGSP"
+    with pytest.raises(ValueError if is_gsp else (ValueError, TypeError)) as refused:
         run_training(ID, CONFIGURATION, 0, trainer, PLANS, device=torch.device("cpu"))
     assert words_of_the_constructor(REFUSALS[refusal]) in str(refused.value)
     results = base / "nnUNet_results" / DATASET

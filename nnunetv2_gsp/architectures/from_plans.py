@@ -37,6 +37,10 @@ _SETTINGS = [field.name for field in fields(ShiftSettings)]
 def check_network(architecture: dict[str, Any], patch_size: Sequence[int]) -> None:
     """Check that an `architecture` entry names a network that is known, and its patch is one.
 
+    Args:
+        architecture: network_class_name and arch_kwargs, as in nnU-Net's plans.
+        patch_size: in voxels, 2D or 3D.
+
     Raises:
         NotImplementedError: for a network that is neither PlainConvUNet nor ResidualEncoderUNet nor GSPUNet.
         ValueError: the name, the arguments or the patch are missing.
@@ -152,6 +156,9 @@ def gsp_architecture(architecture: dict[str, Any], patch_size: Sequence[int],
 def buildable_architecture(architecture: dict[str, Any], patch_size: Sequence[int],
                            request: ShiftRequest | None = None, kernel: int = 1) -> dict[str, Any]:
     """Return what `gsp_architecture` does, after a try to build it, which imports the operators that the entry names.
+
+    Args:
+        architecture, patch_size, request, kernel: as for `gsp_architecture`.
 
     Raises:
         NotImplementedError, ValueError: as `gsp_architecture`, and whatever else `GSPUNet` refuses.

@@ -33,20 +33,23 @@ class GSPUNet(nn.Module):
     a convolution at the low resolution, then linear interpolation.
 
     Args:
-        input_channels: of the image.
-        n_stages: resolutions, the highest first.
-        features_per_stage: channels C of every stage.
+        input_channels: of the image, from 1 on.
+        n_stages: how many resolutions, from 2 on.
+        features_per_stage: channels C of every stage, the highest resolution first, or one number for all.
         conv_op: nn.Conv2d or nn.Conv3d.
-        strides: one a stage, each a number or one number an axis.
-        n_conv_per_stage: convolutions of every encoder stage.
-        num_classes: segmentation heads.
-        n_conv_per_stage_decoder: convolutions of every decoder stage, lowest resolution first.
-        spatial_groups: (g_d, g_h[, g_w]) of every stage; resolved, since they depend on the patch size.
-        shift_channels: C_s of every stage; without it half of the channels, as in the paper.
+        strides: one entry a stage, each a whole number from 1 on or one an axis; or one number for all.
+        n_conv_per_stage: convolutions of every encoder stage, from 1 on, or one number for all.
+        num_classes: segmentation heads, from 1 on.
+        n_conv_per_stage_decoder: convolutions of every decoder stage, from 1 on, lowest resolution first, or one number
+            for all.
+        spatial_groups: (g_d, g_h[, g_w]) of every stage, counts from 1 on that divide its feature map; resolved, since
+            they depend on the patch size.
+        shift_channels: C_s of every stage, a multiple of the product of its groups from 0 to C; without it about half
+            of the channels, as in the paper.
         shift_position: none, CSC, CCS, CSCS or CSCSUpShift (Fig. 2 of the paper).
         shift_location: encoder, decoder or both.
-        local_shift_channels: of every stage, how many channels behind the first C_s move by single voxels; without it
-            none, as in the paper.
+        local_shift_channels: of every stage, how many channels behind the first C_s move by single voxels, a multiple
+            of the number of directions from 0 to C - C_s; without it none, as in the paper.
         kernel: edge of every convolution but the heads, in voxels: 1, or 3 for the paper's baseline (Table 1, 3D FCN).
         kernel_sizes: taken because stock plans have them, and ignored: `kernel` counts.
         conv_bias, norm_op, norm_op_kwargs, dropout_op, dropout_op_kwargs, nonlin, nonlin_kwargs, nonlin_first: as in

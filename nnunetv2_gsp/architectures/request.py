@@ -1,4 +1,4 @@
-"""What is asked of the shifts before feature maps and channels are known, and what becomes of it when they are."""
+"""Shifts in ratios and wishes, and their settings once feature maps and channels are known."""
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""What makes no network? Each rule once, so that the network itself and all that plan one refuse in the same words."""
+"""The rules that arguments of a network keep, each once: the network and all that plan one refuse in the same words."""
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any

@@ -1,4 +1,4 @@
-"""Feature-map sizes and channels -> spatial groups and shifted channels of every stage."""
+"""Feature-map sizes, spatial groups and shifted channels of every stage."""
 import itertools
 import math
 from collections.abc import Iterable, Sequence
@@ -33,7 +33,7 @@ def feature_map_sizes(patch_size: Sequence[int], strides: Sequence[int | Sequenc
 
 
 def spatial_groups_of(map_size: Sequence[int], max_groups: int) -> tuple[int, ...]:
-    """Choose the spatial groups (g_d, g_h, g_w) of a feature map; the paper says only that its size determines them.
+    """Choose the spatial groups (g_d, g_h[, g_w]) of a feature map; the paper says only that its size determines them.
 
     Every count divides its axis, equal axes get equal counts, and the product G is at most `max_groups`. Of these: the
     largest G, then the blocks nearest to a cube, then the smallest largest count, then the lexicographically smallest.

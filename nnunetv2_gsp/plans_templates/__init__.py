@@ -1,4 +1,4 @@
-"""Which settings are worth a name? One JSON file a setting, checked against `schema`."""
+"""Settings with a name: one JSON file each, checked against `schema`."""
 import difflib
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -116,7 +116,7 @@ def load_template(template: str, settings: Mapping[str, Any] | None = None) -> T
     about = {key: content.pop(key, None) for key in _ABOUT}
     loaded = Template(Path(template).stem, about["description"], about["source"], content)
     try:
-        _ = loaded.request
+        _ = loaded.request  # refuses ratios that are more than there is
     except ValueError as error:
         raise RefusedSettingsError(str(error), f"Template {template}") from error
     return loaded

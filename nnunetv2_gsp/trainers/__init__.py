@@ -1,4 +1,4 @@
-"""How does nnU-Net train it? `-tr` takes each of these names."""
+"""Trainers of GSP networks; `-tr` takes each of these names."""
 from nnunetv2_gsp.trainers.nnUNetTrainerGSP import (
     nnUNetTrainerGSP,
     nnUNetTrainerGSPNoDeepSupervision,

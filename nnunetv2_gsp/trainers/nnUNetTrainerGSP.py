@@ -120,9 +120,10 @@ class nnUNetTrainerGSP(nnUNetTrainer):  # type: ignore[misc]  # nnU-Net has no t
         super().load_checkpoint(filename_or_checkpoint)
 
     def _resolve_plans(self) -> None:
-        """Replace our plans by a copy that spells the network out; nnU-Net saves it as plans.json beside the model.
+        """Replace this trainer's plans by a copy that spells the network out.
 
-        A shift has no weights, so a checkpoint is worth nothing without these settings.
+        nnU-Net saves it as plans.json beside the model. A shift has no weights, so a checkpoint is worth nothing without
+        these settings.
         """
         stock = self.configuration_manager.configuration["architecture"]
         patch_size = self.configuration_manager.patch_size
