@@ -27,6 +27,8 @@ from nnunetv2_gsp.architectures.spatial_groups import (
     times,
 )
 
+Entry = dict[str, Any]  # network_class_name, arch_kwargs and _kw_requires_import
+
 GSP_NETWORK = "nnunetv2_gsp.architectures.gsp_unet.GSPUNet"
 PLAIN_NETWORK = "dynamic_network_architectures.architectures.unet.PlainConvUNet"
 MEND = "write the plans anew, or mend what was edited"
@@ -34,45 +36,45 @@ _CONVOLUTIONS_OF_A_RESIDUAL_STAGE = 2  # as many as nnU-Net plans for a plain st
 _SETTINGS = [field.name for field in fields(ShiftSettings)]
 
 
-def check_network(architecture: dict[str, Any], patch_size: Sequence[int]) -> None:
+def check_network(entry: Entry, patch_size: Sequence[int]) -> None:
     """Check that an `architecture` entry names a network that is known, and its patch is one.
 
     Args:
-        architecture: network_class_name and arch_kwargs, as in nnU-Net's plans.
+        entry: network_class_name and arch_kwargs, as in nnU-Net's plans.
         patch_size: in voxels, 2D or 3D.
 
     Raises:
         NotImplementedError: for a network that is neither PlainConvUNet nor ResidualEncoderUNet nor GSPUNet.
         ValueError: the name, the arguments or the patch are missing.
     """
-    kwargs = architecture.get("arch_kwargs") if isinstance(architecture, dict) else None
-    if not isinstance(kwargs, dict) or not isinstance(architecture.get("network_class_name"), str):
+    kwargs = entry.get("arch_kwargs") if isinstance(entry, dict) else None
+    if not isinstance(kwargs, dict) or not isinstance(entry.get("network_class_name"), str):
         raise ValueError(f"Expected plans whose architecture has a network_class_name and arch_kwargs, found none; "
                          f"{MEND}.")
-    if not (is_gsp(architecture) or is_residual(architecture) or _is_plain(architecture)):
-        raise _unknown_network(architecture)
+    if not (is_gsp(entry) or is_residual(entry) or _is_plain(entry)):
+        raise _unknown_network(entry)
     if not fits(patch_size, PATCH_SIZE):
         raise ValueError(f"Expected plans with a patch_size of two or three whole numbers of voxels, got {patch_size}; "
                          f"{MEND}.")
 
 
-def is_gsp(architecture: dict[str, Any]) -> bool:
+def is_gsp(entry: Entry) -> bool:
     """Tell whether the entry names a GSP network; its settings are then explicit and no rule applies."""
-    return _class_name(architecture) == "GSPUNet"
+    return _class_name(entry) == "GSPUNet"
 
 
-def is_residual(architecture: dict[str, Any]) -> bool:
+def is_residual(entry: Entry) -> bool:
     """Tell whether the entry names nnU-Net's residual encoder U-Net."""
-    return _class_name(architecture) == "ResidualEncoderUNet"
+    return _class_name(entry) == "ResidualEncoderUNet"
 
 
-def read_stages(architecture: dict[str, Any], patch_size: Sequence[int]) -> Stages:
+def read_stages(entry: Entry, patch_size: Sequence[int]) -> Stages:
     """Return the stages of an `architecture` entry, after checking all that it says of them: a file may be edited.
 
     Residual stages become two convolutions, in encoder and decoder.
 
     Args:
-        architecture: network_class_name and arch_kwargs, as in nnU-Net's plans.
+        entry: network_class_name and arch_kwargs, as in nnU-Net's plans.
         patch_size: in voxels, 2D or 3D.
 
     Raises:
@@ -80,34 +82,34 @@ def read_stages(architecture: dict[str, Any], patch_size: Sequence[int]) -> Stag
         ValueError: something is missing, or would be refused by `GSPUNet`, which then says the same; or the stages are
             not spelt out, or the first one strides.
     """
-    check_network(architecture, patch_size)
-    n_axes, kwargs = len(patch_size), architecture["arch_kwargs"]
+    check_network(entry, patch_size)
+    n_axes, kwargs = len(patch_size), entry["arch_kwargs"]
     n_stages = kwargs.get("n_stages")
     check_number_of_stages(n_stages)
-    if is_residual(architecture):
+    if is_residual(entry):
         numbers_per_stage("n_blocks_per_stage", kwargs.get("n_blocks_per_stage"), n_stages)
         numbers_per_stage("n_conv_per_stage_decoder", kwargs.get("n_conv_per_stage_decoder"), n_stages - 1)
-        kwargs = plain_architecture(architecture)["arch_kwargs"]
+        kwargs = plain_architecture(entry)["arch_kwargs"]
     stages = Stages.checked(n_axes, n_stages, **{stage.name: kwargs.get(stage.name) for stage in fields(Stages)})
     for name in ("features_per_stage", "strides"):  # nnU-Net reads them itself, and wants them spelt out
         one_entry_a_stage(name, kwargs[name], n_stages, [])
     if any(step != 1 for step in stages.strides[0]):
         raise ValueError(f"Expected strides that begin with 1, since a segmentation has the size of its patch, got "
                          f"{kwargs['strides'][0]} for the first stage; change strides.")
-    if not is_gsp(architecture):  # which takes kernel_sizes along and ignores them
+    if not is_gsp(entry):  # which takes kernel_sizes along and ignores them
         one_entry_a_stage("kernel_sizes", repeated(kwargs.get("kernel_sizes"), n_stages), n_stages,
                           repeat(count_or_count_per_axis(n_axes)))
     return stages
 
 
-def read_architecture(architecture: dict[str, Any], patch_size: Sequence[int],
-                      request: ShiftRequest | None = None, kernel: int = 1) -> Architecture:
+def read_architecture(entry: Entry, patch_size: Sequence[int], request: ShiftRequest | None = None,
+                      kernel: int = 1) -> Architecture:
     """Return what a GSP network is built from in the place of the network that an `architecture` entry names.
 
     A GSP entry is taken at its word; what it leaves out is the paper's choice.
 
     Args:
-        architecture: network_class_name and arch_kwargs, as in nnU-Net's plans.
+        entry: network_class_name and arch_kwargs, as in nnU-Net's plans.
         patch_size: in voxels, 2D or 3D.
         request: the shifts that a stock entry gets; without it the paper's.
         kernel: edge of the convolutions that a stock entry gets, 1 or 3 voxels.
@@ -117,10 +119,10 @@ def read_architecture(architecture: dict[str, Any], patch_size: Sequence[int],
         ValueError: if the entry or the patch is not what plans hold, the strides do not divide the patch, given groups
             the feature maps, or a request does not fit.
     """
-    stages = read_stages(architecture, patch_size)
+    stages = read_stages(entry, patch_size)
     maps = feature_map_sizes(patch_size, stages.strides)
-    if is_gsp(architecture):
-        kwargs = architecture["arch_kwargs"]
+    if is_gsp(entry):
+        kwargs = entry["arch_kwargs"]
         shifts = ShiftSettings.checked(stages.features_per_stage, len(patch_size),
                                        **{name: kwargs.get(name) for name in _SETTINGS})
         read = Architecture(stages, shifts, 1 if kwargs.get("kernel") is None else kwargs["kernel"])
@@ -131,15 +133,15 @@ def read_architecture(architecture: dict[str, Any], patch_size: Sequence[int],
     return read
 
 
-def gsp_architecture(architecture: dict[str, Any], patch_size: Sequence[int],
-                     request: ShiftRequest | None = None, kernel: int = 1) -> dict[str, Any]:
+def gsp_architecture(entry: Entry, patch_size: Sequence[int], request: ShiftRequest | None = None,
+                     kernel: int = 1) -> Entry:
     """Return the GSP counterpart of an `architecture` entry, with spatial groups and shifted channels resolved.
 
     A GSP entry comes back with its own groups; what it leaves out is filled in with the defaults. The input is not
     changed.
 
     Args:
-        architecture: network_class_name, arch_kwargs and _kw_requires_import, as in nnU-Net's plans.
+        entry: network_class_name, arch_kwargs and _kw_requires_import, as in nnU-Net's plans.
         patch_size: in voxels, 2D or 3D.
         request: the shifts that a stock entry gets; without it the paper's.
         kernel: edge of the convolutions that a stock entry gets, 1 or 3 voxels.
@@ -147,34 +149,34 @@ def gsp_architecture(architecture: dict[str, Any], patch_size: Sequence[int],
     Raises:
         NotImplementedError, ValueError: as `read_architecture`.
     """
-    read = read_architecture(architecture, patch_size, request, kernel)
-    resolved = deepcopy(architecture) if is_gsp(architecture) else plain_architecture(architecture)
+    read = read_architecture(entry, patch_size, request, kernel)
+    resolved = deepcopy(entry) if is_gsp(entry) else plain_architecture(entry)
     return {**resolved, "network_class_name": GSP_NETWORK,
             "arch_kwargs": {**resolved["arch_kwargs"], **shift_entries(read)}}
 
 
-def buildable_architecture(architecture: dict[str, Any], patch_size: Sequence[int],
-                           request: ShiftRequest | None = None, kernel: int = 1) -> dict[str, Any]:
+def buildable_architecture(entry: Entry, patch_size: Sequence[int], request: ShiftRequest | None = None,
+                           kernel: int = 1) -> Entry:
     """Return what `gsp_architecture` does, after a try to build it, which imports the operators that the entry names.
 
     Args:
-        architecture, patch_size, request, kernel: as for `gsp_architecture`.
+        entry, patch_size, request, kernel: as for `gsp_architecture`.
 
     Raises:
         NotImplementedError, ValueError: as `gsp_architecture`, and whatever else `GSPUNet` refuses.
     """
-    resolved = gsp_architecture(architecture, patch_size, request, kernel)
+    resolved = gsp_architecture(entry, patch_size, request, kernel)
     with torch.device("meta"):
         build(resolved, input_channels=1, output_channels=2, deep_supervision=True, allow_init=False)
     return resolved
 
 
-def build(architecture: dict[str, Any], input_channels: int, output_channels: int, deep_supervision: bool,
-          allow_init: bool) -> nn.Module:
+def build(entry: Entry, input_channels: int, output_channels: int, deep_supervision: bool, allow_init: bool
+          ) -> nn.Module:
     """Build the network of an `architecture` entry, stock or GSP, as nnU-Net does.
 
     Args:
-        architecture: network_class_name, arch_kwargs and _kw_requires_import, as in nnU-Net's plans.
+        entry: network_class_name, arch_kwargs and _kw_requires_import, as in nnU-Net's plans.
         input_channels: of the image, from 1 on.
         output_channels: segmentation heads, from 1 on.
         deep_supervision: return logits of every decoder stage instead of the highest resolution's alone.
@@ -185,39 +187,39 @@ def build(architecture: dict[str, Any], input_channels: int, output_channels: in
     """
     try:
         network: nn.Module = get_network_from_plans(
-            architecture["network_class_name"], architecture["arch_kwargs"], architecture["_kw_requires_import"],
-            input_channels, output_channels, allow_init, deep_supervision)
+            entry["network_class_name"], entry["arch_kwargs"], entry["_kw_requires_import"], input_channels,
+            output_channels, allow_init, deep_supervision)
     except (TypeError, AttributeError, LookupError, ImportError) as error:  # not there, or nothing for it
-        raise ValueError(f"Expected plans whose arch_kwargs {_class_name(architecture)} takes, got a "
+        raise ValueError(f"Expected plans whose arch_kwargs {_class_name(entry)} takes, got a "
                          f"{type(error).__name__}: {error}; {MEND}.") from error
     return network
 
 
-def plain_architecture(architecture: dict[str, Any]) -> dict[str, Any]:
+def plain_architecture(entry: Entry) -> Entry:
     """Return a stock entry in PlainConvUNet's terms: residual stages become two convolutions; the input stays as it is.
 
     Raises:
         NotImplementedError: for a network that is neither PlainConvUNet nor ResidualEncoderUNet.
     """
-    plain = deepcopy(architecture)
+    plain = deepcopy(entry)
     kwargs = plain["arch_kwargs"]
-    if is_residual(architecture):
+    if is_residual(entry):
         kwargs.pop("n_blocks_per_stage", None)
         kwargs["n_conv_per_stage"] = [_CONVOLUTIONS_OF_A_RESIDUAL_STAGE] * kwargs["n_stages"]
         kwargs["n_conv_per_stage_decoder"] = [_CONVOLUTIONS_OF_A_RESIDUAL_STAGE] * (kwargs["n_stages"] - 1)
-    elif not _is_plain(architecture):
-        raise _unknown_network(architecture)
+    elif not _is_plain(entry):
+        raise _unknown_network(entry)
     return {**plain, "network_class_name": PLAIN_NETWORK}
 
 
-def stock_architecture(architecture: dict[str, Any]) -> dict[str, Any]:
+def stock_architecture(entry: Entry) -> Entry:
     """Return the stock counterpart of an `architecture` entry; the input is not changed.
 
     A stock entry is its own. A GSP entry gets a PlainConvUNet with the same stages, widths, strides and convolutions,
     and with the entry's `kernel_sizes` where they fit its stages, else with edges of 3 voxels.
     """
-    stock = deepcopy(architecture)
-    if not is_gsp(architecture):
+    stock = deepcopy(entry)
+    if not is_gsp(entry):
         return stock
     kwargs = {name: value for name, value in stock["arch_kwargs"].items() if name not in (*_SETTINGS, "kernel")}
     planned = kwargs.get("kernel_sizes")
@@ -253,15 +255,15 @@ def describe(architecture: Architecture, patch_size: Sequence[int]) -> str:
     return "\n".join(lines)
 
 
-def _unknown_network(architecture: dict[str, Any]) -> NotImplementedError:
+def _unknown_network(entry: Entry) -> NotImplementedError:
     return NotImplementedError(f"GSP replaces the convolutions of PlainConvUNet and ResidualEncoderUNet; these plans "
-                               f"name {architecture['network_class_name']}, which it does not know: train with plans "
-                               f"that name one of the two, such as nnUNetPlans.")
+                               f"name {entry['network_class_name']}, which it does not know: train with plans that "
+                               f"name one of the two, such as nnUNetPlans.")
 
 
-def _is_plain(architecture: dict[str, Any]) -> bool:
-    return _class_name(architecture) == "PlainConvUNet"
+def _is_plain(entry: Entry) -> bool:
+    return _class_name(entry) == "PlainConvUNet"
 
 
-def _class_name(architecture: dict[str, Any]) -> str:
-    return str(architecture["network_class_name"]).rsplit(".", 1)[-1]
+def _class_name(entry: Entry) -> str:
+    return str(entry["network_class_name"]).rsplit(".", 1)[-1]

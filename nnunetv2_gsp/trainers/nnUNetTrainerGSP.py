@@ -122,8 +122,8 @@ class nnUNetTrainerGSP(nnUNetTrainer):  # type: ignore[misc]  # nnU-Net has no t
     def _resolve_plans(self) -> None:
         """Replace this trainer's plans by a copy that spells the network out.
 
-        nnU-Net saves it as plans.json beside the model. A shift has no weights, so a checkpoint is worth nothing without
-        these settings.
+        nnU-Net saves it as plans.json beside the model. A shift has no weights, so a checkpoint is worth nothing
+        without these settings.
         """
         stock = self.configuration_manager.configuration["architecture"]
         patch_size = self.configuration_manager.patch_size
