@@ -128,8 +128,8 @@ def test_plans_that_hold_more_configurations_are_the_same(folders):
 
 
 @pytest.mark.parametrize(("content", "sentence"), [
-    ("{", "Expected JSON in .*dataset.json"),
-    ("[]", "Expected labels .*dataset.json"),
+    ("{", "dataset.json: expected .* in JSON, got"),
+    ("[]", "dataset.json: expected labels by name, got none"),
     ({"numTraining": None}, "Expected numTraining, the number of cases, in .*dataset.json, got None"),
     ({"numTraining": 4}, r"at least 5 training cases for nnU-Net's split, .* has 4"),
 ])
