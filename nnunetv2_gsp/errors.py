@@ -102,3 +102,21 @@ class TargetExistsError(InputError):
     def problem(self) -> str:
         """What is wrong, without what mends it."""
         return f"{self.where} exists and is not replaced"
+
+
+class RefusedSettingsError(InputError):
+    """Settings or plans that make no network, in the words of what refuses them.
+
+    Examples:
+        >>> str(RefusedSettingsError("kernel must be one of 1, 3, got 5.", "Template mine"))
+        'Template mine: kernel must be one of 1, 3, got 5.'
+    """
+
+    def __init__(self, reason: str, where: Path | str, parameters: Sequence[str] = ()):
+        super().__init__("settings that make a network", reason, where=where, parameters=parameters)
+        self.args = (reason, where, parameters)  # by which it is pickled
+
+    @property
+    def problem(self) -> str:
+        """What is wrong, without what mends it."""
+        return f"{self.where}: {self.got}".removesuffix(".")

@@ -112,5 +112,5 @@ def check_device(device: str) -> None:
 
     is_there: dict[str, Callable[[], bool]] = {"cpu": lambda: True, "cuda": torch.cuda.is_available,
                                                "mps": torch.backends.mps.is_available}
-    if not is_there[device]():
+    if not is_there.get(device, lambda: False)():
         raise UnavailableError(f"a {device} device", "none that torch finds", parameters=["device"])

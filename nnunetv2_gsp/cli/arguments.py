@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from nnunetv2_gsp.datasets.challenges import SUBMISSIONS
-from nnunetv2_gsp.errors import InputError
+from nnunetv2_gsp.errors import ConflictingInputError
 from nnunetv2_gsp.metrics.definitions import DEFINITIONS
 
 INCOMPLETE = "Not checked: whether all cases are there and where they lie; name the challenge's images with --images."
@@ -44,16 +44,28 @@ def add_challenge(parser: argparse.ArgumentParser) -> None:
 
 
 def settings(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    """Return what --set was given; raises InputError where a key comes twice."""
+    """Return what --set was given.
+
+    Args:
+        pairs: what `setting` made of each.
+
+    Raises:
+        ConflictingInputError: a key comes twice.
+    """
     settings = dict(pairs)
     if len(settings) < len(pairs):
-        raise InputError(f"Expected each setting once with --set, got {' '.join(key for key, _ in pairs)}; drop the "
-                         f"repeated ones.")
+        raise ConflictingInputError("each setting once", " ".join(key for key, _ in pairs),
+                                    remedy="drop the repeated ones")
     return settings
 
 
 def setting(text: str) -> tuple[str, object]:
-    """Parse `key=value`: the value as JSON, as a number that JSON does not know (.25), or as the text it is."""
+    """Parse `key=value`: the value as JSON, as a number that JSON does not know (.25), or as the text it is.
+
+    Examples:
+        >>> setting("shift_ratio=.25"), setting("shift_position=CCS")
+        (('shift_ratio', 0.25), ('shift_position', 'CCS'))
+    """
     key, equals, value = text.partition("=")
     if not (key and equals):
         raise argparse.ArgumentTypeError(f"expected KEY=VALUE, got {text}")

@@ -22,10 +22,13 @@ _HINTS = {
     "folds": ("f", "choose folds with -f"),
     "images": ("images", "name other images with --images"),
     "input_channels": ("channels", "change --channels"),
+    "json_file": ("json", "name another file with --json"),
     "lesion_wise": ("lesion_wise", "leave out --lesion-wise"),
+    "markdown_file": ("markdown", "name another file with --markdown"),
     "name": ("name", "choose another name with --name"),
     "names": ("names", "change --names"),
     "output": ("o", "choose another with -o"),
+    "output_name": ("name", "choose another name with --name"),
     "overwrite": ("overwrite", "replace it with --overwrite"),
     "patch_size": ("patch", "change --patch"),
     "plans_name": ("p", "name other plans with -p"),
@@ -34,11 +37,13 @@ _HINTS = {
     "processes": ("np", "take fewer processes with -np"),
     "references": ("gt", "name other references with -gt"),
     "retry": ("retry", "train it again with --retry"),
+    "rounds": ("rounds", "change --rounds"),
     "settings": ("set", "change --set"),
     "slurm": ("executor", "choose --executor slurm"),
     "source": ("source", "name another SOURCE"),
     "strict": ("strict", "leave out --strict"),
-    "template": ("template", "choose another template with --template"),
+    "template": ("template", "choose another template with --template, such as one that nnUNetv2_gsp templates "
+                             "lists"),
     "trainers": ("tr", "choose trainers with -tr"),
 }
 _HINTS_ELSEWHERE = {  # for verbs that have another flag for it

@@ -23,6 +23,8 @@ from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 from torch import Tensor, nn
 
 from nnunetv2_gsp.architectures import GSPUNet
+from nnunetv2_gsp.architectures.architecture import entry_schemas
+from nnunetv2_gsp.architectures.entries import COUNT
 from nnunetv2_gsp.architectures.from_plans import GSP_NETWORK
 from nnunetv2_gsp.sharing.bundle import DATASET, NAME, PLANS
 from nnunetv2_gsp.sharing.refused import RefusedError, check_schema, refusing
@@ -183,14 +185,15 @@ def _plans_schema(configuration: str) -> dict[str, Any]:
     operators = {argument: {"enum": [None, *(name for operator in allowed for name in _names_of(operator))]}
                  for argument, allowed in _OPERATORS.items()}
     arguments = {"type": ["object", "null"], "additionalProperties": {"type": ["number", "boolean"]}}
-    count = {"type": "integer", "minimum": 1, "maximum": _PER_STAGE}
-    counts = {"anyOf": [count, {"type": "array", "items": count}]}
+    # JSON Schema asks maximum of numbers alone, and maxItems of lists
+    entries = {name: {**schema, "maxItems": _PER_STAGE} for name, schema in entry_schemas().items()}
+    few = {name: {**entries.pop(name), "maximum": _PER_STAGE, "items": {**COUNT, "maximum": _PER_STAGE}}
+           for name in ("n_stages", "n_conv_per_stage", "n_conv_per_stage_decoder")}
     architecture = {
         "network_class_name": {"enum": [GSP_NETWORK]},
         "_kw_requires_import": {"type": "array", "items": {"enum": list(_OPERATORS)}},
         "arch_kwargs": _an_object({**operators, "norm_op_kwargs": arguments, "dropout_op_kwargs": arguments,
-                                   "nonlin_kwargs": arguments, "n_stages": count, "n_conv_per_stage": counts,
-                                   "n_conv_per_stage_decoder": counts}),
+                                   "nonlin_kwargs": arguments, **few}, entries),
     }
     # names of folders in nnU-Net
     stages = {"anyOf": [{"type": "null"}, NAME, {"type": "array", "items": NAME}]}

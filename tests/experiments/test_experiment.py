@@ -59,7 +59,7 @@ def test_settings_given_show_in_the_plans_name(folders):
 
 @pytest.mark.parametrize(("arguments", "sentence"), [
     ({"dataset": "321"}, "name or id of a dataset"),
-    ({"plans_name": "nnUNetOtherPlans"}, "Expected the plans .*nnUNetOtherPlans.json"),
+    ({"plans_name": "nnUNetOtherPlans"}, "nnUNetOtherPlans.json: expected plans"),
     ({"configuration": "3d_lowres"}, "got 3d_lowres"),
     ({"trainers": ["nnUNetTrainerOfNobody"]}, "Expected a trainer that nnU-Net finds, got nnUNetTrainerOfNobody"),
     *(({"trainers": [trainer]}, f"Expected a trainer that nnU-Net finds, got {trainer}")  # a module, and no trainer
@@ -128,8 +128,8 @@ def test_plans_that_hold_more_configurations_are_the_same(folders):
 
 
 @pytest.mark.parametrize(("content", "sentence"), [
-    ("{", "Expected JSON in .*dataset.json"),
-    ("[]", "Expected labels .*dataset.json"),
+    ("{", "dataset.json: expected .* in JSON, got"),
+    ("[]", "dataset.json: expected labels by name, got none"),
     ({"numTraining": None}, "Expected numTraining, the number of cases, in .*dataset.json, got None"),
     ({"numTraining": 4}, r"at least 5 training cases for nnU-Net's split, .* has 4"),
 ])
