@@ -52,7 +52,7 @@ bench-gpu: $(INSTALLED)  ## speed and correctness on a GPU, beside stock nnU-Net
 	$(BIN)/python -m benchmarks.gpu
 
 # An editable install, so that .venv always runs this checkout.
-$(INSTALLED): setup.cfg setup.py pyproject.toml $(wildcard nnunetv2_gsp/cpu/layers/*)
+$(INSTALLED): setup.cfg setup.py pyproject.toml nnunetv2_gsp/__init__.py $(wildcard nnunetv2_gsp/cpu/layers/*)
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install -q --upgrade pip
 	$(BIN)/python -m pip install -q -e '.[dev]'

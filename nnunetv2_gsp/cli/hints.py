@@ -42,8 +42,7 @@ _HINTS = {
     "slurm": ("executor", "choose --executor slurm"),
     "source": ("source", "name another SOURCE"),
     "strict": ("strict", "leave out --strict"),
-    "template": ("template", "choose another template with --template, such as one that nnUNetv2_gsp templates "
-                             "lists"),
+    "template": ("template", "choose another template with --template (nnUNetv2_gsp templates lists them)"),
     "trainers": ("tr", "choose trainers with -tr"),
 }
 _HINTS_ELSEWHERE = {  # for verbs that have another flag for it

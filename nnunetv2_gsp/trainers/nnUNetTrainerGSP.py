@@ -26,7 +26,7 @@ from nnunetv2_gsp.nnunet import N_FOLDS
 from nnunetv2_gsp.orphans import no_orphans
 
 
-class nnUNetTrainerGSP(nnUNetTrainer):  # type: ignore[misc]  # nnU-Net has no types
+class nnUNetTrainerGSP(nnUNetTrainer):
     """Train a `GSPUNet` in place of the planned U-Net; everything else is nnU-Net's.
 
     With stock plans the spatial groups follow from the feature-map sizes; plans that name `GSPUNet` are taken at their
