@@ -62,7 +62,7 @@ def test_a_mistake_ends_in_a_sentence_and_nothing_is_written(arguments, planned)
     (["-p", "nowhere"], "run nnUNetv2_plan_and_preprocess -d 904, or name other plans with -p."),
     (["-c", "4d"], "choose configurations with -c."),
     (["--template", "brats18"],
-     "choose another template with --template, such as one that nnUNetv2_gsp templates lists."),
+     "choose another template with --template (nnUNetv2_gsp templates lists them)."),
     (["--set", "shift_ration=1"], "change --set."),
     (["--name", "a__b"], "choose another name with --name."),
     (["--name", "nnUNetPlans", "--overwrite"], "choose another name with --name."),
