@@ -22,8 +22,8 @@ from nnunetv2_gsp.cli import (
     templates,
 )
 from nnunetv2_gsp.cli.hints import hints_for
-from nnunetv2_gsp.cli.messages import show_messages
 from nnunetv2_gsp.errors import InputError
+from nnunetv2_gsp.messages import show_messages
 from nnunetv2_gsp.plugin import startup  # noqa: F401  (where the .pth did not run, the verbs work all the same)
 
 _VERBS = (doctor, plan, templates, profile, experiments, export, import_, convert, evaluate, compare, submit,
