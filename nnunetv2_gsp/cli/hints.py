@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 # parameter of the library -> where the parser keeps it, and what to do with its flag
 _HINTS = {
+    "checkpoint_name": ("chk", "name another checkpoint with -chk"),
     "challenge": ("challenge", "name another challenge"),
     "classes": ("classes", "change --classes"),
     "configuration": ("c", "choose another configuration with -c"),
