@@ -1,11 +1,13 @@
-"""Arguments and types of arguments that several verbs have in common."""
+"""Arguments that several verbs have in common, and what texts on the command line mean."""
 import argparse
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from nnunetv2_gsp.datasets.editions import CHALLENGES
-from nnunetv2_gsp.errors import InputError
+from nnunetv2_gsp.errors import ConflictingInputError
+from nnunetv2_gsp.nnunet import DEVICES
 
 INCOMPLETE = "Not checked: whether all cases are there and where they lie; name the challenge's images with --images."
 
@@ -26,6 +28,12 @@ def add_definition(parser: argparse.ArgumentParser) -> None:
                         help="captk, brats2023, directed, panoptica, nnunet or promise12 (default: %(default)s)")
 
 
+def add_device(parser: argparse.ArgumentParser, default: str, what: str) -> None:
+    """Add -device; `what` is its help without the choices."""
+    parser.add_argument("-device", choices=DEVICES, default=default,
+                        help=f"{what}: {', '.join(DEVICES[:-1])} or {DEVICES[-1]} (default: %(default)s)")
+
+
 def add_set(parser: argparse.ArgumentParser, what: str) -> None:
     """Add --set KEY=VALUE; `what` is its help."""
     parser.add_argument("--set", nargs="+", action="extend", type=setting, default=[], metavar="KEY=VALUE", help=what)
@@ -40,17 +48,42 @@ def add_challenge(parser: argparse.ArgumentParser) -> None:
                              "have to be there and whose geometry counts (default: the size of the edition counts)")
 
 
+def in_words(choices: Mapping[str, str]) -> str:
+    """Return what an argument can be, for its help.
+
+    Args:
+        choices: description of each choice by its name.
+
+    Examples:
+        >>> in_words({"local": "on this machine", "slurm": "as a job array"})
+        'local: on this machine; slurm: as a job array'
+    """
+    return "; ".join(f"{name}: {description}" for name, description in choices.items())
+
+
 def settings(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    """Return what --set was given; raises InputError where a key comes twice."""
+    """Return what --set was given.
+
+    Args:
+        pairs: what `setting` made of each.
+
+    Raises:
+        ConflictingInputError: a key comes twice.
+    """
     settings = dict(pairs)
     if len(settings) < len(pairs):
-        raise InputError(f"Expected each setting once with --set, got {' '.join(key for key, _ in pairs)}; drop the "
-                         f"repeated ones.")
+        raise ConflictingInputError("each setting once", " ".join(key for key, _ in pairs),
+                                    remedy="drop the repeated ones")
     return settings
 
 
 def setting(text: str) -> tuple[str, object]:
-    """Parse `key=value`: the value as JSON, as a number that JSON does not know (.25), or as the text it is."""
+    """Parse `key=value`: the value as JSON, as a number that JSON does not know (.25), or as the text it is.
+
+    Examples:
+        >>> setting("shift_ratio=.25"), setting("shift_position=CCS")
+        (('shift_ratio', 0.25), ('shift_position', 'CCS'))
+    """
     key, equals, value = text.partition("=")
     if not (key and equals):
         raise argparse.ArgumentTypeError(f"expected KEY=VALUE, got {text}")
@@ -63,7 +96,7 @@ def setting(text: str) -> tuple[str, object]:
 
 
 def voxels(text: str) -> int | str:
-    """Parse a positive number of voxels, or auto."""
+    """Parse a number of voxels from 1 on, or "auto"."""
     return text if text == "auto" else positive(text)
 
 

@@ -14,6 +14,7 @@ _HINTS = {
     "dataset_json": ("djfile", "name another dataset.json with -djfile"),
     "definition": ("definition", "choose another with --definition"),
     "device": ("device", "choose another with -device"),
+    "dry_run": ("dry_run", "look with --dry-run"),
     "edition": ("edition", "choose an edition with --edition"),
     "executor": ("executor", "choose another with --executor"),
     "folds": ("f", "choose folds with -f"),
