@@ -29,9 +29,8 @@ def add_definition(parser: argparse.ArgumentParser) -> None:
 
 
 def add_device(parser: argparse.ArgumentParser, default: str, what: str) -> None:
-    """Add -device; `what` is its help without the choices."""
-    parser.add_argument("-device", choices=DEVICES, default=default,
-                        help=f"{what}: {', '.join(DEVICES[:-1])} or {DEVICES[-1]} (default: %(default)s)")
+    """Add -device; `what` is its help without the default."""
+    parser.add_argument("-device", choices=DEVICES, default=default, help=f"{what} (default: %(default)s)")
 
 
 def add_set(parser: argparse.ArgumentParser, what: str) -> None:
@@ -48,17 +47,21 @@ def add_challenge(parser: argparse.ArgumentParser) -> None:
                              "have to be there and whose geometry counts (default: the size of the edition counts)")
 
 
-def in_words(choices: Mapping[str, str]) -> str:
-    """Return what an argument can be, for its help.
+def listed(title: str, choices: Mapping[str, str]) -> str:
+    """Return a list of choices for the end of a verb's help.
 
     Args:
+        title: what is listed.
         choices: description of each choice by its name.
 
     Examples:
-        >>> in_words({"local": "on this machine", "slurm": "as a job array"})
-        'local: on this machine; slurm: as a job array'
+        >>> print(listed("executors", {"local": "on this machine", "slurm": "as a job array"}))
+        executors:
+          local  on this machine
+          slurm  as a job array
     """
-    return "; ".join(f"{name}: {description}" for name, description in choices.items())
+    width = max(map(len, choices))
+    return "\n".join([f"{title}:", *(f"  {name:<{width}}  {description}" for name, description in choices.items())])
 
 
 def settings(pairs: list[tuple[str, object]]) -> dict[str, object]:

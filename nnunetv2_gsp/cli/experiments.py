@@ -1,7 +1,8 @@
 """`nnUNetv2_gsp experiments`: trains what a table of the paper needs."""
 import argparse
+from textwrap import fill
 
-from nnunetv2_gsp.cli.arguments import Verbs, add_device, add_set, in_words, positive, settings
+from nnunetv2_gsp.cli.arguments import Verbs, add_device, add_set, listed, positive, settings
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -29,11 +30,14 @@ def add(verbs: Verbs) -> None:
 
     experiments = verbs.add_parser(
         "experiments", help="train what a table of the paper needs, and put it beside the paper's values",
-        description="Write the plans of a table, train each of its runs with nnU-Net, and collect. The same command "
-                    "again goes on where it stands: finished runs stay, interrupted ones go on from their checkpoint, "
-                    "failed ones are named with their log.")
-    experiments.add_argument("table", choices=TABLES, metavar="TABLE",
-                             help=in_words({name: table.description for name, table in TABLES.items()}))
+        description=fill("Write the plans of a table, train each of its runs with nnU-Net, and collect. The same "
+                         "command again goes on where it stands: finished runs stay, interrupted ones go on from their "
+                         "checkpoint, failed ones are named with their log."),
+        epilog="\n\n".join([listed("tables", {name: table.description for name, table in TABLES.items()}),
+                            listed("executors", EXECUTORS)]),
+        formatter_class=argparse.RawDescriptionHelpFormatter)
+    experiments.add_argument("table", choices=list(TABLES), metavar="TABLE",
+                             help="one of those listed below")
     experiments.add_argument("-d", required=True, metavar="DATASET", help="name or id of a planned dataset")
     experiments.add_argument("-c", default="3d_fullres", metavar="CONFIGURATION",
                              help="of the plans (default: %(default)s)")
@@ -45,8 +49,8 @@ def add(verbs: Verbs) -> None:
                                   f"{' and '.join(TABLES['cross-validation'].trainers)})")
     add_set(experiments, "settings for every run, as in patch_size=[16,96,96] batch_size=2")
     add_device(experiments, "cuda", "where nnU-Net trains")
-    experiments.add_argument("--executor", choices=EXECUTORS, default="local",
-                             help=f"{in_words(EXECUTORS)} (default: %(default)s)")
+    experiments.add_argument("--executor", choices=list(EXECUTORS), default="local",
+                             help="see below (default: %(default)s)")
     experiments.add_argument("-n", type=positive, metavar="N",
                              help="so many trainings at once (default: 1 locally, all in Slurm)")
     experiments.add_argument("--partition", metavar="NAME", help="a Slurm job's partition (default: Slurm's own)")

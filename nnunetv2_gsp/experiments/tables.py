@@ -137,11 +137,11 @@ def _at(position: str) -> dict[str, str]:
 
 
 TABLES = {
-    "table1": Table("the two baselines, on BraTS18 or PROMISE12 (Table 1)", _table1),
+    "table1": Table("the two baselines on BraTS18 or PROMISE12 (Table 1)", _table1),
     "table2": Table("spatial groups and insert positions on PROMISE12 (Table 2)", _table2),
-    "ratio": Table("half or all of the channels shifted, on PROMISE12 (Sec. 3.1)", _ratio),
+    "ratio": Table("half or all channels shifted on PROMISE12 (Sec. 3.1)", _ratio),
     "brats-positions": Table("insert positions on BraTS18 (Sec. 3.2)", _brats_positions),
-    "brats-location": Table("shifts in the encoder, the decoder or both, on BraTS18 (Sec. 3.2)", _brats_location),
-    "cross-validation": Table("stock nnU-Net and GSP in five folds, on any dataset (not in the paper)",
+    "brats-location": Table("shifts in encoder, decoder or both on BraTS18 (Sec. 3.2)", _brats_location),
+    "cross-validation": Table("stock nnU-Net and GSP in five folds (not in the paper)",
                               _cross_validation, ("nnUNetTrainer", "nnUNetTrainerGSP")),
 }
