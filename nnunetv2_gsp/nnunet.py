@@ -6,7 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -154,6 +154,14 @@ def preprocess_command(dataset: str, plans_name: str, configuration: str) -> lis
             "-np", str(n_processes())]
 
 
+def available_devices() -> list[str]:
+    """Return those of `DEVICES` that torch finds here, cpu first."""
+    import torch
+
+    is_there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    return [device for device in DEVICES if is_there[device]]
+
+
 def check_device(device: str) -> None:
     """Check that a device is there.
 
@@ -163,9 +171,5 @@ def check_device(device: str) -> None:
     Raises:
         UnavailableError: torch does not find it here.
     """
-    import torch
-
-    is_there: dict[str, Callable[[], bool]] = {"cpu": lambda: True, "cuda": torch.cuda.is_available,
-                                               "mps": torch.backends.mps.is_available}
-    if not is_there[device]():
+    if device not in available_devices():
         raise UnavailableError(f"a {device} device", "none that torch finds", parameters=["device"])
