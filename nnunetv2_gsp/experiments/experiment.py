@@ -279,9 +279,8 @@ class Experiment:
         try:
             buildable_architecture(architecture, configuration["patch_size"])
         except (ValueError, NotImplementedError) as error:
-            raise InputError("plans that make a GSP network",
-                             f"{self.configuration} of {self.plans_name}, which makes none: {str(error).rstrip('.')}",
-                             parameters=["plans_name", "configuration"]) from error
+            raise InputError("plans that make a GSP network", f"{self.configuration} of {self.plans_name}, which makes "
+                             f"none: {str(error).removesuffix('.')}") from error
 
     def _n_channels(self) -> int:
         return len(self.dataset_json.get("channel_names", self.dataset_json.get("modality", ())))

@@ -1,6 +1,8 @@
-"""Every parameter that an error blames has a hint, and every hint names a flag that some verb has."""
+"""Every parameter that an error blames has a hint, every hint names a flag of a verb, and no error names one itself."""
 import argparse
 import ast
+import builtins
+import re
 from pathlib import Path
 
 import pytest
@@ -55,3 +57,25 @@ def test_a_hint_names_a_flag_that_some_verb_has(kept_as, hint):
 
 def test_a_verb_hints_at_its_own_flags_alone():
     assert hints_for(["output", "template"], argparse.Namespace(o="model.zip")) == ["choose another with -o"]
+
+
+def is_ours(name):
+    return name.endswith("Error") and not hasattr(builtins, name)
+
+
+def texts_of_errors(source):
+    """Return the texts in every error of a user's that a module makes; f-strings in pieces."""
+    calls = [node for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"))) if isinstance(node, ast.Call)
+             and is_ours(getattr(node.func, "id", "")) and len(node.args) + len(node.keywords) > 1]
+    return [constant.value for call in calls for constant in ast.walk(call)
+            if isinstance(constant, ast.Constant) and isinstance(constant.value, str)]
+
+
+@pytest.mark.parametrize("source", [source for source in SOURCES if source.parent.name != "cli"],
+                         ids=lambda source: str(source.relative_to(PACKAGE)))
+def test_the_library_does_not_know_the_command_line(source):
+    ours = {flag for verb in verbs().values() for action in actions(verb) for flag in action.option_strings}
+    for text in texts_of_errors(source):
+        if "nnUNetv2_" not in text.replace("nnUNetv2_gsp", ""):  # nnU-Net's commands have flags of these names, too
+            assert not ours & set(re.findall(r"(?<![\w-])--?\w[\w-]*", text)), text
+        assert not re.search(f"nnUNetv2_gsp ({'|'.join(verbs())})", text), text
