@@ -106,7 +106,7 @@ def run_experiments(table: str, dataset: str, *, configuration: str = _CONFIGURA
     with locked(experiment.folder / "lock", wait=False):
         todo = experiment.prepare(retry)
         if todo and slurm is not None:
-            _log.info("Submitted to Slurm: %s. The same again collects.",
+            _log.info("Submitted to Slurm: %s. The same call again collects.",
                       " ".join(submit_to_slurm(todo, at_a_time, slurm)))
         elif todo:
             train_locally(todo, at_a_time or 1, experiment.collect)

@@ -153,7 +153,7 @@ class Bundle:
         return manifest
 
     def _check_names(self) -> None:
-        """Only names that we make up ourselves, so there is no way to write a path that leads elsewhere."""
+        """Refuse names that we do not make up ourselves, so that no path leads elsewhere."""
         there, listed = {entry.orig_filename for entry in self._entries} - {MANIFEST}, set(self.manifest["sha256"])
         required = {PLANS, DATASET, *map(weights_name, self.manifest["folds"])}
         if unexpected := (there | listed) - required - {FINGERPRINT} or there - listed:

@@ -9,7 +9,7 @@ from nnunetv2_gsp.errors import InputError
 from nnunetv2_gsp.experiments import executors
 from nnunetv2_gsp.experiments.executors import SlurmResources
 from nnunetv2_gsp.experiments.experiment import Experiment, run_experiments
-from nnunetv2_gsp.experiments.runs import RunState, SubmittedJob, TrainingJob, locked
+from nnunetv2_gsp.experiments.runs import locked
 from nnunetv2_gsp.plans import write_gsp_plans
 from tests.experiments.conftest import DATASET, ID
 
@@ -170,48 +170,3 @@ def test_one_of_several_folds_gives_mean_and_sd(planned, monkeypatch):
     assert row == ["", "nnUNetTrainerGSP, mean ± SD of 2 folds", "85.0 ± 7.1", "85.0 ± 7.1", "", ""]
     assert outcome.text.count("not started") == 8
     shutil.rmtree(results / DATASET)
-
-
-@pytest.mark.parametrize("left", [
-    "", '{"mean": {"1": {"Dice": 0.', "[]", "{}", '{"mean": []}', '{"mean": {}}', '{"mean": {"1": {}}}',
-    '{"mean": {"1": {"Dice": null}}}'])
-def test_an_incomplete_summary_is_written_anew(left, planned, monkeypatch):
-    """A kill or a full disk: such a run is none of the finished ones, and goes on from its checkpoint."""
-    experiment = Experiment("brats-location", planned / "nnUNet_preprocessed" / DATASET, "3d_fullres", "nnUNetPlans")
-    [brats, *_] = experiment.runs
-    brats.summary.parent.mkdir(parents=True)
-    brats.summary.write_text(left)
-    (brats.fold_folder / "checkpoint_final.pth").touch()
-    brats.remember(SubmittedJob("local", "7", "log", "outcome"))
-    assert experiment.states()[0] is RunState.INTERRUPTED
-    assert brats.command()[-1] == "--c"
-    assert "| interrupted" in experiment.collect()
-    trained = []
-    monkeypatch.setattr(TrainingJob, "_train", lambda training, _: trained.append(training.run))
-    TrainingJob(brats, {})()
-    assert trained == [brats]
-    shutil.rmtree(planned / "nnUNet_results" / DATASET)
-
-
-def test_dice_of_regions_is_found_by_their_names(planned, tmp_path):
-    """The mean of all foreground regions, each called as in the dataset.json."""
-    experiment = Experiment("brats-location", planned / "nnUNet_preprocessed" / DATASET, "3d_fullres", "nnUNetPlans")
-    [brats, *_] = experiment.runs
-    brats.summary.parent.mkdir(parents=True)
-    brats.summary.write_text(json.dumps({"mean": {"(1, 2, 3)": {"Dice": 0.9}, "(1, 3)": {"Dice": 0.8},
-                                                  "3": {"Dice": 0.4}}}))
-    labels = {"background": 0, "whole_tumor": [1, 2, 3], "tumor_core": [1, 3], "enhancing_tumor": 3}
-    assert brats.dice_percent(labels) == pytest.approx({"mDice": 70, "whole_tumor": 90, "tumor_core": 80,
-                                                        "enhancing_tumor": 40})
-    with pytest.raises(InputError, match=r"summary.json: expected the Dice of .*prostate, got that of .*\(1, 3\), 3;"):
-        brats.dice_percent({"background": 0, "prostate": 1})
-    shutil.rmtree(planned / "nnUNet_results" / DATASET)
-
-
-def test_slurm_that_does_not_answer_is_one_sentence(planned, monkeypatch):
-    experiment = Experiment("ratio", planned / "nnUNet_preprocessed" / DATASET, "3d_fullres", "nnUNetPlans")
-    experiment.runs[0].remember(SubmittedJob("slurm", "7_0", "log", "outcome"))
-    monkeypatch.setenv("PATH", "/nowhere")
-    with pytest.raises(InputError, match="squeue on PATH to ask for job 7_0"):
-        experiment.states()
-    shutil.rmtree(planned / "nnUNet_results" / DATASET)

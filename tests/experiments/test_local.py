@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from nnunetv2_gsp.experiments import executors
 from nnunetv2_gsp.experiments.experiment import Experiment
 from nnunetv2_gsp.experiments.runs import RunState
 from tests.experiments.conftest import DATASET, ID, TINY
@@ -100,29 +99,3 @@ def test_the_split_is_nnunets_own(planned, experiment):
     file.unlink()
     get_trainer_from_args(str(ID), "3d_fullres", 0, "nnUNetTrainerGSP", experiment.runs[0].plans).do_split()
     assert json.loads(file.read_text()) == ours
-
-
-@pytest.mark.parametrize("at_a_time", [1, 2])
-def test_so_many_at_a_time(at_a_time, experiment, monkeypatch, tmp_path):
-    events = tmp_path / "events"
-
-    def short_job(run, environment):
-        """Wait for a second in place of a training."""
-        return partial(subprocess.check_call, ["sh", "-c", f"echo 1 >> {events}; sleep 1; echo -1 >> {events}"])
-
-    monkeypatch.setattr(executors, "TrainingJob", short_job)
-    monkeypatch.setattr(type(experiment.runs[0]), "remember", lambda *_: None)
-    executors.train_locally([*experiment.runs, experiment.runs[0]], at_a_time, after_each=lambda: None)
-    running = [sum(map(int, events.read_text().split()[:end])) for end in range(1, 7)]
-    assert max(running) == at_a_time
-    assert running[-1] == 0
-
-
-def test_trainings_take_turns_on_the_gpus_or_share_the_cores(monkeypatch):
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,GPU-5e1f")
-    assert [executors._share("cuda", slot, 3) for slot in range(3)] == [
-        {"CUDA_VISIBLE_DEVICES": name} for name in ("3", "GPU-5e1f", "3")]
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    monkeypatch.setattr(os, "cpu_count", lambda: 8)
-    assert executors._share("cpu", 0, at_a_time=3) == {"OMP_NUM_THREADS": "2"}
-    assert executors._share("cpu", 0, at_a_time=9) == {"OMP_NUM_THREADS": "1"}
