@@ -14,8 +14,9 @@ def test_what_goes_on_and_what_is_wrong_are_told_apart(capsys):
     assert (captured.out, captured.err) == ("step 1\n", "careful\n")
 
 
-def test_afterwards_the_log_is_as_before(capsys):
+def test_afterwards_the_log_is_as_before(capsys, monkeypatch):
     package = logging.getLogger("nnunetv2_gsp")
+    monkeypatch.setattr(package, "level", logging.ERROR)
     before = package.level, package.propagate, list(package.handlers)
     with show_messages():
         pass

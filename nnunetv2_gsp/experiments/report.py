@@ -23,9 +23,7 @@ def cells_of(runs: Sequence[TrainingRun], states: Sequence[RunState], labels: Ma
     for run, state in zip(runs, states, strict=True):
         measured = run.dice_percent(labels) if state is RunState.FINISHED else {}
         paper = {f"{name}, paper": value for name, value in run.row.paper.items()}
-        # the two means stand side by side, then the classes
-        table.append({"run": run.row.label, "mDice": None, "mDice, paper": None, **measured, **paper,
-                      "state": describe(run, state)})
+        table.append({"run": run.row.label, "mDice": None, **measured, **paper, "state": describe(run, state)})
     return table
 
 
@@ -87,7 +85,7 @@ def _over_folds(table: Sequence[Cells], runs: Sequence[TrainingRun]) -> list[Cel
 def _columns(table: Sequence[Cells]) -> list[str]:
     """Return the columns that hold something, the state last."""
     names = dict.fromkeys(name for row in table for name, value in row.items() if value is not None)
-    known = [name for name in ("run", "mDice", "mDice, paper") if name in names]
+    known = [name for name in ("run", "mDice", "mDice, paper") if name in names]  # both means side by side
     return [*known, *(name for name in names if name not in (*known, "state")), "state"]
 
 

@@ -16,7 +16,7 @@ def test_any_error_is_a_refusal_and_a_refusal_stays_as_it_is():
     with pytest.raises(RefusedError, match=r"Expected JSON, got none \(KeyError\); get it again\."), \
             refusing("JSON", "get it again"):
         raise KeyError
-    with pytest.raises(RefusedError, match="Expected 2, got 3"), refusing("JSON"):
+    with pytest.raises(RefusedError, match=r"^Expected 2, got 3\.$"), refusing("JSON"):
         raise RefusedError("2", "3")
 
 
