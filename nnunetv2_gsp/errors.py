@@ -95,7 +95,8 @@ class TargetExistsError(InputError):
     """What was to be written is there already, and is not replaced unasked."""
 
     def __init__(self, where: Path | str, parameters: Sequence[str] = ("output", "overwrite")):
-        super().__init__("nothing there", "a file or folder", where=where, parameters=parameters)
+        super().__init__("nothing there", "a file or folder", where=where, parameters=parameters,
+                         remedy=None if parameters else "move it away")
         self.args = (where, parameters)  # by which it is pickled
 
     @property

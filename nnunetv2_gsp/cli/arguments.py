@@ -1,12 +1,14 @@
-"""Arguments and types of arguments that several verbs have in common."""
+"""Arguments that several verbs have in common, and what texts on the command line mean."""
 import argparse
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from nnunetv2_gsp.datasets.challenges import SUBMISSIONS
 from nnunetv2_gsp.errors import ConflictingInputError
 from nnunetv2_gsp.metrics.definitions import DEFINITIONS
+from nnunetv2_gsp.nnunet import DEVICES
 
 INCOMPLETE = "Not checked: whether all cases are there and where they lie; name the challenge's images with --images."
 
@@ -28,6 +30,11 @@ def add_definition(parser: argparse.ArgumentParser) -> None:
                         help=f"{', '.join(others)} or {last} (default: %(default)s)")
 
 
+def add_device(parser: argparse.ArgumentParser, default: str, what: str) -> None:
+    """Add -device; `what` is its help without the default."""
+    parser.add_argument("-device", choices=DEVICES, default=default, help=f"{what} (default: %(default)s)")
+
+
 def add_set(parser: argparse.ArgumentParser, what: str) -> None:
     """Add --set KEY=VALUE; `what` is its help."""
     parser.add_argument("--set", nargs="+", action="extend", type=setting, default=[], metavar="KEY=VALUE", help=what)
@@ -41,6 +48,23 @@ def add_challenge(parser: argparse.ArgumentParser) -> None:
                         help="the challenge's images of the cases to predict, or the imagesTs made of them: they say "
                              "which cases have to be there, and where they lie (default: only the edition's size is "
                              "checked)")
+
+
+def listed(title: str, choices: Mapping[str, str]) -> str:
+    """Return a list of choices for the end of a verb's help.
+
+    Args:
+        title: what is listed.
+        choices: description of each choice by its name.
+
+    Examples:
+        >>> print(listed("executors", {"local": "on this machine", "slurm": "as a job array"}))
+        executors:
+          local  on this machine
+          slurm  as a job array
+    """
+    width = max(map(len, choices))
+    return "\n".join([f"{title}:", *(f"  {name:<{width}}  {description}" for name, description in choices.items())])
 
 
 def settings(pairs: list[tuple[str, object]]) -> dict[str, object]:

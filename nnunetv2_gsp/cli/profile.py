@@ -2,7 +2,7 @@
 import argparse
 from pathlib import Path
 
-from nnunetv2_gsp.cli.arguments import Verbs, add_template, positive, settings
+from nnunetv2_gsp.cli.arguments import Verbs, add_device, add_template, positive, settings
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -34,8 +34,7 @@ def add(verbs: Verbs) -> None:
                          help="input channels of the template's network (default: 4)")
     profile.add_argument("--classes", type=positive, metavar="N",
                          help="output channels of the template's network (default: 4)")
-    profile.add_argument("-device", default="cpu", help="where latency is measured: cpu, cuda or mps "
-                                                        "(default: %(default)s)")
+    add_device(profile, "cpu", "where latency is measured: cpu, cuda or mps")
     profile.add_argument("--rounds", type=int, default=5, metavar="N",
                          help="timed forward passes of each network (default: %(default)s)")
     profile.add_argument("--json", type=Path, metavar="FILE", help="write all figures there too")

@@ -1,4 +1,4 @@
-"""Shows on the screen what the library has to say while it works."""
+"""Shows what the library says while it works; for programs: the command line, and jobs that run without it."""
 import logging
 import sys
 from collections.abc import Iterator
@@ -7,7 +7,13 @@ from contextlib import contextmanager
 
 @contextmanager
 def show_messages() -> Iterator[None]:
-    """Print the package's log, a line a message: what is going on to stdout, warnings to stderr."""
+    """Write the package's log to the screen, a line a message: what is going on to stdout, warnings to stderr.
+
+    Examples:
+        >>> with show_messages():
+        ...     logging.getLogger("nnunetv2_gsp.demo").info("[1/10] Make the phantom")
+        [1/10] Make the phantom
+    """
     log = logging.getLogger("nnunetv2_gsp")
     said, warned = logging.StreamHandler(sys.stdout), logging.StreamHandler(sys.stderr)
     said.addFilter(lambda record: record.levelno < logging.WARNING)
