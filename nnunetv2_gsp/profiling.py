@@ -31,6 +31,7 @@ from nnunetv2_gsp.plans import (
     with_topology,
 )
 from nnunetv2_gsp.plans_templates import Template, load_template
+from nnunetv2_gsp.tables import Table
 from nnunetv2_gsp.timing import Timing, environment, interleaved
 
 # PyTorch knows one type of error for GPUs, and only words for CPUs, mps and sizes beyond 64 bits
@@ -100,31 +101,27 @@ class Profile:
         """How each figure is counted."""
         return {
             "parameters": "all that is learnt, with the heads of deep supervision.",
-            "MACs": "half of what torch's FlopCounterMode counts: convolutions, transposed ones too, and nothing of "
-                    "norms, nonlinearities, pooling, interpolation and shifts; one forward pass, batch 1, without deep "
-                    "supervision.",
+            "MACs": ("half of what torch's FlopCounterMode counts: convolutions, transposed ones too, and nothing of "
+                     "norms, nonlinearities, pooling, interpolation and shifts; one forward pass, batch 1, without "
+                     "deep supervision."),
             "FLOPs": "2 per MAC.",
-            "activations": f"bytes that autograd keeps from the forward pass of a training step for its backward pass; "
-                           f"fp32, batch {self.batch_size}, with deep supervision, every storage once, the input "
-                           f"included; without parameters, gradients, optimizer, loss and work space.",
-            "latency": f"forward pass on {self.device}, fp32 (on CUDA TF32 convolutions, cudnn.benchmark), eager, "
-                       f"batch 1, without deep supervision; median, 10th and 90th percentile of {self.rounds} "
-                       f"rounds in which the two take turns, after one to warm up.",
+            "activations": (f"bytes that autograd keeps from the forward pass of a training step for its backward "
+                            f"pass; fp32, batch {self.batch_size}, with deep supervision, every storage once, the "
+                            f"input included; without parameters, gradients, optimizer, loss and work space."),
+            "latency": (f"forward pass on {self.device}, fp32 (on CUDA TF32 convolutions, cudnn.benchmark), eager, "
+                        f"batch 1, without deep supervision; median, 10th and 90th percentile of {self.rounds} rounds "
+                        f"in which the two take turns, after one to warm up."),
             "stock / GSP": "how many times less GSP takes, and its speed-up; below 1 where it takes more.",
         }
 
     def table(self) -> str:
         """Return it for the screen."""
-        rows = self._rows()
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        aligned = ["  ".join([label.ljust(widths[0]), *map(str.rjust, cells, widths[1:])]) for label, *cells in rows]
-        return "\n".join([*self._title(), "", *aligned, "",
+        return "\n".join([*self._title(), "", self._costs().text(), "",
                           *(f"{name}: {convention}" for name, convention in self.conventions.items())])
 
     def markdown(self) -> str:
         """Return it as Markdown."""
-        header, *rows = [f"| {' | '.join(row)} |" for row in self._rows()]
-        return "\n".join(["  \n".join(self._title()), "", header, "|---|---:|---:|---:|", *rows, "",
+        return "\n".join(["  \n".join(self._title()), "", self._costs().markdown(), "",
                           *(f"- {name}: {convention}" for name, convention in self.conventions.items()), ""])
 
     def to_dict(self) -> dict[str, Any]:
@@ -133,23 +130,22 @@ class Profile:
 
     def _title(self) -> list[str]:
         machine = self.environment
-        return [f"{self.source}: input {times((self.input_channels, *self.patch_size))} (channels × patch), "
-                f"{self.output_channels} output channels",
-                f"{self.device}; {machine['processor']}, {machine['threads']} threads; Python {machine['python']}, "
-                f"torch {machine['torch']}"]
+        return [(f"{self.source}: input {times((self.input_channels, *self.patch_size))} (channels × patch), "
+                 f"{self.output_channels} output channels"),
+                (f"{self.device}; {machine['processor']}, {machine['threads']} threads; Python {machine['python']}, "
+                 f"torch {machine['torch']}")]
 
-    def _rows(self) -> list[tuple[str, ...]]:
-        """Return the table as text, its header first."""
+    def _costs(self) -> Table:
         def row(label: str, name: str, units: tuple[int, tuple[str, ...]]) -> tuple[str, ...]:
             return (label, _scaled(getattr(self.stock, name), *units), _scaled(getattr(self.gsp, name), *units),
                     f"{self.ratios[name]:.2f}×")
 
-        return [("", f"{self.stock.network} (stock)", self.gsp.network, "stock / GSP"),
-                row("parameters", "parameters", _DECIMAL), row("MACs", "macs", _DECIMAL),
-                row("FLOPs", "flops", _DECIMAL),
-                row(f"activations, batch {self.batch_size}", "activation_bytes", _BINARY),
-                ("latency, ms (10-90 %)", str(self.stock.latency), str(self.gsp.latency),
-                 f"{self.ratios['latency']:.2f}×")]
+        return Table(["", f"{self.stock.network} (stock)", self.gsp.network, "stock / GSP"],
+                     [row("parameters", "parameters", _DECIMAL), row("MACs", "macs", _DECIMAL),
+                      row("FLOPs", "flops", _DECIMAL),
+                      row(f"activations, batch {self.batch_size}", "activation_bytes", _BINARY),
+                      ("latency, ms (10-90 %)", str(self.stock.latency), str(self.gsp.latency),
+                       f"{self.ratios['latency']:.2f}×")])
 
 
 def profile(*, dataset: str | None = None, configuration: str | None = None, plans_name: str | None = None,

@@ -60,4 +60,5 @@ def hints_for(parameters: Iterable[str], parsed: argparse.Namespace) -> list[str
         >>> hints_for(["output", "overwrite"], argparse.Namespace(verb="demo", o="folder"))
         ['choose another with -o']
     """
-    return [hint for parameter in parameters for kept_as, hint in _HINTS.get(parameter, {}).items() if kept_as in parsed]
+    return [hint for parameter in parameters for kept_as, hint in _HINTS.get(parameter, {}).items()
+            if kept_as in parsed]

@@ -7,6 +7,7 @@ from statistics import mean, stdev
 from typing import Any
 
 from nnunetv2_gsp.experiments.runs import RunState, TrainingRun
+from nnunetv2_gsp.tables import Table
 
 Cells = dict[str, Any]  # of one line, by the names of the columns; numbers are percent
 
@@ -48,10 +49,7 @@ def as_markdown(title: str, table: Sequence[Cells], runs: Sequence[TrainingRun])
     rows = [*table, *_over_folds(table, runs)]
     columns = _columns(table)
     text = [["" if row.get(name) is None else _percent(row[name]) for name in columns] for row in rows]
-    widths = [max(len(cells[index]) for cells in [columns, *text]) for index in range(len(columns))]
-    lines = [" | ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True))
-             for cells in [columns, ["-" * width for width in widths], *text]]
-    return "\n".join([title, "", *(f"| {line} |" for line in lines), ""])
+    return "\n".join([title, "", Table(columns, text).markdown(padded=True), ""])
 
 
 def as_csv(table: Sequence[Cells]) -> str:

@@ -69,6 +69,7 @@ def diagnose() -> list[Finding]:
         *_packages(),
         _device(),
         *_fused_layers(),
+        *_engines(),
         _startup_line(),
         _trainer_search(),
         *(_folder(variable, training_writes=variable != "nnUNet_raw") for variable in FOLDERS),
@@ -141,6 +142,40 @@ def _fused_layers() -> list[Finding]:
     return [Finding(True, f"the fused layers for the CPU {found}",
                     "for fast predictions on the CPU install gcc or clang, then this package again, with pip's "
                     "--force-reinstall --no-cache-dir --no-deps")]
+
+
+def _engines() -> list[Finding]:
+    """Say what computes a small network on the CPU, and why nothing faster does."""
+    try:
+        from nnunetv2_gsp.engines import VARIABLE, wished_engine
+    except Exception:  # torch does not work, which is a finding already
+        return []
+    try:
+        wish = wished_engine()
+    except ValueError as error:
+        return [Finding(False, str(error), f"unset {VARIABLE}")]
+    predicting, training = map(_engine_of, (False, True))
+    return [Finding(True, f"engines on the CPU: {predicting} for predictions, {training} for training steps "
+                          f"({VARIABLE}={wish})")]
+
+
+def _engine_of(training: bool) -> str:
+    import torch
+    from torch import nn
+
+    from nnunetv2_gsp.architectures import GSPUNet
+    from nnunetv2_gsp.engines import explain
+
+    network = GSPUNet(
+        1, n_stages=2, features_per_stage=8, conv_op=nn.Conv3d, strides=[1, 2], n_conv_per_stage=1, num_classes=2,
+        n_conv_per_stage_decoder=1, spatial_groups=[(1, 2, 2)] * 2, norm_op=nn.InstanceNorm3d,
+        norm_op_kwargs={"affine": True}, nonlin=nn.LeakyReLU).train(training)
+    try:
+        with torch.set_grad_enabled(training):
+            choice = explain(network, torch.zeros(1, 1, 8, 8, 8))
+    except RuntimeError as error:
+        return f"none ({error})"
+    return choice.engine if choice.reason is None else f"{choice.engine} ({choice.reason})"
 
 
 def _startup_line() -> Finding:
