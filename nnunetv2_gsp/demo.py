@@ -10,14 +10,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from nnunetv2_gsp.comparison.report import compare_trained_models
+from nnunetv2_gsp.comparison.verdict import verdict
 from nnunetv2_gsp.datasets.brats import convert_brats
 from nnunetv2_gsp.datasets.phantom import load_head, make_phantom
 from nnunetv2_gsp.errors import ConflictingInputError, DamagedFileError, InputError
-from nnunetv2_gsp.evaluation.compare import compare, trained_models
-from nnunetv2_gsp.evaluation.definitions import definition_named
-from nnunetv2_gsp.evaluation.evaluate import evaluate_folders, write_evaluation
-from nnunetv2_gsp.evaluation.report import write_report
 from nnunetv2_gsp.files import beside, write_json
+from nnunetv2_gsp.metrics.definitions import DEFINITIONS
+from nnunetv2_gsp.metrics.evaluation import evaluate_folders
 from nnunetv2_gsp.nnunet import FOLDERS, check_device, environment_with, n_processes, run_to_its_end
 from nnunetv2_gsp.submission import check_submission, write_submission
 
@@ -228,11 +228,11 @@ class Demo:
 
     def compare(self) -> None:
         """Compare both models on the cases that they validated, stock as the baseline."""
-        models = trained_models(DATASET_NAME, CONFIGURATION, [self.setting.stock, self.setting.gsp],
-                                [self.setting.plans], [str(FOLD)])
-        comparison = compare(models, definition_named(DEFINITION), n_processes())
-        write_report(comparison, self.page.parent, overwrite=True)
-        _log.info("%s", "\n".join([*comparison.caveats, comparison.verdict()]))
+        comparison = compare_trained_models(
+            DATASET_NAME, [self.setting.stock, self.setting.gsp], DEFINITIONS[DEFINITION], self.page.parent,
+            configuration=CONFIGURATION, plans_names=[self.setting.plans], folds=[str(FOLD)], processes=n_processes(),
+            overwrite=True)
+        _log.info("%s", "\n".join([*comparison.caveats, verdict(comparison)]))
 
     def predict(self) -> None:
         """Predict the held-out cases."""
@@ -245,10 +245,9 @@ class Demo:
 
     def evaluate(self) -> None:
         """Score the predictions by the labels that nnU-Net never saw."""
-        evaluation = evaluate_folders(self.dataset / "labelsTs", self.predictions, definition_named(DEFINITION),
-                                      processes=n_processes())
-        write_evaluation(evaluation, self.scores.parent, overwrite=True)
-        _log.info("%s", evaluation.table())
+        evaluation = evaluate_folders(self.dataset / "labelsTs", self.predictions, DEFINITIONS[DEFINITION],
+                                      processes=n_processes(), output=self.scores.parent, overwrite=True)
+        _log.info("%s", evaluation.text())
 
     def submit(self) -> None:
         """Write the archive."""

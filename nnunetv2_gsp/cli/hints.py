@@ -22,6 +22,7 @@ _HINTS = {
     "et_threshold": {"et_threshold": "change --et-threshold"},
     "executor": {"executor": "choose another with --executor"},
     "folds": {"f": "choose folds with -f"},
+    "held_out": {},  # an argument of Python alone
     "images": {"images": "name other images with --images"},
     "input_channels": {"channels": "change --channels"},
     "json_file": {"json": "name another file with --json"},
