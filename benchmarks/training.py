@@ -1,4 +1,4 @@
-"""What does a training step cost? Forward, nnU-Net's loss with deep supervision, backward, SGD; stock and GSP."""
+"""Milliseconds of a training step: forward, nnU-Net's loss with deep supervision, backward, SGD; stock and GSP."""
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -58,13 +58,13 @@ def _table(title: str, builders: dict[str, Builder], plan: Plan, rounds: int) ->
     baseline = next(iter(builders))
     faster, mebibytes = ratios(timings, baseline), {name: _activation_mebibytes(build, plan)
                                                     for name, build in builders.items()}
-    rows: list[Row] = [{"": name, f"{baseline} takes longer by": faster[name],
+    rows: list[Row] = [{"": name, f"speed-up over {baseline}": faster[name],
                         f"activations, part of {baseline}'s": mebibytes[name] / mebibytes[baseline],
                         "ms": timings[name], "activations, MiB": mebibytes[name]} for name in builders]
     without = "GSP without its shifts"
     if without in timings:
         for row, name in zip(rows, builders, strict=True):
-            row["takes longer than without shifts by"] = timings[name].median_ms / timings[without].median_ms
+            row["time relative to no shifts"] = timings[name].median_ms / timings[without].median_ms
     return Table(f"{title}, {CHANNELS}×{plan.size}", rows,
                  f"Batch {BATCH}, fp32, eager (nnU-Net compiles nothing on a CPU), widths {plan.features[0]} to "
                  f"{plan.features[-1]}, {rounds} rounds. Activations: what autograd keeps from forward for backward, "
@@ -72,7 +72,7 @@ def _table(title: str, builders: dict[str, Builder], plan: Plan, rounds: int) ->
 
 
 def _step(network: nn.Module, plan: Plan) -> Contender:
-    """Return one step of training, which returns the loss."""
+    """Return a function that does one step of training and returns the loss."""
     loss_of = _loss(network, plan)
     # as nnUNetTrainer
     optimizer = torch.optim.SGD(network.parameters(), 1e-2, momentum=0.99, nesterov=True, weight_decay=3e-5)
@@ -88,7 +88,7 @@ def _step(network: nn.Module, plan: Plan) -> Contender:
 
 
 def _loss(forward: Callable[[Tensor], Any], plan: Plan) -> Contender:
-    """Return what computes nnU-Net's loss of a batch of noise."""
+    """Return a function that computes nnU-Net's loss of a batch of noise."""
     torch.manual_seed(1)
     images = torch.randn(BATCH, CHANNELS, *plan.patch)
     sizes = [logits.shape[2:] for logits in forward(images)]
@@ -108,11 +108,11 @@ def _activation_mebibytes(build: Builder, plan: Plan) -> float:
 def _check_gradients() -> None:
     """Compare a small network's gradients with those of its modules one by one, each shift the paper's equations."""
     plan = replace(PLAN, patch=(16, 16, 16), features=(8, 16, 32))
-    ours, reference = (gsp(plan, deep_supervision=True) for _ in range(2))
+    network, reference = (gsp(plan, deep_supervision=True) for _ in range(2))
     replace_modules(reference, GroupShift, _Reference)
-    _loss(ours, plan)().backward()
+    _loss(network, plan)().backward()
     _loss(lambda images: reference.decoder(reference.encoder(images)), plan)().backward()
-    check("a training step of GSP", _gradient(ours), _gradient(reference), tolerance=1e-3,
+    check("a training step of GSP", _gradient(network), _gradient(reference), tolerance=1e-3,
           size=torch.linalg.vector_norm)
 
 

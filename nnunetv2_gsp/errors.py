@@ -95,10 +95,29 @@ class TargetExistsError(InputError):
     """What was to be written is there already, and is not replaced unasked."""
 
     def __init__(self, where: Path | str, parameters: Sequence[str] = ("output", "overwrite")):
-        super().__init__("nothing there", "a file or folder", where=where, parameters=parameters)
+        super().__init__("nothing there", "a file or folder", where=where, parameters=parameters,
+                         remedy=None if parameters else "move it away")
         self.args = (where, parameters)  # by which it is pickled
 
     @property
     def problem(self) -> str:
         """What is wrong, without what mends it."""
         return f"{self.where} exists and is not replaced"
+
+
+class RefusedSettingsError(InputError):
+    """Settings or plans that make no network, in the words of what refuses them.
+
+    Examples:
+        >>> str(RefusedSettingsError("kernel must be one of 1, 3, got 5.", "Template mine"))
+        'Template mine: kernel must be one of 1, 3, got 5.'
+    """
+
+    def __init__(self, reason: str, where: Path | str, parameters: Sequence[str] = ()):
+        super().__init__("settings that make a network", reason, where=where, parameters=parameters)
+        self.args = (reason, where, parameters)  # by which it is pickled
+
+    @property
+    def problem(self) -> str:
+        """What is wrong, without what mends it."""
+        return f"{self.where}: {self.got}".removesuffix(".")

@@ -1,11 +1,14 @@
-"""Arguments and types of arguments that several verbs have in common."""
+"""Arguments that several verbs have in common, and what texts on the command line mean."""
 import argparse
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from nnunetv2_gsp.datasets.challenges import SUBMISSIONS
-from nnunetv2_gsp.errors import InputError
+from nnunetv2_gsp.errors import ConflictingInputError
+from nnunetv2_gsp.metrics.definitions import DEFINITIONS
+from nnunetv2_gsp.nnunet import DEVICES
 
 INCOMPLETE = "Not checked: whether all cases are there and where they lie; name the challenge's images with --images."
 
@@ -22,8 +25,14 @@ def add_template(parser: argparse.ArgumentParser, default: str | None = "default
 
 def add_definition(parser: argparse.ArgumentParser) -> None:
     """Add --definition."""
-    parser.add_argument("--definition", default="brats2023", metavar="NAME",
-                        help="captk, brats2023, directed, panoptica, nnunet or promise12 (default: %(default)s)")
+    *others, last = DEFINITIONS
+    parser.add_argument("--definition", choices=list(DEFINITIONS), default="brats2023", metavar="NAME",
+                        help=f"{', '.join(others)} or {last} (default: %(default)s)")
+
+
+def add_device(parser: argparse.ArgumentParser, default: str, what: str) -> None:
+    """Add -device; `what` is its help without the default."""
+    parser.add_argument("-device", choices=DEVICES, default=default, help=f"{what} (default: %(default)s)")
 
 
 def add_set(parser: argparse.ArgumentParser, what: str) -> None:
@@ -41,17 +50,46 @@ def add_challenge(parser: argparse.ArgumentParser) -> None:
                              "checked)")
 
 
+def listed(title: str, choices: Mapping[str, str]) -> str:
+    """Return a list of choices for the end of a verb's help.
+
+    Args:
+        title: what is listed.
+        choices: description of each choice by its name.
+
+    Examples:
+        >>> print(listed("executors", {"local": "on this machine", "slurm": "as a job array"}))
+        executors:
+          local  on this machine
+          slurm  as a job array
+    """
+    width = max(map(len, choices))
+    return "\n".join([f"{title}:", *(f"  {name:<{width}}  {description}" for name, description in choices.items())])
+
+
 def settings(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    """Return what --set was given; raises InputError where a key comes twice."""
+    """Return what --set was given.
+
+    Args:
+        pairs: what `setting` made of each.
+
+    Raises:
+        ConflictingInputError: a key comes twice.
+    """
     settings = dict(pairs)
     if len(settings) < len(pairs):
-        raise InputError(f"Expected each setting once with --set, got {' '.join(key for key, _ in pairs)}; drop the "
-                         f"repeated ones.")
+        raise ConflictingInputError("each setting once", " ".join(key for key, _ in pairs),
+                                    remedy="drop the repeated ones")
     return settings
 
 
 def setting(text: str) -> tuple[str, object]:
-    """Parse `key=value`: the value as JSON, as a number that JSON does not know (.25), or as the text it is."""
+    """Parse `key=value`: the value as JSON, as a number that JSON does not know (.25), or as the text it is.
+
+    Examples:
+        >>> setting("shift_ratio=.25"), setting("shift_position=CCS")
+        (('shift_ratio', 0.25), ('shift_position', 'CCS'))
+    """
     key, equals, value = text.partition("=")
     if not (key and equals):
         raise argparse.ArgumentTypeError(f"expected KEY=VALUE, got {text}")

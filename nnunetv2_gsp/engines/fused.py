@@ -20,7 +20,8 @@ _arenas = Arenas()
 class Fused(Recorder):
     """Records one call, and runs it.
 
-    A value that is not a number gives a logit that is none, as in PyTorch.
+    Each module is checked to compute what the compiled layers do. The network is read anew at every call, so whatever
+    was changed in it counts. A value that is not a number gives a logit that is none, as in PyTorch.
 
     Args:
         network: the Part that is walked through.

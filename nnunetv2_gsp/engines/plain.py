@@ -1,5 +1,6 @@
-"""The plain engine: calls the network's modules one after the other, so that whoever hooks, traces or transforms them
-sees each of them run.
+"""The plain engine: calls the network's modules one after the other.
+
+Whoever hooks, traces or transforms them sees each of them run.
 """
 from typing import Any
 
