@@ -1,4 +1,5 @@
 """Milliseconds of a training step: forward, nnU-Net's loss with deep supervision, backward, SGD; stock and GSP."""
+
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -35,40 +36,64 @@ def gsp_by(engine: str, plan: Plan, deep_supervision: bool = False) -> GSPUNet:
 def cubic(plan: Plan, deep_supervision: bool = False) -> GSPUNet:
     """Build the paper's baseline: the same network with kernels of 3×3×3 and without shifts."""
     torch.manual_seed(0)
-    return GSPUNet(**plan.topology(), kernel=3, spatial_groups=[(1, 1, 1)] * len(plan.features),
-                   shift_position="none", deep_supervision=deep_supervision)
+    return GSPUNet(
+        **plan.topology(),
+        kernel=3,
+        spatial_groups=[(1, 1, 1)] * len(plan.features),
+        shift_position="none",
+        deep_supervision=deep_supervision,
+    )
 
 
 BUILDERS: dict[str, Builder] = {
-    "stock": stock, "GSP": gsp, "GSP, checkpointed": partial(gsp_by, "checkpointed"),
-    "GSP, plain": partial(gsp_by, "plain"), "GSP without its shifts": partial(gsp, shift_position="none")}
+    "stock": stock,
+    "GSP": gsp,
+    "GSP, checkpointed": partial(gsp_by, "checkpointed"),
+    "GSP, plain": partial(gsp_by, "plain"),
+    "GSP without its shifts": partial(gsp, shift_position="none"),
+}
 TINY_BUILDERS: dict[str, Builder] = {"3×3×3 of the same widths": cubic, "GSP, tiny": gsp}
 
 
 def tables(plan: Plan = PLAN, tiny: Plan = TINY, rounds: int = 5) -> list[Table]:
     """Time a step for `plan` beside stock, and for `tiny` beside 3×3×3 kernels, and count what they keep."""
     _check_gradients()
-    return [_table("A training step", BUILDERS, plan, rounds),
-            _table("A training step of the tiny network", TINY_BUILDERS, tiny, rounds)]
+    return [
+        _table("A training step", BUILDERS, plan, rounds),
+        _table("A training step of the tiny network", TINY_BUILDERS, tiny, rounds),
+    ]
 
 
 def _table(title: str, builders: dict[str, Builder], plan: Plan, rounds: int) -> Table:
-    timings = interleaved({name: _step(build(plan, deep_supervision=True), plan) for name, build in builders.items()},
-                          rounds)
+    timings = interleaved(
+        {name: _step(build(plan, deep_supervision=True), plan) for name, build in builders.items()}, rounds
+    )
     baseline = next(iter(builders))
-    faster, mebibytes = ratios(timings, baseline), {name: _activation_mebibytes(build, plan)
-                                                    for name, build in builders.items()}
-    rows: list[Row] = [{"": name, f"speed-up over {baseline}": faster[name],
-                        f"activations, part of {baseline}'s": mebibytes[name] / mebibytes[baseline],
-                        "ms": timings[name], "activations, MiB": mebibytes[name]} for name in builders]
+    faster, mebibytes = (
+        ratios(timings, baseline),
+        {name: _activation_mebibytes(build, plan) for name, build in builders.items()},
+    )
+    rows: list[Row] = [
+        {
+            "": name,
+            f"speed-up over {baseline}": faster[name],
+            f"activations, part of {baseline}'s": mebibytes[name] / mebibytes[baseline],
+            "ms": timings[name],
+            "activations, MiB": mebibytes[name],
+        }
+        for name in builders
+    ]
     without = "GSP without its shifts"
     if without in timings:
         for row, name in zip(rows, builders, strict=True):
             row["time relative to no shifts"] = timings[name].median_ms / timings[without].median_ms
-    return Table(f"{title}, {CHANNELS}×{plan.size}", rows,
-                 f"Batch {BATCH}, fp32, eager (nnU-Net compiles nothing on a CPU), widths {plan.features[0]} to "
-                 f"{plan.features[-1]}, {rounds} rounds. Activations: what autograd keeps from forward for backward, "
-                 f"every storage once.")
+    return Table(
+        f"{title}, {CHANNELS}×{plan.size}",
+        rows,
+        f"Batch {BATCH}, fp32, eager (nnU-Net compiles nothing on a CPU), widths {plan.features[0]} to "
+        f"{plan.features[-1]}, {rounds} rounds. Activations: what autograd keeps from forward for backward, "
+        f"every storage once.",
+    )
 
 
 def _step(network: nn.Module, plan: Plan) -> Contender:
@@ -84,6 +109,7 @@ def _step(network: nn.Module, plan: Plan) -> Contender:
         nn.utils.clip_grad_norm_(network.parameters(), 12)
         optimizer.step()
         return loss.detach()
+
     return step
 
 
@@ -93,10 +119,15 @@ def _loss(forward: Callable[[Tensor], Any], plan: Plan) -> Contender:
     images = torch.randn(BATCH, CHANNELS, *plan.patch)
     sizes = [logits.shape[2:] for logits in forward(images)]
     targets = [torch.randint(CLASSES, (BATCH, 1, *size)) for size in sizes]
-    weights = [0.5 ** index for index in range(len(sizes) - 1)] + [0.0]
+    weights = [0.5**index for index in range(len(sizes) - 1)] + [0.0]
     loss = DeepSupervisionWrapper(
-        DC_and_CE_loss({"batch_dice": False, "smooth": 1e-5, "do_bg": False, "ddp": False}, {},
-                       dice_class=MemoryEfficientSoftDiceLoss), [weight / sum(weights) for weight in weights])
+        DC_and_CE_loss(
+            {"batch_dice": False, "smooth": 1e-5, "do_bg": False, "ddp": False},
+            {},
+            dice_class=MemoryEfficientSoftDiceLoss,
+        ),
+        [weight / sum(weights) for weight in weights],
+    )
     return lambda: loss(forward(images), targets)
 
 
@@ -112,8 +143,13 @@ def _check_gradients() -> None:
     replace_modules(reference, GroupShift, _Reference)
     _loss(network, plan)().backward()
     _loss(lambda images: reference.decoder(reference.encoder(images)), plan)().backward()
-    check("a training step of GSP", _gradient(network), _gradient(reference), tolerance=1e-3,
-          size=torch.linalg.vector_norm)
+    check(
+        "a training step of GSP",
+        _gradient(network),
+        _gradient(reference),
+        tolerance=1e-3,
+        size=torch.linalg.vector_norm,
+    )
 
 
 def _gradient(network: nn.Module) -> Tensor:

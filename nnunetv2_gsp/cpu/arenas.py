@@ -1,4 +1,5 @@
 """Memory that a network's calls use one after the other: fresh memory costs more time than a small patch."""
+
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress

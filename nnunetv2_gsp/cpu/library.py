@@ -1,4 +1,5 @@
 """The compiled layers: which build fits this CPU, and the structures it takes (layers/layer.h, field by field)."""
+
 import ctypes
 import logging
 from collections.abc import Callable
@@ -24,37 +25,67 @@ _BUILDS = {"AVX512": ("avx512", "avx2", "plain"), "AVX2": ("avx2", "plain")}
 class Map(ctypes.Structure):
     """A feature map in one of the spaces."""
 
-    _fields_ = [("offset", ctypes.c_int64), ("sample_stride", ctypes.c_int64), ("tile_stride", ctypes.c_int64),
-                ("channel_stride", ctypes.c_int64), ("space", ctypes.c_int32), ("channels", ctypes.c_int32),
-                ("size", ctypes.c_int32 * 3), ("log2_rows", ctypes.c_int32)]
+    _fields_ = [
+        ("offset", ctypes.c_int64),
+        ("sample_stride", ctypes.c_int64),
+        ("tile_stride", ctypes.c_int64),
+        ("channel_stride", ctypes.c_int64),
+        ("space", ctypes.c_int32),
+        ("channels", ctypes.c_int32),
+        ("size", ctypes.c_int32 * 3),
+        ("log2_rows", ctypes.c_int32),
+    ]
 
 
 class Input(ctypes.Structure):
     """What a layer reads, and how."""
 
-    _fields_ = [("map", Map), ("scale", ctypes.c_int64), ("offset", ctypes.c_int64), ("slope", ctypes.c_float),
-                ("groups", ctypes.c_int32 * 3), ("shift_channels", ctypes.c_int32), ("local_axis", ctypes.c_int32),
-                ("local_channels", ctypes.c_int32), ("pool", ctypes.c_int32 * 3)]
+    _fields_ = [
+        ("map", Map),
+        ("scale", ctypes.c_int64),
+        ("offset", ctypes.c_int64),
+        ("slope", ctypes.c_float),
+        ("groups", ctypes.c_int32 * 3),
+        ("shift_channels", ctypes.c_int32),
+        ("local_axis", ctypes.c_int32),
+        ("local_channels", ctypes.c_int32),
+        ("pool", ctypes.c_int32 * 3),
+    ]
 
 
 class Layer(ctypes.Structure):
     """One convolution and everything around it."""
 
-    _fields_ = [("inputs", Input * 2), ("low", Map), ("out", Map),
-                *((name, ctypes.c_void_p) for name in ("weight", "bias", "gamma", "beta")),
-                *((name, ctypes.c_int64) for name in ("weight_stride", "packed", "scale", "offset", "moments")),
-                ("n_inputs", ctypes.c_int32), ("has_low", ctypes.c_int32), ("factor", ctypes.c_int32 * 3),
-                ("log2_rows", ctypes.c_int32), ("eps", ctypes.c_float), ("least_deviation", ctypes.c_float)]
+    _fields_ = [
+        ("inputs", Input * 2),
+        ("low", Map),
+        ("out", Map),
+        *((name, ctypes.c_void_p) for name in ("weight", "bias", "gamma", "beta")),
+        *((name, ctypes.c_int64) for name in ("weight_stride", "packed", "scale", "offset", "moments")),
+        ("n_inputs", ctypes.c_int32),
+        ("has_low", ctypes.c_int32),
+        ("factor", ctypes.c_int32 * 3),
+        ("log2_rows", ctypes.c_int32),
+        ("eps", ctypes.c_float),
+        ("least_deviation", ctypes.c_float),
+    ]
 
 
 class Gradient(ctypes.Structure):
     """The backward pass of one layer."""
 
-    _fields_ = [("of_out", Map), ("of_low", Map), ("of_inputs", Map * 2),
-                *((name, FloatPointer) for name in ("weight", "bias", "gamma", "beta")),
-                *((name, ctypes.c_int64) for name in ("packed", "coefficients", "parts", "sums", "totals")),
-                ("layer", ctypes.c_int32), ("wants_low", ctypes.c_int32), ("wants_inputs", ctypes.c_int32 * 2),
-                ("adds_to_inputs", ctypes.c_int32 * 2), ("norms_of_inputs", ctypes.c_int32 * 2)]
+    _fields_ = [
+        ("of_out", Map),
+        ("of_low", Map),
+        ("of_inputs", Map * 2),
+        *((name, FloatPointer) for name in ("weight", "bias", "gamma", "beta")),
+        *((name, ctypes.c_int64) for name in ("packed", "coefficients", "parts", "sums", "totals")),
+        ("layer", ctypes.c_int32),
+        ("wants_low", ctypes.c_int32),
+        ("wants_inputs", ctypes.c_int32 * 2),
+        ("adds_to_inputs", ctypes.c_int32 * 2),
+        ("norms_of_inputs", ctypes.c_int32 * 2),
+    ]
 
 
 class FusedLayers(NamedTuple):
@@ -84,8 +115,10 @@ def fused_layers() -> FusedLayers | None:
     found = find_fused_layers()
     if isinstance(found, FusedLayers):
         return found
-    _log.warning("GSP networks run in plain PyTorch on the CPU, several times slower than they could: the fused layers "
-                 "%s.", found)
+    _log.warning(
+        "GSP networks run in plain PyTorch on the CPU, several times slower than they could: the fused layers %s.",
+        found,
+    )
     return None
 
 
@@ -107,16 +140,25 @@ def find_fused_layers() -> FusedLayers | str:
 def load(build: str, file: Path) -> FusedLayers:
     """Load one build; raises OSError or ValueError if it is none of this version."""
     library = ctypes.CDLL(str(file))
-    if any(ctypes.c_int64.in_dll(library, f"gsp_{structure.__name__.lower()}_bytes").value != ctypes.sizeof(structure)
-           for structure in (Layer, Gradient)):
+    if any(
+        ctypes.c_int64.in_dll(library, f"gsp_{structure.__name__.lower()}_bytes").value != ctypes.sizeof(structure)
+        for structure in (Layer, Gradient)
+    ):
         raise ValueError(f"{file.name} was built from another version of the C layers")
     run = library.gsp_run
     spaces = ctypes.POINTER(ctypes.c_void_p)
     run.argtypes = [ctypes.POINTER(Layer), ctypes.c_int32, ctypes.c_int32, ctypes.c_int32, spaces]
     run.restype = ctypes.c_int32
     differentiate = library.gsp_differentiate
-    differentiate.argtypes = [ctypes.POINTER(Layer), ctypes.c_int32, ctypes.POINTER(Gradient), ctypes.c_int32,
-                              ctypes.c_int32, ctypes.c_int32, spaces]
+    differentiate.argtypes = [
+        ctypes.POINTER(Layer),
+        ctypes.c_int32,
+        ctypes.POINTER(Gradient),
+        ctypes.c_int32,
+        ctypes.c_int32,
+        ctypes.c_int32,
+        spaces,
+    ]
     differentiate.restype = ctypes.c_int32
     ask_for_large_pages = library.gsp_ask_for_large_pages
     ask_for_large_pages.argtypes = [ctypes.c_void_p, ctypes.c_int64]

@@ -1,4 +1,5 @@
 """Programs in memory: where each buffer lies, and one call into C that runs all layers."""
+
 import ctypes
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -54,8 +55,15 @@ class Runner:
         Raises:
             MemoryError: if there is none left for the threads.
         """
-        check_memory(fused_layers.run(self._layers, len(self._layers), self.n_samples, torch.get_num_threads(),
-                                      spaces_of(arena, image, None, logits)))
+        check_memory(
+            fused_layers.run(
+                self._layers,
+                len(self._layers),
+                self.n_samples,
+                torch.get_num_threads(),
+                spaces_of(arena, image, None, logits),
+            )
+        )
 
 
 def spaces_of(*tensors: Tensor | None) -> Any:
@@ -85,16 +93,24 @@ class Layout:
         coefficients: of each step with a norm, where its scales and its offsets lie.
     """
 
-    def __init__(self, steps: Sequence[Step], spaces: Mapping[Buffer, int], n_samples: int, n_axes: int,
-                 kept: Collection[Buffer] = ()):
+    def __init__(
+        self,
+        steps: Sequence[Step],
+        spaces: Mapping[Buffer, int],
+        n_samples: int,
+        n_axes: int,
+        kept: Collection[Buffer] = (),
+    ):
         self.steps = steps
         self.spaces = spaces
         self.n_samples = n_samples
         self.n_axes = n_axes
         self.offsets, self.floats = place(steps, spaces, n_samples, kept)
-        self.coefficients = {step: (self._reserve(n_samples * step.out.channels),
-                                    self._reserve(n_samples * step.out.channels))
-                             for step in steps if step.norm is not None}
+        self.coefficients = {
+            step: (self._reserve(n_samples * step.out.channels), self._reserve(n_samples * step.out.channels))
+            for step in steps
+            if step.norm is not None
+        }
 
     def layers(self) -> Any:
         """Describe the steps to C, in an array.
@@ -113,10 +129,19 @@ class Layout:
         channels = step.out.channels
         moments = NONE if step.norm is None else self._reserve(self.n_samples * n_chunks(step) * channels * 2 * DOUBLE)
         packed = self._reserve(sum(read.buffer.channels for read in step.reads) * round_up(channels, PACKED_MULTIPLE))
-        return Layer(inputs=(Input * 2)(*map(self._input, step.reads)),
-                     low=Map() if step.low is None else self._map(step.low), out=self._map(step.out),
-                     packed=packed, scale=scale, offset=offset, moments=moments, n_inputs=len(step.reads),
-                     has_low=step.low is not None, factor=Three(*step.factor), log2_rows=step.log2_rows)
+        return Layer(
+            inputs=(Input * 2)(*map(self._input, step.reads)),
+            low=Map() if step.low is None else self._map(step.low),
+            out=self._map(step.out),
+            packed=packed,
+            scale=scale,
+            offset=offset,
+            moments=moments,
+            n_inputs=len(step.reads),
+            has_low=step.low is not None,
+            factor=Three(*step.factor),
+            log2_rows=step.log2_rows,
+        )
 
     def _input(self, read: Read) -> Input:
         scale, offset = self.coefficients.get(read.producer, (NONE, NONE)) if read.producer else (NONE, NONE)
@@ -124,11 +149,17 @@ class Layout:
         groups = (1,) * 3 if group is None else three(group.spatial_groups, 1)
         first_local = 0 if local is None else local.first_channel
         # of the image and of what was interpolated the nonlinearity is the identity
-        return Input(map=self._map(read.buffer), scale=scale, offset=offset,
-                     slope=1 if read.nonlin is None else read.nonlin.negative_slope, groups=Three(*groups),
-                     shift_channels=first_local if group is None else group.shift_channels,
-                     local_axis=3 - self.n_axes,
-                     local_channels=0 if local is None else local.shift_channels, pool=Three(*read.pool))
+        return Input(
+            map=self._map(read.buffer),
+            scale=scale,
+            offset=offset,
+            slope=1 if read.nonlin is None else read.nonlin.negative_slope,
+            groups=Three(*groups),
+            shift_channels=first_local if group is None else group.shift_channels,
+            local_axis=3 - self.n_axes,
+            local_channels=0 if local is None else local.shift_channels,
+            pool=Three(*read.pool),
+        )
 
     def _map(self, buffer: Buffer) -> Map:
         return map_of(buffer, self.spaces.get(buffer, ARENA), self.offsets.get(buffer))
@@ -151,8 +182,16 @@ def map_of(buffer: Buffer, space: int, offset: int | None) -> Map:
     if offset is None:
         voxels = buffer.size[0] * buffer.size[1] * buffer.size[2]
         return Map(0, buffer.channels * voxels, 0, voxels, space, buffer.channels, size, ALL_ROWS)
-    return Map(offset, buffer.sample_stride, buffer.tile_stride, buffer.channel_stride, space, buffer.channels, size,
-               buffer.log2_rows)
+    return Map(
+        offset,
+        buffer.sample_stride,
+        buffer.tile_stride,
+        buffer.channel_stride,
+        space,
+        buffer.channels,
+        size,
+        buffer.log2_rows,
+    )
 
 
 class _Life(NamedTuple):
@@ -163,8 +202,9 @@ class _Life(NamedTuple):
     last: int
 
 
-def place(steps: Sequence[Step], elsewhere: Collection[Buffer], n_samples: int, kept: Collection[Buffer] = ()
-          ) -> tuple[dict[Buffer, int], int]:
+def place(
+    steps: Sequence[Step], elsewhere: Collection[Buffer], n_samples: int, kept: Collection[Buffer] = ()
+) -> tuple[dict[Buffer, int], int]:
     """Place the largest maps first, each at the lowest offset where nothing else lies while it lives.
 
     A map lives from the first step that names it to the last, or to the end where it is kept.
@@ -184,15 +224,19 @@ def place(steps: Sequence[Step], elsewhere: Collection[Buffer], n_samples: int, 
             if buffer is None or buffer in elsewhere:
                 continue
             named_in.setdefault(buffer, []).append(index)
-    lives = [_Life(buffer, indices[0], len(steps) if buffer in kept else indices[-1])
-             for buffer, indices in named_in.items()]
+    lives = [
+        _Life(buffer, indices[0], len(steps) if buffer in kept else indices[-1]) for buffer, indices in named_in.items()
+    ]
     offsets: dict[Buffer, int] = {}
     floats = 0
     placed: list[_Life] = []
     for life in sorted(lives, key=lambda life: -life.buffer.sample_stride):
         size = n_samples * life.buffer.sample_stride
-        taken = sorted((offsets[other.buffer], n_samples * other.buffer.sample_stride)
-                       for other in placed if other.first <= life.last and life.first <= other.last)
+        taken = sorted(
+            (offsets[other.buffer], n_samples * other.buffer.sample_stride)
+            for other in placed
+            if other.first <= life.last and life.first <= other.last
+        )
         offsets[life.buffer] = begin = _first_gap(taken, size)
         floats = max(floats, begin + size)
         placed.append(life)
@@ -214,19 +258,28 @@ def _point_at_weights(layer: Layer, step: Step) -> None:
     if step.weights is not None:
         convolution, first_column, has_bias = step.weights
         columns, ones = convolution.in_channels, (1,) * len(convolution.kernel_size)
-        layer.weight = (_address(convolution.weight, (step.out.channels, columns, *ones))
-                        + first_column * ctypes.sizeof(ctypes.c_float))
+        layer.weight = _address(convolution.weight, (step.out.channels, columns, *ones)) + first_column * ctypes.sizeof(
+            ctypes.c_float
+        )
         layer.weight_stride = columns
         if has_bias and convolution.bias is not None:
             layer.bias = _address(convolution.bias, (step.out.channels,))
     if step.norm is not None:
         layer.eps, layer.least_deviation = step.norm.eps, LEAST_DEVIATION
-        layer.gamma, layer.beta = (None if parameter is None else _address(parameter, (step.out.channels,))
-                                   for parameter in (step.norm.weight, step.norm.bias))
+        layer.gamma, layer.beta = (
+            None if parameter is None else _address(parameter, (step.out.channels,))
+            for parameter in (step.norm.weight, step.norm.bias)
+        )
 
 
 def _address(parameter: Any, shape: tuple[int, ...]) -> int:
-    if not (type(parameter) is torch.nn.Parameter and parameter.shape == shape and parameter.dtype is torch.float32
-            and parameter.device.type == "cpu" and parameter.layout is torch.strided and parameter.is_contiguous()):
+    if not (
+        type(parameter) is torch.nn.Parameter
+        and parameter.shape == shape
+        and parameter.dtype is torch.float32
+        and parameter.device.type == "cpu"
+        and parameter.layout is torch.strided
+        and parameter.is_contiguous()
+    ):
         raise NotFusable(f"expected a contiguous fp32 parameter of shape {shape} on the CPU, got {type(parameter)}")
     return parameter.data_ptr()

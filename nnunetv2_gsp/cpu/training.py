@@ -1,4 +1,5 @@
 """Training steps: a program run forward, which keeps its products, and differentiated backward."""
+
 import ctypes
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -22,7 +23,7 @@ from nnunetv2_gsp.cpu.runner import DOUBLE, Layout, check_memory, map_of, n_chun
 _Pair = ctypes.c_int32 * 2
 _FLOAT_BYTES = ctypes.sizeof(ctypes.c_float)
 _COEFFICIENTS = 4  # floats of layers/gradient.h's Coefficients
-_OUTPUTS = 16      # a multiple of layers/instructions.h's OUTPUTS
+_OUTPUTS = 16  # a multiple of layers/instructions.h's OUTPUTS
 
 
 class TrainingProgram(NamedTuple):
@@ -74,8 +75,15 @@ class TrainingStep:
         Raises:
             MemoryError: none is left for the threads.
         """
-        check_memory(layers.run(self._layers, len(self._layers), self.n_samples, torch.get_num_threads(),
-                                spaces_of(arena, image, None, *logits)))
+        check_memory(
+            layers.run(
+                self._layers,
+                len(self._layers),
+                self.n_samples,
+                torch.get_num_threads(),
+                spaces_of(arena, image, None, *logits),
+            )
+        )
 
     def backward(self, of_logits: Sequence[Tensor | None], wants_image: bool) -> "BackwardPass":
         """Lay out the backward pass.
@@ -99,14 +107,15 @@ class BackwardPass:
         self._layers, self._of_logits = layers, of_logits
         self._space_of_image = LOGITS + len(of_logits)
         self._image = program.image if wants_image else None
-        self._spaces = {program.image: self._space_of_image,
-                        **{logits: LOGITS + i for i, logits in enumerate(program.logits)}}
+        self._spaces = {
+            program.image: self._space_of_image,
+            **{logits: LOGITS + i for i, logits in enumerate(program.logits)},
+        }
         given = {logits for logits, gradient in zip(program.logits, of_logits, strict=True) if gradient is not None}
         self._reached = self._reached_steps(program, given)
         self._steps = [program.steps[index] for index in self._reached]
         self._offsets, self.arena_floats = place(self._steps, self._spaces, step.n_samples)
-        self._gradients_of = {id(parameter): torch.empty_like(parameter)
-                              for parameter in _parameters_of(self._steps)}
+        self._gradients_of = {id(parameter): torch.empty_like(parameter) for parameter in _parameters_of(self._steps)}
         self._gradients = self._described()
 
     def run(self, layers: FusedLayers, image: Tensor, kept: Tensor, arena: Tensor) -> Tensor | None:
@@ -122,9 +131,17 @@ class BackwardPass:
             MemoryError: none is left for the threads.
         """
         of_image = None if self._image is None else torch.zeros_like(image)
-        check_memory(layers.differentiate(
-            self._layers, len(self._layers), self._gradients, len(self._gradients), self.n_samples,
-            torch.get_num_threads(), spaces_of(kept, image, arena, *self._of_logits, of_image)))
+        check_memory(
+            layers.differentiate(
+                self._layers,
+                len(self._layers),
+                self._gradients,
+                len(self._gradients),
+                self.n_samples,
+                torch.get_num_threads(),
+                spaces_of(kept, image, arena, *self._of_logits, of_image),
+            )
+        )
         return of_image
 
     def of(self, parameter: nn.Parameter) -> Tensor | None:
@@ -151,8 +168,9 @@ class BackwardPass:
         gradients = (Gradient * len(self._steps))()
         for gradient, number, step in zip(gradients, self._reached, self._steps, strict=True):
             gradient.layer, gradient.parts, gradient.sums = number, parts, sums
-            gradient.packed = self._reserve(sum(round_up(read.buffer.channels, _OUTPUTS) for read in step.reads)
-                                            * step.out.channels)
+            gradient.packed = self._reserve(
+                sum(round_up(read.buffer.channels, _OUTPUTS) for read in step.reads) * step.out.channels
+            )
             gradient.coefficients = self._reserve(self.n_samples * step.out.channels * _COEFFICIENTS)
             gradient.totals = self._reserve(self.n_samples * step.out.channels * 2 * DOUBLE)
             gradient.of_out = self._map(step.out)
@@ -162,9 +180,12 @@ class BackwardPass:
             gradient.wants_inputs = _Pair(*(buffer not in self._spaces or buffer is self._image for buffer in buffers))
             gradient.adds_to_inputs = _Pair(*(buffer in written for buffer in buffers))
             gradient.of_inputs = (Map * 2)(*map(self._map, buffers))
-            gradient.norms_of_inputs = _Pair(*(
-                NONE if read.producer is None or read.producer.norm is None else index_of[read.producer]
-                for read in step.reads))
+            gradient.norms_of_inputs = _Pair(
+                *(
+                    NONE if read.producer is None or read.producer.norm is None else index_of[read.producer]
+                    for read in step.reads
+                )
+            )
             written.update(buffers)
             self._point_at_gradients(gradient, step)
         return gradients
@@ -176,8 +197,10 @@ class BackwardPass:
             if has_bias and convolution.bias is not None:
                 gradient.bias = self._pointer(convolution.bias)
         if step.norm is not None:
-            gradient.gamma, gradient.beta = (None if parameter is None else self._pointer(parameter)
-                                             for parameter in (step.norm.weight, step.norm.bias))
+            gradient.gamma, gradient.beta = (
+                None if parameter is None else self._pointer(parameter)
+                for parameter in (step.norm.weight, step.norm.bias)
+            )
 
     def _pointer(self, parameter: Any, first: int = 0) -> Any:
         return ctypes.cast(self._gradients_of[id(parameter)].data_ptr() + first * _FLOAT_BYTES, FloatPointer)
@@ -202,9 +225,13 @@ class BackwardPass:
 def _parameters_of(steps: Sequence[Step]) -> list[nn.Parameter]:
     """Return the parameters that steps name; a concatenation's weights are named by two, each for its columns."""
     columns = [(step.weights.convolution.weight, step.weights.first_column) for step in steps if step.weights]
-    others = [parameter for step in steps
-              for parameter in ([step.weights.convolution.bias] if step.weights and step.weights.has_bias else [])
-              + ([] if step.norm is None else [step.norm.weight, step.norm.bias]) if parameter is not None]
+    others = [
+        parameter
+        for step in steps
+        for parameter in ([step.weights.convolution.bias] if step.weights and step.weights.has_bias else [])
+        + ([] if step.norm is None else [step.norm.weight, step.norm.bias])
+        if parameter is not None
+    ]
     n_columns = len({(id(weight), first) for weight, first in columns})
     if n_columns < len(columns) or len(set(map(id, others))) < len(others):
         raise NotFusable("layers that share parameters")

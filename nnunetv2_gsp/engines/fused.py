@@ -1,4 +1,5 @@
 """The engine of predictions on the CPU: records a network as a program for the compiled layers, and runs it."""
+
 from typing import Any
 
 import torch
@@ -44,7 +45,7 @@ class Fused(Recorder):
         except NotFusable as reason:
             raise NotApplicable(str(reason)) from reason
         arena = _arenas.take(self.network, runner.arena_floats)
-        result = self.layers.new_memory(n_samples, program.logits.channels, *program.logits.size[-self.n_axes:])
+        result = self.layers.new_memory(n_samples, program.logits.channels, *program.logits.size[-self.n_axes :])
         runner.run(self.layers, self.image.contiguous(), result, arena)
         _arenas.give_back(self.network, arena)
         return result

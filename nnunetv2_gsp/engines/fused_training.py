@@ -3,6 +3,7 @@
 Forward keeps the output of each convolution and its moments. Backward computes what the convolution read again while
 loading it, so no gradient moves through memory more than once a layer.
 """
+
 import weakref
 from collections.abc import Sequence
 from typing import Any
@@ -61,13 +62,15 @@ class _Call:
         # whoever holds the graph holds the view; the memory is free when that is gone
         weakref.finalize(kept, _kept.give_back, self.network, arena).atexit = False
         n_axes = self.step.program.n_axes
-        logits = [self.layers.new_memory(len(image), head.channels, *head.size[-n_axes:])
-                  for head in self.step.program.logits]
+        logits = [
+            self.layers.new_memory(len(image), head.channels, *head.size[-n_axes:]) for head in self.step.program.logits
+        ]
         self.step.forward(self.layers, image, kept, logits)
         return kept, logits
 
-    def backward(self, image: Tensor, kept: Tensor, of_logits: Sequence[Tensor | None], wants_image: bool
-                 ) -> list[Tensor | None]:
+    def backward(
+        self, image: Tensor, kept: Tensor, of_logits: Sequence[Tensor | None], wants_image: bool
+    ) -> list[Tensor | None]:
         """Return the gradients of the image and of the parameters."""
         plain = [None if gradient is None else gradient.contiguous().resolve_neg() for gradient in of_logits]
         backward = self.step.backward(plain, wants_image)
@@ -79,12 +82,20 @@ class _Call:
     def differentiable_backward(self, image: Tensor, of_logits: Sequence[Tensor | None]) -> list[Tensor | None]:
         """Return what `backward` does, by operators that autograd can differentiate again."""
         logits = CHECKPOINTED.end(self.network.walk(CHECKPOINTED.begin(image), CHECKPOINTED))
-        pairs = [(each, gradient) for each, gradient in zip(
-            logits if isinstance(logits, list) else [logits], of_logits, strict=True) if gradient is not None]
+        pairs = [
+            (each, gradient)
+            for each, gradient in zip(logits if isinstance(logits, list) else [logits], of_logits, strict=True)
+            if gradient is not None
+        ]
         inputs = [image, *self.step.parameters]
         wanted = [each for each in inputs if each.requires_grad]
-        gradients = torch.autograd.grad([each for each, _ in pairs], wanted, [gradient for _, gradient in pairs],
-                                        create_graph=True, allow_unused=True)
+        gradients = torch.autograd.grad(
+            [each for each, _ in pairs],
+            wanted,
+            [gradient for _, gradient in pairs],
+            create_graph=True,
+            allow_unused=True,
+        )
         found = {id(each): gradient for each, gradient in zip(wanted, gradients, strict=True)}
         return [found.get(id(each)) for each in inputs]
 

@@ -1,4 +1,5 @@
 """A fused training step has PyTorch's gradients, keeps less, and leaves to PyTorch what it does not know."""
+
 import copy
 import gc
 import math
@@ -75,8 +76,10 @@ def assert_as_close(ours, plain, exact, allowed=0):
 @st.composite
 def networks_and_images(draw):
     n_axes, n_stages = draw(st.sampled_from([2, 3, 3])), draw(st.integers(2, 4))
-    strides = [[draw(st.sampled_from([1, 1, 1, 2]))] * n_axes,
-               *([draw(st.sampled_from([1, 2, 2, 3])) for _ in range(n_axes)] for _ in range(n_stages - 1))]
+    strides = [
+        [draw(st.sampled_from([1, 1, 1, 2]))] * n_axes,
+        *([draw(st.sampled_from([1, 2, 2, 3])) for _ in range(n_axes)] for _ in range(n_stages - 1)),
+    ]
     # InstanceNorm of very few voxels magnifies rounding beyond any bound
     lowest = draw(st.lists(st.integers(1, 5), min_size=n_axes, max_size=n_axes).filter(lambda s: math.prod(s) >= 8))
     patch = [size * math.prod(stride[axis] for stride in strides) for axis, size in enumerate(lowest)]
@@ -84,21 +87,41 @@ def networks_and_images(draw):
     features = [draw(st.sampled_from(WIDTHS)) for _ in range(n_stages)]
     if math.prod(patch) <= 4000:
         features[-1] = draw(st.sampled_from([features[-1], 320]))
-    groups = [draw(st.sampled_from([spatial_groups_of(size, width // 2), divisors(draw, size, width // 2)]))
-              for size, width in zip(feature_map_sizes(patch, strides), features, strict=True)]
-    shifted = [draw(st.sampled_from([0, math.prod(group) * (width // 2 // math.prod(group))]))
-               for group, width in zip(groups, features, strict=True)]
-    local = [draw(st.integers(0, (width - moved) // (2 * n_axes))) * 2 * n_axes
-             for width, moved in zip(features, shifted, strict=True)]
+    groups = [
+        draw(st.sampled_from([spatial_groups_of(size, width // 2), divisors(draw, size, width // 2)]))
+        for size, width in zip(feature_map_sizes(patch, strides), features, strict=True)
+    ]
+    shifted = [
+        draw(st.sampled_from([0, math.prod(group) * (width // 2 // math.prod(group))]))
+        for group, width in zip(groups, features, strict=True)
+    ]
+    local = [
+        draw(st.integers(0, (width - moved) // (2 * n_axes))) * 2 * n_axes
+        for width, moved in zip(features, shifted, strict=True)
+    ]
     norm = draw(st.sampled_from([None, *[[nn.InstanceNorm2d, nn.InstanceNorm3d][n_axes - 2]] * 4]))
     torch.manual_seed(draw(st.integers(0, 99)))
     network = GSPUNet(
-        draw(st.integers(1, 5)), n_stages, features, [nn.Conv2d, nn.Conv3d][n_axes - 2], strides,
-        draw(st.integers(1, 3)), draw(st.integers(2, 9)), draw(st.integers(1, 2)), groups, shifted,
-        draw(st.sampled_from(SHIFT_POSITIONS)), draw(st.sampled_from(SHIFT_LOCATIONS)), local,
-        conv_bias=draw(st.booleans()), norm_op=norm, norm_op_kwargs={"affine": draw(st.booleans())},
-        nonlin=nn.LeakyReLU, nonlin_kwargs={"negative_slope": draw(st.sampled_from([0.0, 0.01, 0.3, -0.2, 1.5]))},
-        deep_supervision=draw(st.booleans()))
+        draw(st.integers(1, 5)),
+        n_stages,
+        features,
+        [nn.Conv2d, nn.Conv3d][n_axes - 2],
+        strides,
+        draw(st.integers(1, 3)),
+        draw(st.integers(2, 9)),
+        draw(st.integers(1, 2)),
+        groups,
+        shifted,
+        draw(st.sampled_from(SHIFT_POSITIONS)),
+        draw(st.sampled_from(SHIFT_LOCATIONS)),
+        local,
+        conv_bias=draw(st.booleans()),
+        norm_op=norm,
+        norm_op_kwargs={"affine": draw(st.booleans())},
+        nonlin=nn.LeakyReLU,
+        nonlin_kwargs={"negative_slope": draw(st.sampled_from([0.0, 0.01, 0.3, -0.2, 1.5]))},
+        deep_supervision=draw(st.booleans()),
+    )
     image = torch.randn(draw(st.integers(1, 3)), network.encoder.stages[0].convs[0].conv.in_channels, *patch)
     return with_random_parameters(network).train(), image
 
@@ -109,8 +132,9 @@ def divisors(draw, size, at_most):
     return counts if math.prod(counts) <= at_most else (1,) * len(size)
 
 
-@settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck),
-          phases=[Phase.generate])
+@settings(
+    max_examples=40, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck), phases=[Phase.generate]
+)
 @given(networks_and_images(), st.integers(1, 3))
 def test_any_network_has_pytorch_s_gradients(network_and_image, n_threads):
     network, image = network_and_image
@@ -134,8 +158,12 @@ def assert_gradients_are_right_for_one_of_three(network, image):
 @pytest.mark.parametrize("position", SHIFT_POSITIONS)
 @pytest.mark.parametrize("location", SHIFT_LOCATIONS)
 def test_every_position_and_location(position, location):
-    assert_gradients_are_right(small_network(shift_position=position, shift_location=location, deep_supervision=True,
-                                             local_shift_channels=[0, 6, 6]).train(), torch.randn(2, 2, *PATCH))
+    assert_gradients_are_right(
+        small_network(
+            shift_position=position, shift_location=location, deep_supervision=True, local_shift_channels=[0, 6, 6]
+        ).train(),
+        torch.randn(2, 2, *PATCH),
+    )
 
 
 def test_many_tiles_and_chunks():
@@ -172,8 +200,9 @@ def test_constant_samples(value, n_constant):
 @pytest.mark.parametrize("stride", [(2, 2, 2), (1, 3, 3), (3, 1, 4)])
 def test_ties_go_to_the_first_maximum_as_in_pytorch(stride):
     torch.manual_seed(0)
-    network = with_random_parameters(gsp_unet((6, 12, 24), (8, 16), [(1, 1, 1), stride], norm_op=None,
-                                              shift_position="none")).train()
+    network = with_random_parameters(
+        gsp_unet((6, 12, 24), (8, 16), [(1, 1, 1), stride], norm_op=None, shift_position="none")
+    ).train()
     image = torch.randint(0, 2, (2, 2, 6, 12, 24)).float()  # few values, so most windows have ties
     assert_gradients_are_right(network, image)
 
@@ -324,8 +353,9 @@ def test_memory_is_used_again():
         loss = by_engine("fused_training", network, image).mean()
         assert len(fused_training._kept.idle(network)) == 0
         loss.backward()  # frees the graph, though the loss is still there
-        places.append([arenas.idle(network)[0].data_ptr()
-                       for arenas in (fused_training._kept, fused_training._meanwhile)])
+        places.append(
+            [arenas.idle(network)[0].data_ptr() for arenas in (fused_training._kept, fused_training._meanwhile)]
+        )
     assert places[0] == places[1] == places[2]
     loss = by_engine("fused_training", network, image).mean()
     del loss
@@ -357,10 +387,16 @@ def test_a_network_and_its_images_are_forgotten_with_the_last_reference():
     assert [reference() for reference in kept] == [None, None]
 
 
-@pytest.mark.parametrize(("changes", "reason"), [
-    ({"norm_op": nn.BatchNorm3d}, "BatchNorm3d"), ({"kernel": 3}, "Conv3d"),
-    ({"nonlin": nn.GELU, "nonlin_kwargs": {}}, "ConvDropoutNormReLU"),
-    ({"dropout_op": nn.Dropout3d, "dropout_op_kwargs": {"p": 0.5}}, "Dropout3d")], ids=str)
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"norm_op": nn.BatchNorm3d}, "BatchNorm3d"),
+        ({"kernel": 3}, "Conv3d"),
+        ({"nonlin": nn.GELU, "nonlin_kwargs": {}}, "ConvDropoutNormReLU"),
+        ({"dropout_op": nn.Dropout3d, "dropout_op_kwargs": {"p": 0.5}}, "Dropout3d"),
+    ],
+    ids=str,
+)
 def test_networks_that_are_left_to_the_checkpointed_engine(changes, reason):
     ran = explain(small_network(**changes).train(), torch.randn(1, 2, *PATCH))
     assert ran.engine == "checkpointed"
@@ -410,9 +446,11 @@ def test_a_trace_has_pytorch_s_operators():
     torch.testing.assert_close(traced(2 * image), network(2 * image), rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("image", [
-    torch.randn(1, 2, *reversed(PATCH)).transpose(2, 4), torch._neg_view(torch.randn(1, 2, *PATCH))],
-    ids=["strides", "negative"])
+@pytest.mark.parametrize(
+    "image",
+    [torch.randn(1, 2, *reversed(PATCH)).transpose(2, 4), torch._neg_view(torch.randn(1, 2, *PATCH))],
+    ids=["strides", "negative"],
+)
 def test_images_of_another_layout(image):
     network = small_network().train()
     _, ours = gradients_of_parameters(network, image, "fused_training")
