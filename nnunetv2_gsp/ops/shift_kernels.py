@@ -69,7 +69,7 @@ def _tile(row: int, unit_bytes: int, n_rows: int) -> dict[str, int]:
 
 
 @triton.jit
-def _row_of_block(block, plane, block_depth, depth, height, g_d, g_h, g_w, BLOCK_HEIGHT: tl.constexpr):  # noqa: N803
+def _row_of_block(block, plane, block_depth, depth, height, g_d, g_h, g_w, BLOCK_HEIGHT: tl.constexpr):
     """Return the first row of a block, the first axis running fastest (Eq. 2 of the paper)."""
     in_depth, in_height, in_width = block % g_d, block // g_d % g_h, block // (g_d * g_h)
     return ((plane * depth + in_depth * block_depth) * height + in_height * BLOCK_HEIGHT) * g_w + in_width
@@ -77,8 +77,8 @@ def _row_of_block(block, plane, block_depth, depth, height, g_d, g_h, g_w, BLOCK
 
 @triton.jit
 def _move_blocks(source, target, n_tiles, channels, shift_channels, channels_per_group, n_blocks, back, block_depth,
-                 depth, height, g_d, g_h, g_w, BLOCK_HEIGHT: tl.constexpr, ROW: tl.constexpr,  # noqa: N803
-                 ROWS: tl.constexpr, COLUMNS: tl.constexpr):  # noqa: N803
+                 depth, height, g_d, g_h, g_w, BLOCK_HEIGHT: tl.constexpr, ROW: tl.constexpr,
+                 ROWS: tl.constexpr, COLUMNS: tl.constexpr):
     """Fill a tile of rows of one target block of one channel; `back` blocks on is where channel group 1 comes from."""
     program = tl.program_id(0)
     block, plane = program // n_tiles % n_blocks, program // n_tiles // n_blocks
@@ -96,7 +96,7 @@ def _move_blocks(source, target, n_tiles, channels, shift_channels, channels_per
 
 @triton.jit
 def _move_voxels(source, target, n_tiles, channels, first_channel, shift_channels, part, first_axis, step, depth,
-                 HEIGHT: tl.constexpr, WIDTH: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr):  # noqa: N803
+                 HEIGHT: tl.constexpr, WIDTH: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
     """Fill a tile of rows of one channel from the rows, or the voxels, beside them."""
     program = tl.program_id(0)
     plane = program // n_tiles
