@@ -12,18 +12,21 @@ from nnunetv2_gsp.engines.checkpointed import CHECKPOINTED, checkpointed, is_tra
 from nnunetv2_gsp.engines.engine import Engine, NotApplicable, NotMeant
 from nnunetv2_gsp.engines.fused import fused
 from nnunetv2_gsp.engines.plain import PLAIN
+from nnunetv2_gsp.engines.triton import triton
 from nnunetv2_gsp.ops.recording import has_hooks
 
 VARIABLE = "NNUNETV2_GSP_ENGINE"
 AUTO = "auto"
 _log = logging.getLogger(__name__)
 
-# name -> returns the engine for a call of a network, or raises NotApplicable; auto tries them in this order
+# name -> returns the engine for a call of a network, or raises NotApplicable
 _OPENERS: dict[str, Callable[[Any, Tensor], Engine[Any]]] = {
     "fused": fused,
     "checkpointed": checkpointed,
     "plain": lambda *_: PLAIN,
+    "triton": triton,
 }
+_TRIED_BY_AUTO = ("fused", "checkpointed", "plain")  # in this order; no GPU has yet shown triton right and faster
 ENGINES = (*_OPENERS, AUTO)
 
 
@@ -61,7 +64,7 @@ def compute(network: Any, image: Tensor) -> Tensor | list[Tensor]:
         RuntimeError: the engine that is asked for does not apply; says why.
     """
     if torch.compiler.is_compiling():
-        return _walk(network, image, _traceable(network))  # type: ignore[no-any-return]
+        return _walk(network, image, _traceable(network, image))  # type: ignore[no-any-return]
     logits, choice = _computed(network, image)
     if choice.reason is not None:
         _say_once(choice)
@@ -75,7 +78,7 @@ def explain(network: Any, image: Tensor) -> Choice:
 
 def _computed(network: Any, image: Tensor) -> tuple[Tensor | list[Tensor], Choice]:
     reason = None
-    for name in _OPENERS if network.engine == AUTO else [network.engine]:
+    for name in _TRIED_BY_AUTO if network.engine == AUTO else [network.engine]:
         try:
             return _walk(network, image, _OPENERS[name](network, image)), Choice(name, reason)
         except NotApplicable as obstacle:
@@ -87,8 +90,10 @@ def _computed(network: Any, image: Tensor) -> tuple[Tensor | list[Tensor], Choic
     raise AssertionError("plain applies to every call")
 
 
-def _traceable(network: Any) -> Engine[Any]:
+def _traceable(network: Any, image: Tensor) -> Engine[Any]:
     """Return the engine of a call under the compiler, where nothing can be tried and nothing logged."""
+    if network.engine == "triton":
+        return triton(network, image)
     if network.engine in (AUTO, "checkpointed") and is_training_step(network) and not any(
             map(has_hooks, network.modules())):
         return CHECKPOINTED
