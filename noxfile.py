@@ -4,7 +4,7 @@ import nox
 LOWEST = [  # what setup.cfg allows, and nnU-Net beside it
     "torch==2.5.0", "numpy==1.26.4", "SimpleITK==2.4.1", "dynamic-network-architectures==0.4.4", "jsonschema==4.18.0",
     "batchgenerators==0.25.1", "safetensors==0.4.3", "submitit==1.5.4", "torchinfo==1.8.0", "nilearn==0.10.4",
-    "scipy==1.11.4", "matplotlib==3.8.0",
+    "scipy==1.11.4", "matplotlib==3.8.0", "jinja2==3.1.0",
 ]
 
 

@@ -1,9 +1,12 @@
 """The .pth that makes nnU-Net find our trainers, and the fused layers for CPUs; everything else stands in setup.cfg."""
 import platform
+from glob import glob
 from pathlib import Path
 
 from setuptools import Extension, setup
 from setuptools.command.build_py import build_py
+
+LAYERS = "nnunetv2_gsp/cpu/layers"
 
 
 class BuildWithStartupLine(build_py):
@@ -20,10 +23,12 @@ class BuildWithStartupLine(build_py):
 
 
 def fused_layers(build: str, *instruction_sets: str) -> Extension:
-    """Build layers.c; without a compiler that can, the package does without."""
-    return Extension(f"nnunetv2_gsp.cpu._layers_{build}", ["nnunetv2_gsp/cpu/layers.c"],
-                     depends=["nnunetv2_gsp/cpu/layers.h"], optional=True, libraries=["m"],
-                     extra_compile_args=["-O3", "-std=gnu11", "-pthread", *instruction_sets],
+    """Compile nnunetv2_gsp/cpu/layers; without a compiler that can, the package does without."""
+    return Extension(f"nnunetv2_gsp.cpu._layers_{build}", sorted(glob(f"{LAYERS}/*.c")),
+                     depends=sorted(glob(f"{LAYERS}/*.h")), optional=True, libraries=["m"],
+                     # nobody reads the flags of floating-point exceptions, and for their sake GCC keeps a branch in
+                     # every voxel's leaky ReLU: vectors of it raise flags for values that are not taken
+                     extra_compile_args=["-O3", "-std=gnu11", "-pthread", "-fno-trapping-math", *instruction_sets],
                      extra_link_args=["-pthread"])
 
 

@@ -1,1 +1,1 @@
-"""How fast is it? Side by side in one process with stock nnU-Net; never part of the test suite."""
+"""Speed of GSP beside stock nnU-Net, in one process, taking turns; never part of the test suite."""

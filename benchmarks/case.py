@@ -1,8 +1,8 @@
-"""What does a whole case cost, file to file? nnU-Net's own command on a phantom of BraTS's size, stock against GSP.
+"""Seconds for a whole case, file to file: nnU-Net's own command on a phantom of BraTS's size, stock against GSP.
 
 Both predict with untrained weights, which cost as much as trained ones, and with the plans that nnU-Net makes for this
-case: patches of 128³ voxels, steps of half a patch, mirroring along all axes. The brain is the MNI152 average, so it is
-as large as a brain.
+case: patches of 128³ voxels, steps of half a patch, mirroring along all axes. The brain is the MNI152 average, and has
+the size of a real one.
 """
 import json
 import os
@@ -54,10 +54,10 @@ def tables(spacing_mm: float = 1.0, rounds_of_gsp: int = 3) -> list[Table]:
 
 @contextmanager
 def _nnunet_folders(folder: Path) -> Iterator[Path]:
-    """Lead nnU-Net's variables into `folder`."""
-    ours = {name: str(folder / name) for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")}
-    before = {name: os.environ.get(name) for name in ours}
-    os.environ.update(ours)
+    """Point nnU-Net's three folder variables into `folder`."""
+    folders = {name: str(folder / name) for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")}
+    before = {name: os.environ.get(name) for name in folders}
+    os.environ.update(folders)
     try:
         yield folder
     finally:
@@ -67,7 +67,7 @@ def _nnunet_folders(folder: Path) -> Iterator[Path]:
 
 
 def _planned_dataset(folder: Path, spacing_mm: float) -> Path:
-    """Make the case, convert, plan and preprocess it; return where its images are."""
+    """Make, convert, plan and preprocess the case; return the folder of its images."""
     make_phantom(folder / "source", 1, spacing_mm)
     raw = folder / "nnUNet_raw" / DATASET
     convert_brats(folder / "source", raw, strict=True)
@@ -76,7 +76,7 @@ def _planned_dataset(folder: Path, spacing_mm: float) -> Path:
 
 
 def _untrained_model(trainer_class: type[nnUNetTrainer]) -> None:
-    """Write what a training leaves for prediction."""
+    """Write the files of a training that a prediction reads, with untrained weights."""
     preprocessed = Path(os.environ["nnUNet_preprocessed"], DATASET)
     plans, dataset = (json.loads((preprocessed / name).read_text()) for name in ("nnUNetPlans.json", "dataset.json"))
     torch.manual_seed(0)
@@ -129,7 +129,7 @@ def _run(command: Sequence[object]) -> None:
 
 def _comparison(images: Path, seconds: dict[str, list[float]]) -> Table:
     medians = {trainer: float(np.median(each)) for trainer, each in seconds.items()}
-    rows: list[Row] = [{"": trainer, "stock takes longer by": medians[STOCK] / median, "s": median,
+    rows: list[Row] = [{"": trainer, "speed-up over stock": medians[STOCK] / median, "s": median,
              "each, s": ", ".join(f"{each:.1f}" for each in seconds[trainer])} for trainer, median in medians.items()]
     size = "×".join(map(str, sitk.ReadImage(str(next(images.iterdir()))).GetSize()))
     return Table(f"A whole case with nnUNetv2_predict -device cpu, {size}×4, file to file", rows,
@@ -138,7 +138,7 @@ def _comparison(images: Path, seconds: dict[str, list[float]]) -> Table:
 
 
 def _breakdown(images: Path, folder: Path) -> Table:
-    """Run GSP's prediction in a single process, under Python's profiler, and share its time out."""
+    """Run GSP's prediction in a single process, under Python's profiler, and split up its time."""
     file = folder / "profile"
     total = _predict(images, folder / "profiled", GSP, "-npp", 0, "-nps", 0, profile=file)
     stats = pstats.Stats(str(file)).stats  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""Does a group shift bring context, and does a local shift add to it? A segmentation task that intensity cannot solve.
+"""Dice with and without shifts on a segmentation task that intensity alone cannot solve, so that context decides.
 
 Every case is a volume of 32³ voxels of white Gaussian noise (mean 0, SD 1) with one axis-parallel ellipsoid: centre
 uniform from 10 to 22 voxels, semi-axes uniform from 5 to 10 voxels, each axis on its own. The inside has the noise of
@@ -48,7 +48,7 @@ LEARNING_RATE = 0.01
 
 @dataclass(frozen=True)
 class Setting:
-    """What is asked of the network: its shifts, and the edge of its convolutions in voxels."""
+    """A network to compare: its shifts, and the edge of its convolution kernels in voxels."""
 
     request: ShiftRequest
     kernel: int = 1
@@ -84,19 +84,19 @@ SETTINGS = MAIN_SETTINGS | RATIOS_OF_LOCAL_SHIFT | PLACES_OF_LOCAL_SHIFT
 
 @dataclass(frozen=True)
 class Run:
-    """One training: a setting's name, a seed, and how many steps."""
+    """One training: the name of its setting, its seed, and its number of steps."""
 
     setting: str
     seed: int
     steps: int
 
     def file_in(self, folder: Path) -> Path:
-        """Return where its Dice is kept."""
+        """Return the JSON file in `folder` that keeps the Dice."""
         return folder / f"{self.setting}_seed{self.seed}_steps{self.steps}.json"
 
 
 def main() -> None:
-    """Do the runs that `folder` does not have yet, then print the table."""
+    """Do the runs that the output folder does not have yet, then print the table."""
     arguments = _command_line()
     names = list(SETTINGS) if "all" in arguments.settings else arguments.settings
     # round by round, so that a run that is stopped has seen every setting as often
@@ -156,9 +156,10 @@ def network_of(setting: Setting) -> nn.Module:
         "_kw_requires_import": ["conv_op", "norm_op", "dropout_op", "nonlin"],
     }
     architecture = gsp_architecture(stock, PATCH, setting.request, setting.kernel)
-    return get_network_from_plans(architecture["network_class_name"], architecture["arch_kwargs"],
-                                  architecture["_kw_requires_import"], input_channels=1, output_channels=2,
-                                  deep_supervision=False)
+    network: nn.Module = get_network_from_plans(
+        architecture["network_class_name"], architecture["arch_kwargs"], architecture["_kw_requires_import"],
+        input_channels=1, output_channels=2, deep_supervision=False)
+    return network
 
 
 def train_missing(runs: Iterable[Run], folder: Path, processes: int) -> None:
@@ -224,8 +225,8 @@ def position_dice() -> float:
 
 def table(dice: dict[str, list[float]]) -> str:
     """Return the Markdown table; `dice` has the seeds' values of every setting."""
-    lines = ["| setting | parameters | MMACs | Dice, mean ± SD | each seed | difference to none | in pooled SDs "
-             "| gap from CSC to 3x3x3 left |",
+    lines = [("| setting | parameters | MMACs | Dice, mean ± SD | each seed | difference to none | in pooled SDs "
+              "| gap from CSC to 3x3x3 left |"),
              "|---|---:|---:|---|---|---:|---:|---:|",
              f"| best intensity threshold | | | {intensity_dice():.3f} | | | | |",
              f"| best fixed mask | | | {position_dice():.3f} | | | | |"]
@@ -260,7 +261,7 @@ def _difference(values: list[float], baseline: list[float]) -> tuple[str, str]:
 
 
 def _gap_left(name: str, dice: dict[str, list[float]]) -> str:
-    """Return which part of the way from CSC to 3x3x3 a setting with a local shift leaves."""
+    """Return the fraction of the gap between CSC and 3x3x3 that a setting with a local shift leaves."""
     if "local" not in name or not {"CSC", "3x3x3"} <= dice.keys():
         return ""
     mean, low, high = (statistics.mean(dice[setting]) for setting in (name, "CSC", "3x3x3"))

@@ -1,4 +1,4 @@
-"""What does one GSP layer cost? Beside its pointwise twin without a shift, and beside copying its bytes."""
+"""Milliseconds of one GSP layer, beside the same layer without a shift, and beside copying its bytes."""
 import os
 import shutil
 from collections.abc import Callable
@@ -37,14 +37,14 @@ def tables(channels: int = 32, edge: int = 128, rounds: int = 15) -> list[Table]
 
 
 def _ways_to_run() -> dict[str, Compile]:
-    """Return eager, and compiled where torch's inductor finds a compiler."""
+    """Return the layer as it is, and compiled where torch's inductor finds a C++ compiler."""
     has_compiler = shutil.which(os.environ.get("CXX", "g++")) is not None
     return {"eager": lambda layer: layer, **({"compiled": torch.compile} if has_compiler else {})}
 
 
 def _rows_beside_twin(how: str, compile_layer: Compile, channels: int, size: tuple[int, ...],
                       rounds: int) -> list[Row]:
-    """Return a row for forward, and one for forward and backward."""
+    """Return a row of timings for forward, and one for forward and backward."""
     layers = {name: _layer(channels, position) for name, position in (("GSP", "CCS"), ("twin", "none"))}
     x, upstream = torch.randn(2, 1, channels, *size)
     passes: dict[str, dict[str, Contender]] = {"forward": {}, "forward and backward": {}}
@@ -71,7 +71,7 @@ def _layer(channels: int, shift_position: str) -> Any:
 
 
 def _as_in_training(block: Any) -> Callable[[Tensor], Tensor]:
-    """Return what a training step computes of a layer, once; it computes all but the convolution a second time."""
+    """Return the function that computes a layer as a training step does: all but the convolution is recomputed."""
     layer, shift = block.convs[0], block.shifts[0]
     return lambda x: after_convolution(layer, shift, layer.conv(x))
 
@@ -123,7 +123,7 @@ def _fused_table(title: str, channels: int, size: tuple[int, ...], rounds: int) 
         timings = interleaved({"copying the output": lambda: target.copy_(x), "fused": lambda: run(x, target),
                                "PyTorch, eager": lambda: norm(convolution(shift(nonlin(x))))}, rounds)
     copies, eager = (ratios(timings, name) for name in ("copying the output", "PyTorch, eager"))
-    rows: list[Row] = [{"": name, "copies": 1 / copies[name], "PyTorch takes longer by": eager[name], "ms": timing}
+    rows: list[Row] = [{"": name, "copies": 1 / copies[name], "speed-up over PyTorch": eager[name], "ms": timing}
             for name, timing in timings.items()]
     return Table(f"One fused layer beside copying its output, {title}", rows,
                  f"Leaky ReLU, shift and convolution, and of InstanceNorm the moments, which the next layer applies as "
@@ -131,7 +131,7 @@ def _fused_table(title: str, channels: int, size: tuple[int, ...], rounds: int) 
 
 
 def _run_of(steps: list[Step], image: Buffer, logits: Buffer) -> Callable[[Tensor, Tensor], None]:
-    """Return what runs a program in memory of its own, from one tensor to another."""
+    """Return a function that runs a program from one tensor to another, in memory of its own."""
     runner, library = Runner(Program(steps, image, logits, n_axes=3), n_samples=1), fused_layers()
     assert library is not None
     return partial(_run_in, torch.randn(runner.arena_floats), runner, library)

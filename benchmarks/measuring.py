@@ -1,4 +1,4 @@
-"""How are contenders measured? Checked first, then taking turns; memory in a process of its own.
+"""Measurements of contenders: checked first, then timed in turns; memory in a process of its own.
 
 A contender is a function without arguments that computes a tensor.
 """
@@ -22,11 +22,11 @@ PACKAGES = ("nnunetv2", "dynamic-network-architectures", "openvino")
 
 
 class WrongError(Exception):
-    """A contender does not compute what it should, so its time means nothing."""
+    """A contender computes a wrong result, so its time means nothing."""
 
 
 def environment() -> dict[str, str | int]:
-    """Return what the figures depend on: machine, threads and versions."""
+    """Return what timings depend on: machine, threads and versions."""
     library = fused_layers()
     return {**timing.environment(), "cores": os.cpu_count() or 0,
             "instructions": torch.backends.cpu.get_cpu_capability(),
@@ -41,14 +41,15 @@ def largest(values: Tensor) -> Tensor:
 
 def check(name: str, output: Tensor, expected: Tensor, tolerance: float,
           size: Callable[[Tensor], Tensor] = largest) -> float:
-    """Return the size of the error as a part of the size of what is expected.
+    """Return the relative error of a contender's output.
 
     Args:
-        name: of the contender.
-        output: what it computes.
-        expected: what it should.
-        tolerance: up to which it is right.
-        size: of gradients take the norm, for they jump where an activation is about zero.
+        name: of the contender, for the message.
+        output: of the contender, any shape.
+        expected: of the same shape, computed in a way that is known to be right.
+        tolerance: the largest relative error that is allowed, greater than 0.
+        size: maps a tensor to its size, a number; for gradients a norm, since they jump where an activation is about
+            zero.
 
     Raises:
         WrongError: the error is above `tolerance`, or the shapes differ.
@@ -69,10 +70,10 @@ def check_labels(name: str, logits: Tensor, expected: Tensor) -> None:
 
 
 def peak_megabytes(make_contender: Callable[[], Contender]) -> float:
-    """Return what a first run takes at its peak, weights and input included, above a process with its libraries alone.
+    """Return the peak memory of a first run in MB, with weights and input, above a process with its libraries alone.
 
     Args:
-        make_contender: picklable; what it leaves behind counts, what it needs only meanwhile does not.
+        make_contender: picklable; memory that it keeps counts, memory that it frees again does not.
     """
     with multiprocessing.get_context("spawn").Pool(1) as child:
         return child.apply(_peak_megabytes, (make_contender, torch.get_num_threads()))
@@ -96,12 +97,12 @@ def _status_megabytes(key: str) -> float:
 
 
 def ratios(timings: Mapping[str, timing.Timing], baseline: str) -> dict[str, float]:
-    """Return how many times as long as each contender the baseline takes, by the medians."""
+    """Return each contender's speed-up over the baseline, by the medians."""
     return {name: timings[baseline].median_ms / each.median_ms for name, each in timings.items()}
 
 
 def package_version(package: str) -> str:
-    """Return what is installed of a package."""
+    """Return the installed version of a package, or that there is none."""
     try:
         return version(package)
     except PackageNotFoundError:

@@ -21,13 +21,13 @@ NNUNET_WIDTHS, TINY_WIDTHS = (32, 64, 128, 256, 320, 320), (16, 32, 64, 128, 256
 
 @dataclass(frozen=True)
 class Plan:
-    """What a network is built for.
+    """The plan that a network is built from.
 
     Attributes:
-        patch: in voxels.
-        features: a number a stage.
-        spacing_mm: of the image, by which nnU-Net chooses kernels and strides.
-        is_cubic: 3×3×3 kernels in every stage of stock, even where nnU-Net plans flat ones.
+        patch: patch size in voxels, (D, H, W).
+        features: number of channels of each stage, from the highest resolution down.
+        spacing_mm: voxel spacing (D, H, W), by which nnU-Net chooses kernels and strides.
+        is_cubic: if True, stock has 3×3×3 kernels in every stage, even where nnU-Net plans flat ones.
     """
 
     patch: tuple[int, ...] = (128, 128, 128)
@@ -37,11 +37,11 @@ class Plan:
 
     @property
     def size(self) -> str:
-        """The patch, for a title."""
+        """The patch size as text, for a title."""
         return "×".join(map(str, self.patch))
 
-    def topology(self) -> dict:
-        """Return what stock and GSP are both built from, as nnU-Net's planner chooses it."""
+    def topology(self) -> dict[str, Any]:
+        """Return the arguments that stock and GSP are both built from, as nnU-Net's planner chooses them."""
         n_stages = len(self.features)
         _, strides, kernels, _, _ = get_pool_and_conv_props(self.spacing_mm, self.patch, 4, 999999)
         return {"input_channels": CHANNELS, "num_classes": CLASSES, "n_stages": n_stages,
@@ -69,12 +69,12 @@ def gsp(plan: Plan, deep_supervision: bool = False, shift_position: str = "CSC")
 
 
 def prediction(build: Callable[[Plan], nn.Module], way: str, plan: Plan) -> Contender:
-    """Return what predicts one patch of noise, the same noise every time.
+    """Return a function that predicts one patch of noise, the same noise every time.
 
     Args:
-        build: `stock` or `gsp`.
-        way: a key of WAYS.
-        plan: what for.
+        build: makes the network of a plan; `stock` or `gsp`.
+        way: how the network is computed, a key of WAYS.
+        plan: gives network and patch.
     """
     torch.manual_seed(1)
     image = torch.randn(1, CHANNELS, *plan.patch)
@@ -82,7 +82,7 @@ def prediction(build: Callable[[Plan], nn.Module], way: str, plan: Plan) -> Cont
 
 
 def replace_modules(network: nn.Module, kind: type[nn.Module], replacement: Callable[[Any], nn.Module]) -> int:
-    """Put something else in the place of every module of a kind; return how many there were."""
+    """Replace every module of a class within a network; return the number of modules replaced."""
     places = [(module, name, child) for module in network.modules() for name, child in module.named_children()
               if isinstance(child, kind)]
     for module, name, child in places:
@@ -92,12 +92,12 @@ def replace_modules(network: nn.Module, kind: type[nn.Module], replacement: Call
 
 def _in_pytorch(network: Any, image: Tensor) -> Contender:
     network.engine = "plain"
-    return lambda: network(image)  # type: ignore[no-any-return]
+    return lambda: network(image)
 
 
 def _in_fused_layers(network: Any, image: Tensor) -> Contender:
     network.engine = "fused"  # raises an error where it does not apply
-    return lambda: network(image)  # type: ignore[no-any-return]
+    return lambda: network(image)
 
 
 def _in_openvino(network: nn.Module, image: Tensor) -> Contender:

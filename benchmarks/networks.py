@@ -1,4 +1,4 @@
-"""What does predicting one patch cost? Whole networks: stock and GSP, in PyTorch, in fused layers and in OpenVINO."""
+"""Milliseconds and memory to predict one patch: stock and GSP, in PyTorch, in fused layers and in OpenVINO."""
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -46,17 +46,17 @@ def networks_of(plan: Plan, tiny: Plan | None = None) -> Networks:
 
 
 def isotropic() -> list[Table]:
-    """Time what predicts 128³ voxels."""
+    """Time predictions of 128³ voxels."""
     return time_tables(networks_of(*ISOTROPIC))
 
 
 def anisotropic() -> list[Table]:
-    """Time what predicts 16×256×256 voxels."""
+    """Time predictions of 16×256×256 voxels."""
     return time_tables(networks_of(*ANISOTROPIC))
 
 
 def memory() -> list[Table]:
-    """Measure the memory of all of them."""
+    """Measure the peak memory of all networks of both patches."""
     return [memory_table(networks_of(*plans)) for plans in (ISOTROPIC, ANISOTROPIC)]
 
 
@@ -71,8 +71,8 @@ def time_tables(networks: Networks, rounds: int = 5) -> list[Table]:
         by_openvino = ratios(timings, f"{name}, OpenVINO") if f"{name}, OpenVINO" in timings else {}
         for way in network.ways:
             full_name = f"{name}, {way}"
-            rows.append({"": full_name, "stock takes longer by": by_stock.get(full_name, NOT_INSTALLED),
-                         "OpenVINO on the same network takes longer by": by_openvino.get(full_name),
+            rows.append({"": full_name, "speed-up over stock": by_stock.get(full_name, NOT_INSTALLED),
+                         "speed-up over OpenVINO on the same network": by_openvino.get(full_name),
                          "ms": timings.get(full_name), "error": errors.get(full_name)})
     return [Table(f"One patch, {_title(networks)}", rows,
                   f"{'; '.join(map(_described, networks, networks.values()))}. fp32, batch 1, {rounds} rounds. Error: "
@@ -92,7 +92,7 @@ def memory_table(networks: Networks) -> Table:
 
 
 def _contenders(networks: Networks) -> tuple[dict[str, Contender], dict[str, float]]:
-    """Build all that can be computed here, and compare their logits with PyTorch's; return them and their errors."""
+    """Build the contenders that run on this machine, and compare their logits with PyTorch's; return both."""
     contenders, errors = {}, {}
     for name, network in networks.items():
         expected = None

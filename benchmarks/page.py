@@ -1,4 +1,4 @@
-"""Where do the figures go? Into one JSON file, a section at a time, and from there into one page of tables."""
+"""Tables on disk: one JSON file, written a section at a time, and the Markdown page made from it."""
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -20,7 +20,7 @@ medians. No contender is timed before its output was compared with plain PyTorch
 
 @dataclass(frozen=True)
 class Table:
-    """Figures under one title; a row maps columns to cells, the first row has all columns."""
+    """Results under one title; a row maps columns to cells, the first row has all columns."""
 
     title: str
     rows: Sequence[Row]
@@ -31,10 +31,10 @@ def save(folder: Path, section: str, measured: Mapping[str, Cell], tables: Seque
     """Put a section's tables in place of those that an earlier run left in `folder`, and write the page anew.
 
     Args:
-        folder: made if missing.
-        section: its name.
-        measured: when and on what.
-        tables: of this section.
+        folder: holds bench.json and bench.md; made if missing.
+        section: its name, the key in bench.json.
+        measured: date, machine and versions, by name.
+        tables: all tables of this section.
     """
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "bench.json"
@@ -46,7 +46,7 @@ def save(folder: Path, section: str, measured: Mapping[str, Cell], tables: Seque
 
 
 def page(sections: Mapping[str, Any]) -> str:
-    """Return the Markdown of what `bench.json` holds."""
+    """Return the Markdown page of the sections in `bench.json`."""
     parts = [HEAD]
     for section in sections.values():
         parts += [*map(markdown, section["tables"]), measured_on(section["measured"])]
@@ -54,12 +54,12 @@ def page(sections: Mapping[str, Any]) -> str:
 
 
 def measured_on(measured: Mapping[str, Any]) -> str:
-    """Return the line that says when and on what."""
+    """Return the line that says when and on which machine a section was measured."""
     return f"Measured on {', '.join(f'{key} {value}' for key, value in measured.items())}.\n"
 
 
 def markdown(table: Mapping[str, Any]) -> str:
-    """Return a table as a page shows it."""
+    """Return a table as Markdown."""
     columns = list(table["rows"][0])
     lines = [f"## {table['title']}\n", _line(columns), "|---" + "|---:" * (len(columns) - 1) + "|",
              *(_line(_cell(row.get(column)) for column in columns) for row in table["rows"])]

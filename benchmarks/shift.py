@@ -1,4 +1,4 @@
-"""What does a group shift cost? Against `clone()`, the price of moving the data once."""
+"""Milliseconds of a group shift, beside `clone()`, which moves the same data once."""
 from collections.abc import Sequence
 
 import torch

@@ -1,4 +1,4 @@
-"""What does a training step cost? Forward, nnU-Net's loss with deep supervision, backward, SGD; stock and GSP."""
+"""Milliseconds of a training step: forward, nnU-Net's loss with deep supervision, backward, SGD; stock and GSP."""
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -25,14 +25,14 @@ FULL_SIZE = Plan()
 
 
 def tables(plan: Plan = Plan(patch=(64, 64, 64), features=NNUNET_WIDTHS[:5]), rounds: int = 5) -> list[Table]:  # noqa: B008 (frozen)
-    """Time a step for `plan`, and count what steps keep of nnU-Net's plan for 128³ voxels."""
+    """Time a step for `plan`, and count the activations that a step keeps for nnU-Net's plan of 128³ voxels."""
     _check_gradients()
     timings = interleaved({name: _step(build(plan, deep_supervision=True), plan) for name, build in BUILDERS.items()},
                           rounds)
     by_stock, without = ratios(timings, "stock"), ratios(timings, "GSP without its shifts")
     gibibytes = {name: _activation_gibibytes(build) for name, build in BUILDERS.items()}
-    rows: list[Row] = [{"": name, "stock takes longer by": by_stock[name],
-             "takes longer than without shifts by": 1 / without[name],
+    rows: list[Row] = [{"": name, "speed-up over stock": by_stock[name],
+             "time relative to no shifts": 1 / without[name],
              "activations, part of stock's": gibibytes[name] / gibibytes["stock"], "ms": timings[name],
              f"activations at {CHANNELS}×{FULL_SIZE.size}, GiB": gibibytes[name]} for name in BUILDERS]
     return [Table(f"A training step, {CHANNELS}×{plan.size}", rows,
@@ -42,7 +42,7 @@ def tables(plan: Plan = Plan(patch=(64, 64, 64), features=NNUNET_WIDTHS[:5]), ro
 
 
 def _step(network: nn.Module, plan: Plan) -> Contender:
-    """Return one step of training, which returns the loss."""
+    """Return a function that does one step of training and returns the loss."""
     loss_of = _loss(network, plan)
     # as nnUNetTrainer
     optimizer = torch.optim.SGD(network.parameters(), 1e-2, momentum=0.99, nesterov=True, weight_decay=3e-5)
@@ -58,7 +58,7 @@ def _step(network: nn.Module, plan: Plan) -> Contender:
 
 
 def _loss(forward: Callable[[Tensor], Any], plan: Plan) -> Contender:
-    """Return what computes nnU-Net's loss of a batch of noise."""
+    """Return a function that computes nnU-Net's loss of a batch of noise."""
     torch.manual_seed(1)
     images = torch.randn(BATCH, CHANNELS, *plan.patch)
     with torch.no_grad():
@@ -80,11 +80,11 @@ def _activation_gibibytes(build: Callable[..., nn.Module]) -> float:
 def _check_gradients() -> None:
     """Compare a small network's gradients with those of its modules one by one, each shift the paper's equations."""
     plan = replace(FULL_SIZE, patch=(16, 16, 16), features=(8, 16, 32))
-    ours, reference = (gsp(plan, deep_supervision=True) for _ in range(2))
+    network, reference = (gsp(plan, deep_supervision=True) for _ in range(2))
     replace_modules(reference, GroupShift, _Reference)
-    _loss(ours, plan)().backward()
+    _loss(network, plan)().backward()
     _loss(lambda images: reference.decoder(reference.encoder(images)), plan)().backward()
-    check("a training step of GSP", _gradient(ours), _gradient(reference), tolerance=1e-3,
+    check("a training step of GSP", _gradient(network), _gradient(reference), tolerance=1e-3,
           size=torch.linalg.vector_norm)
 
 

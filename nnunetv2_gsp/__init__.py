@@ -3,4 +3,4 @@
 This file imports nothing on purpose: it runs at every interpreter start (see `plugin/startup.py`).
 """
 
-__version__ = "0.1.0"
+__version__ = "0.1.0"  # the one place: setup.cfg reads it from here

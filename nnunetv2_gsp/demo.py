@@ -1,32 +1,48 @@
-"""Does it work here? From a brain tumour phantom's raw files to a comparison with stock nnU-Net and a submission.
+"""Shows the whole way, from a brain tumour phantom's raw files to a comparison with stock nnU-Net and a submission.
 
-Each step is a command that one could type, leaves its product in the demo folder, and is skipped where that product
-stands, so a second run resumes.
+Each step leaves its product in the demo folder, and is skipped where that product stands, so a second run resumes.
 """
 import json
+import logging
 import shlex
-from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from nnunetv2_gsp.comparison.report import compare_trained_models
+from nnunetv2_gsp.comparison.verdict import verdict
 from nnunetv2_gsp.datasets.brats import convert_brats
 from nnunetv2_gsp.datasets.phantom import load_head, make_phantom
-from nnunetv2_gsp.errors import InputError
+from nnunetv2_gsp.errors import ConflictingInputError, DamagedFileError, InputError
 from nnunetv2_gsp.files import beside, write_json
-from nnunetv2_gsp.nnunet import check_device, n_processes, run_command
+from nnunetv2_gsp.metrics.definitions import DEFINITIONS
+from nnunetv2_gsp.metrics.evaluation import evaluate_folders
+from nnunetv2_gsp.nnunet import FOLDERS, check_device, environment_with, n_processes, run_to_its_end
+from nnunetv2_gsp.submission import check_submission, write_submission
+
+_log = logging.getLogger(__name__)
 
 DATASET_ID = 999
 DATASET_NAME = f"Dataset{DATASET_ID}_BraTSPhantom"
 CONFIGURATION = "3d_fullres"
 FOLD = 0
 CHALLENGE = "brats2021"  # whose layout the phantom has
+DEFINITION = "brats2023"  # of the metrics
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What differs between a laptop's few minutes and the full size; stock and GSP train equally long."""
+    """What differs between a laptop's few minutes and the full size; stock and GSP train equally long.
+
+    Attributes:
+        n_training: number of cases to train and validate with.
+        n_held_out: number of cases to predict.
+        spacing_mm: of the cases' isotropic voxels.
+        stock: name of the trainer of stock nnU-Net.
+        gsp: name of the trainer of GSP.
+        plans: name of the plans that both train.
+    """
 
     n_training: int
     n_held_out: int
@@ -40,54 +56,53 @@ SMALL = Setting(15, 4, 3.0, "nnUNetTrainer_5epochs", "nnUNetTrainerGSP_5epochs",
 FULL_SIZE = Setting(40, 10, 1.0, "nnUNetTrainer_50epochs", "nnUNetTrainerGSP_50epochs", "nnUNetPlans")
 
 
-def run_demo(folder: Path, device: str) -> None:
-    """Make the phantom, train GSP and stock on it, compare them, predict and submit; resume what an earlier run left.
+def run_demo(output: Path, device: str) -> "Demo":
+    """Make the phantom, train stock and GSP on it, compare them, predict and submit; resume what an earlier run left.
 
     Args:
-        folder: where everything goes: source data, nnU-Net's three folders, comparison, predictions, submission.
-        device: `cpu` for the small setting, `cuda` or `mps` for the full-size one.
+        output: the demo folder, for source data, nnU-Net's three folders, comparison, predictions and submission.
+        device: one of `nnunet.DEVICES`; cpu takes the small setting, the others the full-size one.
+
+    Returns:
+        Where everything lies.
 
     Raises:
         InputError: nilearn or the device is missing, the folder can't be written to or holds the other setting or no
-            demo, or one of the commands failed.
+            demo, or a step failed.
     """
     check_device(device)
     load_head()
-    demo = Demo(folder.absolute(), device, SMALL if device == "cpu" else FULL_SIZE)
+    demo = Demo(output.absolute(), device, SMALL if device == "cpu" else FULL_SIZE)
     demo.claim_folder()
-    demo.show_environment()
-    steps = [
-        ("Make the phantom, in BraTS 2021's layout", demo.source, demo.make_source),
-        ("Convert it to an nnU-Net raw dataset", demo.dataset, demo.convert),
-        ("Plan and preprocess", demo.preprocessed, demo.plan_and_preprocess),
-        ("Train stock nnU-Net", demo.validation(demo.setting.stock), lambda: demo.train(demo.setting.stock)),
-        ("Train GSP", demo.validation(demo.setting.gsp), lambda: demo.train(demo.setting.gsp)),
-        ("Compare them on the cases of the fold", demo.page, demo.compare),
-        ("Predict the held-out cases with GSP", demo.predictions, demo.predict),
-        ("Evaluate them", demo.scores, demo.evaluate),
-        ("Make the challenge's archive", demo.submission, demo.submit),
-    ]
-    for number, (title, product, make) in enumerate(steps, start=1):
-        done = product.exists()
-        print(f"\n[{number}/{len(steps) + 1}] {title}{': done before, ' if done else ' -> '}{product}", flush=True)
-        if not done:
-            make()
-    print(f"\n[{len(steps) + 1}/{len(steps) + 1}] Check it", flush=True)
-    demo.check_submission()
-    print(f"\nfiles       {demo.folder}\ncomparison  {demo.page}\nsubmission  {demo.submission}", flush=True)
+    for name, folder in demo.nnunet_folders.items():
+        _log.info("export %s=%s", name, shlex.quote(folder))  # to run nnU-Net's commands by hand
+    with environment_with({**demo.nnunet_folders, "nnUNet_def_n_proc": str(n_processes())}):
+        demo.run_steps()
+    return demo
 
 
 @dataclass(frozen=True)
 class Demo:
-    """Where each product lies, and the step that makes it. A product is renamed into place when it is complete."""
+    """Where each product lies, and the step that makes it. A product is renamed into place when it is complete.
+
+    Attributes:
+        folder: the demo folder, absolute.
+        device: where nnU-Net trains and predicts, one of `nnunet.DEVICES`.
+        setting: sizes, trainers and plans.
+    """
 
     folder: Path
     device: str
     setting: Setting
 
     @property
+    def nnunet_folders(self) -> dict[str, str]:
+        """nnU-Net's three folders by their variables."""
+        return {name: str(self.folder / name) for name in FOLDERS}
+
+    @property
     def source(self) -> Path:
-        """Case folders as the challenge hands them out."""
+        """The folder of case folders, as the challenge hands them out."""
         return self.folder / "BraTS2021_phantom"
 
     @property
@@ -107,13 +122,13 @@ class Demo:
 
     @property
     def predictions(self) -> Path:
-        """Segmentations of the held-out cases."""
+        """The folder of the held-out cases' segmentations."""
         return self.folder / "predictions"
 
     @property
     def scores(self) -> Path:
-        """How good they are."""
-        return self.folder / "evaluation" / "evaluation_brats2023.json"
+        """The scores of the predictions."""
+        return self.folder / "evaluation" / f"evaluation_{DEFINITION}.json"
 
     @property
     def submission(self) -> Path:
@@ -124,32 +139,60 @@ class Demo:
         """Return the last thing that a training leaves."""
         return self._fold(trainer) / "validation" / "summary.json"
 
+    def run_steps(self) -> None:
+        """Take every step whose product is missing, and check the archive.
+
+        Raises:
+            InputError: a step failed.
+        """
+        steps = [
+            ("Make the phantom, in BraTS 2021's layout", self.source, self.make_source),
+            ("Convert it to an nnU-Net raw dataset", self.dataset, self.convert),
+            ("Plan and preprocess", self.preprocessed, self.plan_and_preprocess),
+            ("Train stock nnU-Net", self.validation(self.setting.stock), lambda: self.train(self.setting.stock)),
+            ("Train GSP", self.validation(self.setting.gsp), lambda: self.train(self.setting.gsp)),
+            ("Compare them on the cases of the fold", self.page, self.compare),
+            ("Predict the held-out cases with GSP", self.predictions, self.predict),
+            ("Evaluate the predictions", self.scores, self.evaluate),
+            ("Make the challenge's archive", self.submission, self.submit),
+        ]
+        n_steps = len(steps) + 1
+        for number, (title, product, make) in enumerate(steps, start=1):
+            done = product.exists()
+            _log.info("\n[%d/%d] %s%s%s", number, n_steps, title, ": done before, " if done else " -> ", product)
+            if not done:
+                make()
+        _log.info("\n[%d/%d] Check the archive", n_steps, n_steps)
+        self.check_submission()
+
     def claim_folder(self) -> None:
-        """Write the setting into an empty folder, or check that it is the one that stands there."""
+        """Write the setting into an empty folder, or check that it is the one that stands there.
+
+        Raises:
+            InputError: the folder can't be written to.
+            DamagedFileError: it holds something else than a demo.
+            ConflictingInputError: it holds a demo with other settings.
+        """
         settings_file = self.folder / "setting.json"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             if not any(self.folder.iterdir()):
                 write_json(asdict(self.setting), settings_file)
         except OSError as error:
-            raise InputError(f"Expected a folder that can be written to, got {self.folder} ({error.strerror}); "
-                             f"choose another with -o.") from error
+            raise InputError("a folder that can be written to", f"one that can not ({error.strerror})",
+                             where=self.folder, parameters=["output"]) from error
         try:
             found = json.loads(settings_file.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise InputError(f"Expected an empty folder or a demo, found {self.folder}, whose {settings_file.name} is "
-                             f"missing or can not be read; choose another folder with -o.") from error
+            raise DamagedFileError("an empty folder or a demo",
+                                   f"a folder whose {settings_file.name} is missing or can not be read",
+                                   where=self.folder, parameters=["output"]) from error
         if found != asdict(self.setting):
-            raise InputError(f"Expected an empty folder or a demo with {self.setting.stock} and {self.setting.gsp}, "
-                             f"found one with other settings in {self.folder}; choose another folder with -o.")
-
-    def show_environment(self) -> None:
-        """Print what a user would export to run the same commands by hand."""
-        for name, value in self._folders().items():
-            print(f"export {name}={shlex.quote(value)}")
+            raise ConflictingInputError(f"an empty folder or a demo with {self.setting.stock} and {self.setting.gsp}",
+                                        "a demo with other settings", where=self.folder, parameters=["output"])
 
     def make_source(self) -> None:
-        """Make all cases, those to train with first."""
+        """Make all cases; the first ones are those to train with."""
         unfinished = beside(self.source)
         n_cases = self.setting.n_training + self.setting.n_held_out
         # A coarse case takes less time than a process needs to start.
@@ -158,71 +201,78 @@ class Demo:
         unfinished.rename(self.source)
 
     def convert(self) -> None:
-        """Hold out the last cases, which `nnUNetv2_gsp convert` would train with, since they have labels."""
+        """Convert all cases, the last ones held out, though they have labels."""
         cases = sorted(case.name for case in self.source.iterdir())
         convert_brats(self.source, self.dataset, held_out=cases[self.setting.n_training:], strict=True)
 
     def plan_and_preprocess(self) -> None:
         """Let nnU-Net plan and preprocess."""
         n = n_processes()
-        self._run("nnUNetv2_plan_and_preprocess", "-d", DATASET_ID, "-c", CONFIGURATION, "-npfp", n, "-np", n,
-                  "--verify_dataset_integrity")
+        _run("nnUNetv2_plan_and_preprocess", "-d", DATASET_ID, "-c", CONFIGURATION, "-npfp", n, "-np", n,
+             "--verify_dataset_integrity")
 
     def train(self, trainer: str) -> None:
-        """Train one fold, or continue where its last checkpoint stands."""
+        """Train one fold, or continue where its last checkpoint stands.
+
+        Args:
+            trainer: name of nnU-Net's or our trainer.
+        """
         planned = self.preprocessed.with_name("nnUNetPlans.json")
         plans_file = planned.with_name(f"{self.setting.plans}.json")
         if not plans_file.exists():
             write_json(_cut_down(json.loads(planned.read_text()), self.setting.plans), plans_file)
-            print(f"Wrote smaller plans for the CPU: {plans_file}")
+            _log.info("Wrote smaller plans for the CPU: %s", plans_file)
         resume = ["--c"] if any(self._fold(trainer).glob("checkpoint_*.pth")) else []
-        self._run("nnUNetv2_train", DATASET_ID, CONFIGURATION, FOLD, "-tr", trainer, "-p", self.setting.plans,
-                  "-device", self.device, *resume)
+        _run("nnUNetv2_train", DATASET_ID, CONFIGURATION, FOLD, "-tr", trainer, "-p", self.setting.plans,
+             "-device", self.device, *resume)
 
     def compare(self) -> None:
-        """Put both side by side, stock as the baseline."""
-        self._run("nnUNetv2_gsp", "compare", "-d", DATASET_ID, "-c", CONFIGURATION, "-tr", self.setting.stock,
-                  self.setting.gsp, "-p", self.setting.plans, "-f", FOLD, "-o", self.page.parent, "--overwrite")
+        """Compare both models on the cases that they validated, stock as the baseline."""
+        comparison = compare_trained_models(
+            DATASET_NAME, [self.setting.stock, self.setting.gsp], DEFINITIONS[DEFINITION], self.page.parent,
+            configuration=CONFIGURATION, plans_names=[self.setting.plans], folds=[str(FOLD)], processes=n_processes(),
+            overwrite=True)
+        _log.info("%s", "\n".join([*comparison.caveats, verdict(comparison)]))
 
     def predict(self) -> None:
         """Predict the held-out cases."""
         unfinished = beside(self.predictions)
         n = n_processes()
-        self._run("nnUNetv2_predict", "-i", self.dataset / "imagesTs", "-o", unfinished, "-d", DATASET_ID,
-                  "-c", CONFIGURATION, "-f", FOLD, "-tr", self.setting.gsp, "-p", self.setting.plans,
-                  "-device", self.device, "-npp", n, "-nps", n)
+        _run("nnUNetv2_predict", "-i", self.dataset / "imagesTs", "-o", unfinished, "-d", DATASET_ID,
+             "-c", CONFIGURATION, "-f", FOLD, "-tr", self.setting.gsp, "-p", self.setting.plans,
+             "-device", self.device, "-npp", n, "-nps", n)
         unfinished.rename(self.predictions)
 
     def evaluate(self) -> None:
         """Score the predictions by the labels that nnU-Net never saw."""
-        self._run("nnUNetv2_gsp", "evaluate", "-gt", self.dataset / "labelsTs", "-pred", self.predictions,
-                  "--definition", "brats2023", "-o", self.scores.parent, "--overwrite")
+        evaluation = evaluate_folders(self.dataset / "labelsTs", self.predictions, DEFINITIONS[DEFINITION],
+                                      processes=n_processes(), output=self.scores.parent, overwrite=True)
+        _log.info("%s", evaluation.text())
 
     def submit(self) -> None:
         """Write the archive."""
-        self._run("nnUNetv2_gsp", "submit", "-i", self.predictions, "-o", self.submission, *self._rules())
+        write_submission(self.predictions, self.submission, CHALLENGE, images=self.dataset / "imagesTs",
+                         processes=n_processes())
 
     def check_submission(self) -> None:
-        """Let the rules of the challenge have the last word."""
-        self._run("nnUNetv2_gsp", "check-submission", self.submission, *self._rules())
+        """Let the rules of the challenge have the last word.
 
-    def _rules(self) -> Sequence[object]:
-        return "--challenge", CHALLENGE, "--images", self.dataset / "imagesTs"
+        Raises:
+            InputError: the archive breaks them.
+        """
+        violations = check_submission(self.submission, CHALLENGE, self.dataset / "imagesTs", n_processes())
+        if violations:
+            raise InputError(f"an archive by the rules of {CHALLENGE}", "; ".join(violations), where=self.submission)
+        _log.info("No violation of the rules of %s", CHALLENGE)
 
     def _fold(self, trainer: str) -> Path:
         model = f"{trainer}__{self.setting.plans}__{CONFIGURATION}"
         return self.folder / "nnUNet_results" / DATASET_NAME / model / f"fold_{FOLD}"
 
-    def _folders(self) -> dict[str, str]:
-        return {name: str(self.folder / name) for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")}
 
-    def _run(self, command: str, *arguments: object) -> None:
-        """Run a command in the folders of the demo, its output shown."""
-        line = [command, *map(str, arguments)]
-        code = run_command(line, {**self._folders(), "nnUNet_def_n_proc": str(n_processes())})
-        if code != 0:
-            raise InputError(f"{shlex.join(line[:2])} was expected to finish and stopped with exit code {code}; mend "
-                             f"what it says above and run the demo again, it resumes here.")
+def _run(command: str, *arguments: object) -> None:
+    """Run a command of nnU-Net, its output shown."""
+    run_to_its_end([command, *map(str, arguments)])
 
 
 def _cut_down(plans: dict[str, Any], name: str) -> dict[str, Any]:

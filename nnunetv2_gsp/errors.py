@@ -66,14 +66,58 @@ class UnavailableError(InputError):
     """A package, command or device is not installed here, or not there."""
 
 
+class SeveralProblemsError(InputError):
+    """Several things are not in order; each is named, on a line of its own.
+
+    Attributes:
+        problems: a sentence each.
+
+    Examples:
+        >>> print(SeveralProblemsError("every case to be whole", ["a.mha is empty.", "b.mha is missing."], where="raw"))
+        raw: expected every case to be whole, got 2 problems.
+        a.mha is empty.
+        b.mha is missing.
+    """
+
+    def __init__(self, expected: str, problems: Sequence[str], *, where: Path | str | None = None,
+                 remedy: str | None = None, parameters: Sequence[str] = ()):
+        super().__init__(expected, f"{len(problems) or 'no'} problem{'s' * (len(problems) != 1)}", where=where,
+                         remedy=remedy, parameters=parameters)
+        self.problems = tuple(problems)
+        self.args = (expected, self.problems)  # by which it is pickled
+
+    def told(self, hints: Iterable[str] = ()) -> str:
+        """Return a sentence on all of them, and below it each of them."""
+        return "\n".join([super().told(hints), *self.problems])
+
+
 class TargetExistsError(InputError):
     """What was to be written is there already, and is not replaced unasked."""
 
     def __init__(self, where: Path | str, parameters: Sequence[str] = ("output", "overwrite")):
-        super().__init__("nothing there", "a file or folder", where=where, parameters=parameters)
+        super().__init__("nothing there", "a file or folder", where=where, parameters=parameters,
+                         remedy=None if parameters else "move it away")
         self.args = (where, parameters)  # by which it is pickled
 
     @property
     def problem(self) -> str:
         """What is wrong, without what mends it."""
         return f"{self.where} exists and is not replaced"
+
+
+class RefusedSettingsError(InputError):
+    """Settings or plans that make no network, in the words of what refuses them.
+
+    Examples:
+        >>> str(RefusedSettingsError("kernel must be one of 1, 3, got 5.", "Template mine"))
+        'Template mine: kernel must be one of 1, 3, got 5.'
+    """
+
+    def __init__(self, reason: str, where: Path | str, parameters: Sequence[str] = ()):
+        super().__init__("settings that make a network", reason, where=where, parameters=parameters)
+        self.args = (reason, where, parameters)  # by which it is pickled
+
+    @property
+    def problem(self) -> str:
+        """What is wrong, without what mends it."""
+        return f"{self.where}: {self.got}".removesuffix(".")

@@ -1,4 +1,4 @@
-"""Reads and writes medical images, and says in a sentence where one is not whole or lies elsewhere."""
+"""Reads and writes medical images, and refuses those that are cut off, damaged or of another geometry."""
 import gzip
 import zlib
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ from typing import IO, Any
 import numpy as np
 import SimpleITK as sitk
 
-from nnunetv2_gsp.errors import InputError
+from nnunetv2_gsp.errors import ConflictingInputError, DamagedFileError, InputError, MissingInputError
 
 TOLERANCE = 1e-3  # mm, or of a direction's cosine: headers hold float32, and .nii.gz alone is off by 3e-6
 NIFTI = (".nii.gz", ".nii")
@@ -18,21 +18,30 @@ NIFTI = (".nii.gz", ".nii")
 def read_image(file: Path) -> sitk.Image:
     """Read a 3D image of one channel.
 
+    Args:
+        file: in any format that SimpleITK reads.
+
     Raises:
-        InputError: it is missing, cut off, damaged, or of another kind.
+        MissingInputError: there is no such file.
+        DamagedFileError: it is cut off or damaged.
+        InputError: it has another number of axes or channels.
     """
     image = read_whole(file)
     if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
-        raise InputError(f"Expected a 3D image of one channel in {file}, found {image.GetDimension()}D with "
-                         f"{image.GetNumberOfComponentsPerPixel()} channels.")
+        raise InputError("a 3D image of one channel",
+                         f"{image.GetDimension()}D with {image.GetNumberOfComponentsPerPixel()} channels", where=file)
     return image
 
 
 def read_whole(file: Path) -> sitk.Image:
-    """Read an image of any dimension and number of channels.
+    """Read an image of any dimension and number of channels, and refuse one that ends before its last voxel.
+
+    Args:
+        file: in any format that SimpleITK reads.
 
     Raises:
-        InputError: it is missing, cut off, or damaged.
+        MissingInputError: there is no such file.
+        DamagedFileError: it is cut off or damaged.
     """
     with _refusing(file):
         if file.name.endswith(NIFTI):
@@ -41,10 +50,14 @@ def read_whole(file: Path) -> sitk.Image:
 
 
 def nifti_is_finite(file: Path) -> bool:
-    """Tell whether a whole NIfTI image is free of NaN and infinity, which ITK would read as 0.
+    """Tell whether a NIfTI image is free of NaN and infinity, which ITK would read as 0.
+
+    Args:
+        file: `.nii` or `.nii.gz`.
 
     Raises:
-        InputError: it is missing, or can not be read.
+        MissingInputError: there is no such file.
+        DamagedFileError: it cannot be read.
     """
     import nibabel
 
@@ -58,24 +71,50 @@ def nifti_is_finite(file: Path) -> bool:
 def nifti_shape(file: Path) -> tuple[int, ...]:
     """Return the shape of a NIfTI image, (X, Y, Z) or (X, Y, Z, channels).
 
+    Args:
+        file: `.nii` or `.nii.gz`.
+
     Raises:
-        InputError: it is missing, cut off, or damaged.
+        MissingInputError: there is no such file.
+        DamagedFileError: it is cut off or damaged.
     """
     with _refusing(file):
         return tuple(map(int, _whole_header(file).get_data_shape()))
 
 
 def check_same_geometry(image: sitk.Image, file: Path, reference: sitk.Image, reference_file: Path) -> None:
-    """Raise InputError unless both have one size and, up to `TOLERANCE`, one spacing, origin and direction."""
+    """Check that two images have the same size and, up to `TOLERANCE`, the same spacing, origin and direction.
+
+    Args:
+        image: to be checked.
+        file: that it was read from, for the error.
+        reference: whose geometry is expected.
+        reference_file: that it was read from, for the error.
+
+    Raises:
+        ConflictingInputError: they differ.
+
+    Examples:
+        >>> image, other = (sitk.Image([4, 5, n_slices], sitk.sitkUInt8) for n_slices in (6, 7))
+        >>> check_same_geometry(other, Path("other.mha"), image, Path("image.mha"))  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        ...
+        nnunetv2_gsp.errors.ConflictingInputError: other.mha: expected the size (4, 5, 6) of image.mha, got (4, 5, 7)...
+    """
     for what in ("Size", "Spacing", "Origin", "Direction"):
         found, expected = (getattr(each, f"Get{what}")() for each in (image, reference))
         if len(found) != len(expected) or not np.allclose(found, expected, rtol=0, atol=TOLERANCE):
-            raise InputError(f"Expected {file} to have the {what.lower()} {_numbers(expected)} of {reference_file}, "
-                             f"found {_numbers(found)}; resample one of them, or give files that belong together.")
+            raise ConflictingInputError(f"the {what.lower()} {_numbers(expected)} of {reference_file}", _numbers(found),
+                                        where=file, remedy="resample one of them, or give files that belong together")
 
 
 def write_image(image: sitk.Image, file: Path, *, compressed: bool) -> None:
     """Write an image in the format that the file's name ends in.
+
+    Args:
+        image: of a type that the format has.
+        file: that is written, or replaced.
+        compressed: whether the voxels are compressed, where the format leaves the choice.
 
     Raises:
         OSError: the disk is full, for instance. It is no fault of the case that is written, so it skips none.
@@ -83,23 +122,31 @@ def write_image(image: sitk.Image, file: Path, *, compressed: bool) -> None:
     try:
         sitk.WriteImage(image, file, useCompression=compressed)
     except RuntimeError as error:  # all that ITK has for whatever happened
-        raise OSError(f"Expected room and permission to write {file}, found that it can't be written; free some space "
-                      f"and run again.") from error
+        raise OSError(f"{file}: expected to write an image, got an error, most likely for want of space or permission; "
+                      f"free some space and run again.") from error
 
 
-def is_hidden(file: Path) -> bool:
-    """Tell whether a system left the file behind, as macOS does with `._name`; nnU-Net's converter skips `_name`."""
-    return file.name.startswith((".", "_"))
+def visible_files(folder: Path, pattern: str) -> list[Path]:
+    """Return the files of a folder that match, in order, without those that a system left behind.
+
+    macOS leaves `._name` beside an image; nnU-Net's converter skips `_name`, too.
+
+    Args:
+        folder: that is searched, without the folders in it.
+        pattern: of file names, as in `*.nii.gz`.
+    """
+    return sorted(file for file in folder.glob(pattern) if file.is_file() and not file.name.startswith((".", "_")))
 
 
 @contextmanager
 def _refusing(file: Path) -> Iterator[None]:
+    """Turn whatever a library says of the file into a MissingInputError or DamagedFileError."""
     if not file.is_file():
-        raise InputError(f"Expected an image {file}, found no such file.")
+        raise MissingInputError("an image", "no such file", where=file)
     try:
         yield
     except Exception as error:  # a damaged file fails anywhere in the libraries that read it
-        raise InputError(f"Expected a whole image in {file}, found {_reason(error)}; get it again.") from error
+        raise DamagedFileError("a whole image", _reason(error), where=file, remedy="get it again") from error
 
 
 def _whole_header(file: Path) -> Any:
@@ -130,7 +177,7 @@ def _reason(error: Exception) -> str:
     """Say in a few words what a library says in many lines, or in none."""
     if isinstance(error, (EOFError, zlib.error, gzip.BadGzipFile)):
         return f"one that is cut off or damaged ({error})"
-    return f"one that can not be read ({type(error).__name__})"
+    return f"one that cannot be read ({type(error).__name__})"
 
 
 def _numbers(values: tuple[float, ...]) -> str:

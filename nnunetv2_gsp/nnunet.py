@@ -1,4 +1,4 @@
-"""nnU-Net seen from outside: its folders, its commands, and the devices and processes that it may use here."""
+"""Finds nnU-Net's folders and commands, and the devices and processes that it may use here."""
 import logging
 import os
 import shlex
@@ -6,20 +6,28 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from nnunetv2_gsp.errors import MissingInputError, UnavailableError
+from nnunetv2_gsp.errors import InputError, MissingInputError, UnavailableError
 from nnunetv2_gsp.orphans import ended_with_us
 
 _log = logging.getLogger(__name__)
 
 N_FOLDS = 5  # of the split that nnU-Net makes
+FOLDERS = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")  # variables that name nnU-Net's folders
+DEVICES = ("cpu", "cuda", "mps")  # as nnU-Net's -device takes them
 
 
 def script(command: str) -> str:
-    """Find nnU-Net's command in the environment of this interpreter, which need not be activated.
+    """Find the script of a console command in the environment of this interpreter, which need not be activated.
+
+    Args:
+        command: its name, such as nnUNetv2_train.
+
+    Returns:
+        The script's path.
 
     Raises:
         UnavailableError: there is none.
@@ -33,12 +41,12 @@ def script(command: str) -> str:
 
 def run_command(line: Sequence[str], environment: Mapping[str, str] | None = None,
                 pass_fds: Sequence[int] = ()) -> int:
-    """Show a command and run it; at its end, and at ours, all that it started ends.
+    """Log a command and run it, with its output on the screen; at its end, and at ours, all that it started ends.
 
     Args:
-        line: nnU-Net's or our command and its arguments.
+        line: nnU-Net's command and its arguments.
         environment: variables besides those of this process.
-        pass_fds: descriptors that the command inherits.
+        pass_fds: file descriptors that the command inherits.
 
     Returns:
         Its exit code, or the signal that ended it, negative.
@@ -63,11 +71,46 @@ def run_command(line: Sequence[str], environment: Mapping[str, str] | None = Non
     return code
 
 
+def run_to_its_end(line: Sequence[str]) -> None:
+    """Run a command as `run_command` does, and raise if it fails.
+
+    Args:
+        line: nnU-Net's command and its arguments.
+
+    Raises:
+        InputError: it ended with another exit code than 0, or by a signal.
+        UnavailableError: there is no such command.
+    """
+    code = run_command(line)
+    if code != 0:
+        raise InputError(f"{line[0]} to finish", f"exit code {code}",
+                         remedy="mend what it says above and run the same again, which goes on from here")
+
+
+@contextmanager
+def environment_with(variables: Mapping[str, str]) -> Iterator[None]:
+    """Set environment variables within, for functions and commands alike; afterwards they are as before.
+
+    Examples:
+        >>> with environment_with({"nnUNet_raw": "/data/nnUNet_raw"}):
+        ...     nnunet_folder("nnUNet_raw").name
+        'nnUNet_raw'
+    """
+    before = {name: os.environ[name] for name in variables if name in os.environ}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name in variables:
+            os.environ.pop(name, None)
+        os.environ.update(before)
+
+
 def nnunet_folder(variable: str, *, must_exist: bool = False) -> Path:
     """Return the folder that one of nnU-Net's variables names.
 
     Args:
-        variable: nnUNet_raw, nnUNet_preprocessed or nnUNet_results.
+        variable: one of `FOLDERS`.
         must_exist: whether the folder has to be there; nnU-Net makes nnUNet_results where it is missing.
 
     Raises:
@@ -85,32 +128,48 @@ def nnunet_folder(variable: str, *, must_exist: bool = False) -> Path:
 
 
 def n_processes() -> int:
-    """Return how many processes preprocessing and prediction may start."""
+    """Return how many processes preprocessing and prediction may start: one for each core, 8 at most."""
     return min(os.cpu_count() or 1, 8)
 
 
 def dataset_id(dataset: str) -> int:
-    """Return the id in a dataset's full name: 137 for Dataset137_BraTS."""
+    """Return the id in a dataset's full name.
+
+    Examples:
+        >>> dataset_id("Dataset004_Hippocampus")
+        4
+    """
     return int(dataset.removeprefix("Dataset").split("_")[0])
 
 
 def preprocess_command(dataset: str, plans_name: str, configuration: str) -> list[str]:
-    """Return nnU-Net's command line that preprocesses a configuration of some plans.
+    """Return nnU-Net's command line that preprocesses a dataset for one configuration.
 
     Args:
-        dataset: full name; the command itself takes only the id.
-        plans_name: name of the plans.
-        configuration: of the plans.
+        dataset: full name, such as Dataset137_BraTS; the command itself takes only the id.
+        plans_name: name of the plans, such as nnUNetPlans.
+        configuration: which of the plans' configurations, such as 3d_fullres.
     """
     return ["nnUNetv2_preprocess", "-d", str(dataset_id(dataset)), "-plans_name", plans_name, "-c", configuration,
             "-np", str(n_processes())]
 
 
-def check_device(device: str) -> None:
-    """Raise UnavailableError if torch finds no such device (cpu, cuda or mps) here."""
+def available_devices() -> list[str]:
+    """Return those of `DEVICES` that torch finds here, cpu first."""
     import torch
 
-    is_there: dict[str, Callable[[], bool]] = {"cpu": lambda: True, "cuda": torch.cuda.is_available,
-                                               "mps": torch.backends.mps.is_available}
-    if not is_there[device]():
+    is_there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    return [device for device in DEVICES if is_there[device]]
+
+
+def check_device(device: str) -> None:
+    """Check that a device is there.
+
+    Args:
+        device: one of `DEVICES`.
+
+    Raises:
+        UnavailableError: torch does not find it here.
+    """
+    if device not in available_devices():
         raise UnavailableError(f"a {device} device", "none that torch finds", parameters=["device"])

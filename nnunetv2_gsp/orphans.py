@@ -1,4 +1,4 @@
-"""Who ends the processes that one has started? The one who started them, however it ends."""
+"""Child processes that end with the process that started them, however it ends."""
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -14,10 +14,19 @@ _AGAIN_S = 0.1
 
 @contextmanager
 def ended_with_us(end: Callable[[], None]) -> Iterator[None]:
-    """Call `end` when what is within raises, and before SIGINT, SIGTERM or SIGHUP take their usual course.
+    """Call `end` when the body of the `with` raises, and before SIGINT, SIGTERM or SIGHUP take their usual course.
 
     A handler that somebody else has set is left in place: it alone knows whether the signal is to end anything, and if
-    it raises, `end` is called. In another thread than the main one no handler can be set.
+    it raises, `end` is called. Outside of the main thread no handler can be set, and only an exception calls `end`.
+
+    Args:
+        end: ends what was started; may be called more than once.
+
+    Example:
+        >>> from contextlib import suppress
+        >>> with suppress(RuntimeError), ended_with_us(lambda: print("child ended")):
+        ...     raise RuntimeError("no space left")
+        child ended
     """
     us = os.getpid()
 
@@ -48,9 +57,9 @@ def ended_with_us(end: Callable[[], None]) -> Iterator[None]:
 
 @contextmanager
 def no_orphans() -> Iterator[None]:
-    """Kill the processes that multiprocessing starts within, when what is within raises or is ended by a signal.
+    """Kill the processes that multiprocessing starts in the body of the `with` when it raises or a signal ends it.
 
-    multiprocessing itself ends them only where the interpreter comes to its own end: not on SIGTERM, nor in a notebook.
+    multiprocessing itself ends them only when the interpreter exits normally: not on SIGTERM, nor in a notebook.
     """
     others = set(active_children())
 
@@ -63,9 +72,9 @@ def no_orphans() -> Iterator[None]:
 
 
 def _is_starting_a_process(frame: FrameType | None) -> bool:
-    """Tell whether multiprocessing is amid a start.
+    """Tell whether multiprocessing is in the middle of starting a process.
 
-    The new process can not be found yet, and what a signal raises among a fork's callbacks is lost.
+    The new process cannot be found yet, and what a signal handler raises among a fork's callbacks is lost.
     """
     while frame is not None:
         if frame.f_code is Process.start.__code__:

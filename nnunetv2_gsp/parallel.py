@@ -1,4 +1,4 @@
-"""How is the same done to many cases? In some processes at a time, with a progress bar."""
+"""Work on many cases in several processes at a time, with a progress bar."""
 import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
@@ -17,17 +17,24 @@ Result = TypeVar("Result")
 
 def in_parallel(function: Callable[[Item], Result], items: Sequence[Item], processes: int, title: str,
                 initializer: Callable[[], None] | None = None) -> Iterator[Result]:
-    """Yield `function(item)` for each item, in their order; an interruption ends the processes too.
+    """Apply a function to each item in a pool of processes; an interruption ends the processes, too.
 
     Args:
-        function: picklable, as the items and results are.
-        items: in the order of the results.
-        processes: so many at a time; 1 stays in this process.
+        function: takes an item; function, items and results are picklable.
+        items: one for each result.
+        processes: number of processes at a time; with 1 the work is done in this process.
         title: of the progress bar.
-        initializer: picklable; each process but this one calls it first.
+        initializer: picklable, or None; each new process calls it first.
+
+    Yields:
+        `function(item)` for each item, in the order of `items`.
 
     Raises:
-        InputError: a process was killed from outside, as for want of memory.
+        InputError: a process was killed from outside, most likely for want of memory.
+
+    Example:
+        >>> list(in_parallel(abs, [-1, 2, -3], processes=1, title="absolute values"))
+        [1, 2, 3]
     """
     if min(processes, len(items)) <= 1:
         yield from progress(map(function, items), title, "case", len(items))
@@ -47,7 +54,7 @@ def in_parallel(function: Callable[[Item], Result], items: Sequence[Item], proce
 
 
 def _begin(initializer: Callable[[], None] | None) -> None:
-    """Leave Ctrl-C to the parent, and end with it even where it is killed."""
+    """Prepare a new process: leave Ctrl-C to the parent, and end with the parent even where it is killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     Thread(target=_leave_after_parent, daemon=True).start()
     if initializer is not None:

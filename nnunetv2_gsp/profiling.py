@@ -1,12 +1,12 @@
-"""What does it cost? Parameters, MACs, activation memory and latency of a GSP network, beside stock nnU-Net."""
+"""Parameters, MACs, activation memory and latency of a GSP network, beside stock nnU-Net."""
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from dynamic_network_architectures.building_blocks.helper import convert_dim_to_conv_op, get_matching_instancenorm
 from nnunetv2.experiment_planning.experiment_planners.network_topology import get_pool_and_conv_props
@@ -15,8 +15,12 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from nnunetv2_gsp.architectures.entries import COUNT, each, fits
 from nnunetv2_gsp.architectures.from_plans import PLAIN_NETWORK, build, buildable_architecture, stock_architecture
-from nnunetv2_gsp.errors import InputError
+from nnunetv2_gsp.architectures.spatial_groups import times
+from nnunetv2_gsp.errors import ConflictingInputError, InputError, RefusedSettingsError
+from nnunetv2_gsp.files import check_target, write_json, write_text
+from nnunetv2_gsp.nnunet import check_device
 from nnunetv2_gsp.plans import (
     Configuration,
     effective_configurations,
@@ -26,7 +30,8 @@ from nnunetv2_gsp.plans import (
     with_shifts,
     with_topology,
 )
-from nnunetv2_gsp.plans_templates import Template
+from nnunetv2_gsp.plans_templates import Template, load_template
+from nnunetv2_gsp.tables import Table
 from nnunetv2_gsp.timing import Timing, environment, interleaved
 
 # PyTorch knows one type of error for GPUs, and only words for CPUs, mps and sizes beyond 64 bits
@@ -36,16 +41,16 @@ _BINARY = (1024, (" B", " KiB", " MiB", " GiB", " TiB"))
 
 
 @dataclass(frozen=True)
-class Cost:
+class NetworkCost:
     """What one network costs; `Profile.conventions` says how each figure is counted.
 
     Attributes:
         network: name of its class.
-        parameters: how many.
-        macs: multiply-accumulates of a forward pass, batch 1.
-        flops: floating point operations, 2 per MAC.
-        activation_bytes: what a training step keeps from forward to backward.
-        latency: of a forward pass, batch 1.
+        parameters: how many numbers are learnt.
+        macs: multiply-accumulates of a forward pass of one patch.
+        flops: floating point operations of the same, 2 per MAC.
+        activation_bytes: bytes that a training step of the planned batch keeps from forward to backward.
+        latency: of a forward pass of one patch, in milliseconds.
     """
 
     network: str
@@ -61,13 +66,13 @@ class Profile:
     """Stock nnU-Net and its GSP counterpart, side by side.
 
     Attributes:
-        source: where the networks come from, for the title.
+        source: dataset, plans and configuration, or template, from which the networks come; for the title.
         input_channels: of the image, with those of a cascade's previous stage.
         output_channels: segmentation heads.
-        patch_size: in voxels.
-        batch_size: of a training step.
-        device: where latency was measured.
-        rounds: how often.
+        patch_size: in voxels, 2D or 3D.
+        batch_size: patches of a training step.
+        device: where latency was measured: cpu, mps, or cuda with the card's name.
+        rounds: how many timed forward passes of each network there were.
         environment: machine and versions that latency depends on.
         stock: what the stock network costs.
         gsp: what the GSP network costs.
@@ -81,8 +86,8 @@ class Profile:
     device: str
     rounds: int
     environment: dict[str, str | int]
-    stock: Cost
-    gsp: Cost
+    stock: NetworkCost
+    gsp: NetworkCost
 
     @property
     def ratios(self) -> dict[str, float]:
@@ -96,31 +101,27 @@ class Profile:
         """How each figure is counted."""
         return {
             "parameters": "all that is learnt, with the heads of deep supervision.",
-            "MACs": "half of what torch's FlopCounterMode counts: convolutions, transposed ones too, and nothing of "
-                    "norms, nonlinearities, pooling, interpolation and shifts; one forward pass, batch 1, without deep "
-                    "supervision.",
+            "MACs": ("half of what torch's FlopCounterMode counts: convolutions, transposed ones too, and nothing of "
+                     "norms, nonlinearities, pooling, interpolation and shifts; one forward pass, batch 1, without "
+                     "deep supervision."),
             "FLOPs": "2 per MAC.",
-            "activations": f"bytes that autograd keeps from the forward pass of a training step for its backward pass; "
-                           f"fp32, batch {self.batch_size}, with deep supervision, every storage once, the input "
-                           f"included; without parameters, gradients, optimizer, loss and work space.",
-            "latency": f"forward pass on {self.device}, fp32 (on CUDA TF32 convolutions, cudnn.benchmark), eager, "
-                       f"batch 1, without deep supervision; median of {self.rounds} rounds in which the two take "
-                       f"turns, after one to warm up.",
-            "stock / GSP": "above 1 where GSP takes less.",
+            "activations": (f"bytes that autograd keeps from the forward pass of a training step for its backward "
+                            f"pass; fp32, batch {self.batch_size}, with deep supervision, every storage once, the "
+                            f"input included; without parameters, gradients, optimizer, loss and work space."),
+            "latency": (f"forward pass on {self.device}, fp32 (on CUDA TF32 convolutions, cudnn.benchmark), eager, "
+                        f"batch 1, without deep supervision; median, 10th and 90th percentile of {self.rounds} rounds "
+                        f"in which the two take turns, after one to warm up."),
+            "stock / GSP": "how many times less GSP takes, and its speed-up; below 1 where it takes more.",
         }
 
     def table(self) -> str:
         """Return it for the screen."""
-        rows = self._rows()
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        aligned = ["  ".join([label.ljust(widths[0]), *map(str.rjust, cells, widths[1:])]) for label, *cells in rows]
-        return "\n".join([*self._title(), "", *aligned, "",
+        return "\n".join([*self._title(), "", self._costs().text(), "",
                           *(f"{name}: {convention}" for name, convention in self.conventions.items())])
 
     def markdown(self) -> str:
         """Return it as Markdown."""
-        header, *rows = [f"| {' | '.join(row)} |" for row in self._rows()]
-        return "\n".join(["  \n".join(self._title()), "", header, "|---|---:|---:|---:|", *rows, "",
+        return "\n".join(["  \n".join(self._title()), "", self._costs().markdown(), "",
                           *(f"- {name}: {convention}" for name, convention in self.conventions.items()), ""])
 
     def to_dict(self) -> dict[str, Any]:
@@ -129,23 +130,70 @@ class Profile:
 
     def _title(self) -> list[str]:
         machine = self.environment
-        return [f"{self.source}: input {_times((self.input_channels, *self.patch_size))} (channels × patch), "
-                f"{self.output_channels} output channels",
-                f"{self.device}; {machine['processor']}, {machine['threads']} threads; Python {machine['python']}, "
-                f"torch {machine['torch']}"]
+        return [(f"{self.source}: input {times((self.input_channels, *self.patch_size))} (channels × patch), "
+                 f"{self.output_channels} output channels"),
+                (f"{self.device}; {machine['processor']}, {machine['threads']} threads; Python {machine['python']}, "
+                 f"torch {machine['torch']}")]
 
-    def _rows(self) -> list[tuple[str, ...]]:
-        """Return the table as text, its header first."""
+    def _costs(self) -> Table:
         def row(label: str, name: str, units: tuple[int, tuple[str, ...]]) -> tuple[str, ...]:
             return (label, _scaled(getattr(self.stock, name), *units), _scaled(getattr(self.gsp, name), *units),
                     f"{self.ratios[name]:.2f}×")
 
-        return [("", f"{self.stock.network} (stock)", self.gsp.network, "stock / GSP"),
-                row("parameters", "parameters", _DECIMAL), row("MACs", "macs", _DECIMAL),
-                row("FLOPs", "flops", _DECIMAL),
-                row(f"activations, batch {self.batch_size}", "activation_bytes", _BINARY),
-                ("latency, ms (10-90 %)", str(self.stock.latency), str(self.gsp.latency),
-                 f"{self.ratios['latency']:.2f}×")]
+        return Table(["", f"{self.stock.network} (stock)", self.gsp.network, "stock / GSP"],
+                     [row("parameters", "parameters", _DECIMAL), row("MACs", "macs", _DECIMAL),
+                      row("FLOPs", "flops", _DECIMAL),
+                      row(f"activations, batch {self.batch_size}", "activation_bytes", _BINARY),
+                      ("latency, ms (10-90 %)", str(self.stock.latency), str(self.gsp.latency),
+                       f"{self.ratios['latency']:.2f}×")])
+
+
+def profile(*, dataset: str | None = None, configuration: str | None = None, plans_name: str | None = None,
+            template: str | None = None, settings: Mapping[str, Any] | None = None,
+            patch_size: Sequence[int] | None = None, input_channels: int | None = None, classes: int | None = None,
+            device: str = "cpu", rounds: int = 5, json_file: Path | None = None, markdown_file: Path | None = None,
+            overwrite: bool = False) -> Profile:
+    """Profile the network of a dataset's plans, or of a template where there is no dataset, and write the figures.
+
+    Args:
+        dataset: name or id, as nnU-Net takes it.
+        configuration: of the dataset's plans; without it 3d_fullres.
+        plans_name: of the dataset, stock or GSP; without it nnUNetPlans.
+        template: name or file of the settings; without it default.
+        settings: what replaces the template's, by the names of `plans_templates.schema`.
+        patch_size: in voxels, 2D or 3D; without it the template's.
+        input_channels: of the image that the template's network takes, from 1 on; without it 4.
+        classes: segmentation heads of the template's network, from 1 on; without it 4.
+        device: cpu, cuda or mps; only latency depends on it.
+        rounds: timed forward passes of each network, from 1 on.
+        json_file: where all figures are written.
+        markdown_file: where the table is written.
+        overwrite: replace these files.
+
+    Raises:
+        InputError: there are a dataset's arguments and a template's, a file is there or can't be written, or as
+            `profile_dataset` and `profile_template`.
+    """
+    of_plans = (configuration, plans_name)
+    of_a_template = (template, settings or None, patch_size, input_channels, classes)
+    if any(argument is not None for argument in (of_plans if dataset is None else of_a_template)):
+        raise ConflictingInputError("either a dataset, with a configuration and plans, which say all, or a template, "
+                                    "with settings, patch, channels and classes", "some of both",
+                                    remedy="drop one side")
+    files = {"json_file": json_file, "markdown_file": markdown_file}
+    for parameter, file in files.items():
+        if file is not None:
+            check_target(file, overwrite, parameters=(parameter, "overwrite"))
+    if dataset is not None:
+        measured = profile_dataset(dataset, configuration or "3d_fullres", plans_name or "nnUNetPlans", device, rounds)
+    else:
+        measured = profile_template(load_template(template or "default", settings), patch_size, input_channels or 4,
+                                    classes or 4, device, rounds)
+    if json_file is not None:
+        write_json(measured.to_dict(), json_file)
+    if markdown_file is not None:
+        write_text(measured.markdown(), markdown_file)
+    return measured
 
 
 def profile_dataset(dataset: str, configuration: str, plans_name: str, device: str, rounds: int) -> Profile:
@@ -154,9 +202,9 @@ def profile_dataset(dataset: str, configuration: str, plans_name: str, device: s
     Args:
         dataset: name or id, as nnU-Net takes it.
         configuration: of the plans, such as 3d_fullres.
-        plans_name: such as nnUNetPlans.
+        plans_name: stock or GSP plans of the dataset, such as nnUNetPlans.
         device: cpu, cuda or mps; only latency depends on it.
-        rounds: timed forward passes of each network, at least 1.
+        rounds: timed forward passes of each network, from 1 on.
 
     Raises:
         InputError: something that is asked for is not there, or the plans make no network, or none that fits into
@@ -169,8 +217,8 @@ def profile_dataset(dataset: str, configuration: str, plans_name: str, device: s
     plans = PlansManager(content)
     dataset_json = load_dataset_json(folder)
     if configuration not in plans.available_configurations:
-        raise InputError(f"Expected a configuration of {plans_name} ({', '.join(plans.available_configurations)}), got "
-                         f"{configuration}; choose with -c.")
+        raise InputError(f"a configuration of {plans_name} ({', '.join(plans.available_configurations)})",
+                         configuration, parameters=["configuration"])
     manager = plans.get_configuration(configuration)
     planned, source = manager.configuration, f"{folder.name}, {plans_name}, {configuration}"
     with _mistakes_in(source):
@@ -180,7 +228,7 @@ def profile_dataset(dataset: str, configuration: str, plans_name: str, device: s
                         plans.get_label_manager(dataset_json).num_segmentation_heads, device, rounds)
 
 
-def profile_template(template: Template, patch_size: Sequence[int] | None, n_channels: int, n_classes: int,
+def profile_template(template: Template, patch_size: Sequence[int] | None, input_channels: int, classes: int,
                      device: str, rounds: int) -> Profile:
     """Profile a template without a dataset, beside the stock network of the same stages.
 
@@ -189,31 +237,35 @@ def profile_template(template: Template, patch_size: Sequence[int] | None, n_cha
     Args:
         template: the settings.
         patch_size: in voxels, 2D or 3D; without it the template's.
-        n_channels: of the image.
-        n_classes: segmentation heads.
+        input_channels: of the image, from 1 on.
+        classes: segmentation heads, from 1 on.
         device: cpu, cuda or mps; only latency depends on it.
-        rounds: timed forward passes of each network, at least 1.
+        rounds: timed forward passes of each network, from 1 on.
 
     Raises:
         InputError: the patch is missing or does not fit, into the network or into memory, the settings make no
             network, or the device is not there.
     """
     _check_device_and_rounds(device, rounds)
-    if min(n_channels, n_classes) < 1:
-        raise InputError(f"Expected at least one channel and one class, got {n_channels} and {n_classes}; change "
-                         f"--channels or --classes.")
+    if min(input_channels, classes) < 1:
+        raise InputError("at least one channel and one class", f"{input_channels} and {classes}",
+                         parameters=["input_channels", "classes"])
     patch = _patch_for(template, patch_size)
     template = replace(template, settings={**template.settings, "patch_size": patch})
     source = f"template {template.name}"
     with _mistakes_in(source):
         stock = with_topology(_planned_configuration(patch), template)
-        _check_patch_fits(patch, stock["architecture"]["arch_kwargs"]["strides"])
         gsp = with_shifts(stock, template)["architecture"]
-        return _profile(source, stock, gsp, n_channels, n_classes, device, rounds)
+        return _profile(source, stock, gsp, input_channels, classes, device, rounds)
 
 
 def count_parameters(network: nn.Module) -> int:
-    """Count what is learnt."""
+    """Count the numbers that a network learns.
+
+    Examples:
+        >>> count_parameters(nn.Conv3d(4, 16, kernel_size=3))
+        1744
+    """
     return sum(parameter.numel() for parameter in network.parameters())
 
 
@@ -222,11 +274,15 @@ def count_macs(network: nn.Module, x: Tensor) -> int:
 
     Args:
         network: on any device; on the meta device nothing is computed.
-        x: its input (N, C, *spatial).
+        x: its input (N, C, *spatial), on the same device.
+
+    Examples:
+        >>> count_macs(nn.Conv3d(4, 16, kernel_size=1), torch.zeros(1, 4, 8, 8, 8)) == 4 * 16 * 8**3
+        True
     """
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         network(x)
-    return counter.get_total_flops() // 2
+    return int(counter.get_total_flops()) // 2
 
 
 def count_architecture(architecture: dict[str, Any], patch_size: Sequence[int], input_channels: int,
@@ -234,10 +290,10 @@ def count_architecture(architecture: dict[str, Any], patch_size: Sequence[int], 
     """Return the parameters of a planned network, heads of deep supervision included, and the MACs of one patch.
 
     Args:
-        architecture: of a configuration of the plans.
-        patch_size: in voxels.
-        input_channels: of the image.
-        output_channels: segmentation heads.
+        architecture: network_class_name, arch_kwargs and _kw_requires_import, as in nnU-Net's plans, stock or GSP.
+        patch_size: in voxels, 2D or 3D.
+        input_channels: of the image, from 1 on.
+        output_channels: segmentation heads, from 1 on.
     """
     predicting, training = (_build(architecture, input_channels, output_channels, "meta", is_training)
                             for is_training in (False, True))
@@ -252,7 +308,7 @@ def count_activation_bytes(network: nn.Module, x: Tensor) -> int:
 
     Args:
         network: on any device; on the meta device nothing is computed.
-        x: its input (N, C, *spatial), which counts too where it is kept.
+        x: its input (N, C, *spatial), on the same device, which counts too where it is kept.
     """
     kept: dict[int, torch.UntypedStorage] = {}
 
@@ -275,7 +331,7 @@ def _profile(source: str, stock: Configuration, gsp: dict[str, Any], input_chann
                 for name, architecture in (("stock", stock["architecture"]), ("gsp", gsp))}
     counts = {name: _counts(build, shape, stock["batch_size"]) for name, build in builders.items()}
     timings = _latencies(builders, shape, device, rounds)
-    costs = {name: Cost(latency=timings[name], **counts[name]) for name in builders}
+    costs = {name: NetworkCost(latency=timings[name], **counts[name]) for name in builders}
     return Profile(source, input_channels, output_channels, shape[1:], stock["batch_size"], _described(device), rounds,
                    environment(), **costs)
 
@@ -329,29 +385,19 @@ def _patch_for(template: Template, patch_size: Sequence[int] | None) -> list[int
     """Return the patch asked for, or else the template's."""
     patch = patch_size or template.settings.get("patch_size")
     if not patch:
-        raise InputError(f"Expected a patch size, which template {template.name} leaves to a dataset's plans; give one "
-                         f"with --patch, such as --patch 128 128 128.")
+        raise InputError(f"a patch size, which template {template.name} leaves to a dataset's plans", "none",
+                         parameters=["patch_size"])
     axes = [template.n_axes] if template.n_axes else [2, 3]
-    if len(patch) not in axes or min(patch) < 1:
-        raise InputError(f"Expected a patch of {' or '.join(map(str, axes))} positive sizes for template "
-                         f"{template.name}, got {_times(patch)}; change --patch.")
+    if len(patch) not in axes or not fits(patch, each(COUNT)):
+        raise InputError(f"a patch of {' or '.join(map(str, axes))} positive sizes for template {template.name}",
+                         times(patch), parameters=["patch_size"])
     return list(patch)
 
 
-def _check_patch_fits(patch_size: Sequence[int], strides: Sequence[Sequence[int]]) -> None:
-    steps = np.prod(strides, axis=0)
-    if np.any(np.mod(patch_size, steps)):
-        raise InputError(f"Expected a patch whose axes are multiples of {_times(steps)}, the product of the strides, "
-                         f"got {_times(patch_size)}; change --patch.")
-
-
 def _check_device_and_rounds(device: str, rounds: int) -> None:
-    there = ["cpu", *["cuda"] * torch.cuda.is_available(), *["mps"] * torch.backends.mps.is_available()]
-    if device not in there:
-        raise InputError(f"Expected a device that PyTorch finds here ({', '.join(there)}), got {device}; choose one of "
-                         f"them.")
+    check_device(device)
     if rounds < 1:
-        raise InputError(f"Expected at least 1 round, got {rounds}; give more.")
+        raise InputError("at least 1 round", str(rounds), parameters=["rounds"])
 
 
 @contextmanager
@@ -361,12 +407,12 @@ def _mistakes_in(source: str) -> Iterator[None]:
     try:
         yield
     except (ValueError, NotImplementedError) as error:
-        raise InputError(f"{where}: {error}") from error
+        raise RefusedSettingsError(str(error), where) from error
     except RuntimeError as error:
         if not any(words in str(error) for words in _TOO_LARGE):
             raise
-        raise InputError(f"{where}: Expected feature maps that fit into memory, got a patch or a batch too large for "
-                         f"it; choose smaller ones.") from error
+        raise InputError("feature maps that fit into memory", "a patch or a batch too large for it", where=where,
+                         remedy="choose smaller ones") from error
 
 
 def _described(device: str) -> str:
@@ -377,7 +423,3 @@ def _scaled(value: float, base: int, units: Sequence[str]) -> str:
     """Return a number with the unit that makes it short."""
     power = min(int(math.log(value, base)), len(units) - 1)
     return f"{value / base ** power:.2f}{units[power]}"
-
-
-def _times(sizes: Iterable[int]) -> str:
-    return "×".join(map(str, sizes))

@@ -1,5 +1,6 @@
 """Shows how far long work has come: the one place that draws a progress bar."""
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 Item = TypeVar("Item")
@@ -19,3 +20,25 @@ def progress(items: Iterable[Item], title: str, unit: str, total: int | None = N
     from tqdm import tqdm
 
     yield from tqdm(items, desc=title, unit=unit, total=total, leave=stays, disable=False if stays else None)
+
+
+@contextmanager
+def progress_bar(title: str, unit: str, total: int) -> Iterator[Callable[[int, str], None]]:
+    """Draw a bar that moves when it is told to, for work whose parts overlap.
+
+    Args:
+        title: what is being done, as in "training".
+        unit: what an item is, as in "run".
+        total: number of items.
+
+    Yields:
+        A function that draws the bar anew. It takes the number of items that are done, and what is being worked on.
+    """
+    from tqdm import tqdm
+
+    with tqdm(desc=title, unit=unit, total=total) as bar:
+        def show(n_done: int, at_work: str) -> None:
+            bar.update(n_done - bar.n)
+            bar.set_postfix_str(at_work)
+
+        yield show

@@ -1,4 +1,4 @@
-"""How long does it take? Every contender once a round, so that whatever else the machine does hits them alike."""
+"""Timings in rounds: every contender runs once a round, so that other load on the machine affects all alike."""
 import platform
 import time
 from collections.abc import Callable, Mapping
@@ -12,14 +12,24 @@ from nnunetv2_gsp.progress import progress
 
 @dataclass(frozen=True)
 class Timing:
-    """Milliseconds of one contender over all rounds."""
+    """Milliseconds of one contender over all rounds.
+
+    Attributes:
+        median_ms: median over the rounds.
+        low_ms: 10th percentile.
+        high_ms: 90th percentile.
+
+    Example:
+        >>> print(Timing(median_ms=12.34, low_ms=11.9, high_ms=15.0))
+        12.3 (11.9-15.0)
+    """
 
     median_ms: float
-    low_ms: float   # 10th percentile
-    high_ms: float  # 90th percentile
+    low_ms: float
+    high_ms: float
 
     def __str__(self) -> str:
-        """Median and spread, for a table."""
+        """Return median and spread, for a table."""
         digits = 1 if self.median_ms >= 1 else 3
         return f"{self.median_ms:.{digits}f} ({self.low_ms:.{digits}f}-{self.high_ms:.{digits}f})"
 
@@ -28,9 +38,16 @@ def interleaved(contenders: Mapping[str, Callable[[], object]], rounds: int, dev
     """Time each contender `rounds` times, taking turns, after one warm-up round.
 
     Args:
-        contenders: what to time, by name.
-        rounds: at least 1.
-        device: cpu, cuda or mps: where the contenders work; the clock waits for it.
+        contenders: functions without arguments, by name.
+        rounds: how often each is timed, at least 1.
+        device: cpu, cuda or mps, where the contenders work; the clock waits until the device is idle.
+
+    Returns:
+        Timings under the contenders' names.
+
+    Example:
+        >>> sorted(interleaved({"sum": lambda: sum(range(9)), "max": lambda: max(range(9))}, rounds=3))
+        ['max', 'sum']
     """
     wait_for_device = torch.get_device_module(device).synchronize
     milliseconds: dict[str, list[float]] = {name: [] for name in contenders}
@@ -45,13 +62,13 @@ def interleaved(contenders: Mapping[str, Callable[[], object]], rounds: int, dev
 
 
 def environment() -> dict[str, str | int]:
-    """Return what the figures depend on."""
+    """Return what timings depend on: machine, processor, PyTorch's threads, and the versions of Python and PyTorch."""
     return {"machine": platform.machine(), "processor": processor_name(), "threads": torch.get_num_threads(),
             "python": platform.python_version(), "torch": torch.__version__}
 
 
 def processor_name() -> str:
-    """Return the processor's name as the system tells it."""
+    """Return the processor's name as the operating system reports it, which may be an empty string."""
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as file:
             return next(line.split(":", 1)[1].strip() for line in file if line.startswith("model name"))

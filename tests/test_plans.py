@@ -1,49 +1,19 @@
 import json
-from copy import deepcopy
 
 import pytest
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunetv2_gsp.architectures.from_plans import GSP_NETWORK, gsp_architecture
-from nnunetv2_gsp.cli import main
-from nnunetv2_gsp.errors import InputError
+from nnunetv2_gsp.errors import InputError, TargetExistsError
 from nnunetv2_gsp.plans import gsp_plans, load_dataset_json, summary, write_gsp_plans
 from nnunetv2_gsp.plans_templates import load_template
-from tests.architectures.networks import isotropic, stock_architecture
-
-DATASET = "Dataset904_Plans"
-
-
-def stock_plans():
-    """Return plans with a 2d configuration, a fullres one, and the cascade that inherits from it."""
-    def configuration(name, patch_size, architecture, **more):
-        return {"data_identifier": f"nnUNetPlans_{name}", "patch_size": patch_size, "batch_size": 2,
-                "use_mask_for_norm": [True, False], "architecture": architecture, **more}
-
-    return {"dataset_name": DATASET, "plans_name": "nnUNetPlans", "configurations": {
-        "2d": configuration("2d", [32, 64], stock_architecture((16, 32, 64), isotropic(3, dim=2))),
-        "3d_lowres": configuration("3d_lowres", [16, 16, 16], stock_architecture((16, 32, 64), isotropic(3)),
-                                   next_stage="3d_cascade_fullres"),
-        "3d_fullres": configuration("3d_fullres", [16, 32, 32],
-                                    stock_architecture((16, 32, 64), isotropic(3), "residual")),
-        "3d_cascade_fullres": {"inherits_from": "3d_fullres", "previous_stage": "3d_lowres"},
-    }}
-
-
-def effective(plans, configuration):
-    """Return a configuration as nnU-Net sees it."""
-    return PlansManager(deepcopy(plans)).get_configuration(configuration).configuration
+from tests.planned_dataset import DATASET, effective, stock_plans, write_stock_plans
 
 
 @pytest.fixture
 def planned(tmp_path, monkeypatch):
     """Write stock plans into an nnUNet_preprocessed of its own; returns the dataset's folder."""
-    for variable in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
-        monkeypatch.setenv(variable, str(tmp_path / variable))
-    folder = tmp_path / "nnUNet_preprocessed" / DATASET
-    folder.mkdir(parents=True)
-    (folder / "nnUNetPlans.json").write_text(json.dumps(stock_plans()))
-    return folder
+    return write_stock_plans(tmp_path, monkeypatch)
 
 
 def test_every_configuration_names_a_resolved_gsp_network_and_nothing_else_changes():
@@ -53,13 +23,13 @@ def test_every_configuration_names_a_resolved_gsp_network_and_nothing_else_chang
     assert plans["plans_name"] == "mine"
     assert list(plans["configurations"]) == list(before["configurations"])
     for name in before["configurations"]:
-        ours, stock = effective(plans, name), effective(before, name)
-        assert ours.pop("architecture") == gsp_architecture(stock.pop("architecture"), stock["patch_size"])
+        gsp, stock = effective(plans, name), effective(before, name)
+        assert gsp.pop("architecture") == gsp_architecture(stock.pop("architecture"), stock["patch_size"])
         assert PlansManager(plans).get_configuration(name).next_stage_names == (
             PlansManager(before).get_configuration(name).next_stage_names)
         for key in ("next_stage", "inherits_from"):
-            ours.pop(key, None), stock.pop(key, None)
-        assert ours == stock
+            gsp.pop(key, None), stock.pop(key, None)
+        assert gsp == stock
 
 
 def test_a_template_of_the_paper_replaces_the_topology():
@@ -111,9 +81,10 @@ def test_chosen_configurations_stand_for_themselves_and_a_cascade_comes_with_its
     ("brats18_csc", {}, ["2d"], "Configuration 2d: template brats18_csc is made for 3 axes, these plans have 2"),
     ("default", {}, ["3d"], r"Expected configurations of these plans \(2d, 3d_lowres, .*got 3d"),
     ("default", {"spatial_groups": [[2, 2, 2]] * 2}, None, "spatial_groups must have one entry a stage, 3 here, got"),
-    ("default", {"features_per_stage": [16, 32]}, None, "strides must be one number or have 2 entries"),
+    ("default", {"spatial_groups": []}, None, r"spatial_groups must have one entry a stage, 3 here, got \[\]"),
+    ("default", {"features_per_stage": [16, 32]}, None, "strides must have one entry a stage, 2 here, got"),
     ("default", {"features_per_stage": [16, 32, 64, 64], "strides": [[1] * 3] * 4}, None,
-     "n_conv_per_stage must be one number or have 4 entries"),
+     "n_conv_per_stage must have one entry a stage, 4 here, got"),
     ("default", {"strides": [[1, 1], [2, 2], [2, 2]]}, ["3d_fullres"], "made for 2 axes"),
     ("default", {"strides": [[1, 1, 1], [2, 2], [2, 2, 2]]}, ["3d_fullres"], "or 3 of them, one an axis"),
     ("default", {"strides": [[2, 2, 2], [2, 2, 2], [1, 1, 1]]}, ["3d_fullres"], r"begin with 1, .* got \[2, 2, 2\]"),
@@ -122,7 +93,7 @@ def test_chosen_configurations_stand_for_themselves_and_a_cascade_comes_with_its
     ("default", {"patch_size": [4, 4]}, ["2d"], r"a patch of \[4, 4\] voxels leaves one voxel after the last of 3"),
     ("default", {"spatial_groups": [[2] * 3] * 4}, ["3d_cascade_fullres"], r"3d_lowres \(the first stage of a casc"),
     ("default", {"spatial_groups": [[2] * 3, [2] * 3, [3, 2, 2]], "strict": True}, ["3d_fullres"],
-     r"got \(3, 2, 2\); \(2, 2, 2\) would"),
+     "4×8×8 voxels, got 3×2×2: 2×2×2 would"),
     ("default", {"spatial_groups": [[4] * 3] * 3}, ["3d_fullres"], "no whole channel for each of the 64 groups"),
 ])
 def test_settings_that_do_not_fit_are_named(template, overrides, configurations, message):
@@ -152,49 +123,19 @@ def test_written_beside_the_stock_plans_by_id_or_name(planned):
 def test_existing_plans_are_replaced_only_on_request(planned):
     target = write_gsp_plans("904")
     before = target.read_bytes()
-    with pytest.raises(InputError, match="--overwrite"):
-        write_gsp_plans("904", overrides={"shift_ratio": 1})
+    with pytest.raises(TargetExistsError):
+        write_gsp_plans("904", settings={"shift_ratio": 1})
     assert target.read_bytes() == before
-    write_gsp_plans("904", overrides={"shift_ratio": 1}, overwrite=True)
+    write_gsp_plans("904", settings={"shift_ratio": 1}, overwrite=True)
     assert json.loads(target.read_text())["gsp_template"]["settings"] == {"shift_ratio": 1}
 
 
 def test_plans_that_are_not_ours_are_never_replaced(planned):
     (planned / "nnUNetResEncUNetMPlans.json").write_text(json.dumps(stock_plans()))
     for name in ("nnUNetPlans", "nnUNetResEncUNetMPlans"):
-        with pytest.raises(InputError, match="not replaced; choose another name with -o: it holds no GSP plans"):
+        with pytest.raises(InputError, match="another kind of file, which is not replaced; change output_name"):
             write_gsp_plans("904", output_name=name, overwrite=True)
         assert json.loads((planned / f"{name}.json").read_text()) == stock_plans()
-
-
-def preprocessed_by(command, monkeypatch):
-    """Give a command line to nnU-Net's own parser; returns the dataset, the plans and the configurations it takes."""
-    from nnunetv2.experiment_planning import plan_and_preprocess_entrypoints
-
-    taken = []
-    monkeypatch.setattr(plan_and_preprocess_entrypoints, "preprocess",
-                        lambda *positional, **by_name: taken.extend([*positional, by_name]))
-    monkeypatch.setattr("sys.argv", command.split())
-    plan_and_preprocess_entrypoints.preprocess_entry()
-    [dataset_id], plans_name, by_name = taken
-    return dataset_id, plans_name, by_name["configurations"]
-
-
-def test_the_verb(planned, capsys, monkeypatch):
-    with pytest.raises(SystemExit) as exited:
-        main(["plan", "-d", "904", "-p", "nnUNetPlans", "-c", "3d_fullres", "-o", "mine", "--template", "brats18_csc",
-              "--set", "shift_position=CCS", "local_shift_ratio=.25", "--set", "patch_size=[32,32,32]"])
-    assert exited.value.code == 0
-    plans = json.loads((planned / "mine.json").read_text())
-    assert plans["plans_name"] == "mine"
-    assert list(plans["configurations"]) == ["3d_fullres"]
-    kwargs = effective(plans, "3d_fullres")["architecture"]["arch_kwargs"]
-    assert (kwargs["shift_position"], kwargs["local_shift_channels"]) == ("CCS", [0, 6, 12, 30, 60])
-    printed = capsys.readouterr().out
-    assert "-p mine" in printed
-    assert "Stage 4: (5, 5, 5) groups were asked for, (2, 2, 2) divide the map of (2, 2, 2) voxels" in printed
-    [command] = [line.split(": ", 1)[1] for line in printed.splitlines() if "nnUNetv2_preprocess" in line]
-    assert preprocessed_by(command, monkeypatch) == (904, "mine", ["3d_fullres"])
 
 
 def test_summary_asks_for_preprocessing_only_where_it_is_missing(planned):
@@ -217,23 +158,6 @@ def test_a_name_that_cannot_name_plans_is_refused(name, planned):
         write_gsp_plans("904", output_name=name)
 
 
-@pytest.mark.parametrize("arguments", [["--set", "shift_ration=1"], ["--template", "brats18"], ["-c", "4d"],
-                                       ["--set", "shift_position=SCS"], ["--set", "shift_ratio=2"],
-                                       ["--set", "shift_ratio=1", "shift_ratio=0"], ["-p", "dataset"], ["-p", "broken"],
-                                       ["-p", "circular"]])
-def test_a_mistake_ends_in_a_sentence_and_nothing_is_written(arguments, planned):
-    (planned / "dataset.json").write_text("{}")
-    (planned / "broken.json").write_text("{")
-    circular = {**stock_plans(), "configurations": {"a": {"inherits_from": "b"}, "b": {"inherits_from": "a"}}}
-    (planned / "circular.json").write_text(json.dumps(circular))
-    before = sorted(planned.iterdir())
-    with pytest.raises(SystemExit) as exited:
-        main(["plan", "-d", "904", *arguments])
-    assert exited.value.code.startswith("nnUNetv2_gsp plan: ")
-    assert "\n" not in exited.value.code
-    assert sorted(planned.iterdir()) == before
-
-
 def in_kwargs(**changes):
     return lambda configuration: configuration["architecture"]["arch_kwargs"].update(changes)
 
@@ -244,20 +168,22 @@ EDITS = {
                                 "network_class_name and arch_kwargs"),
     "no patch": (lambda configuration: configuration.pop("patch_size"), "a patch_size as nnU-Net writes it, got None"),
     "a patch of one number": (lambda configuration: configuration.update(patch_size=32), "patch_size .* got 32"),
-    "a batch in words": (lambda configuration: configuration.update(batch_size="2"), "a batch_size .* got 2"),
+    "a batch in words": (lambda configuration: configuration.update(batch_size="2"), "a batch_size .* got '2'"),
     "an empty batch": (lambda configuration: configuration.update(batch_size=0), "a batch_size .* got 0"),
     "a batch below nothing": (lambda configuration: configuration.update(batch_size=-2), "a batch_size .* got -2"),
     "no data": (lambda configuration: configuration.pop("data_identifier"), "a data_identifier"),
-    "no blocks": (in_kwargs(n_blocks_per_stage=None), "n_blocks_per_stage must be one number or have 3"),
-    "decoder stages": (in_kwargs(n_conv_per_stage_decoder=[2] * 3), "must be one number or have 2"),
-    "a stride too few": (in_kwargs(strides=[[1] * 3, [2] * 3]), "strides must be one number or have 3"),
-    "a stride of 0": (in_kwargs(strides=[1, 2, 0]), r"got \[1, 2, 0\]"),
+    "no blocks": (in_kwargs(n_blocks_per_stage=None), "n_blocks_per_stage must have one entry a stage, 3 here, got No"),
+    "decoder stages": (in_kwargs(n_conv_per_stage_decoder=[2] * 3),
+                       "n_conv_per_stage_decoder must have one entry a stage, 2 here"),
+    "a stride too few": (in_kwargs(strides=[[1] * 3, [2] * 3]), "strides must have one entry a stage, 3 here"),
+    "a stride of 0": (in_kwargs(strides=[1, 2, 0]),
+                      "strides of stage 2 must be a whole number from 1 on, or 3 of them, one an axis, got 0"),
     "strides of two axes": (in_kwargs(strides=[[1, 1], [2, 2], [2, 2]]), "or 3 of them, one an axis"),
     "a first stride": (in_kwargs(strides=[2, 2, 2]), "strides that begin with 1"),
     "one width": (in_kwargs(features_per_stage=32), "features_per_stage .* got 32"),
     "widths in words": (in_kwargs(features_per_stage="abc"), "features_per_stage"),
-    "more stages": (in_kwargs(n_stages=9), "must be one number or have 9 entries"),
-    "a kernel too few": (in_kwargs(kernel_sizes=[[3] * 3] * 2), "kernel_sizes for 3"),
+    "more stages": (in_kwargs(n_stages=9), "must have one entry a stage, 9 here"),
+    "a kernel too few": (in_kwargs(kernel_sizes=[[3] * 3] * 2), "kernel_sizes must have one entry a stage, 3 here"),
 }
 
 
@@ -268,9 +194,9 @@ def test_plans_edited_by_hand_are_refused_by_their_entry(edit, planned):
     change(plans["configurations"]["3d_fullres"])
     (planned / "edited.json").write_text(json.dumps(plans))
     before = sorted(planned.iterdir())
-    with pytest.raises(SystemExit, match=message) as exited:
-        main(["plan", "-d", "904", "-p", "edited", "-c", "3d_fullres"])
-    assert "\n" not in exited.value.code
+    with pytest.raises(InputError, match=message) as refusal:
+        write_gsp_plans("904", "edited", configurations=["3d_fullres"])
+    assert "\n" not in str(refusal.value)
     assert sorted(planned.iterdir()) == before
 
 
@@ -286,10 +212,10 @@ def test_a_configuration_that_is_none_is_refused(planned):
 def test_a_dataset_json_that_is_none_is_refused(content, tmp_path):
     folder = tmp_path / "Dataset007_Pancreas"
     folder.mkdir()
-    with pytest.raises(InputError, match="found no such file; run nnUNetv2_plan_and_preprocess -d 7"):
+    with pytest.raises(InputError, match="got no such file; run nnUNetv2_plan_and_preprocess -d 7"):
         load_dataset_json(folder)
     (folder / "dataset.json").write_text(content)
-    with pytest.raises(InputError, match=r"Expected .* in .*dataset\.json, found .*; run nnUNetv2_plan_and_prep"):
+    with pytest.raises(InputError, match=r"dataset\.json: expected .*, got .*; run nnUNetv2_plan_and_prep"):
         load_dataset_json(folder)
 
 
@@ -310,13 +236,13 @@ def test_a_template_of_one_s_own_called_default_gives_no_default_plans(planned, 
 
 def test_a_file_that_is_no_text_is_not_replaced(planned):
     (planned / "binary.json").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(InputError, match="it holds no GSP plans"):
+    with pytest.raises(InputError, match="another kind of file, which is not replaced"):
         write_gsp_plans("904", output_name="binary", overwrite=True)
 
 
 def test_an_empty_variable_is_none(monkeypatch):
     monkeypatch.setenv("nnUNet_preprocessed", "")
-    with pytest.raises(InputError, match="nnUNet_preprocessed is not set"):
+    with pytest.raises(InputError, match="nnUNet_preprocessed to name a folder, got none"):
         write_gsp_plans("904")
 
 
@@ -327,20 +253,11 @@ def test_strides_that_are_one_number_a_stage():
     assert effective(narrow, "3d_lowres")["architecture"]["arch_kwargs"]["strides"] == [[1] * 3, [2] * 3, [2] * 3]
 
 
-def test_templates_are_listed_a_line_each(capsys):
-    with pytest.raises(SystemExit) as exited:
-        main(["templates"])
-    assert exited.value.code == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 13
-    assert any(line.startswith("brats18_csc_dec ") and "Table 3" in line for line in lines)
-
-
 @pytest.mark.parametrize(("dataset", "plans_name", "message"), [
     ("905", "nnUNetPlans", "name or id of a dataset .* got 905"),
     ("liver", "nnUNetPlans", "name or id of a dataset .* got liver"),
-    ("Dataset905_Liver", "nnUNetPlans", "found no such folder; run nnUNetv2_plan_and_preprocess"),
-    ("904", "nnUNetResEncUNetPlans", "found no such file"),
+    ("Dataset905_Liver", "nnUNetPlans", "a planned dataset, got no such folder; run nnUNetv2_plan_and_preprocess"),
+    ("904", "nnUNetResEncUNetPlans", "expected plans, got no such file"),
 ])
 def test_what_is_missing_is_named(planned, dataset, plans_name, message):
     with pytest.raises(InputError, match=message):
@@ -350,7 +267,7 @@ def test_what_is_missing_is_named(planned, dataset, plans_name, message):
 
 def test_a_missing_folder_variable_is_named(planned, monkeypatch):
     monkeypatch.delenv("nnUNet_preprocessed")
-    with pytest.raises(InputError, match="nnUNet_preprocessed is not set"):
+    with pytest.raises(InputError, match="nnUNet_preprocessed to name a folder, got none"):
         write_gsp_plans("904")
 
 

@@ -16,7 +16,7 @@ from nnunetv2_gsp.architectures.from_plans import gsp_architecture
 from nnunetv2_gsp.errors import InputError
 from nnunetv2_gsp.plans_templates import Template
 from nnunetv2_gsp.profiling import (
-    Cost,
+    NetworkCost,
     Profile,
     count_activation_bytes,
     count_macs,
@@ -106,7 +106,7 @@ def test_a_gsp_network_costs_what_its_widths_say(patch, strides):
                         n_conv_per_stage=2, n_conv_per_stage_decoder=2)
     cost = profile_template(settings, None, 3, 4, "cpu", 1).gsp
     parameters, macs = hand_count(3, 4, patch, features, strides)
-    assert counted(cost) == Cost("GSPUNet", parameters, macs, 2 * macs, cost.activation_bytes, None)
+    assert counted(cost) == NetworkCost("GSPUNet", parameters, macs, 2 * macs, cost.activation_bytes, None)
 
 
 def test_the_design_widths_at_128():
@@ -268,10 +268,9 @@ def planned_by_nnunet(folder, shape, monkeypatch):
 @pytest.mark.parametrize("patch", [(128, 128, 128), (16, 64, 32), (96, 48, 80), (512, 256), (24, 96)])
 def test_what_a_template_leaves_out_is_what_nnunet_plans(tmp_path, monkeypatch, patch):
     planned = planned_by_nnunet(tmp_path, patch, monkeypatch)
-    ours = profiling._planned_configuration(list(patch))
-    assert tuple(ours["patch_size"]) == tuple(planned["patch_size"])
-    theirs = json.loads(json.dumps(planned["architecture"]))
-    assert json.loads(json.dumps(ours["architecture"])) == theirs
+    without_data = profiling._planned_configuration(list(patch))
+    assert tuple(without_data["patch_size"]) == tuple(planned["patch_size"])
+    assert json.loads(json.dumps(without_data["architecture"])) == json.loads(json.dumps(planned["architecture"]))
 
 
 def test_a_template_without_stages_takes_the_planned_ones():
@@ -304,8 +303,9 @@ def test_a_templates_shifts_cost_no_parameter_no_mac_and_no_memory():
 
 
 def known():
-    stock = Cost("PlainConvUNet", 31_199_796, 482_801_614_848, 965_603_229_696, 6 * 1024 ** 3, Timing(900, 800, 1e3))
-    gsp = Cost("GSPUNet", 1_332_084, 18_835_308_544, 37_670_617_088, 8 * 1024 ** 3, Timing(300.0, 290.0, 310.0))
+    stock = NetworkCost("PlainConvUNet", 31_199_796, 482_801_614_848, 965_603_229_696, 6 * 1024 ** 3,
+                        Timing(900, 800, 1e3))
+    gsp = NetworkCost("GSPUNet", 1_332_084, 18_835_308_544, 37_670_617_088, 8 * 1024 ** 3, Timing(300.0, 290.0, 310.0))
     return Profile("template mine", 4, 3, (128, 128, 128), 2, "cpu", 5,
                    {"machine": "m", "processor": "P", "threads": 2, "python": "3", "torch": "2"}, stock, gsp)
 
@@ -347,10 +347,11 @@ def test_json_has_whole_figures():
 
 
 @pytest.mark.parametrize(("arguments", "message"), [
-    (("905", "3d_fullres", "nnUNetPlans", "cpu", 1), r"\(2d, 3d_lowres, .*got 3d_fullres; choose with -c"),
-    (("905", "2d", "other", "cpu", 1), r"other\.json, found no such file; run nnUNetv2_plan_and_preprocess -d 905"),
-    (("Dataset906_No", "2d", "nnUNetPlans", "cpu", 1), "found no such folder"),
-    (("905", "2d", "nnUNetPlans", "tpu", 1), r"Expected a device that PyTorch finds here \(cpu.*got tpu"),
+    (("905", "3d_fullres", "nnUNetPlans", "cpu", 1), r"\(2d, 3d_lowres, .*got 3d_fullres; change configuration"),
+    (("905", "2d", "other", "cpu", 1),
+     r"other\.json: expected plans, got no such file; run nnUNetv2_plan_and_preprocess -d 905"),
+    (("Dataset906_No", "2d", "nnUNetPlans", "cpu", 1), "got no such folder"),
+    (("905", "2d", "nnUNetPlans", "tpu", 1), "Expected a tpu device, got none that torch finds"),
     (("905", "2d", "nnUNetPlans", "cpu", 0), "at least 1 round, got 0"),
 ])
 def test_what_is_not_there_is_named(planned, arguments, message):
@@ -361,19 +362,20 @@ def test_what_is_not_there_is_named(planned, arguments, message):
 def test_a_gpu_that_is_not_there_is_named(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
-    with pytest.raises(InputError, match=r"\(cpu\), got cuda"):
+    with pytest.raises(InputError, match="Expected a cuda device, got none"):
         profile_template(template(), [16, 16, 16], 1, 2, "cuda", 1)
 
 
 def test_a_missing_dataset_json_is_named(planned):
     (planned / "dataset.json").unlink()
-    with pytest.raises(InputError, match=r"dataset\.json, found no such file"):
+    with pytest.raises(InputError, match=r"dataset\.json: expected .*, got no such file"):
         profile_dataset("905", "2d", "nnUNetPlans", "cpu", 1)
 
 
 @pytest.mark.parametrize(("changes", "message"), [
     ({"patch_size": [18, 24]}, "Dataset905_Profile, nnUNetPlans, 2d: The strides must divide the patch"),
-    ({"patch_size": [16, 24, 24]}, "Dataset905_Profile, nnUNetPlans, 2d: strides must be .* or 3 of them, one an axis"),
+    ({"patch_size": [16, 24, 24]},
+     "Dataset905_Profile, nnUNetPlans, 2d: strides of stage 0 must be .* or 3 of them, one an axis"),
     ({"architecture": {**stock_architecture((8, 16), isotropic(2)), "network_class_name": "somewhere.Primus"}},
      "GSP replaces the convolutions of .* name somewhere.Primus"),
 ])
@@ -394,13 +396,13 @@ def test_gsp_plans_whose_settings_do_not_fit_are_named(planned):
 
 
 @pytest.mark.parametrize(("settings", "patch", "message"), [
-    ({}, None, "leaves to a dataset's plans; give one with --patch"),
-    ({}, [16], "2 or 3 positive sizes for template mine, got 16; change --patch"),
+    ({}, None, "a patch size, which template mine leaves to a dataset's plans, got none; change patch_size"),
+    ({}, [16], "2 or 3 positive sizes for template mine, got 16; change patch_size"),
     ({}, [16, 0, 16], "got 16×0×16"),
     ({"spatial_groups": [[2, 2, 2]]}, [16, 16], "a patch of 3 positive sizes for template mine, got 16×16"),
-    ({}, [30, 32, 32], "multiples of 8×8×8, the product of the strides, got 30×32×32"),
+    ({}, [30, 32, 32], r"patch \(30, 32, 32\)\); take a patch whose axes are multiples of 8×8×8, the product of"),
     ({"strides": [[1, 1, 1], [1, 2, 2]], "features_per_stage": [8, 8], "n_conv_per_stage": 2,
-      "n_conv_per_stage_decoder": 2}, [5, 6, 7], "multiples of 1×2×2, the product of the strides, got 5×6×7"),
+      "n_conv_per_stage_decoder": 2}, [5, 6, 7], "multiples of 1×2×2, the product of the strides"),
     ({}, [8, 7, 4], "A U-Net needs at least two stages, got n_stages = 1"),
     ({"strides": [[1, 1, 1], [2, 2, 2]], "features_per_stage": [8, 8], "n_conv_per_stage": 2,
       "n_conv_per_stage_decoder": 2}, [2, 2, 2], "leaves one voxel after the last of 2 stages"),
@@ -416,7 +418,7 @@ def test_a_patch_or_settings_that_do_not_fit_are_named(settings, patch, message)
     ([16] * 3, 10**16),     # more bytes than 64 bits can count
 ])
 def test_what_does_not_fit_into_memory_is_refused(patch, batch_size):
-    with pytest.raises(InputError, match="Template mine: Expected feature maps that fit into memory"):
+    with pytest.raises(InputError, match="Template mine: expected feature maps that fit into memory"):
         profile_template(template(batch_size=batch_size), patch, 1, 2, "cpu", 1)
 
 

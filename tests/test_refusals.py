@@ -160,8 +160,8 @@ def test_of_settings(refusal, verb, write_plans):
 ])
 def test_of_trainers(trainer, architecture, refusal, write_plans, base):
     write_plans(architecture, REFUSALS[refusal])
-    is_ours = trainer == "nnUNetTrainerGSP"
-    with pytest.raises(ValueError if is_ours else (ValueError, TypeError)) as refused:
+    is_gsp = trainer == "nnUNetTrainerGSP"
+    with pytest.raises(ValueError if is_gsp else (ValueError, TypeError)) as refused:
         run_training(ID, CONFIGURATION, 0, trainer, PLANS, device=torch.device("cpu"))
     assert words_of_the_constructor(REFUSALS[refusal]) in str(refused.value)
     results = base / "nnUNet_results" / DATASET
@@ -174,7 +174,7 @@ def test_stages_of_a_template_mend_plans_that_have_one(write_plans, base):
                         "n_conv_per_stage_decoder": [], "kernel_sizes": [[3, 3, 3]]})
     settings = [f"{name}={json.dumps(value)}" for name, value in SETTINGS.items()]
     with pytest.raises(SystemExit) as end:
-        main([*WITH_PLANS["plan"], "-o", "mended", "--set", *settings])
+        main([*WITH_PLANS["plan"], "--name", "mended", "--set", *settings])
     assert end.value.code == 0
     mended = base / "nnUNet_preprocessed" / DATASET / "mended.json"
     architecture = json.loads(mended.read_text())["configurations"][CONFIGURATION]["architecture"]

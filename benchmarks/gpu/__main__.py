@@ -1,7 +1,7 @@
 """Measure stock nnU-Net and GSP on a GPU within a budget of seconds; write gpu.json, gpu.md and gpu.log.
 
 What is not timed runs first, side by side, which also fills the compilers' caches; what is timed runs alone, the most
-important first. A section that fails or overruns its limit is named and left behind. Needs what nnU-Net needs.
+important first. A section that fails or overruns its limit is given up and named. Needs what nnU-Net needs.
 """
 import argparse
 import os
@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run what is asked for, and print a short table last.
 
     Raises:
-        SystemExit: there is no such device, or a section was left behind.
+        SystemExit: there is no such device, or a section did not finish.
     """
     began = time.monotonic()
     asked = _parse(arguments)
@@ -57,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         shutil.rmtree(scratch, ignore_errors=True)
     print(f"\n{results.short(SHORT)}\n{time.monotonic() - began:.0f} s in all; {results.page}", flush=True)
     if results.failures():
-        sys.exit(f"left behind: {', '.join(results.failures())}")
+        sys.exit(f"did not finish: {', '.join(results.failures())}")
 
 
 def _measure(asked: argparse.Namespace, settings: Settings, until: float,

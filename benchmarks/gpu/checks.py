@@ -1,4 +1,4 @@
-"""Is it right there? Logits and gradients against the CPU in fp32, and a patch of one value."""
+"""Correctness on a GPU: logits and gradients against the CPU in fp32, and a patch of one value."""
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
@@ -38,7 +38,7 @@ def tables(settings: Settings) -> Iterator[Table]:
 
 
 def constant_tables(settings: Settings) -> Iterator[Table]:
-    """Tell how much of a constant or nearly constant patch comes out as something else."""
+    """Compare the logits of a constant and a nearly constant patch with what a constant patch should give."""
     rows: list[Row] = []
     for kind in KINDS:
         spreads = _largest_spreads(kind, settings)
@@ -82,11 +82,11 @@ def _rows_beside_cpu(kind: str, settings: Settings) -> list[Row]:
         if dtype is torch.float16 and not settings.on_gpu:
             continue  # nnU-Net does not use it there, and torch takes minutes
         name = f"{kind}, {str(dtype).removeprefix('torch.')}"
-        ours = logits_and_gradient(deepcopy(network).to(settings.device), image.to(settings.device),
-                                    target.to(settings.device), dtype)
-        errors = [check(f"{name}, {what}", *both, tolerance, torch.linalg.vector_norm)
-                  for what, both, tolerance in zip(("logits", "gradient"), zip(ours, expected, strict=True), tolerances,
-                                                   strict=True)]
+        computed = logits_and_gradient(deepcopy(network).to(settings.device), image.to(settings.device),
+                                        target.to(settings.device), dtype)
+        pairs = zip(computed, expected, strict=True)
+        errors = [check(f"{name}, {what}", *pair, tolerance, torch.linalg.vector_norm)
+                  for what, pair, tolerance in zip(("logits", "gradient"), pairs, tolerances, strict=True)]
         rows.append({"": name, "logits off by": f"{errors[0]:.1e}",
                      "whole gradient off by": f"{errors[1]:.1e}"})
     return rows

@@ -1,4 +1,4 @@
-"""Does it run as a user types it? nnU-Net's commands through the installed trainer, and the tests that need a GPU."""
+"""nnU-Net's commands as a user types them, with the installed trainer, and the tests that need a GPU."""
 import json
 import os
 import subprocess
@@ -69,14 +69,15 @@ def run(command: Command, variables: Mapping[str, str]) -> None:
 
 
 def fold_folder(results: Path, dataset: str, trainer: str) -> Path:
-    """Return where nnU-Net leaves what it trained."""
+    """Return the folder in which nnU-Net leaves a trained fold."""
     return results / dataset / f"{trainer}__nnUNetPlans__{CONFIGURATION}" / f"fold_{FOLD}"
 
 
 def training_log(fold: Path) -> dict[str, Any]:
-    """Return what nnU-Net logged, a list of a value each epoch under each name."""
+    """Return what nnU-Net logged: under each name a list of one value per epoch."""
     checkpoint = torch.load(fold / "checkpoint_final.pth", map_location="cpu", weights_only=False)  # our own
-    return checkpoint["logging"]
+    logged: dict[str, Any] = checkpoint["logging"]
+    return logged
 
 
 def _check_losses(log: Mapping[str, Any]) -> None:
@@ -115,7 +116,7 @@ def _write_boxes(folder: Path) -> Path:
         label[4:12, 5:13, 4 + case:14] = 1
         image = random.normal(label, 0.5).astype(np.float32)
         for array, name in ((image, f"imagesTr/box{case}_0000.nii.gz"), (label, f"labelsTr/box{case}.nii.gz")):
-            nibabel.save(nibabel.Nifti1Image(array, np.eye(4)), folder / name)  # type: ignore[no-untyped-call]
+            nibabel.save(nibabel.Nifti1Image(array, np.eye(4)), folder / name)
     description = {"channel_names": {"0": "MR"}, "labels": {"background": 0, "box": 1}, "numTraining": N_CASES,
                    "file_ending": ".nii.gz", "overwrite_image_reader_writer": "NibabelIO"}
     (folder / "dataset.json").write_text(json.dumps(description))

@@ -1,4 +1,4 @@
-"""What can the card do at best? Copying, and products of large matrices."""
+"""What the GPU can do at best: copying, and products of large matrices."""
 from collections.abc import Iterator
 
 import torch

@@ -1,4 +1,4 @@
-"""Do stock and GSP learn alike? A few short epochs on a raw dataset, some seeds each, losses and Dice side by side."""
+"""Losses and Dice of stock and GSP after a few short epochs on a raw dataset, some seeds each, side by side."""
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -32,7 +32,7 @@ def tables(settings: Settings) -> Iterator[Table]:
 
 
 def _link_raw(settings: Settings) -> str:
-    """Give the dataset a place in an nnUNet_raw of its own, read by a reader that is everywhere; return its name."""
+    """Link the dataset into an nnUNet_raw of its own, with a reader that is always installed; return its name."""
     assert settings.raw is not None
     raw = settings.raw.resolve()
     for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):  # other sections have datasets, too

@@ -1,4 +1,4 @@
-"""What does a run take? Time without launches, memory at its peak, and the kernels that take longest."""
+"""Meters of a run: time without kernel launches, peak memory, and the kernels that take longest."""
 import gc
 import shutil
 import subprocess
@@ -22,7 +22,7 @@ Run = Callable[[], object]
 
 
 def environment(settings: Settings) -> dict[str, Cell]:
-    """Return when and on what is measured."""
+    """Return date, machine and versions of a measurement."""
     card: dict[str, Cell] = {}
     if settings.on_gpu:
         properties = torch.cuda.get_device_properties(0)
@@ -43,7 +43,7 @@ def state_of_the_code() -> str:
 
 
 def free() -> None:
-    """Give memory and compiled code back, before the next contenders come."""
+    """Free memory and compiled code before the next contenders come."""
     gc.collect()
     torch.compiler.reset()
     if torch.cuda.is_available():
@@ -51,12 +51,12 @@ def free() -> None:
 
 
 def allocated_bytes(settings: Settings) -> int:
-    """Return what tensors take on the GPU."""
+    """Return the bytes that tensors occupy on the GPU."""
     return torch.cuda.memory_allocated() if settings.on_gpu else 0
 
 
 def peak_gibibytes(run: Run, of_others: int, settings: Settings) -> float | None:
-    """Return what a run takes at its peak, less the bytes that others hold; None where nobody counts."""
+    """Return the peak memory of a run in GiB, less the bytes that others hold; None on a CPU."""
     if not settings.on_gpu:
         run()
         return None

@@ -58,8 +58,8 @@ def network_of(kind: str, plan: Plan) -> nn.Module:
     """Return a network for prediction, on the CPU, with random weights and norms that are no identities."""
     torch.manual_seed(0)
     manager = PlansManager(plans_of(plan))
-    network = TRAINERS[kind].build_network_architecture(manager, manager.get_configuration(CONFIGURATION), CHANNELS,
-                                                        CLASSES, False)
+    network: nn.Module = TRAINERS[kind].build_network_architecture(
+        manager, manager.get_configuration(CONFIGURATION), CHANNELS, CLASSES, False)
     with torch.no_grad():
         for parameter in network.parameters():
             if parameter.ndim == 1:

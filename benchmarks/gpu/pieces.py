@@ -1,4 +1,4 @@
-"""What do the parts of a layer cost? At the highest resolution, in half precision, beside copying as many bytes."""
+"""Times of the parts of a layer at the highest resolution, in half precision, beside copying as many bytes."""
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -102,7 +102,7 @@ def _forward(piece: Piece) -> Run:
 
 
 def _backward(piece: Piece) -> Run:
-    """Return what runs the backward pass alone, to the input and to the weights."""
+    """Return a function that runs the backward pass alone, to the input and to the weights."""
     leaf = piece.x.detach().requires_grad_()
     output = piece.run(leaf)
     upstream = torch.randn_like(output)
@@ -114,7 +114,7 @@ def _table(runs: dict[str, tuple[Run, float]], x: Tensor, settings: Settings) ->
                        settings.rounds(ROUNDS), settings.device)
     map_bytes = x.numel() * x.element_size()
     rates = {name: maps * map_bytes / timings[name].median_ms / 1e9 for name, (_, maps) in runs.items()}
-    rows: list[Row] = [{"": name, "takes longer than copying its bytes by": rates["copy"] / rate, "TB/s": rate,
+    rows: list[Row] = [{"": name, "time relative to copying its bytes": rates["copy"] / rate, "TB/s": rate,
                         "ms": timings[name]} for name, rate in rates.items()]
     return Table(f"Pieces of a layer, {times(tuple(x.shape))}", rows,
                  f"{x.dtype}, eager, unless it says compiled; {settings.rounds(ROUNDS)} rounds. TB/s: of the maps that "

@@ -1,4 +1,4 @@
-"""What does a prediction cost? A patch, beside copying the fewest bytes, and a case by nnU-Net's sliding window."""
+"""Times and memory of predictions: a patch, beside copying the fewest bytes, and a case by nnU-Net's sliding window."""
 import os
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -75,21 +75,23 @@ class Prediction:
     def patch(self) -> Tensor:
         """Predict one patch, (1, CLASSES, *patch)."""
         with torch.inference_mode(), torch.autocast(self.settings.device, enabled=self.settings.on_gpu):
-            return self.network(self.corner)
+            logits: Tensor = self.network(self.corner)
+        return logits
 
     def case(self) -> Tensor:
         """Predict all patches of the image, (CLASSES, *case), mirrored along all axes."""
-        return self.predictor.predict_sliding_window_return_logits(self.image)
+        logits: Tensor = self.predictor.predict_sliding_window_return_logits(self.image)
+        return logits
 
 
 def least_bytes(patch: Sequence[int], features: Sequence[int]) -> int:
-    """Return what a GSP network has to move in half precision to predict one patch.
+    """Return the bytes that a GSP network has to move in half precision to predict one patch.
 
     Each map is written once by the convolution that makes it, and read once by what follows: everything between two
     convolutions can happen on the way. A stage's last map is read again as a skip connection, and the decoder's maps
     are interpolated as they are read.
     """
-    voxels = [int(torch.tensor(patch).prod()) // 8**stage for stage in range(len(features))]
+    voxels: list[int] = [int(torch.tensor(patch).prod()) // 8**stage for stage in range(len(features))]
     maps = [width * count for width, count in zip(features, voxels, strict=True)]
     encoder = 2 * sum(maps)
     # in front of its two convolutions, one at the resolution below
@@ -114,8 +116,8 @@ def _case_row(way: str, contenders: Mapping[str, Prediction], expected: dict[str
         logits: list[Tensor] = []
         peaks[kind] = peak_gibibytes(lambda run=each.case, found=logits: found.append(run()),  # type: ignore[misc]
                                      allocated_bytes(settings) - each.own_bytes, settings)
-        ours = logits.pop().float().cpu()
-        errors[kind] = check(f"{kind}, {way}", ours, expected.setdefault(kind, ours), TOLERANCE,
+        predicted = logits.pop().float().cpu()
+        errors[kind] = check(f"{kind}, {way}", predicted, expected.setdefault(kind, predicted), TOLERANCE,
                              size=torch.linalg.vector_norm)
     timings = interleaved({kind: each.case for kind, each in contenders.items()}, settings.rounds(3), settings.device)
     return {**_times(f"a case, {way}", timings), **{f"{kind}'s peak, GiB": peak for kind, peak in peaks.items()},

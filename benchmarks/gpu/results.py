@@ -1,4 +1,4 @@
-"""Where do the figures of a GPU go? Into one JSON file, and from there into one page and a short table."""
+"""Results of a GPU on disk: one JSON file, and the Markdown page made from it."""
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -19,11 +19,12 @@ measured.
 
 
 class Results:
-    """What is known of each section, on disk as soon as it is known.
+    """Tables and failures of each section, written to disk as soon as they are known.
 
     Args:
-        folder: made if missing; sections of an earlier run stay until they are measured anew.
-        order: of the sections on the page.
+        folder: holds gpu.json and gpu.md; made if missing. Sections of an earlier run stay until they are measured
+            again.
+        order: names of all sections, in the order of the page.
     """
 
     def __init__(self, folder: Path, order: Sequence[str]):
@@ -33,7 +34,7 @@ class Results:
         self._of_this_run: set[str] = set()
 
     def take(self, news: News) -> None:
-        """Note a table or the end of a section."""
+        """Record a table or the end of a section, and write both files."""
         name = news.section.name
         if name not in self._of_this_run:
             self._of_this_run.add(name)
@@ -53,35 +54,35 @@ class Results:
         write_text(page(self.sections), self.page)
 
     def short(self, sections: Sequence[str]) -> str:
-        """Return the first table of some sections, and what of this run was left behind."""
+        """Return the first tables of some sections, and a line for each section of this run that did not finish."""
         found = [self.sections[name] for name in sections if name in self._of_this_run]
         return "\n".join([*(markdown(section["tables"][0]) for section in found if section["tables"]),
-                          *(_left_behind(name, self.sections[name]) for name in self.failures())])
+                          *(_unfinished(name, self.sections[name]) for name in self.failures())])
 
     def failures(self) -> list[str]:
-        """Return the names of this run's sections that were left behind."""
+        """Return the names of this run's sections that did not finish."""
         return [name for name in self.sections if name in self._of_this_run and "failure" in self.sections[name]]
 
 
 def page(sections: Mapping[str, Any]) -> str:
-    """Return the Markdown of what `gpu.json` holds; sections measured on the same machine name it once, below."""
+    """Return the Markdown page of `gpu.json`; sections measured on the same machine name it once, below."""
     parts, names = [HEAD], list(sections)
     for name, following in zip(names, [*names[1:], None], strict=True):
         section = sections[name]
         parts += map(markdown, section["tables"])
         if "failure" in section:
-            parts.append(_left_behind(name, section))
+            parts.append(_unfinished(name, section))
         if section["measured"] and (following is None or sections[following]["measured"] != section["measured"]):
             parts.append(measured_on(section["measured"]))
     return "\n".join(parts)
 
 
 def _put(tables: list[dict[str, Any]], table: dict[str, Any]) -> None:
-    """Put a table in the place of the one with its title, or behind all."""
+    """Replace the table of the same title, or append the table."""
     titles = [each["title"] for each in tables]
     index = titles.index(table["title"]) if table["title"] in titles else len(tables)
     tables[index:index + 1] = [table]
 
 
-def _left_behind(name: str, section: Mapping[str, Any]) -> str:
-    return f"**Left behind: {name}**, {' '.join(section['failure'].split())}\n"
+def _unfinished(name: str, section: Mapping[str, Any]) -> str:
+    return f"**Not finished: {name}**, {' '.join(section['failure'].split())}\n"

@@ -1,4 +1,4 @@
-"""What does a training step cost? nnU-Net's own trainers on a batch of noise, stock and GSP in turns."""
+"""Times and memory of a training step: nnU-Net's own trainers on a batch of noise, stock and GSP in turns."""
 import time
 from collections.abc import Iterator, Mapping
 
@@ -40,7 +40,7 @@ def warm_stock(settings: Settings) -> Iterator[Table]:
 
 
 class Training:
-    """A trainer that has made its first steps, and what they took.
+    """A trainer that has made its first steps, with their time and memory.
 
     Args:
         kind: of the network.
@@ -49,8 +49,8 @@ class Training:
         engine: by which a GSP network computes.
 
     Attributes:
-        first_step_s: seconds, with the compilation.
-        peak_gib: memory of a step at its peak, weights, momentum and batch included, without what others hold.
+        first_step_s: seconds of the first step, compilation included.
+        peak_gib: peak memory of a step in GiB, weights, momentum and batch included, without what others hold.
     """
 
     def __init__(self, kind: str, way: str, settings: Settings, engine: str = "auto"):
@@ -71,7 +71,7 @@ class Training:
             raise WrongError(f"The loss of a training step is {loss}: no figures.")
 
     def forward(self) -> None:
-        """Compute logits, gradients on."""
+        """Compute logits with gradients enabled."""
         with torch.autocast(self.settings.device, enabled=self.settings.on_gpu):
             self.trainer.network(self.batch["data"])
 

@@ -1,4 +1,4 @@
-"""Who runs a section? A process of its own, which may die or be stopped at its limit without taking others along."""
+"""Processes that run sections; one may die or be stopped at its limit without affecting the others."""
 import multiprocessing
 import os
 import pkgutil
@@ -18,13 +18,13 @@ NO_TIME = "no time was left"
 
 @dataclass(frozen=True)
 class Section:
-    """What is measured together.
+    """A part of the benchmark that is measured, limited and reported together.
 
     Attributes:
-        name: of the section.
-        tables: where its function is, as module:function; it takes Settings and yields Tables.
-        limit_s: seconds from its start, that of its process included.
-        is_kept: whether the page tells of it; a warm-up only fills the compilers' caches.
+        name: its name in the results.
+        tables: its function as `module:function`, which takes Settings and yields Tables.
+        limit_s: seconds that it may take, the start of its process included.
+        is_kept: whether its tables go to the page; False for a warm-up, which only fills the compilers' caches.
     """
 
     name: str
@@ -44,7 +44,7 @@ class News:
 
     @property
     def is_the_end(self) -> bool:
-        """Whether the section is over, for good or bad."""
+        """Whether the section has ended, finished or failed."""
         return self.table is None
 
 
@@ -52,14 +52,14 @@ def run(groups: Sequence[Sequence[Section]], settings: Settings, log: Path, unti
         tell: Callable[[News], None]) -> None:
     """Run groups side by side, the sections of a group one after the other in one process.
 
-    A section that fails, dies or overruns its limit is left behind; those after it go on, in a new process if need be.
+    A section that fails, dies or overruns its limit is given up; those after it go on, in a new process if need be.
 
     Args:
-        groups: of sections.
-        settings: for each section.
-        log: file to which the processes append what they print.
-        until: when everything has to be over, by `time.monotonic`.
-        tell: takes the news as they come.
+        groups: the sections of each process, in their order.
+        settings: passed to every section.
+        log: file to which the processes append their output.
+        until: the time at which everything has to be over, in seconds of `time.monotonic`.
+        tell: called with each table and each end of a section as it comes.
     """
     workers = [_Worker(group, settings, log) for group in groups if group]
     try:
@@ -97,11 +97,11 @@ class _Worker:
 
     def __init__(self, sections: Sequence[Section], settings: Settings, log: Path):
         self.sections = list(sections)
-        self.news, theirs = multiprocessing.Pipe(duplex=False)
+        self.news, reports = multiprocessing.Pipe(duplex=False)
         self.process = multiprocessing.get_context("spawn").Process(  # CUDA does not survive a fork
-            target=_work, args=(self.sections, settings, log, theirs))
+            target=_work, args=(self.sections, settings, log, reports))
         self.process.start()
-        theirs.close()  # so that the end of the process is the end of the pipe
+        reports.close()  # so that the end of the process is the end of the pipe
         self.started = time.monotonic()
 
     def deadline(self, until: float) -> float:

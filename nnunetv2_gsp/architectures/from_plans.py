@@ -1,271 +1,269 @@
-"""The `architecture` entry of nnU-Net's plans: stock in, GSP with resolved settings out."""
-import json
+"""The `architecture` entry of nnU-Net's plans: read into an `Architecture`, stock or GSP, and written with GSP's."""
 from collections.abc import Sequence
 from copy import deepcopy
-from dataclasses import asdict, fields
+from dataclasses import fields
+from itertools import repeat
 from typing import Any
 
-import numpy as np
 import torch
 from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 from torch import nn
 
+from nnunetv2_gsp.architectures.architecture import Architecture, Stages, numbers_per_stage, shift_entries
+from nnunetv2_gsp.architectures.entries import COUNT, PATCH_SIZE, fits
 from nnunetv2_gsp.architectures.request import ShiftRequest
 from nnunetv2_gsp.architectures.rules import (
-    KERNELS,
-    Stages,
-    check_choice,
-    entries_of,
-    is_count,
-    is_count_per_axis,
-    numbers_per_stage,
+    check_number_of_stages,
+    count_or_count_per_axis,
+    has_one_entry_a_stage,
+    one_entry_a_stage,
+    repeated,
 )
 from nnunetv2_gsp.architectures.settings import ShiftSettings
-from nnunetv2_gsp.architectures.spatial_groups import feature_map_sizes, has_equal_groups_on_equal_axes
+from nnunetv2_gsp.architectures.spatial_groups import (
+    check_groups_divide,
+    feature_map_sizes,
+    has_equal_groups_on_equal_axes,
+    times,
+)
+
+Entry = dict[str, Any]  # network_class_name, arch_kwargs and _kw_requires_import
 
 GSP_NETWORK = "nnunetv2_gsp.architectures.gsp_unet.GSPUNet"
 PLAIN_NETWORK = "dynamic_network_architectures.architectures.unet.PlainConvUNet"
-MEND = "write the plans anew, or mend what was edited."
+MEND = "write the plans anew, or mend what was edited"
 _CONVOLUTIONS_OF_A_RESIDUAL_STAGE = 2  # as many as nnU-Net plans for a plain stage
 _SETTINGS = [field.name for field in fields(ShiftSettings)]
 
 
-def check_entry(architecture: dict[str, Any], patch_size: Sequence[int]) -> None:
-    """Check that an `architecture` entry and a patch are what nnU-Net and this package write: a file may be edited.
+def check_network(entry: Entry, patch_size: Sequence[int]) -> None:
+    """Check that an `architecture` entry names a network that is known, and its patch is one.
+
+    Args:
+        entry: network_class_name and arch_kwargs, as in nnU-Net's plans.
+        patch_size: in voxels, 2D or 3D.
+
+    Raises:
+        NotImplementedError: for a network that is neither PlainConvUNet nor ResidualEncoderUNet nor GSPUNet.
+        ValueError: the name, the arguments or the patch are missing.
+    """
+    kwargs = entry.get("arch_kwargs") if isinstance(entry, dict) else None
+    if not isinstance(kwargs, dict) or not isinstance(entry.get("network_class_name"), str):
+        raise ValueError(f"Expected plans whose architecture has a network_class_name and arch_kwargs, found none; "
+                         f"{MEND}.")
+    if not (is_gsp(entry) or is_residual(entry) or _is_plain(entry)):
+        raise _unknown_network(entry)
+    if not fits(patch_size, PATCH_SIZE):
+        raise ValueError(f"Expected plans with a patch_size of two or three whole numbers of voxels, got {patch_size}; "
+                         f"{MEND}.")
+
+
+def is_gsp(entry: Entry) -> bool:
+    """Tell whether the entry names a GSP network; its settings are then explicit and no rule applies."""
+    return _class_name(entry) == "GSPUNet"
+
+
+def is_residual(entry: Entry) -> bool:
+    """Tell whether the entry names nnU-Net's residual encoder U-Net."""
+    return _class_name(entry) == "ResidualEncoderUNet"
+
+
+def read_stages(entry: Entry, patch_size: Sequence[int]) -> Stages:
+    """Return the stages of an `architecture` entry, after checking all that it says of them: a file may be edited.
+
+    Residual stages become two convolutions, in encoder and decoder.
+
+    Args:
+        entry: network_class_name and arch_kwargs, as in nnU-Net's plans.
+        patch_size: in voxels, 2D or 3D.
 
     Raises:
         NotImplementedError: for a network that is neither PlainConvUNet nor ResidualEncoderUNet nor GSPUNet.
         ValueError: something is missing, or would be refused by `GSPUNet`, which then says the same; or the stages are
             not spelt out, or the first one strides.
     """
-    check_network(architecture, patch_size)
-    _check_stages(architecture, len(patch_size))
-    if is_gsp(architecture):
-        check_choice("kernel", _kernel_of(architecture["arch_kwargs"]), KERNELS)
-        _settings_of(architecture["arch_kwargs"], len(patch_size))
-    else:  # a GSP network takes kernel_sizes along and ignores them
-        _check_kernel_sizes(architecture["arch_kwargs"], len(patch_size))
+    check_network(entry, patch_size)
+    n_axes, kwargs = len(patch_size), entry["arch_kwargs"]
+    n_stages = kwargs.get("n_stages")
+    check_number_of_stages(n_stages)
+    if is_residual(entry):
+        numbers_per_stage("n_blocks_per_stage", kwargs.get("n_blocks_per_stage"), n_stages)
+        numbers_per_stage("n_conv_per_stage_decoder", kwargs.get("n_conv_per_stage_decoder"), n_stages - 1)
+        kwargs = plain_architecture(entry)["arch_kwargs"]
+    stages = Stages.checked(n_axes, n_stages, **{stage.name: kwargs.get(stage.name) for stage in fields(Stages)})
+    for name in ("features_per_stage", "strides"):  # nnU-Net reads them itself, and wants them spelt out
+        one_entry_a_stage(name, kwargs[name], n_stages, [])
+    if any(step != 1 for step in stages.strides[0]):
+        raise ValueError(f"Expected strides that begin with 1, since a segmentation has the size of its patch, got "
+                         f"{kwargs['strides'][0]} for the first stage; change strides.")
+    if not is_gsp(entry):  # which takes kernel_sizes along and ignores them
+        one_entry_a_stage("kernel_sizes", repeated(kwargs.get("kernel_sizes"), n_stages), n_stages,
+                          repeat(count_or_count_per_axis(n_axes)))
+    return stages
 
 
-def check_network(architecture: dict[str, Any], patch_size: Sequence[int]) -> None:
-    """Check that an `architecture` entry names a network that is known, and its patch is one.
+def read_architecture(entry: Entry, patch_size: Sequence[int], request: ShiftRequest | None = None,
+                      kernel: int = 1) -> Architecture:
+    """Return what a GSP network is built from in the place of the network that an `architecture` entry names.
+
+    A GSP entry is taken at its word; what it leaves out is the paper's choice.
+
+    Args:
+        entry: network_class_name and arch_kwargs, as in nnU-Net's plans.
+        patch_size: in voxels, 2D or 3D.
+        request: the shifts that a stock entry gets; without it the paper's.
+        kernel: edge of the convolutions that a stock entry gets, 1 or 3 voxels.
 
     Raises:
         NotImplementedError: for a network that is neither PlainConvUNet nor ResidualEncoderUNet nor GSPUNet.
-        ValueError: the name, the arguments or the patch are missing.
+        ValueError: if the entry or the patch is not what plans hold, the strides do not divide the patch, given groups
+            the feature maps, or a request does not fit.
     """
-    kwargs = architecture.get("arch_kwargs") if isinstance(architecture, dict) else None
-    if not isinstance(kwargs, dict) or not isinstance(architecture.get("network_class_name"), str):
-        raise ValueError(f"Expected plans whose architecture has a network_class_name and arch_kwargs, found none; "
-                         f"{MEND}")
-    if not (is_gsp(architecture) or is_residual(architecture) or _is_plain(architecture)):
-        raise _unknown_network(architecture)
-    if not isinstance(patch_size, Sequence) or not patch_size or not all(map(is_count, patch_size)):
-        raise ValueError(f"Expected plans with a patch_size of whole numbers of voxels, got {patch_size}; {MEND}")
+    stages = read_stages(entry, patch_size)
+    maps = feature_map_sizes(patch_size, stages.strides)
+    if is_gsp(entry):
+        kwargs = entry["arch_kwargs"]
+        shifts = ShiftSettings.checked(stages.features_per_stage, len(patch_size),
+                                       **{name: kwargs.get(name) for name in _SETTINGS})
+        read = Architecture(stages, shifts, 1 if kwargs.get("kernel") is None else kwargs["kernel"])
+        check_groups_divide(shifts.spatial_groups, maps)
+    else:
+        read = Architecture(stages, (request or ShiftRequest()).resolve(maps, stages.features_per_stage), kernel)
+    read.check_something_shifts()
+    return read
 
 
-def is_gsp(architecture: dict[str, Any]) -> bool:
-    """Tell whether the entry names a GSP network; its settings are then explicit and no rule applies."""
-    return _class_name(architecture) == "GSPUNet"
-
-
-def is_residual(architecture: dict[str, Any]) -> bool:
-    """Tell whether the entry names nnU-Net's residual encoder U-Net."""
-    return _class_name(architecture) == "ResidualEncoderUNet"
-
-
-def gsp_architecture(architecture: dict[str, Any], patch_size: Sequence[int],
-                     request: ShiftRequest | None = None, kernel: int = 1) -> dict[str, Any]:
+def gsp_architecture(entry: Entry, patch_size: Sequence[int], request: ShiftRequest | None = None,
+                     kernel: int = 1) -> Entry:
     """Return the GSP counterpart of an `architecture` entry, with spatial groups and shifted channels resolved.
 
     A GSP entry comes back with its own groups; what it leaves out is filled in with the defaults. The input is not
     changed.
 
     Args:
-        architecture: network_class_name, arch_kwargs and _kw_requires_import, as in nnU-Net's plans.
-        patch_size: in voxels.
+        entry: network_class_name, arch_kwargs and _kw_requires_import, as in nnU-Net's plans.
+        patch_size: in voxels, 2D or 3D.
         request: the shifts that a stock entry gets; without it the paper's.
         kernel: edge of the convolutions that a stock entry gets, 1 or 3 voxels.
 
     Raises:
-        NotImplementedError: for a network that is neither PlainConvUNet nor ResidualEncoderUNet.
-        ValueError: if the entry or the patch is not what plans hold, the strides do not divide the patch, given groups
-            the feature maps, or a request does not fit.
+        NotImplementedError, ValueError: as `read_architecture`.
     """
-    check_entry(architecture, patch_size)
-    check_choice("kernel", kernel, KERNELS)
-    resolved = deepcopy(architecture)
-    if is_gsp(architecture):
-        _complete(resolved["arch_kwargs"], patch_size)
-    else:
-        resolved["arch_kwargs"] = kwargs = plain_architecture(resolved)["arch_kwargs"]
-        settings = (request or ShiftRequest()).resolve(feature_map_sizes(patch_size, kwargs["strides"]),
-                                                       kwargs["features_per_stage"])
-        kwargs.update(_as_in_a_file(settings), kernel=kernel)
-    _check_something_shifts(resolved["arch_kwargs"])
-    return {**resolved, "network_class_name": GSP_NETWORK}
+    read = read_architecture(entry, patch_size, request, kernel)
+    resolved = deepcopy(entry) if is_gsp(entry) else plain_architecture(entry)
+    return {**resolved, "network_class_name": GSP_NETWORK,
+            "arch_kwargs": {**resolved["arch_kwargs"], **shift_entries(read)}}
 
 
-def buildable_architecture(architecture: dict[str, Any], patch_size: Sequence[int],
-                           request: ShiftRequest | None = None, kernel: int = 1) -> dict[str, Any]:
+def buildable_architecture(entry: Entry, patch_size: Sequence[int], request: ShiftRequest | None = None,
+                           kernel: int = 1) -> Entry:
     """Return what `gsp_architecture` does, after a try to build it, which imports the operators that the entry names.
+
+    Args:
+        entry, patch_size, request, kernel: as for `gsp_architecture`.
 
     Raises:
         NotImplementedError, ValueError: as `gsp_architecture`, and whatever else `GSPUNet` refuses.
     """
-    resolved = gsp_architecture(architecture, patch_size, request, kernel)
+    resolved = gsp_architecture(entry, patch_size, request, kernel)
     with torch.device("meta"):
         build(resolved, input_channels=1, output_channels=2, deep_supervision=True, allow_init=False)
     return resolved
 
 
-def build(architecture: dict[str, Any], input_channels: int, output_channels: int, deep_supervision: bool,
-          allow_init: bool) -> nn.Module:
+def build(entry: Entry, input_channels: int, output_channels: int, deep_supervision: bool, allow_init: bool
+          ) -> nn.Module:
     """Build the network of an `architecture` entry, stock or GSP, as nnU-Net does.
+
+    Args:
+        entry: network_class_name, arch_kwargs and _kw_requires_import, as in nnU-Net's plans.
+        input_channels: of the image, from 1 on.
+        output_channels: segmentation heads, from 1 on.
+        deep_supervision: return logits of every decoder stage instead of the highest resolution's alone.
+        allow_init: initialise the weights as the network's class does, instead of leaving PyTorch's.
 
     Raises:
         ValueError: the network refuses its arguments.
     """
     try:
-        return get_network_from_plans(architecture["network_class_name"], architecture["arch_kwargs"],
-                                      architecture["_kw_requires_import"], input_channels, output_channels,
-                                      allow_init, deep_supervision)
+        network: nn.Module = get_network_from_plans(
+            entry["network_class_name"], entry["arch_kwargs"], entry["_kw_requires_import"], input_channels,
+            output_channels, allow_init, deep_supervision)
     except (TypeError, AttributeError, LookupError, ImportError) as error:  # not there, or nothing for it
-        raise ValueError(f"Expected plans whose arch_kwargs {_class_name(architecture)} takes, got a "
-                         f"{type(error).__name__}: {error}; {MEND}") from error
+        raise ValueError(f"Expected plans whose arch_kwargs {_class_name(entry)} takes, got a "
+                         f"{type(error).__name__}: {error}; {MEND}.") from error
+    return network
 
 
-def plain_architecture(architecture: dict[str, Any]) -> dict[str, Any]:
+def plain_architecture(entry: Entry) -> Entry:
     """Return a stock entry in PlainConvUNet's terms: residual stages become two convolutions; the input stays as it is.
 
     Raises:
         NotImplementedError: for a network that is neither PlainConvUNet nor ResidualEncoderUNet.
     """
-    plain = deepcopy(architecture)
+    plain = deepcopy(entry)
     kwargs = plain["arch_kwargs"]
-    if is_residual(architecture):
+    if is_residual(entry):
         kwargs.pop("n_blocks_per_stage", None)
         kwargs["n_conv_per_stage"] = [_CONVOLUTIONS_OF_A_RESIDUAL_STAGE] * kwargs["n_stages"]
         kwargs["n_conv_per_stage_decoder"] = [_CONVOLUTIONS_OF_A_RESIDUAL_STAGE] * (kwargs["n_stages"] - 1)
-    elif not _is_plain(architecture):
-        raise _unknown_network(architecture)
+    elif not _is_plain(entry):
+        raise _unknown_network(entry)
     return {**plain, "network_class_name": PLAIN_NETWORK}
 
 
-def stock_architecture(architecture: dict[str, Any]) -> dict[str, Any]:
+def stock_architecture(entry: Entry) -> Entry:
     """Return the stock counterpart of an `architecture` entry; the input is not changed.
 
     A stock entry is its own. A GSP entry gets a PlainConvUNet with the same stages, widths, strides and convolutions,
     and with the entry's `kernel_sizes` where they fit its stages, else with edges of 3 voxels.
     """
-    stock = deepcopy(architecture)
-    if not is_gsp(architecture):
+    stock = deepcopy(entry)
+    if not is_gsp(entry):
         return stock
     kwargs = {name: value for name, value in stock["arch_kwargs"].items() if name not in (*_SETTINGS, "kernel")}
-    planned = kwargs.get("kernel_sizes") or ()
-    if not isinstance(planned, int) and len(planned) != kwargs["n_stages"]:
+    planned = kwargs.get("kernel_sizes")
+    if not (fits(planned, COUNT) or has_one_entry_a_stage(planned, kwargs["n_stages"])):
         kwargs["kernel_sizes"] = 3
     return {**stock, "network_class_name": PLAIN_NETWORK, "arch_kwargs": kwargs}
 
 
-def describe(architecture: dict[str, Any], patch_size: Sequence[int]) -> str:
-    """Return a table of a GSP entry, a line a stage.
+def describe(architecture: Architecture, patch_size: Sequence[int]) -> str:
+    """Return a table of a GSP network's shifts, a line a stage.
 
     Its columns: map size (voxels), channels, spatial groups, block (voxels), channels that move by blocks and, if there
     are any, by single voxels.
+
+    Args:
+        architecture: what the network is built from.
+        patch_size: in voxels, 2D or 3D.
     """
-    kwargs = architecture["arch_kwargs"]
-    location = {"both": "encoder and decoder"}.get(kwargs["shift_location"], kwargs["shift_location"])
-    has_local_shift = any(kwargs["local_shift_channels"])
-    edges = "×".join([str(kwargs["kernel"])] * len(patch_size))
+    stages, shifts = architecture.stages, architecture.shifts
+    location = {"both": "encoder and decoder"}.get(shifts.shift_location, shifts.shift_location)
+    has_local_shift = any(shifts.local_shift_channels)
+    edges = times([architecture.kernel] * len(patch_size))
     header = f"{'stage':>5}  {'map':<15} {'channels':>8}  {'groups':<12} {'block':<15} {'shifted channels':>16}"
-    lines = [f"Group Shift, {kwargs['shift_position']} in {location}, {edges} convolutions:",
+    lines = [f"Group Shift, {shifts.shift_position} in {location}, {edges} convolutions:",
              header + ("  locally" if has_local_shift else "")]
-    stages = zip(feature_map_sizes(patch_size, kwargs["strides"]), kwargs["features_per_stage"],
-                 kwargs["spatial_groups"], kwargs["shift_channels"], kwargs["local_shift_channels"], strict=True)
-    for stage, (size, channels, groups, shifted, local) in enumerate(stages):
+    rows = zip(feature_map_sizes(patch_size, stages.strides), stages.features_per_stage, shifts.spatial_groups,
+               shifts.shift_channels, shifts.local_shift_channels, strict=True)
+    for stage, (size, channels, groups, shifted, local) in enumerate(rows):
         block = [voxels // count for voxels, count in zip(size, groups, strict=True)]
         note = "" if has_equal_groups_on_equal_axes(size, groups) else "  (no equal split of equal axes)"
-        lines.append(f"{stage:>5}  {_times(size):<15} {channels:>8}  {_times(groups):<12} {_times(block):<15} "
+        lines.append(f"{stage:>5}  {times(size):<15} {channels:>8}  {times(groups):<12} {times(block):<15} "
                      f"{shifted:>16}{f'{local:>9}' if has_local_shift else ''}{note}")
     return "\n".join(lines)
 
 
-def _check_stages(architecture: dict[str, Any], n_axes: int) -> None:
-    kwargs = architecture["arch_kwargs"]
-    given = {name: kwargs.get(name) for name in ("n_stages", "features_per_stage", "strides", "n_conv_per_stage",
-                                                 "n_conv_per_stage_decoder")}
-    if is_residual(architecture):
-        given["n_conv_per_stage"] = _CONVOLUTIONS_OF_A_RESIDUAL_STAGE
-    stages = Stages.checked(n_axes, **given)
-    if is_residual(architecture):
-        numbers_per_stage("n_blocks_per_stage", kwargs.get("n_blocks_per_stage"), kwargs["n_stages"])
-    for name in ("features_per_stage", "strides"):
-        if not isinstance(kwargs[name], Sequence):
-            raise ValueError(f"Expected plans whose arch_kwargs give {name} for each of {kwargs['n_stages']} stages, "
-                             f"got {kwargs[name]}; {MEND}")
-    if np.prod(stages.strides[0]) != 1:
-        raise ValueError(f"Expected strides that begin with 1, since a segmentation has the size of its patch, got "
-                         f"{kwargs['strides'][0]} for the first stage; change strides.")
-
-
-def _check_kernel_sizes(kwargs: dict[str, Any], n_axes: int) -> None:
-    kernels = kwargs.get("kernel_sizes")
-    is_sound = [is_count(kernel) or is_count_per_axis(kernel, n_axes) for kernel in entries_of(kernels)]
-    if not is_count(kernels) and not (len(is_sound) == kwargs["n_stages"] and all(is_sound)):
-        raise ValueError(f"Expected plans whose arch_kwargs give kernel_sizes for {kwargs['n_stages']} stages of "
-                         f"{n_axes} axes, in whole numbers from 1 on, got {kernels}; {MEND}")
-
-
-def _unknown_network(architecture: dict[str, Any]) -> NotImplementedError:
+def _unknown_network(entry: Entry) -> NotImplementedError:
     return NotImplementedError(f"GSP replaces the convolutions of PlainConvUNet and ResidualEncoderUNet; these plans "
-                               f"name {architecture['network_class_name']}, which it does not know: train with plans "
-                               f"that name one of the two, such as nnUNetPlans.")
+                               f"name {entry['network_class_name']}, which it does not know: train with plans that "
+                               f"name one of the two, such as nnUNetPlans.")
 
 
-def _complete(kwargs: dict[str, Any], patch_size: Sequence[int]) -> None:
-    """Fill in what GSP plans leave out, with what `GSPUNet` would take."""
-    settings = _settings_of(kwargs, len(patch_size))
-    _check_groups_divide_maps(settings.spatial_groups, feature_map_sizes(patch_size, kwargs["strides"]))
-    kwargs.update(_as_in_a_file(settings), kernel=_kernel_of(kwargs))
+def _is_plain(entry: Entry) -> bool:
+    return _class_name(entry) == "PlainConvUNet"
 
 
-def _settings_of(kwargs: dict[str, Any], n_axes: int) -> ShiftSettings:
-    return ShiftSettings.checked(kwargs["features_per_stage"], n_axes, **{name: kwargs.get(name) for name in _SETTINGS})
-
-
-def _kernel_of(kwargs: dict[str, Any]) -> Any:
-    return 1 if kwargs.get("kernel") is None else kwargs["kernel"]
-
-
-def _as_in_a_file(settings: ShiftSettings) -> dict[str, Any]:
-    return json.loads(json.dumps(asdict(settings)))  # lists in place of tuples
-
-
-def _check_groups_divide_maps(spatial_groups: Sequence[Sequence[int]], maps: Sequence[Sequence[int]]) -> None:
-    for stage, (size, groups) in enumerate(zip(maps, spatial_groups, strict=True)):
-        if any(voxels % count for voxels, count in zip(size, groups, strict=True)):
-            raise ValueError(f"spatial_groups of stage {stage} must divide its feature map of {_times(size)} voxels, "
-                             f"got {_times(groups)}: change them in the plans.")
-
-
-def _check_something_shifts(kwargs: dict[str, Any]) -> None:
-    halves = {"encoder": ["n_conv_per_stage"], "decoder": ["n_conv_per_stage_decoder"]}
-    names = halves.get(kwargs["shift_location"], ["n_conv_per_stage", "n_conv_per_stage_decoder"])
-    is_asked = any(kwargs["shift_channels"]) or any(kwargs["local_shift_channels"])
-    if is_asked and kwargs["shift_position"] == "CSC" and np.hstack([kwargs[name] for name in names]).max() < 2:
-        raise ValueError("CSC shifts between the convolutions of a block, but these plans have one a block, so nothing "
-                         "would move: give n_conv_per_stage 2, or set shift_position to CCS.")
-
-
-def _is_plain(architecture: dict[str, Any]) -> bool:
-    return _class_name(architecture) == "PlainConvUNet"
-
-
-def _class_name(architecture: dict[str, Any]) -> str:
-    return architecture["network_class_name"].rsplit(".", 1)[-1]
-
-
-def _times(sizes: Sequence[int]) -> str:
-    return "×".join(map(str, sizes))
-
+def _class_name(entry: Entry) -> str:
+    return str(entry["network_class_name"]).rsplit(".", 1)[-1]

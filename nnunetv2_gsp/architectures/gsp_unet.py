@@ -14,13 +14,13 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.dropout import _DropoutNd
 
+from nnunetv2_gsp.architectures.architecture import Architecture, Operators, Stages
 from nnunetv2_gsp.architectures.blocks import GSPConvBlock, shift_or_identity
-from nnunetv2_gsp.architectures.rules import KERNELS, Stages, check_choice
 from nnunetv2_gsp.architectures.settings import DEFAULT_LOCATION, DEFAULT_POSITION, ShiftSettings
 from nnunetv2_gsp.architectures.spatial_groups import feature_map_sizes
 from nnunetv2_gsp.engines import Part, compute, wished_engine
 from nnunetv2_gsp.engines.engine import Engine, Map
-from nnunetv2_gsp.ops import LinearUpsampling, pointwise, steady
+from nnunetv2_gsp.ops import LinearUpsampling
 
 PerStage = int | Sequence[int]
 
@@ -32,20 +32,23 @@ class GSPUNet(Part):
     a convolution at the low resolution, then linear interpolation.
 
     Args:
-        input_channels: of the image.
-        n_stages: resolutions, the highest first.
-        features_per_stage: channels C of every stage.
+        input_channels: of the image, from 1 on.
+        n_stages: how many resolutions, from 2 on.
+        features_per_stage: channels C of every stage, the highest resolution first, or one number for all.
         conv_op: nn.Conv2d or nn.Conv3d.
-        strides: one a stage, each a number or one number an axis.
-        n_conv_per_stage: convolutions of every encoder stage.
-        num_classes: segmentation heads.
-        n_conv_per_stage_decoder: convolutions of every decoder stage, lowest resolution first.
-        spatial_groups: (g_d, g_h[, g_w]) of every stage; resolved, since they depend on the patch size.
-        shift_channels: C_s of every stage; without it half of the channels, as in the paper.
+        strides: one entry a stage, each a whole number from 1 on or one an axis; or one number for all.
+        n_conv_per_stage: convolutions of every encoder stage, from 1 on, or one number for all.
+        num_classes: segmentation heads, from 1 on.
+        n_conv_per_stage_decoder: convolutions of every decoder stage, from 1 on, lowest resolution first, or one number
+            for all.
+        spatial_groups: (g_d, g_h[, g_w]) of every stage, counts from 1 on that divide its feature map; resolved, since
+            they depend on the patch size.
+        shift_channels: C_s of every stage, a multiple of the product of its groups from 0 to C; without it about half
+            of the channels, as in the paper.
         shift_position: none, CSC, CCS, CSCS or CSCSUpShift (Fig. 2 of the paper).
         shift_location: encoder, decoder or both.
-        local_shift_channels: of every stage, how many channels behind the first C_s move by single voxels; without it
-            none, as in the paper.
+        local_shift_channels: of every stage, how many channels behind the first C_s move by single voxels, a multiple
+            of the number of directions from 0 to C - C_s; without it none, as in the paper.
         kernel: edge of every convolution but the heads, in voxels: 1, or 3 for the paper's baseline (Table 1, 3D FCN).
         kernel_sizes: taken because stock plans have them, and ignored: `kernel` counts.
         conv_bias, norm_op, norm_op_kwargs, dropout_op, dropout_op_kwargs, nonlin, nonlin_kwargs, nonlin_first: as in
@@ -71,25 +74,19 @@ class GSPUNet(Part):
                  deep_supervision: bool = False, nonlin_first: bool = False):
         super().__init__()
         n_axes = convert_conv_op_to_dim(conv_op)
-        check_choice("kernel", kernel, KERNELS)
         stages = Stages.checked(n_axes, n_stages, features_per_stage, strides, n_conv_per_stage,
                                 n_conv_per_stage_decoder)
         self.shift_settings = ShiftSettings.checked(
-            stages.features, n_axes, spatial_groups=spatial_groups, shift_channels=shift_channels,
+            stages.features_per_stage, n_axes, spatial_groups=spatial_groups, shift_channels=shift_channels,
             shift_position=shift_position, shift_location=shift_location, local_shift_channels=local_shift_channels)
+        architecture = Architecture(stages, self.shift_settings, kernel)
         self.register_buffer("gsp_settings", self.shift_settings.to_tensor())
         self.engine = wished_engine()  # of `nnunetv2_gsp.engines.ENGINES`; may be set
 
-        convolution = {
-            "conv_op": pointwise(conv_op) if kernel == 1 else conv_op, "kernel_size": kernel, "stride": 1,
-            "conv_bias": conv_bias, "norm_op": steady(norm_op), "norm_op_kwargs": norm_op_kwargs,
-            "dropout_op": dropout_op, "dropout_op_kwargs": dropout_op_kwargs, "nonlin": nonlin,
-            "nonlin_kwargs": nonlin_kwargs, "nonlin_first": nonlin_first,
-        }
-        self.encoder = GSPEncoder(input_channels, stages.features, stages.strides, stages.n_convolutions,
-                                  self.shift_settings, convolution)
-        self.decoder = GSPDecoder(stages.features, stages.strides, num_classes, stages.n_convolutions_decoder,
-                                  self.shift_settings, convolution, deep_supervision)
+        convolution = Operators(conv_op, conv_bias, norm_op, norm_op_kwargs, dropout_op, dropout_op_kwargs, nonlin,
+                                nonlin_kwargs, nonlin_first).of_convolution(architecture.kernel)
+        self.encoder = GSPEncoder(input_channels, architecture, convolution)
+        self.decoder = GSPDecoder(num_classes, architecture, convolution, deep_supervision)
 
     def walk(self, image: Map, engine: Engine[Map]) -> Map | list[Map]:
         """Map (N, input_channels, *patch) to logits (N, num_classes, *patch), in the engine's terms.
@@ -138,18 +135,19 @@ class GSPUNet(Part):
 class GSPEncoder(Part):
     """Max-pooling and a block of convolutions a stage; returns every stage's features."""
 
-    def __init__(self, input_channels: int, features: Sequence[int], strides: Sequence[tuple[int, ...]],
-                 n_conv_per_stage: Sequence[int], settings: ShiftSettings, convolution: dict[str, Any]):
+    def __init__(self, input_channels: int, architecture: Architecture, convolution: dict[str, Any]):
         super().__init__()
-        self.strides = strides
+        stages, settings = architecture.stages, architecture.shifts
+        features = stages.features_per_stage
+        self.strides = stages.strides
         max_pool = get_matching_pool_op(convolution["conv_op"], pool_type="max")
         self.pools = nn.ModuleList(nn.Identity() if math.prod(stride) == 1 else max_pool(stride, stride)
-                                   for stride in strides)
+                                   for stride in stages.strides)
         self.stages = nn.ModuleList(
             GSPConvBlock(n_convolutions, channels_in, channels, _shift_maker(settings, stage),
                          _position_in("encoder", settings), convolution)
             for stage, (n_convolutions, channels_in, channels) in enumerate(
-                zip(n_conv_per_stage, [input_channels, *features[:-1]], features, strict=True)))
+                zip(stages.n_conv_per_stage, [input_channels, *features[:-1]], features, strict=True)))
 
     def walk(self, x: Map, engine: Engine[Map]) -> list[Map]:
         """Map the image to the features of every stage, the highest resolution first."""
@@ -172,10 +170,11 @@ class GSPEncoder(Part):
 class GSPDecoder(Part):
     """Up-sampling, the skip and a block of convolutions a stage, lowest resolution first, and the heads."""
 
-    def __init__(self, features: Sequence[int], strides: Sequence[tuple[int, ...]], num_classes: int,
-                 n_conv_per_stage: Sequence[int], settings: ShiftSettings, convolution: dict[str, Any],
+    def __init__(self, num_classes: int, architecture: Architecture, convolution: dict[str, Any],
                  deep_supervision: bool):
         super().__init__()
+        planned, settings = architecture.stages, architecture.shifts
+        features = planned.features_per_stage
         self.deep_supervision = deep_supervision
         self.num_classes = num_classes
         position = _position_in("decoder", settings)
@@ -183,10 +182,10 @@ class GSPDecoder(Part):
         for index, stage in enumerate(reversed(range(len(features) - 1))):
             make_shift = _shift_maker(settings, stage)
             channels = features[stage]
-            upsamplings.append(ConvUpsampling(features[stage + 1], channels, strides[stage + 1], convolution,
-                                                   make_shift() if position == "CSCSUpShift" else nn.Identity()))
-            stages.append(GSPConvBlock(n_conv_per_stage[index], 2 * channels, channels, make_shift, position,
-                                       convolution))
+            upsamplings.append(ConvUpsampling(features[stage + 1], channels, planned.strides[stage + 1], convolution,
+                                              make_shift() if position == "CSCSUpShift" else nn.Identity()))
+            stages.append(GSPConvBlock(planned.n_conv_per_stage_decoder[index], 2 * channels, channels, make_shift,
+                                       position, convolution))
             seg_layers.append(convolution["conv_op"](channels, num_classes, 1, bias=True))
         self.upsamplings = nn.ModuleList(upsamplings)
         self.stages = nn.ModuleList(stages)

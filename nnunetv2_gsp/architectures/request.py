@@ -1,12 +1,27 @@
-"""What is asked of the shifts before feature maps and channels are known, and what becomes of it when they are."""
+"""Shifts in ratios and wishes, and their settings once feature maps and channels are known."""
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
+from itertools import repeat
 
-from nnunetv2_gsp.architectures.rules import check_groups
-from nnunetv2_gsp.architectures.settings import DEFAULT_LOCATION, DEFAULT_POSITION, ShiftSettings
-from nnunetv2_gsp.architectures.spatial_groups import shift_channels_of, snapped_groups, spatial_groups_of
+from nnunetv2_gsp.architectures.entries import SPATIAL_GROUPS, Schema, described
+from nnunetv2_gsp.architectures.rules import count_per_axis, one_entry_a_stage
+from nnunetv2_gsp.architectures.settings import (
+    DEFAULT_LOCATION,
+    DEFAULT_POSITION,
+    SHIFT_LOCATION,
+    SHIFT_POSITION,
+    ShiftSettings,
+)
+from nnunetv2_gsp.architectures.spatial_groups import (
+    check_groups_divide,
+    shift_channels_of,
+    snapped_groups,
+    spatial_groups_of,
+)
+
+_RATIO: Schema = {"type": "number", "minimum": 0, "maximum": 1}
 
 
 @dataclass(frozen=True)
@@ -25,12 +40,18 @@ class ShiftRequest:
         shift_location: in the encoder, the decoder or both.
     """
 
-    spatial_groups: Sequence[Sequence[int]] | None = None
-    strict: bool = False
-    shift_ratio: float = 0.5
-    local_shift_ratio: float = 0.0
-    shift_position: str = DEFAULT_POSITION
-    shift_location: str = DEFAULT_LOCATION
+    spatial_groups: Sequence[Sequence[int]] | None = field(default=None, metadata=described(
+        SPATIAL_GROUPS, "groups along each axis of the patch, one entry a stage, the highest resolution first; without "
+                        "it the rule decides"))
+    strict: bool = field(default=False, metadata=described(
+        {"type": "boolean"}, "refuse spatial_groups that do not divide a feature map, instead of snapping them to the "
+                             "largest divisor below"))
+    shift_ratio: float = field(default=0.5, metadata=described(
+        _RATIO, "C_s/C, the part of the channels that moves by blocks (default 0.5)"))
+    local_shift_ratio: float = field(default=0.0, metadata=described(
+        _RATIO, "the part of the channels that moves by single voxels (default 0)"))
+    shift_position: str = field(default=DEFAULT_POSITION, metadata=SHIFT_POSITION)
+    shift_location: str = field(default=DEFAULT_LOCATION, metadata=SHIFT_LOCATION)
 
     def __post_init__(self) -> None:
         """Refuse ratios that ask for more channels than there are."""
@@ -45,17 +66,27 @@ class ShiftRequest:
         """Settle groups and channels of every stage.
 
         Args:
-            maps: size of every stage's feature map in voxels.
-            features_per_stage: channels C of every stage.
+            maps: size of every stage's feature map in voxels, highest resolution first.
+            features_per_stage: channels C of every stage, from 1 on.
 
         Raises:
             ValueError: if there is not one entry of spatial_groups a stage, if groups do not divide their map and are
                 not to be snapped, or if a positive ratio leaves a group, or all local shifts, without a channel.
+
+        Examples:
+            ProSGv1 of the paper's Table 2, on its PROMISE12 patch:
+
+            >>> request = ShiftRequest(spatial_groups=[(2, 2, 2), (2, 2, 2), (2, 4, 4), (1, 8, 8), (1, 8, 8)])
+            >>> maps = [(16, 128, 128), (8, 64, 64), (4, 32, 32), (2, 16, 16), (1, 8, 8)]
+            >>> request.resolve(maps, features_per_stage=(16, 32, 64, 128, 256)).shift_channels
+            (8, 16, 32, 64, 128)
         """
-        if self.spatial_groups is not None:
-            check_groups(self.spatial_groups, len(maps), len(maps[0]))
         is_still = self.shift_position == "none"
         ratio, local_ratio = (0, 0) if is_still else (_exact(self.shift_ratio), _exact(self.local_shift_ratio))
+        if self.spatial_groups is not None:
+            one_entry_a_stage("spatial_groups", self.spatial_groups, len(maps), repeat(count_per_axis(len(maps[0]))))
+            if self.strict and ratio > 0:
+                check_groups_divide(self.spatial_groups, maps)
         max_shifted = [math.floor(ratio * channels) for channels in features_per_stage]
         groups = [self._groups_of(stage, size, limit) if ratio > 0 else (1,) * len(size)
                   for stage, (size, limit) in enumerate(zip(maps, max_shifted, strict=True))]
@@ -76,12 +107,7 @@ class ShiftRequest:
     def _groups_of(self, stage: int, size: Sequence[int], max_groups: int) -> tuple[int, ...]:
         if self.spatial_groups is None:
             return spatial_groups_of(size, max_groups)
-        asked = tuple(self.spatial_groups[stage])
-        groups = snapped_groups(asked, size)
-        if self.strict and groups != asked:
-            raise ValueError(f"spatial_groups of stage {stage} must divide its feature map of {tuple(size)} voxels, "
-                             f"got {asked}; {groups} would, or drop strict to have it snapped.")
-        return groups
+        return snapped_groups(self.spatial_groups[stage], size)
 
 
 def _exact(ratio: float) -> Fraction:

@@ -5,19 +5,26 @@ network therefore carries its settings in its state_dict, as a buffer of integer
 """
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from numbers import Integral
+from dataclasses import dataclass, field
+from itertools import repeat
 from typing import Any
 
 import torch
 
-from nnunetv2_gsp.architectures.rules import check_choice, check_groups, check_one_entry_a_stage
+from nnunetv2_gsp.architectures.entries import SPATIAL_GROUPS, WHOLE, Schema, described, each
+from nnunetv2_gsp.architectures.rules import check_choice, count_per_axis, multiple, one_entry_a_stage
 from nnunetv2_gsp.architectures.spatial_groups import shift_channels_of
 
 SHIFT_POSITIONS = ("none", "CSC", "CCS", "CSCS", "CSCSUpShift")
 SHIFT_LOCATIONS = ("encoder", "decoder", "both")
 # the paper's choices where it says no more
 DEFAULT_POSITION, DEFAULT_LOCATION = "CSC", "both"
+SHIFT_POSITION: Schema = described(
+    {"type": "string", "enum": list(SHIFT_POSITIONS)},
+    "where the shifts come in a block of convolutions, Fig. 2 of the paper (default CSC)")
+SHIFT_LOCATION: Schema = described(
+    {"type": "string", "enum": list(SHIFT_LOCATIONS)}, "which half of the network shifts (default both)")
+_CHANNELS: Schema = each({**WHOLE, "minimum": 0}, minItems=1)
 # of the buffer: a network without local shifts writes the first, so that weights from before there were any still load
 _FORMAT_GROUP_SHIFT, _FORMAT_LOCAL_SHIFT = 1, 2
 
@@ -27,23 +34,26 @@ class ShiftSettings:
     """Which channels move where.
 
     Attributes:
-        spatial_groups: (g_d, g_h[, g_w]) of every stage, highest resolution first.
-        shift_channels: C_s of every stage; 0 shifts nothing there.
-        shift_position: where in a block of convolutions the shifts come (Fig. 2 of the paper).
-        shift_location: in the encoder, the decoder or both.
-        local_shift_channels: of every stage, how many channels behind the first C_s move by single voxels.
+        spatial_groups: (g_d, g_h[, g_w]) of every stage, highest resolution first; counts from 1 on that divide the
+            stage's feature map.
+        shift_channels: C_s of every stage, a multiple of the product of its groups from 0 to C; 0 shifts nothing there.
+        shift_position: none, CSC, CCS, CSCS or CSCSUpShift: where the shifts come in a block of convolutions (Fig. 2 of
+            the paper).
+        shift_location: encoder, decoder or both: the half of the network that shifts.
+        local_shift_channels: how many channels behind the first C_s move by single voxels in every stage, a multiple of
+            the number of directions (6 in 3D, 4 in 2D) from 0 to C - C_s.
     """
 
-    spatial_groups: tuple[tuple[int, ...], ...]
-    shift_channels: tuple[int, ...]
-    shift_position: str
-    shift_location: str
-    local_shift_channels: tuple[int, ...]
+    spatial_groups: tuple[tuple[int, ...], ...] = field(metadata=SPATIAL_GROUPS)
+    shift_channels: tuple[int, ...] = field(metadata=_CHANNELS)
+    shift_position: str = field(metadata=SHIFT_POSITION)
+    shift_location: str = field(metadata=SHIFT_LOCATION)
+    local_shift_channels: tuple[int, ...] = field(metadata=_CHANNELS)
 
     def __post_init__(self) -> None:
         """Refuse unknown positions and locations."""
-        check_choice("shift_position", self.shift_position, SHIFT_POSITIONS)
-        check_choice("shift_location", self.shift_location, SHIFT_LOCATIONS)
+        check_choice("shift_position", self.shift_position, SHIFT_POSITION)
+        check_choice("shift_location", self.shift_location, SHIFT_LOCATION)
 
     @classmethod
     def checked(cls, features_per_stage: Sequence[int], n_axes: int, *, spatial_groups: Any, shift_channels: Any = None,
@@ -52,40 +62,30 @@ class ShiftSettings:
         """Return settings that fit the stages; what is not given is the paper's choice.
 
         Args:
-            features_per_stage: channels C of every stage.
-            n_axes: of the patch.
+            features_per_stage: channels C of every stage, from 1 on.
+            n_axes: of the patch, 2 or 3.
             spatial_groups, shift_channels, shift_position, shift_location, local_shift_channels: by the names of the
-                attributes, as a network's arguments or a plans file have them.
+                attributes, as a network's arguments or a plans file have them; None for what these leave out.
 
         Raises:
             ValueError: there is not one fitting entry a stage, or the position or location is not known.
         """
-        check_groups(spatial_groups, len(features_per_stage), n_axes)
+        n_stages = len(features_per_stage)
+        groups = [tuple(counts) for counts in one_entry_a_stage("spatial_groups", spatial_groups, n_stages,
+                                                                repeat(count_per_axis(n_axes)))]
         if shift_channels is None:
-            shift_channels = [shift_channels_of(groups, channels // 2)
-                              for groups, channels in zip(spatial_groups, features_per_stage, strict=True)]
+            shift_channels = [shift_channels_of(counts, channels // 2)
+                              for counts, channels in zip(groups, features_per_stage, strict=True)]
+        shifted = one_entry_a_stage("shift_channels", shift_channels, n_stages, (
+            multiple(math.prod(counts), channels, f"product of its spatial groups {counts}")
+            for counts, channels in zip(groups, features_per_stage, strict=True)))
         if local_shift_channels is None:
-            local_shift_channels = [0] * len(features_per_stage)
-        check_one_entry_a_stage("shift_channels", shift_channels, len(features_per_stage))
-        check_one_entry_a_stage("local_shift_channels", local_shift_channels, len(features_per_stage))
-        settings = cls(tuple(map(tuple, spatial_groups)), tuple(shift_channels),
-                       DEFAULT_POSITION if shift_position is None else shift_position,
-                       DEFAULT_LOCATION if shift_location is None else shift_location, tuple(local_shift_channels))
-        settings.check_channels(features_per_stage)
-        return settings
-
-    def check_channels(self, features_per_stage: Sequence[int]) -> None:
-        """Raise ValueError unless as many channels move in every stage as its groups and directions can share."""
-        for stage, (groups, shifted, local, channels) in enumerate(zip(
-                self.spatial_groups, self.shift_channels, self.local_shift_channels, features_per_stage, strict=True)):
-            n_axes = len(groups)
-            if not (isinstance(shifted, Integral) and 0 <= shifted <= channels) or shifted % math.prod(groups):
-                raise ValueError(f"shift_channels of stage {stage} must be a multiple of {math.prod(groups)} (the "
-                                 f"product of its spatial groups {groups}) from 0 to {channels}, got {shifted}.")
-            if not (isinstance(local, Integral) and 0 <= local <= channels - shifted) or local % (2 * n_axes):
-                raise ValueError(f"local_shift_channels of stage {stage} must be a multiple of {2 * n_axes} (the "
-                                 f"directions) from 0 to {channels - shifted} (the channels behind shift_channels), "
-                                 f"got {local}.")
+            local_shift_channels = [0] * n_stages
+        local = one_entry_a_stage("local_shift_channels", local_shift_channels, n_stages, (
+            multiple(2 * n_axes, channels - moved, "directions", " (the channels behind shift_channels)")
+            for moved, channels in zip(shifted, features_per_stage, strict=True)))
+        return cls(tuple(groups), tuple(shifted), DEFAULT_POSITION if shift_position is None else shift_position,
+                   DEFAULT_LOCATION if shift_location is None else shift_location, tuple(local))
 
     def to_tensor(self) -> torch.Tensor:
         """Encode as a flat int64 tensor for a state_dict."""

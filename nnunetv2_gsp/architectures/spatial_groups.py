@@ -1,4 +1,4 @@
-"""Feature-map sizes and channels -> spatial groups and shifted channels of every stage."""
+"""Feature-map sizes, spatial groups and shifted channels of every stage."""
 import itertools
 import math
 from collections.abc import Iterable, Sequence
@@ -10,26 +10,30 @@ def feature_map_sizes(patch_size: Sequence[int], strides: Sequence[int | Sequenc
 
     Args:
         patch_size: of the network's input, in voxels, 2D or 3D.
-        strides: one a stage, the first stage's included; a number counts for every axis.
+        strides: one entry a stage, the first stage's included: one whole number an axis from 1 on, or one for all.
 
     Raises:
         ValueError: if the strides do not divide the patch.
+
+    Examples:
+        >>> feature_map_sizes((16, 128, 128), strides=[1, 2, 2, 2, 2])[-1]
+        (1, 8, 8)
     """
     sizes = []
     size = tuple(patch_size)
-    for stage, stride in enumerate(strides):
-        per_axis = (stride,) * len(size) if isinstance(stride, int) else tuple(stride)
-        if len(per_axis) != len(size) or any(voxels % step for voxels, step in zip(size, per_axis, strict=True)):
+    steps = [(stride,) * len(size) if isinstance(stride, int) else tuple(stride) for stride in strides]
+    for stage, step in enumerate(steps):
+        if len(step) != len(size) or any(voxels % edge for voxels, edge in zip(size, step, strict=True)):
             raise ValueError(f"The strides must divide the patch: stage {stage} strides a map of {size} voxels by "
-                             f"{per_axis} (patch {tuple(patch_size)}); change patch_size in the plans to a multiple of "
-                             f"the product of the strides.")
-        size = tuple(voxels // step for voxels, step in zip(size, per_axis, strict=True))
+                             f"{step} (patch {tuple(patch_size)}); take a patch whose axes are multiples of "
+                             f"{times(map(math.prod, zip(*steps, strict=False)))}, the product of the strides.")
+        size = tuple(voxels // edge for voxels, edge in zip(size, step, strict=True))
         sizes.append(size)
     return sizes
 
 
 def spatial_groups_of(map_size: Sequence[int], max_groups: int) -> tuple[int, ...]:
-    """Choose the spatial groups (g_d, g_h, g_w) of a feature map; the paper says only that its size determines them.
+    """Choose the spatial groups (g_d, g_h[, g_w]) of a feature map; the paper says only that its size determines them.
 
     Every count divides its axis, equal axes get equal counts, and the product G is at most `max_groups`. Of these: the
     largest G, then the blocks nearest to a cube, then the smallest largest count, then the lexicographically smallest.
@@ -38,7 +42,14 @@ def spatial_groups_of(map_size: Sequence[int], max_groups: int) -> tuple[int, ..
 
     Args:
         map_size: in voxels, 2D or 3D.
-        max_groups: C_s, since each group needs a channel.
+        max_groups: how many channels may move, ⌊ratio·C⌋, since each group needs one.
+
+    Examples:
+        The paper's PROMISE12 patch and widths give groups that stand in its Table 2:
+
+        >>> maps = feature_map_sizes((16, 128, 128), strides=[1, 2, 2, 2, 2])
+        >>> [spatial_groups_of(size, channels // 2) for size, channels in zip(maps, (16, 32, 64, 128, 256))]
+        [(2, 2, 2), (1, 4, 4), (2, 4, 4), (1, 8, 8), (1, 8, 8)]
     """
     candidates = list(_divisor_tuples(map_size, max_groups))
     even = [groups for groups in candidates if has_equal_groups_on_equal_axes(map_size, groups)]
@@ -56,23 +67,65 @@ def has_equal_groups_on_equal_axes(map_size: Sequence[int], groups: Sequence[int
 def snapped_groups(groups: Sequence[int], map_size: Sequence[int]) -> tuple[int, ...]:
     """Return, per axis, the largest divisor of the map that is not above the count asked for.
 
-    The paper asks for (5, 5, 5) on a map that 5 does not divide, and does not say how.
+    The paper asks for (5, 5, 5) on a map that 5 does not divide (Sec. 3.2), and does not say how.
+
+    Args:
+        groups: counts along every axis, from 1 on.
+        map_size: of the feature map, in voxels.
+
+    Examples:
+        >>> snapped_groups((5, 5, 5), map_size=(4, 8, 8))
+        (4, 4, 4)
     """
-    return tuple(max(divisor for divisor in range(1, min(count, size) + 1) if size % divisor == 0)
-                 for count, size in zip(groups, map_size, strict=True))
+    return tuple(_divisors(size, count)[-1] for count, size in zip(groups, map_size, strict=True))
+
+
+def check_groups_divide(spatial_groups: Sequence[Sequence[int]], maps: Sequence[Sequence[int]]) -> None:
+    """Check that every stage's groups divide its feature map.
+
+    Args:
+        spatial_groups: counts along every axis, one entry a stage.
+        maps: sizes of the feature maps in voxels, one entry a stage.
+
+    Raises:
+        ValueError: a count does not divide its axis.
+    """
+    for stage, (groups, size) in enumerate(zip(spatial_groups, maps, strict=True)):
+        fitting = snapped_groups(groups, size)
+        if fitting != tuple(groups):
+            raise ValueError(f"spatial_groups of stage {stage} must divide its feature map of {times(size)} voxels, "
+                             f"got {times(groups)}: {times(fitting)} would.")
 
 
 def shift_channels_of(groups: Sequence[int], max_channels: int) -> int:
-    """Return C_s: the largest multiple of G in `max_channels`, so that each group has as many; 0 if G does not fit."""
+    """Return C_s: the largest multiple of G in `max_channels`, so that each group has as many; 0 if G does not fit.
+
+    Args:
+        groups: counts along every axis, whose product is G.
+        max_channels: how many channels may move at most, such as half of them.
+
+    Examples:
+        >>> shift_channels_of((1, 7, 7), max_channels=50)
+        49
+    """
     n_groups = math.prod(groups)
     return n_groups * (max_channels // n_groups)
 
 
+def times(sizes: Iterable[int]) -> str:
+    """Return sizes or counts in words, such as 16×128×128."""
+    return "×".join(map(str, sizes))
+
+
 def _divisor_tuples(map_size: Sequence[int], max_groups: int) -> Iterable[tuple[int, ...]]:
     """Yield tuples of divisors of the axes with a product of at most `max_groups`, at least the single block."""
-    divisors = [[count for count in range(1, min(size, max(max_groups, 1)) + 1) if size % count == 0]
-                for size in map_size]
+    divisors = [_divisors(size, max(max_groups, 1)) for size in map_size]
     return (groups for groups in itertools.product(*divisors) if math.prod(groups) <= max(max_groups, 1))
+
+
+def _divisors(size: int, largest: int) -> list[int]:
+    """Return the divisors of a size up to `largest`, in ascending order."""
+    return [count for count in range(1, min(size, largest) + 1) if size % count == 0]
 
 
 def _block_elongation(map_size: Sequence[int], groups: Sequence[int]) -> Fraction:

@@ -3,8 +3,6 @@ import argparse
 import os
 import sys
 
-import shtab
-
 from nnunetv2_gsp import __version__
 from nnunetv2_gsp.cli import (
     check_submission,
@@ -21,9 +19,10 @@ from nnunetv2_gsp.cli import (
     submit,
     templates,
 )
+from nnunetv2_gsp.cli.completion import CompletedParser, add_completion
 from nnunetv2_gsp.cli.hints import hints_for
-from nnunetv2_gsp.cli.messages import show_messages
 from nnunetv2_gsp.errors import InputError
+from nnunetv2_gsp.messages import show_messages
 from nnunetv2_gsp.plugin import startup  # noqa: F401  (where the .pth did not run, the verbs work all the same)
 
 _VERBS = (doctor, plan, templates, profile, experiments, export, import_, convert, evaluate, compare, submit,
@@ -32,14 +31,13 @@ _VERBS = (doctor, plan, templates, profile, experiments, export, import_, conver
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of `nnUNetv2_gsp`; what a verb needs is imported when it runs."""
-    command = argparse.ArgumentParser(
+    command = CompletedParser(
         prog="nnUNetv2_gsp",
         description="Group Shift Pointwise networks for nnU-Net. Training and prediction are nnU-Net's own commands: "
                     "nnUNetv2_train DATASET 3d_fullres 0 -tr nnUNetTrainerGSP",
     )
     command.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
-    shtab.add_argument_to(command, "--print-completion", help="print the completion of this command for a shell, to be "
-                                                              "sourced or put where the shell looks for completions")
+    add_completion(command)
     verbs = command.add_subparsers(dest="verb", required=True, metavar="VERB")
     for verb in _VERBS:
         verb.add(verbs)
@@ -47,7 +45,11 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run one verb. Exits with 0 if all is well, 1 on a finding or a user's mistake, 2 on a wrong command line."""
+    """Run one verb and exit: with 0 if all is well, 1 on a finding or a user's mistake, 2 on a wrong command line.
+
+    Args:
+        arguments: words behind the command's name; without them those of this process.
+    """
     parsed = parser().parse_args(arguments)
     try:
         with show_messages():

@@ -1,11 +1,14 @@
-"""Arguments and types of arguments that several verbs have in common."""
+"""Arguments that several verbs have in common, and what texts on the command line mean."""
 import argparse
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from nnunetv2_gsp.datasets.editions import CHALLENGES
-from nnunetv2_gsp.errors import InputError
+from nnunetv2_gsp.datasets.challenges import SUBMISSIONS
+from nnunetv2_gsp.errors import ConflictingInputError
+from nnunetv2_gsp.metrics.definitions import DEFINITIONS
+from nnunetv2_gsp.nnunet import DEVICES
 
 INCOMPLETE = "Not checked: whether all cases are there and where they lie; name the challenge's images with --images."
 
@@ -22,8 +25,14 @@ def add_template(parser: argparse.ArgumentParser, default: str | None = "default
 
 def add_definition(parser: argparse.ArgumentParser) -> None:
     """Add --definition."""
-    parser.add_argument("--definition", default="brats2023", metavar="NAME",
-                        help="captk, brats2023, directed, panoptica, nnunet or promise12 (default: %(default)s)")
+    *others, last = DEFINITIONS
+    parser.add_argument("--definition", choices=list(DEFINITIONS), default="brats2023", metavar="NAME",
+                        help=f"{', '.join(others)} or {last} (default: %(default)s)")
+
+
+def add_device(parser: argparse.ArgumentParser, default: str, what: str) -> None:
+    """Add -device; `what` is its help without the default."""
+    parser.add_argument("-device", choices=DEVICES, default=default, help=f"{what} (default: %(default)s)")
 
 
 def add_set(parser: argparse.ArgumentParser, what: str) -> None:
@@ -34,23 +43,53 @@ def add_set(parser: argparse.ArgumentParser, what: str) -> None:
 def add_challenge(parser: argparse.ArgumentParser) -> None:
     """Add --challenge and --images."""
     parser.add_argument("--challenge", required=True, metavar="CHALLENGE",
-                        choices=CHALLENGES, help=f"{', '.join(CHALLENGES[:-1])} or {CHALLENGES[-1]}")
+                        choices=SUBMISSIONS, help=f"{', '.join(SUBMISSIONS[:-1])} or {SUBMISSIONS[-1]}")
     parser.add_argument("--images", type=Path, metavar="SOURCE",
-                        help="the challenge's images of the cases to predict, or imagesTs made of them: whose cases "
-                             "have to be there and whose geometry counts (default: the size of the edition counts)")
+                        help="the challenge's images of the cases to predict, or the imagesTs made of them: they say "
+                             "which cases have to be there, and where they lie (default: only the edition's size is "
+                             "checked)")
+
+
+def listed(title: str, choices: Mapping[str, str]) -> str:
+    """Return a list of choices for the end of a verb's help.
+
+    Args:
+        title: what is listed.
+        choices: description of each choice by its name.
+
+    Examples:
+        >>> print(listed("executors", {"local": "on this machine", "slurm": "as a job array"}))
+        executors:
+          local  on this machine
+          slurm  as a job array
+    """
+    width = max(map(len, choices))
+    return "\n".join([f"{title}:", *(f"  {name:<{width}}  {description}" for name, description in choices.items())])
 
 
 def settings(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    """Return what --set was given; raises InputError where a key comes twice."""
+    """Return what --set was given.
+
+    Args:
+        pairs: what `setting` made of each.
+
+    Raises:
+        ConflictingInputError: a key comes twice.
+    """
     settings = dict(pairs)
     if len(settings) < len(pairs):
-        raise InputError(f"Expected each setting once with --set, got {' '.join(key for key, _ in pairs)}; drop the "
-                         f"repeated ones.")
+        raise ConflictingInputError("each setting once", " ".join(key for key, _ in pairs),
+                                    remedy="drop the repeated ones")
     return settings
 
 
 def setting(text: str) -> tuple[str, object]:
-    """Parse `key=value`: the value as JSON, as a number that JSON does not know (.25), or as the text it is."""
+    """Parse `key=value`: the value as JSON, as a number that JSON does not know (.25), or as the text it is.
+
+    Examples:
+        >>> setting("shift_ratio=.25"), setting("shift_position=CCS")
+        (('shift_ratio', 0.25), ('shift_position', 'CCS'))
+    """
     key, equals, value = text.partition("=")
     if not (key and equals):
         raise argparse.ArgumentTypeError(f"expected KEY=VALUE, got {text}")
@@ -63,7 +102,7 @@ def setting(text: str) -> tuple[str, object]:
 
 
 def voxels(text: str) -> int | str:
-    """Parse a positive number of voxels, or auto."""
+    """Parse a number of voxels from 1 on, or "auto"."""
     return text if text == "auto" else positive(text)
 
 

@@ -2,7 +2,7 @@
 import argparse
 from pathlib import Path
 
-from nnunetv2_gsp.cli.arguments import INCOMPLETE, Verbs, add_challenge
+from nnunetv2_gsp.cli.arguments import INCOMPLETE, Verbs, add_challenge, positive
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -10,7 +10,7 @@ def run(arguments: argparse.Namespace) -> int:
     from nnunetv2_gsp.nnunet import n_processes
     from nnunetv2_gsp.submission import check_submission
 
-    violations = check_submission(arguments.file, arguments.challenge, arguments.images, n_processes())
+    violations = check_submission(arguments.file, arguments.challenge, arguments.images, arguments.np or n_processes())
     for violation in violations:
         print(violation)
     print(f"{arguments.file}: {len(violations) or 'no'} violation{'s' * (len(violations) != 1)} of the rules of "
@@ -23,9 +23,11 @@ def run(arguments: argparse.Namespace) -> int:
 def add(verbs: Verbs) -> None:
     """Add the verb and its arguments."""
     check = verbs.add_parser(
-        "check-submission", help="say whether a challenge would take an archive, from whatever program",
+        "check-submission", help="check whether a challenge would accept an archive, whatever program wrote it",
         description="Check names, labels, types, sizes and geometry of an archive against the rules of its challenge "
                     "and list every violation at once.")
     check.add_argument("file", type=Path, metavar="FILE", help="the zip")
     add_challenge(check)
+    check.add_argument("-np", type=positive, metavar="N",
+                       help="cases that are read at a time (default: one for each core, at most 8)")
     check.set_defaults(run=run)

@@ -2,22 +2,26 @@
 import argparse
 from pathlib import Path
 
-from nnunetv2_gsp.cli.arguments import Verbs
+from nnunetv2_gsp.cli.arguments import Verbs, add_device
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the verb and return the exit code."""
     from nnunetv2_gsp.demo import run_demo
 
-    run_demo(arguments.o, arguments.device)
+    demo = run_demo(arguments.o, arguments.device)
+    print(f"\nfiles       {demo.folder}\ncomparison  {demo.page}\nsubmission  {demo.submission}")
     return 0
 
 
 def add(verbs: Verbs) -> None:
     """Add the verb and its arguments."""
-    demo = verbs.add_parser("demo", help="on a brain tumour phantom, train stock and GSP, compare, predict, submit")
+    demo = verbs.add_parser(
+        "demo", help="on a brain tumour phantom, train stock nnU-Net and GSP, compare, predict and submit",
+        description="Make a brain tumour phantom, convert it, let nnU-Net plan, train stock and GSP equally long, "
+                    "compare them, predict held-out cases, evaluate, and make a challenge's archive. Interrupted, the "
+                    "same command goes on where it stands.")
     demo.add_argument("-o", type=Path, default=Path("nnUNet_gsp_demo"), metavar="FOLDER",
-                      help="where the files go; run again, it resumes there (default: %(default)s)")
-    demo.add_argument("-device", choices=("cpu", "cuda", "mps"), default="cpu",
-                      help="cpu takes a small setting, cuda and mps a full-size one (default: %(default)s)")
+                      help="where the files go (default: %(default)s)")
+    add_device(demo, "cpu", "where nnU-Net trains and predicts; cuda and mps take a full-size setting, cpu a small one")
     demo.set_defaults(run=run)

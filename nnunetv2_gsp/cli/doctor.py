@@ -1,4 +1,4 @@
-"""`nnUNetv2_gsp doctor`: says what is found, what is not, and the line that mends it."""
+"""`nnUNetv2_gsp doctor`: says what training finds here, what it does not, and what mends it."""
 import argparse
 
 from nnunetv2_gsp.cli.arguments import Verbs
@@ -16,5 +16,5 @@ def run(_: argparse.Namespace) -> int:
 
 def add(verbs: Verbs) -> None:
     """Add the verb and its arguments."""
-    doctor = verbs.add_parser("doctor", help="say what is found, what is not, and the line that mends it")
+    doctor = verbs.add_parser("doctor", help="say what training finds here, what it does not, and what mends it")
     doctor.set_defaults(run=run)

@@ -7,15 +7,15 @@ from nnunetv2_gsp.cli.arguments import Verbs, add_definition, positive
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the verb and return the exit code."""
-    from nnunetv2_gsp.evaluation.definitions import definition_named
-    from nnunetv2_gsp.evaluation.evaluate import check_outputs, evaluate_folders, output_files, write_evaluation
+    from nnunetv2_gsp.metrics.definitions import DEFINITIONS
+    from nnunetv2_gsp.metrics.evaluation import evaluate_folders, output_files
 
-    definition, folder = definition_named(arguments.definition), arguments.o or arguments.pred
-    check_outputs(output_files(folder, definition), arguments.overwrite)
-    evaluation = evaluate_folders(arguments.gt, arguments.pred, definition, arguments.djfile, arguments.lesion_wise,
-                                  arguments.np, arguments.chill)
-    files = write_evaluation(evaluation, folder, arguments.overwrite)
-    print(f"{evaluation.table()}\n\nWrote {files[0]} and {files[1].name}.")
+    definition, output = DEFINITIONS[arguments.definition], arguments.o or arguments.pred
+    evaluation = evaluate_folders(arguments.gt, arguments.pred, definition, dataset_json=arguments.djfile,
+                                  lesion_wise=arguments.lesion_wise, processes=arguments.np, chill=arguments.chill,
+                                  output=output, overwrite=arguments.overwrite)
+    json_file, csv_file = output_files(output, definition)
+    print(f"{evaluation.text()}\n\nWrote {json_file} and {csv_file.name}.")
     return 0
 
 
@@ -24,7 +24,7 @@ def add(verbs: Verbs) -> None:
     evaluate = verbs.add_parser(
         "evaluate", help="score predictions under a named definition: Dice, HD95, NSD, ABD, volumes",
         description="Score every case and region: Dice, HD95, NSD at 1 mm, ABD and volumes, as JSON and CSV. What HD95 "
-                    "means, and what an empty mask scores, is the definition's to say; every output names it.")
+                    "means, and what an empty mask scores, is up to the definition; every output names it.")
     evaluate.add_argument("-gt", type=Path, required=True, metavar="FOLDER", help="references, such as labelsTr")
     evaluate.add_argument("-pred", type=Path, required=True, metavar="FOLDER", help="predictions, by the same names")
     add_definition(evaluate)
@@ -32,7 +32,7 @@ def add(verbs: Verbs) -> None:
                           help="dataset.json with the labels or regions (default: the one nnU-Net left in or above the "
                                "predictions, or beside the references; else every label found)")
     evaluate.add_argument("--lesion-wise", action="store_true",
-                          help="score lesions, too, as BraTS 2023 does; with --definition brats2023")
+                          help="score single lesions, too, as BraTS 2023 does; with --definition brats2023")
     evaluate.add_argument("-np", type=positive, metavar="N", help="processes (default: one for each core, at most 8)")
     evaluate.add_argument("--chill", action="store_true", help="leave out cases that only one of the folders has")
     evaluate.add_argument("-o", type=Path, metavar="FOLDER", help="for evaluation_DEFINITION.json and .csv (default: "

@@ -1,4 +1,4 @@
-"""`nnUNetv2_gsp export`: writes a trained model as a small zip."""
+"""`nnUNetv2_gsp export`: writes a trained model as a small zip without pickle."""
 import argparse
 from pathlib import Path
 
@@ -9,7 +9,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Run the verb and return the exit code."""
     from nnunetv2_gsp.sharing import export_model
 
-    print(f"Wrote {export_model(arguments.model_folder, arguments.o, arguments.f, arguments.chk)}")
+    bundle = export_model(arguments.model_folder, arguments.o, arguments.f, arguments.chk, arguments.overwrite)
+    print(f"Wrote {bundle}")
     return 0
 
 
@@ -20,7 +21,8 @@ def add(verbs: Verbs) -> None:
                         help="TRAINER__PLANS__CONFIGURATION in nnUNet_results")
     export.add_argument("-o", type=Path, required=True, metavar="FILE", help="the new zip")
     export.add_argument("-f", nargs="+", metavar="FOLD",
-                        help="0 1 ... or all (default: every fold that has the checkpoint)")
+                        help="0 1 ..., or all for the fold of that name (default: those that have the checkpoint)")
     export.add_argument("-chk", default="checkpoint_final.pth", metavar="NAME",
-                        help="checkpoint (default: %(default)s)")
+                        help="file of the checkpoint in each fold's folder (default: %(default)s)")
+    export.add_argument("--overwrite", action="store_true", help="replace a file of that name")
     export.set_defaults(run=run)

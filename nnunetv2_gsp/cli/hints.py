@@ -2,40 +2,64 @@
 import argparse
 from collections.abc import Iterable
 
-# parameter of the library -> where the parser keeps it, and what to do with its flag
+# parameter of the library -> where a verb's parser keeps it, and what to do with its flag there
 _HINTS = {
-    "challenge": ("challenge", "name another challenge"),
-    "classes": ("classes", "change --classes"),
-    "configuration": ("c", "choose another configuration with -c"),
-    "configurations": ("c", "choose configurations with -c"),
-    "dataset": ("d", "choose another dataset with -d"),
-    "dataset_id": ("d", "choose another id with -d"),
-    "dataset_json": ("djfile", "name another dataset.json with -djfile"),
-    "definition": ("definition", "choose another with --definition"),
-    "device": ("device", "choose another with -device"),
-    "edition": ("edition", "choose an edition with --edition"),
-    "executor": ("executor", "choose another with --executor"),
-    "folds": ("f", "choose folds with -f"),
-    "images": ("images", "name other images with --images"),
-    "input_channels": ("channels", "change --channels"),
-    "lesion_wise": ("lesion_wise", "leave out --lesion-wise"),
-    "name": ("name", "choose another name with --name"),
-    "names": ("names", "change --names"),
-    "output": ("o", "choose another with -o"),
-    "overwrite": ("overwrite", "replace it with --overwrite"),
-    "patch_size": ("patch", "change --patch"),
-    "plans_name": ("p", "name other plans with -p"),
-    "predictions": ("pred", "name other predictions with -pred"),
-    "processes": ("np", "take fewer processes with -np"),
-    "references": ("gt", "name other references with -gt"),
-    "retry": ("retry", "train it again with --retry"),
-    "settings": ("set", "change --set"),
-    "slurm": ("executor", "choose --executor slurm"),
-    "template": ("template", "choose another template with --template"),
-    "trainers": ("tr", "choose trainers with -tr"),
+    "archive": {"file": "name another archive"},
+    "challenge": {"challenge": "name another challenge"},
+    "checkpoint_name": {"chk": "name another checkpoint with -chk"},
+    "chill": {"chill": "leave out with --chill what only one side has"},
+    "classes": {"classes": "change --classes"},
+    "configuration": {"c": "choose another configuration with -c"},
+    "configurations": {"c": "choose configurations with -c"},
+    "cross_validation": {"cv_folder": "name a cross-validation with --cv-folder"},
+    "dataset": {"d": "choose another dataset with -d"},
+    "dataset_id": {"d": "choose another id with -d"},
+    "dataset_json": {"djfile": "name another dataset.json with -djfile"},
+    "definition": {"definition": "choose another with --definition"},
+    "device": {"device": "choose another with -device"},
+    "dry_run": {"dry_run": "look with --dry-run"},
+    "edition": {"edition": "choose an edition with --edition"},
+    "et_threshold": {"et_threshold": "change --et-threshold"},
+    "executor": {"executor": "choose another with --executor"},
+    "folds": {"f": "choose folds with -f"},
+    "held_out": {},  # an argument of Python alone
+    "images": {"images": "name other images with --images"},
+    "input_channels": {"channels": "change --channels"},
+    "json_file": {"json": "name another file with --json"},
+    "lesion_wise": {"lesion_wise": "leave out --lesion-wise"},
+    "markdown_file": {"markdown": "name another file with --markdown"},
+    "name": {"name": "choose another name with --name"},
+    "names": {"names": "change --names"},
+    "output": {"o": "choose another with -o"},
+    "output_name": {"name": "choose another name with --name"},
+    "overwrite": {"overwrite": "replace it with --overwrite"},
+    "patch_size": {"patch": "change --patch"},
+    "plans_name": {"p": "name other plans with -p"},
+    "plans_names": {"p": "name other plans with -p"},
+    "predictions": {"pred": "name other predictions with -pred", "i": "name another folder of predictions with -i"},
+    "processes": {"np": "take fewer processes with -np"},
+    "references": {"gt": "name other references with -gt"},
+    "retry": {"retry": "train it again with --retry"},
+    "rounds": {"rounds": "change --rounds"},
+    "settings": {"set": "change --set"},
+    "slurm": {"executor": "choose --executor slurm"},
+    "source": {"source": "name another SOURCE"},
+    "strict": {"strict": "leave out --strict"},
+    "template": {"template": "choose another template with --template (nnUNetv2_gsp templates lists them)"},
+    "trainers": {"tr": "choose trainers with -tr"},
 }
 
 
 def hints_for(parameters: Iterable[str], parsed: argparse.Namespace) -> list[str]:
-    """Return what one can type instead, for those of the library's parameters that the verb has flags for."""
-    return [hint for parameter in parameters for flag, hint in [_HINTS[parameter]] if flag in parsed]
+    """Return what one can type instead, for those of the library's parameters that the verb has flags for.
+
+    Args:
+        parameters: names of parameters, as an InputError has them.
+        parsed: arguments of the verb.
+
+    Examples:
+        >>> hints_for(["output", "overwrite"], argparse.Namespace(verb="demo", o="folder"))
+        ['choose another with -o']
+    """
+    return [hint for parameter in parameters for kept_as, hint in _HINTS.get(parameter, {}).items()
+            if kept_as in parsed]

@@ -1,4 +1,4 @@
-"""`nnUNetv2_gsp import`: makes a model folder of such a zip."""
+"""`nnUNetv2_gsp import`: makes a model folder of what `export` wrote."""
 import argparse
 from pathlib import Path
 
@@ -17,6 +17,6 @@ def run(arguments: argparse.Namespace) -> int:
 def add(verbs: Verbs) -> None:
     """Add the verb and its arguments."""
     importing = verbs.add_parser("import",
-                                 help="make a model folder in nnUNet_results of such a zip, after checking it")
-    importing.add_argument("file", type=Path, metavar="FILE", help="what nnUNetv2_gsp export wrote")
+                                 help="check what export wrote, and make a model folder of it in nnUNet_results")
+    importing.add_argument("file", type=Path, metavar="FILE", help="the zip")
     importing.set_defaults(run=run)

@@ -9,7 +9,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Run the verb and return the exit code."""
     from nnunetv2_gsp.plans import summary, write_gsp_plans
 
-    file = write_gsp_plans(arguments.d, arguments.p, arguments.o, arguments.template, settings(arguments.set),
+    file = write_gsp_plans(arguments.d, arguments.p, arguments.name, arguments.template, settings(arguments.set),
                            arguments.c, arguments.overwrite)
     print(summary(json.loads(file.read_text()), file.parent))
     print(f"\nWrote {file}. Train with any trainer: nnUNetv2_train {arguments.d} CONFIGURATION FOLD -p {file.stem}")
@@ -26,7 +26,6 @@ def add(verbs: Verbs) -> None:
     plan.add_argument("-p", default="nnUNetPlans", metavar="PLANS", help="plans to start from (default: %(default)s)")
     plan.add_argument("-c", nargs="+", metavar="CONFIGURATION", help="which configurations (default: every one)")
     add_template(plan)
-    plan.add_argument("-o", metavar="NAME",
-                      help="name of the new plans (default: nnUNetGSPPlans, or nnUNetGSPPlans_TEMPLATE)")
-    plan.add_argument("--overwrite", action="store_true", help="replace plans of that name")
+    plan.add_argument("--name", help="of the new plans (default: nnUNetGSPPlans, or nnUNetGSPPlans_TEMPLATE)")
+    plan.add_argument("--overwrite", action="store_true", help="replace GSP plans of that name")
     plan.set_defaults(run=run)

@@ -1,4 +1,4 @@
-"""The compiled layers: which build fits this CPU, and the structures it takes (layers.h, field by field)."""
+"""The compiled layers: which build fits this CPU, and the structures it takes (layers/layer.h, field by field)."""
 import ctypes
 import logging
 from collections.abc import Callable
@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import torch
 
-# as in layers.h
+# as in layers/layer.h
 ARENA, IMAGE, LOGITS = range(3)
 PACKED_MULTIPLE, MAX_CHUNKS = 16, 64
 NONE = -1
@@ -47,7 +47,7 @@ class Layer(ctypes.Structure):
 
 
 class FusedLayers(NamedTuple):
-    """A build of layers.c for an instruction set, and its entries `gsp_run` and `gsp_ask_for_large_pages`."""
+    """A build of layers/ for an instruction set, and its entries `gsp_run` and `gsp_ask_for_large_pages`."""
 
     build: str
     run: Callable[..., int]
@@ -94,7 +94,7 @@ def load(build: str, file: Path) -> FusedLayers:
     """Load one build; raises OSError or ValueError if it is none of this version."""
     library = ctypes.CDLL(str(file))
     if ctypes.c_int64.in_dll(library, "gsp_layer_bytes").value != ctypes.sizeof(Layer):
-        raise ValueError(f"{file.name} was built from another version of layers.h")
+        raise ValueError(f"{file.name} was built from another version of the C layers")
     run = library.gsp_run
     run.argtypes = [ctypes.POINTER(Layer), ctypes.c_int32, ctypes.c_int32, ctypes.c_int32,
                     ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p]

@@ -1,1 +1,1 @@
-"""How does challenge data come in? One module a challenge, one for the phantom."""
+"""Challenge data come in: a module for each challenge, one for the phantom, and what all of them share."""

@@ -1,32 +1,20 @@
-"""How does BraTS data come in? Case folders of 2018 to 2024 -> an nnU-Net raw dataset.
+"""Makes an nnU-Net raw dataset of BraTS data: the case folders of 2018 to 2024.
 
-The edition is told from the cases' names. Channels, labels (`labels.LABELS`) and regions are the same for all, so that
-a network trained on one edition can be used on another.
+The edition is told from the cases' names. Channels, labels (`labels.LABEL_MAPPINGS`) and regions are the same for all,
+so that a network trained on one edition can be used on another.
 """
 import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from nnunetv2_gsp.datasets.conversion import (
-    TEST,
-    TRAINING,
-    Case,
-    Format,
-    Report,
-    Skipped,
-    Survey,
-    convert,
-    drop_repeated,
-    folders_below,
-    hold_out,
-    part_told_by,
-    visible,
-)
+from nnunetv2_gsp.datasets.conversion import ConversionReport, convert
 from nnunetv2_gsp.datasets.labels import CAVITY, EDEMA, ENHANCING, NECROSIS
-from nnunetv2_gsp.errors import InputError
-from nnunetv2_gsp.images import NIFTI
+from nnunetv2_gsp.datasets.source import TEST, TRAINING, Case, DatasetFormat, Survey, folders_below, part_told_by
+from nnunetv2_gsp.errors import ConflictingInputError, MissingInputError
+from nnunetv2_gsp.images import NIFTI, visible_files
 
 CHANNELS = ("t1", "t1ce", "t2", "flair")
 REGIONS = {"whole_tumor": (NECROSIS, EDEMA, ENHANCING), "tumor_core": (NECROSIS, ENHANCING),
@@ -36,10 +24,16 @@ CAVITY_REGION = {"resection_cavity": (CAVITY,)}
 
 
 class Naming(NamedTuple):
-    """How an edition's files are called: `<case><ending>.nii.gz`."""
+    """How an edition's files are called: `<case><ending>.nii.gz`.
+
+    Attributes:
+        case: matches the names of cases.
+        modalities: ending of each channel's image, in the order of `CHANNELS`.
+        segmentation: ending of the label.
+    """
 
     case: re.Pattern[str]
-    modalities: tuple[str, ...]  # endings, in the order of `CHANNELS`
+    modalities: tuple[str, ...]
     segmentation: str
 
 
@@ -62,15 +56,31 @@ NAMINGS = {
 
 
 def edition_of(case: str) -> str | None:
-    """Return the edition that names its cases so (`brats2018` ... `brats2024`), or None."""
+    """Return the edition that names its cases so, or None.
+
+    Args:
+        case: name of a case folder.
+
+    Examples:
+        >>> edition_of("BraTS-GLI-00005-100")
+        'brats2024'
+    """
     return next((edition for edition, naming in NAMINGS.items() if naming.case.fullmatch(case)), None)
 
 
-def format_of(edition: str) -> Format:
-    """Return what nnU-Net is told about a dataset of that edition."""
+def format_of(edition: str) -> DatasetFormat:
+    """Return the format of a dataset of an edition.
+
+    Args:
+        edition: key of `NAMINGS`, as in brats2021.
+
+    Examples:
+        >>> sorted(format_of("brats2024").labels)
+        ['enhancing_tumor', 'resection_cavity', 'tumor_core', 'whole_tumor']
+    """
     if edition == "brats2024":
-        return Format(edition, CHANNELS, {**REGIONS, **CAVITY_REGION}, (*REGIONS_CLASS_ORDER, CAVITY))
-    return Format(edition, CHANNELS, REGIONS, REGIONS_CLASS_ORDER)
+        return DatasetFormat(edition, CHANNELS, {**REGIONS, **CAVITY_REGION}, (*REGIONS_CLASS_ORDER, CAVITY))
+    return DatasetFormat(edition, CHANNELS, REGIONS, REGIONS_CLASS_ORDER)
 
 
 def survey_brats(source: Path, edition: str | None = None) -> Survey:
@@ -78,29 +88,23 @@ def survey_brats(source: Path, edition: str | None = None) -> Survey:
 
     Args:
         source: folder of case folders, however deep.
-        edition: whose labels the cases have, in place of the one that their names tell.
+        edition: key of `NAMINGS` whose labels the cases have, in place of the one that their names tell.
 
     Raises:
-        InputError: there is no case, or there are cases of several editions and none is given.
+        MissingInputError: there is no case.
+        ConflictingInputError: there are cases of several editions, and none is given.
     """
     folders = _case_folders(source)
     if not folders:
-        raise InputError(f"Expected case folders in {source} named as BraTS 2018 to 2024 name them (BraTS2021_00000, "
-                         f"BraTS-GLI-00000-000), found none; give the folder that holds them.")
+        raise MissingInputError("case folders named as BraTS 2018 to 2024 name them (BraTS2021_00000, "
+                                "BraTS-GLI-00000-000)", "none", where=source, remedy="give the folder that holds them")
     survey = Survey(format_of(edition or _one_edition(folders, source)))
-    found = []
-    for folder in folders:
-        try:
-            found.append(_find_case(folder, source, survey.notes))
-        except InputError as error:
-            survey.skipped.append(Skipped(folder.name, str(error)))
-    survey.cases, repeated = drop_repeated(found)
-    survey.skipped += repeated
+    survey.collect(folders, partial(_find_case, source=source, notes=survey.notes), lambda folder: folder.name)
     return survey
 
 
 def convert_brats(source: Path, dataset: Path, held_out: Collection[str] = (), edition: str | None = None, *,
-                  overwrite: bool = False, strict: bool = False, processes: int = 1) -> Report:
+                  overwrite: bool = False, strict: bool = False, processes: int = 1) -> ConversionReport:
     """Make an nnU-Net raw dataset of BraTS 2018, 2019, 2020, 2021, 2023 (glioma) or 2024 (glioma after treatment).
 
     Cases with a segmentation go to imagesTr and labelsTr, validation cases to imagesTs.
@@ -109,17 +113,17 @@ def convert_brats(source: Path, dataset: Path, held_out: Collection[str] = (), e
         source: folder of case folders, however deep.
         dataset: folder to make, `.../nnUNet_raw/DatasetXXX_Name`.
         held_out: names of cases that go to imagesTs and labelsTs instead of imagesTr and labelsTr.
-        edition: whose labels the cases have (`brats2018` ...), in place of the one that their names tell.
+        edition: key of `NAMINGS` whose labels the cases have, in place of the one that their names tell.
         overwrite: replace a dataset of that name, once the new one is complete.
         strict: make no dataset if a case has to be skipped.
-        processes: how many cases are converted at a time.
+        processes: number of cases that are converted at a time; one takes about 0.3 GB.
 
     Raises:
         InputError: as `survey_brats` and `conversion.convert`, or a held-out case is not among the cases.
     """
     def look_through(source: Path) -> Survey:
         survey = survey_brats(source, edition)
-        hold_out(survey, held_out)
+        survey.hold_out(held_out)
         return survey
 
     return convert(look_through, source, dataset, overwrite=overwrite, strict=strict, processes=processes)
@@ -129,7 +133,7 @@ def _case_folders(source: Path) -> list[Path]:
     """Find the folders that are named as cases; BraTS19_data, which holds cases and no image of its own, is none."""
     folders = [folder for folder in folders_below(source) if edition_of(folder.name)]
     above_cases = {parent for folder in folders for parent in folder.parents}
-    return [folder for folder in folders if folder not in above_cases or any(visible(folder, "*.nii*"))]
+    return [folder for folder in folders if folder not in above_cases or any(visible_files(folder, "*.nii*"))]
 
 
 def _one_edition(folders: Iterable[Path], source: Path) -> str:
@@ -138,8 +142,8 @@ def _one_edition(folders: Iterable[Path], source: Path) -> str:
         of_edition[edition_of(folder.name) or ""].append(folder)
     if len(of_edition) > 1:
         found = ", ".join(f"{edition} ({len(cases)}, {cases[0].name} for one)" for edition, cases in of_edition.items())
-        raise InputError(f"Expected cases of one edition in {source}, found {found}; give the folder of one, or say "
-                         f"with --edition which labels all of them have.")
+        raise ConflictingInputError("cases of one edition", found, where=source, remedy="give the folder of one",
+                                    parameters=["edition"])
     return next(iter(of_edition))
 
 
@@ -156,9 +160,9 @@ def _find_case(folder: Path, source: Path, notes: list[str]) -> Case:
 def _existing(folder: Path, ending: str, naming: Naming) -> Path:
     file = _image(folder, ending)
     if file is None:
-        expected = ", ".join(each[1:] for each in (*naming.modalities, naming.segmentation))
-        raise InputError(f"Expected {folder / (folder.name + ending)}.nii.gz or .nii, found neither; a case to train "
-                         f"with has {expected}.")
+        needed = ", ".join(each[1:] for each in (*naming.modalities, naming.segmentation))
+        raise MissingInputError(f"{folder.name}{ending}.nii.gz or .nii", "neither", where=folder,
+                                remedy=f"add it: a case to train with has {needed}")
     return file
 
 
@@ -170,8 +174,8 @@ def _image(folder: Path, ending: str) -> Path | None:
 
 def _misnamed_segmentation(folder: Path, images: Iterable[Path], notes: list[str]) -> Path | None:
     """Find the one other image with "seg" in its name, as BraTS20_Training_355 has it in a well-known copy."""
-    others = [file for file in visible(folder, "*.nii*") if file not in images and "seg" in file.name.lower()]
+    others = [file for file in visible_files(folder, "*.nii*") if file not in images and "seg" in file.name.lower()]
     if len(others) != 1:
         return None
-    notes.append(f"{others[0]} is taken for the segmentation of {folder.name}, which has none of its own name.")
+    notes.append(f"{others[0]} is taken for the segmentation of {folder.name}, which has none of the usual name.")
     return others[0]

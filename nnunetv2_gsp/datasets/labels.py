@@ -1,23 +1,24 @@
-"""What does a label mean? One table for each edition of a challenge, read forwards to convert and backwards to submit.
+"""Tables of labels, one for each edition of a challenge: read forwards to convert data, and backwards to submit.
 
 Inside nnU-Net every edition of BraTS has the labels of 2023: 1 necrosis (NCR), 2 oedema (ED), 3 enhancing tumour (ET),
 and from 2024 on 4 resection cavity (RC). A 4 on disk is ET up to 2022 and RC from 2024 on, so values never tell the
 edition.
 """
 from collections.abc import Collection, Mapping
+from pathlib import Path
 
 import numpy as np
 
-from nnunetv2_gsp.errors import InputError
+from nnunetv2_gsp.errors import ConflictingInputError
 
-Labels = Mapping[int, int]
+LabelMapping = Mapping[int, int]
 
 NECROSIS, EDEMA, ENHANCING, CAVITY = 1, 2, 3, 4  # inside nnU-Net
 
 _BRATS_UNTIL_2022 = {0: 0, 1: NECROSIS, 2: EDEMA, 4: ENHANCING}
 
 # on disk -> inside nnU-Net
-LABELS: Mapping[str, Labels] = {
+LABEL_MAPPINGS: Mapping[str, LabelMapping] = {
     "brats2018": _BRATS_UNTIL_2022,
     "brats2019": _BRATS_UNTIL_2022,
     "brats2020": _BRATS_UNTIL_2022,
@@ -30,39 +31,65 @@ LABELS: Mapping[str, Labels] = {
 }
 
 
-def inverse(labels: Labels) -> dict[int, int]:
-    """Return the table read backwards: inside nnU-Net -> on disk."""
-    return {inside: on_disk for on_disk, inside in labels.items()}
-
-
-def relabel(segmentation: np.ndarray, labels: Labels, name: object = "the segmentation") -> np.ndarray:
-    """Replace each label by its partner in the table; any shape and dtype, returned as uint8.
+def inverse(mapping: LabelMapping) -> dict[int, int]:
+    """Return the mapping read backwards.
 
     Args:
-        segmentation: labels of any shape.
-        labels: old label -> new label.
-        name: what an error calls the segmentation, its file for instance.
+        mapping: old label -> new label, each new label once.
+
+    Examples:
+        >>> inverse({0: 0, 1: 1, 2: 2, 4: 3})
+        {0: 0, 1: 1, 2: 2, 3: 4}
+    """
+    return {new: old for old, new in mapping.items()}
+
+
+def relabel(segmentation: np.ndarray, mapping: LabelMapping, file: Path | str | None = None) -> np.ndarray:
+    """Return the segmentation with each label replaced by its partner in the mapping, as uint8.
+
+    Args:
+        segmentation: labels, of any shape and dtype.
+        mapping: old label -> new label, from 0 to 255.
+        file: that the segmentation comes from, for the error.
 
     Raises:
-        InputError: the segmentation holds a value that the table does not know.
+        ConflictingInputError: the segmentation holds a value that the mapping does not have.
+
+    Examples:
+        >>> relabel(np.array([[0, 1], [2, 4]]), LABEL_MAPPINGS["brats2021"])
+        array([[0, 1],
+               [2, 3]], dtype=uint8)
     """
-    found = check_labels(segmentation, labels, name)
+    found = check_labels(segmentation, mapping, file)
     relabelled = np.zeros(segmentation.shape, np.uint8)
     for label in found:
-        relabelled[segmentation == label] = labels[label]
+        relabelled[segmentation == label] = mapping[label]
     return relabelled
 
 
-def check_labels(segmentation: np.ndarray, labels: Collection[int], name: object = "the segmentation") -> list[int]:
-    """Return the labels that a segmentation holds; raise InputError if one is not among `labels`."""
-    found = np.unique(segmentation).tolist()
+def check_labels(segmentation: np.ndarray, labels: Collection[int], file: Path | str | None = None) -> list[int]:
+    """Return the labels that a segmentation holds, in ascending order, if it holds no others than it may.
+
+    Args:
+        segmentation: labels, of any shape and dtype.
+        labels: those that it may hold.
+        file: that the segmentation comes from, for the error.
+
+    Raises:
+        ConflictingInputError: it holds another value.
+
+    Examples:
+        >>> check_labels(np.array([[0, 0], [3, 1]]), [0, 1, 2, 3])
+        [0, 1, 3]
+    """
+    found: list[int] = np.unique(segmentation).tolist()
     unknown = [value for value in found if value not in labels]
     if unknown:
-        raise InputError(f"Expected labels among {sorted(labels)} in {name}, found {_listed(unknown)}; check that it "
-                         f"belongs to this edition.")
+        raise ConflictingInputError(f"labels among {sorted(labels)}", _listed(unknown), where=file,
+                                    remedy="check that the file belongs to this edition of the challenge")
     return found
 
 
-def _listed(values: list[float], most: int = 5) -> str:
+def _listed(values: list[int], most: int = 5) -> str:
     shown = ", ".join(f"{value:g}" for value in values[:most])
     return shown if len(values) <= most else f"{shown} and {len(values) - most} more"

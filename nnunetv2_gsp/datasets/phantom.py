@@ -1,4 +1,4 @@
-"""What does a brain tumour look like in four contrasts? A phantom in BraTS 2021's layout, for where there is no data.
+"""Makes a phantom of brain tumours in four contrasts, in BraTS 2021's layout, for where there are no data.
 
 The head is the MNI152 average that nilearn ships in its wheel. Shapes are random in millimetres and not in voxels, so a
 case is the same patient at every spacing.
@@ -14,7 +14,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from nnunetv2_gsp.datasets.brats import CHANNELS
-from nnunetv2_gsp.errors import InputError
+from nnunetv2_gsp.errors import UnavailableError
 from nnunetv2_gsp.images import write_image
 from nnunetv2_gsp.parallel import in_parallel
 
@@ -39,11 +39,17 @@ SIGNAL = {
 
 
 class Head(NamedTuple):
-    """The MNI152 template at 1 mm: tissue fractions (3, X, Y, Z) float32 for white matter, grey matter, CSF."""
+    """The MNI152 template at 1 mm.
+
+    Attributes:
+        tissue: (3, X, Y, Z) float32 from 0 to 1, the fractions of white matter, grey matter and CSF in each voxel.
+        mni_to_voxel: (4, 4), affine map from MNI mm to indices of voxels.
+        deep_white_matter: (N, 3) in MNI mm, where lesions may start.
+    """
 
     tissue: np.ndarray
-    mni_to_voxel: np.ndarray        # (4, 4)
-    deep_white_matter: np.ndarray   # (N, 3) in MNI mm: where lesions may start
+    mni_to_voxel: np.ndarray
+    deep_white_matter: np.ndarray
 
 
 @cache
@@ -51,13 +57,13 @@ def load_head() -> Head:
     """Read the head from nilearn's own files, without a download.
 
     Raises:
-        InputError: nilearn is not installed.
+        UnavailableError: nilearn is not installed.
     """
     try:
         from nilearn.datasets import load_mni152_gm_template, load_mni152_template, load_mni152_wm_template
     except ImportError as error:
-        raise InputError("The phantom's head comes with nilearn, which is not installed; "
-                         "run: pip install 'nnunetv2_gsp[demo]'") from error
+        raise UnavailableError("nilearn, which the phantom's head comes with", "none",
+                               remedy="run: pip install 'nnunetv2_gsp[demo]'") from error
     from scipy.ndimage import uniform_filter
 
     brain = load_mni152_template(resolution=1)
@@ -73,18 +79,37 @@ def load_head() -> Head:
 
 
 class Blob(NamedTuple):
-    """A capsule in MNI space, whose surface is uneven: a ball where start and end are the same."""
+    """A capsule in MNI space; a ball where start and end are the same.
+
+    Attributes:
+        start_mm: (3,), one end of its axis.
+        end_mm: (3,), the other end.
+        radius_mm: from the axis to the surface.
+    """
 
     start_mm: np.ndarray
     end_mm: np.ndarray
     radius_mm: float
 
     def depth_mm(self, position_mm: np.ndarray) -> np.ndarray:
-        """Depth (X, Y, Z) below the surface, negative outside, for positions (3, X, Y, Z)."""
+        """Return how deep positions lie below the surface, negative outside.
+
+        Args:
+            position_mm: (3, X, Y, Z) in MNI space.
+
+        Returns:
+            (X, Y, Z), in mm.
+
+        Examples:
+            >>> ball = Blob(np.zeros(3), np.zeros(3), radius_mm=5)
+            >>> ball.depth_mm(np.array([0, 3, 4]).reshape(3, 1, 1, 1)).item()
+            0.0
+        """
         axis = (self.end_mm - self.start_mm).astype(np.float32)
         offset = position_mm - _column(self.start_mm).astype(np.float32)
         along = np.tensordot(axis, offset, 1) / max(axis @ axis, 1e-6)
-        return self.radius_mm - np.linalg.norm(offset - _column(axis) * along.clip(0, 1), axis=0)
+        distance: np.ndarray = np.linalg.norm(offset - _column(axis) * along.clip(0, 1), axis=0)
+        return self.radius_mm - distance
 
 
 def make_phantom(folder: Path, n_cases: int, spacing_mm: float, seed: int = 0, processes: int = 1) -> list[Path]:
@@ -98,18 +123,20 @@ def make_phantom(folder: Path, n_cases: int, spacing_mm: float, seed: int = 0, p
         folder: where the case folders go; made if missing.
         n_cases: number of cases.
         spacing_mm: edge of the isotropic voxels.
-        seed: of all that is random.
-        processes: how many cases are made at a time; one takes 1.5 GB at 1 mm.
+        seed: from 0; the same seed and spacing give the same bits.
+        processes: number of cases that are made at a time; one takes 1.5 GB at 1 mm.
 
     Returns:
         The case folders, in order.
 
     Raises:
-        InputError: nilearn is not installed, or a process was killed from outside.
+        UnavailableError: nilearn is not installed.
+        InputError: a process was killed from outside, as for want of memory.
     """
     load_head()
     folder.mkdir(parents=True, exist_ok=True)
-    return list(in_parallel(partial(_write_case, folder, spacing_mm, seed), range(n_cases), processes, "Phantom"))
+    return list(in_parallel(partial(_write_case, folder, spacing_mm, seed), range(n_cases), processes,
+                            "Making the phantom"))
 
 
 def _write_case(folder: Path, spacing_mm: float, seed: int, number: int) -> Path:
@@ -130,7 +157,19 @@ def _write_case(folder: Path, spacing_mm: float, seed: int, number: int) -> Path
 
 
 def make_case(rng: np.random.Generator, spacing_mm: float) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """One patient: an int16 image (X, Y, Z) for each modality, and the segmentation (X, Y, Z) uint8 with 0, 1, 2, 4."""
+    """Make the images and the segmentation of one patient.
+
+    Args:
+        rng: where all that is random comes from; its state is advanced.
+        spacing_mm: edge of the isotropic voxels.
+
+    Returns:
+        An int16 image (X, Y, Z) for each modality, 0 outside the brain, and the segmentation (X, Y, Z) uint8 with 0, 1
+        (necrosis), 2 (oedema), 4 (enhancing).
+
+    Raises:
+        UnavailableError: nilearn is not installed.
+    """
     head = load_head()
     position = _position_mni_mm(rng, spacing_mm)
     tissue = _sample_tissue(head, position, spacing_mm)
@@ -161,7 +200,8 @@ def _position_mni_mm(rng: np.random.Generator, spacing_mm: float) -> np.ndarray:
     voxels = np.stack(np.meshgrid(*_axes_mm(spacing_mm), indexing="ij"))
     affine = np.tensordot(towards_mni, voxels - centre, 1) + _column(np.asarray(BRAIN_CENTRE_MNI_MM))
     wobble = np.stack([_smooth_noise(rng, 45, spacing_mm) for _ in range(3)])
-    return affine.astype(np.float32) + 4 * wobble
+    position: np.ndarray = affine.astype(np.float32) + 4 * wobble
+    return position
 
 
 def _sample_tissue(head: Head, position_mm: np.ndarray, spacing_mm: float) -> np.ndarray:
@@ -189,7 +229,7 @@ def _tumour_depths_mm(rng: np.random.Generator, position_mm: np.ndarray, centre_
 
 def _decoys(rng: np.random.Generator, head: Head, position_mm: np.ndarray, tumour_mm: np.ndarray,
             spacing_mm: float) -> list[tuple[str, np.ndarray]]:
-    """What looks like tumour and is none, as (name, depth), clear of the tumour so that the label is never in doubt."""
+    """Return what looks like tumour and is none, as (name, depth), far enough off it that no label is in doubt."""
     clear = head.deep_white_matter[np.linalg.norm(head.deep_white_matter - tumour_mm, axis=1) > 45]
     unevenness = 1.5 * _smooth_noise(rng, 12, spacing_mm)
 
@@ -208,7 +248,7 @@ def _decoys(rng: np.random.Generator, head: Head, position_mm: np.ndarray, tumou
 
 
 def _vary_contrast(rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """This patient's signals: each off by some 6 %, lesions from faint to glaring, cores from CSF to nearly oedema."""
+    """Draw a patient's signals: each off by some 6 %, lesions faint to glaring, cores from CSF to nearly oedema."""
     signal = {name: np.asarray(row) * np.exp(rng.normal(0, 0.06, len(row))) for name, row in SIGNAL.items()}
     signal["edema"] = _mix(signal["grey matter"], signal["edema"], rng.uniform(0.4, 1.1))
     signal["enhancing"] = _mix(signal["grey matter"], signal["enhancing"], rng.uniform(0.4, 1.1))
@@ -217,7 +257,7 @@ def _vary_contrast(rng: np.random.Generator) -> dict[str, np.ndarray]:
 
 
 def _paint(tissue: np.ndarray, layers: Sequence[tuple[str, np.ndarray]], signal: dict[str, float]) -> np.ndarray:
-    """The noiseless image (X, Y, Z): tissue, then each layer over what lies below it, with a soft edge."""
+    """Return the noiseless image (X, Y, Z): tissue, then each layer over what lies below it, with a soft edge."""
     mixture = np.array([signal["white matter"], signal["grey matter"], signal["csf"]], np.float32)
     image = np.tensordot(mixture, tissue, 1)
     for name, depth_mm in layers:
@@ -227,11 +267,12 @@ def _paint(tissue: np.ndarray, layers: Sequence[tuple[str, np.ndarray]], signal:
 
 
 def _scan(rng: np.random.Generator, clean: np.ndarray, noise_level: float, spacing_mm: float) -> np.ndarray:
-    """What the scanner makes of it, int16: a bias field, Rician noise, and a scale without meaning."""
+    """Return what the scanner makes of it, int16: with a bias field, Rician noise, and a scale without meaning."""
     received = clean * np.exp(0.12 * _smooth_noise(rng, 90, spacing_mm))
     real, imaginary = noise_level * rng.standard_normal((2, *clean.shape), np.float32)
     magnitude = np.hypot(received + real, imaginary)
-    return (rng.uniform(300, 900) * magnitude).clip(1, np.iinfo(np.int16).max).astype(np.int16)
+    scaled: np.ndarray = (rng.uniform(300, 900) * magnitude).clip(1, np.iinfo(np.int16).max)
+    return scaled.astype(np.int16)
 
 
 def _label(core: np.ndarray, necrosis: np.ndarray, edema: np.ndarray) -> np.ndarray:
@@ -253,14 +294,16 @@ def _smooth_noise(rng: np.random.Generator, wavelength_mm: float, spacing_mm: fl
         knots = np.arange(-1, extent_mm / wavelength_mm + 2)
         weights.append(_cubic_b_spline(np.abs(axis_mm[:, None] / wavelength_mm - knots)).astype(np.float32))
     coefficients = rng.normal(size=[weight.shape[1] for weight in weights]).astype(np.float32)
-    field = np.einsum("abc,xa,yb,zc->xyz", coefficients, *weights, optimize=True)
-    return field / np.float32(0.479 ** 1.5)  # an axis' squared weights sum to 0.479, averaged over positions
+    field: np.ndarray = np.einsum("abc,xa,yb,zc->xyz", coefficients, *weights, optimize=True)
+    field /= np.float32(0.479 ** 1.5)  # an axis' squared weights sum to 0.479, averaged over positions
+    return field
 
 
 def _cubic_b_spline(distance: np.ndarray) -> np.ndarray:
     near = 2 / 3 - distance ** 2 + distance ** 3 / 2
     far = (2 - distance).clip(0) ** 3 / 6
-    return np.where(distance < 1, near, far)
+    weight: np.ndarray = np.where(distance < 1, near, far)
+    return weight
 
 
 def _axes_mm(spacing_mm: float) -> list[np.ndarray]:
@@ -270,11 +313,13 @@ def _axes_mm(spacing_mm: float) -> list[np.ndarray]:
 def _soft_step(depth_mm: np.ndarray, width_mm: float) -> np.ndarray:
     from scipy.special import expit
 
-    return expit(depth_mm / width_mm)
+    step: np.ndarray = expit(depth_mm / width_mm)
+    return step
 
 
 def _mix(low: np.ndarray, high: np.ndarray, share: float) -> np.ndarray:
-    return low + share * (high - low)
+    mixed: np.ndarray = low + share * (high - low)
+    return mixed
 
 
 def _column(vector: np.ndarray) -> np.ndarray:

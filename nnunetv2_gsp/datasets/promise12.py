@@ -1,28 +1,26 @@
-"""How does PROMISE12 come in? `CaseXX.mhd` and `CaseXX_segmentation.mhd` -> an nnU-Net raw dataset of `.mha` files.
+"""Makes an nnU-Net raw dataset of `.mha` files of PROMISE12's `CaseXX.mhd` and `CaseXX_segmentation.mhd`.
 
 nnU-Net's reader does not list `.mhd`; `.mha` keeps voxels and geometry to the last bit, `.nii.gz` is off by 3e-6.
 """
 import re
+from functools import partial
 from pathlib import Path
 
-from nnunetv2_gsp.datasets.conversion import (
+from nnunetv2_gsp.datasets.conversion import ConversionReport, convert
+from nnunetv2_gsp.datasets.source import (
     TEST,
     TRAINING,
     Case,
-    Format,
-    Report,
-    Skipped,
+    DatasetFormat,
     Survey,
-    convert,
-    drop_repeated,
     folders_below,
     nearest,
     part_told_by,
-    visible,
 )
-from nnunetv2_gsp.errors import InputError
+from nnunetv2_gsp.errors import MissingInputError
+from nnunetv2_gsp.images import visible_files
 
-FORMAT = Format("promise12", ("T2",), {"prostate": 1}, file_ending=".mha")
+FORMAT = DatasetFormat("promise12", ("T2",), {"prostate": 1}, file_ending=".mha")
 _PREFIXES = (("live", "Live_"), ("test", "Test_"))  # live first: the live challenge's folder may be called a test too
 
 
@@ -31,37 +29,35 @@ def survey_promise12(source: Path) -> Survey:
 
     The same names stand for other patients there, so those of the test and live folders begin with Test_ and Live_.
 
+    Args:
+        source: folder of the `.mhd` files, however deep.
+
     Raises:
-        InputError: there is no case.
+        MissingInputError: there is no case.
     """
-    images = [file for folder in folders_below(source) for file in visible(folder, "*.mhd")
+    images = [file for folder in folders_below(source) for file in visible_files(folder, "*.mhd")
               if re.fullmatch(r"Case\d+", file.stem)]
     if not images:
-        raise InputError(f"Expected PROMISE12's Case00.mhd and so on in {source}, found none; give the folder that "
-                         f"holds them.")
+        raise MissingInputError("PROMISE12's Case00.mhd and so on", "none", where=source,
+                                remedy="give the folder that holds them")
     survey = Survey(FORMAT)
-    found = []
-    for image in images:
-        try:
-            found.append(_find_case(image, source))
-        except InputError as error:
-            survey.skipped.append(Skipped(_name(image, source), str(error)))
-    survey.cases, repeated = drop_repeated(found)
-    survey.skipped += repeated
+    survey.collect(images, partial(_find_case, source=source), partial(_name, source=source))
     return survey
 
 
 def convert_promise12(source: Path, dataset: Path, *, overwrite: bool = False, strict: bool = False,
-                      processes: int = 1) -> Report:
-    """Make an nnU-Net raw dataset of PROMISE12: cases to train with in imagesTr, the others, and their labels if any,
-    in imagesTs and labelsTs.
+                      processes: int = 1) -> ConversionReport:
+    """Make an nnU-Net raw dataset of PROMISE12.
+
+    Cases to train with go to imagesTr and labelsTr, the others, with their labels if they have any, to imagesTs and
+    labelsTs.
 
     Args:
         source: folder of the `.mhd` files, however deep.
         dataset: folder to make, `.../nnUNet_raw/DatasetXXX_Name`.
         overwrite: replace a dataset of that name, once the new one is complete.
         strict: make no dataset if a case has to be skipped.
-        processes: how many cases are converted at a time.
+        processes: number of cases that are converted at a time; one takes about 0.3 GB.
 
     Raises:
         InputError: as `survey_promise12` and `conversion.convert`.
@@ -70,7 +66,15 @@ def convert_promise12(source: Path, dataset: Path, *, overwrite: bool = False, s
 
 
 def challenge_name(case: str) -> str:
-    """Return what the challenge calls a case of the dataset: Case00 for Test_Case00."""
+    """Return what the challenge calls a case of the dataset.
+
+    Args:
+        case: name in the dataset.
+
+    Examples:
+        >>> challenge_name("Test_Case00")
+        'Case00'
+    """
     for _, prefix in _PREFIXES:
         case = case.removeprefix(prefix)
     return case
@@ -81,7 +85,7 @@ def _find_case(image: Path, source: Path) -> Case:
     has_label = label.is_file()
     part = part_told_by(image.parent, source, has_label)
     if part == TRAINING and not has_label:
-        raise InputError(f"Expected {label} beside the image to train with, found none.")
+        raise MissingInputError(f"{label.name} beside an image to train with", "none", where=image)
     return Case(_name(image, source), (image,), label if has_label else None,
                 part or (TRAINING if has_label else TEST))
 

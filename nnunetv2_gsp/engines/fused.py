@@ -58,10 +58,10 @@ Recorded = Read | Interpolated | Joined
 
 
 class Fused(Engine[Recorded]):
-    """Records one call. Each module is checked to compute what the compiled layers do; the network is read anew at
-    every call, so whatever was changed in it counts.
+    """Records one call of a network.
 
-    A value that is not a number gives a logit that is none, as in PyTorch.
+    Each module is checked to compute what the compiled layers do. The network is read anew at every call, so whatever
+    was changed in it counts. A value that is not a number gives a logit that is none, as in PyTorch.
 
     Args:
         network: the Part that is walked through.

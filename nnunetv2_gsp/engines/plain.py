@@ -1,5 +1,6 @@
-"""The plain engine: calls the network's modules one after the other, so that whoever hooks, traces or transforms them
-sees each of them run.
+"""The plain engine: calls the network's modules one after the other.
+
+Whoever hooks, traces or transforms them sees each of them run.
 """
 from typing import Any
 
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 
 from nnunetv2_gsp.engines.engine import Engine
 from nnunetv2_gsp.ops import GroupShift, leaky_relu_group_shift_
-from nnunetv2_gsp.ops.recording import has_hooks, is_recording, is_transformed
+from nnunetv2_gsp.ops.recording import has_hooks, is_watched
 
 
 class Plain(Engine[Tensor]):
@@ -66,7 +67,7 @@ def then_shift(layer: Any, shift: Any, x: Tensor) -> Tensor:
         shift: the module behind it.
         x: (N, C, *spatial).
     """
-    if (x.device.type != "cpu" or torch.compiler.is_compiling() or is_recording() or is_transformed()
+    if (x.device.type != "cpu" or torch.compiler.is_compiling() or is_watched()
             or not isinstance(shift, GroupShift) or len(layer) < 2
             or not isinstance(layer[-1], nn.LeakyReLU) or layer[-1].negative_slope <= 0
             or any(map(has_hooks, (layer, layer[-1], shift)))):

@@ -1,4 +1,4 @@
-"""Where do runs run? On this machine, N at a time, or as a job array of Slurm; both through submitit."""
+"""Has trainings done through submitit: on this machine, N at a time, or as a job array of Slurm."""
 import os
 import shutil
 import subprocess
@@ -10,27 +10,28 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tqdm import tqdm
-
-from nnunetv2_gsp.errors import InputError
-from nnunetv2_gsp.experiments.runs import Job, Run, State, Training
+from nnunetv2_gsp.errors import InputError, UnavailableError
+from nnunetv2_gsp.experiments.runs import RunState, SubmittedJob, TrainingJob, TrainingRun
+from nnunetv2_gsp.progress import progress_bar
 
 if TYPE_CHECKING:
     import submitit
 
 _POLL_S = 0.5
-_END_S = 30  # what a training gets to end when the user interrupts
+_END_S = 30  # for a training to end when the user interrupts
+_SUBMIT_ELSEWHERE = "run on a machine that submits to Slurm"
 _UNLIMITED_MIN = 10 * 365 * 24 * 60  # submitit's local jobs must have a limit
 
 
 @dataclass(frozen=True)
 class SlurmResources:
-    """What each job of the array asks for; account, memory and the like come from Slurm's own SBATCH_ variables.
+    """What each job of an array asks Slurm for; account, memory and the like come from Slurm's own SBATCH_ variables.
 
     Attributes:
-        partition: None takes Slurm's default.
-        gpus: as sbatch's --gpus-per-node takes them, "1" or "a100:1"; None is one, if the device is cuda.
-        cpus: CPU cores; None takes Slurm's default.
+        partition: name of the partition; None takes Slurm's default.
+        gpus: number of GPUs, or type and number, as sbatch's --gpus-per-node takes them ("1", "a100:1"); None is one if
+            the device is cuda, else none.
+        cpus: number of CPU cores; None takes Slurm's default.
         time_min: limit in minutes; a training that needs more is requeued and goes on, up to three times.
     """
 
@@ -41,49 +42,67 @@ class SlurmResources:
 
 
 def check_executor(executor: str) -> None:
-    """Raise InputError unless submitit is there, and Slurm where it is asked for."""
-    if find_spec("submitit") is None:
-        raise InputError("Expected submitit, which is not installed; run: pip install 'nnunetv2_gsp[experiments]'")
-    if executor == "slurm" and shutil.which("sbatch") is None:
-        raise InputError("Expected Slurm's sbatch on PATH for --executor slurm, found none; run on a machine that "
-                         "submits to Slurm, or with --executor local.")
-
-
-def train_locally(runs: Sequence[Run], at_a_time: int, after_each: Callable[[], object]) -> None:
-    """Train on this machine and return when all have ended; what is running ends with an interrupt.
+    """Check that what submits jobs is there.
 
     Args:
-        runs: in this order.
-        at_a_time: this many; they take turns on the GPUs, or share the CPU's cores.
-        after_each: called whenever a run has ended.
+        executor: one of `EXECUTORS`.
+
+    Raises:
+        UnavailableError: submitit is not installed, or Slurm is asked for and not there.
+    """
+    if find_spec("submitit") is None:
+        raise UnavailableError("submitit to be installed", "none",
+                               remedy="run: pip install 'nnunetv2_gsp[experiments]'")
+    if executor == "slurm" and shutil.which("sbatch") is None:
+        raise UnavailableError("Slurm's sbatch on PATH", "none", remedy=_SUBMIT_ELSEWHERE, parameters=["executor"])
+
+
+def train_locally(runs: Sequence[TrainingRun], at_a_time: int, after_each: Callable[[], object]) -> None:
+    """Train on this machine and return when all have ended; an interrupt ends what is running.
+
+    Args:
+        runs: what to train, in this order.
+        at_a_time: number of trainings that run at once; they take turns on the GPUs, or share the CPU's cores.
+        after_each: called without arguments whenever a run has ended.
     """
     import submitit
 
     folder = runs[0].experiments / "logs"
     waiting, free = deque(runs), deque(range(at_a_time))
-    running: list[tuple[Run, int, submitit.Job[None]]] = []
-    with tqdm(total=len(runs), unit="run") as bar:
+    running: list[tuple[TrainingRun, int, submitit.Job[None]]] = []
+    with progress_bar("train", "run", len(runs)) as show:
+        def show_progress() -> None:
+            show(len(runs) - len(waiting) - len(running), ", ".join(run.row.label for run, *_ in running))
+
         try:
             while waiting or running:
                 while waiting and free:
                     run, slot = waiting.popleft(), free.popleft()
                     running.append((run, slot, _start(run, _share(run.device, slot, at_a_time), folder / run.name)))
-                    bar.set_postfix_str(", ".join(started.row.label for started, *_ in running))
+                    show_progress()
                 time.sleep(_POLL_S)
                 for ended in [entry for entry in running if entry[2].done()]:
                     running.remove(ended)
                     free.append(ended[1])
-                    bar.update()
+                    show_progress()
                     after_each()
         finally:
             _end([job for *_, job in running])
 
 
-def submit_to_slurm(runs: Sequence[Run], at_a_time: int | None, resources: SlurmResources) -> list[str]:
-    """Submit one job array; returns the ids of its jobs, in the order of the runs.
+def submit_to_slurm(runs: Sequence[TrainingRun], at_a_time: int | None, resources: SlurmResources) -> list[str]:
+    """Submit one job array, and write down where each run was sent.
+
+    Args:
+        runs: what to train.
+        at_a_time: number of jobs that run at once; None is as many as Slurm will.
+        resources: what each job asks for.
+
+    Returns:
+        The ids of the jobs, in the order of the runs.
 
     Raises:
-        InputError: Slurm refused it.
+        InputError: Slurm refused the array.
     """
     import submitit
 
@@ -96,43 +115,47 @@ def submit_to_slurm(runs: Sequence[Run], at_a_time: int | None, resources: Slurm
     executor.update_parameters(job_name="nnUNetv2_gsp", time=resources.time_min, stderr_to_stdout=True,
                                **{name: wish for name, wish in wishes.items() if wish is not None})
     try:
-        jobs = executor.submit_array([Training(run, _nnunet_variables()) for run in runs])
+        jobs = executor.submit_array([TrainingJob(run, _nnunet_variables()) for run in runs])
     except submitit.core.utils.FailedJobError as error:
-        raise InputError(f"Slurm refused the jobs: {'; '.join(str(error).split(os.linesep)).strip('; ')}") from error
+        reason = "; ".join(str(error).split(os.linesep)).strip("; ")
+        raise InputError("jobs that Slurm takes", f"a refusal ({reason})", remedy="ask for what the cluster has"
+                         ) from error
     for run, job in zip(runs, jobs, strict=True):
         run.remember(_job("slurm", job))
     return [job.job_id for job in jobs]
 
 
-def slurm_states(runs: Iterable[Run]) -> dict[str, State]:
-    """Ask Slurm for the jobs of runs that are not finished; those that it has no longer are not in the answer.
+def slurm_states(runs: Iterable[TrainingRun]) -> dict[str, RunState]:
+    """Return the state of each job that Slurm has of the runs, by the job's id; finished runs are not asked for.
 
     squeue is asked, not sacct, which needs an accounting database that small clusters lack.
 
+    Args:
+        runs: any runs, wherever they were sent.
+
     Raises:
-        InputError: Slurm does not answer.
+        UnavailableError: Slurm is not there, or does not answer.
     """
     jobs = [job for run in runs if not run.finished and (job := run.job()) and job.executor == "slurm"]
     if not jobs:
         return {}
     if shutil.which("squeue") is None:
-        raise InputError(f"Expected Slurm's squeue on PATH to ask for job {jobs[0].id}, found none; run on a machine "
-                         f"that submits to Slurm.")
+        raise UnavailableError(f"Slurm's squeue on PATH to ask for job {jobs[0].id}", "none", remedy=_SUBMIT_ELSEWHERE)
     ids = ",".join(sorted({job.id.split("_")[0] for job in jobs}))
     asked = subprocess.run(["squeue", "--noheader", "--array", "--format=%i %T", f"--jobs={ids}"],
                            capture_output=True, text=True)
     if asked.returncode != 0 and "Invalid job id" not in asked.stderr:  # a single job of long ago
-        raise InputError(f"Slurm does not say how its jobs are: {asked.stderr.strip()}")
-    return {job: State.QUEUED if state == "PENDING" else State.RUNNING
+        raise UnavailableError("an answer of Slurm's squeue", f"an error ({asked.stderr.strip()})")
+    return {job: RunState.QUEUED if state == "PENDING" else RunState.RUNNING
             for job, state in map(str.split, asked.stdout.splitlines())}
 
 
-def _start(run: Run, environment: dict[str, str], folder: Path) -> "submitit.Job[None]":
+def _start(run: TrainingRun, environment: dict[str, str], folder: Path) -> "submitit.Job[None]":
     import submitit
 
     executor = submitit.LocalExecutor(folder)
     executor.update_parameters(timeout_min=_UNLIMITED_MIN, stderr_to_stdout=True)
-    job = executor.submit(Training(run, {**_nnunet_variables(), **environment}))
+    job = executor.submit(TrainingJob(run, {**_nnunet_variables(), **environment}))
     run.remember(_job("local", job))
     return job
 
@@ -154,8 +177,8 @@ def _end(jobs: Sequence["submitit.Job[None]"]) -> None:
         time.sleep(_POLL_S)
 
 
-def _job(executor: str, job: Any) -> Job:
-    return Job(executor, job.job_id, str(job.paths.stdout), str(job.paths.result_pickle))
+def _job(executor: str, job: Any) -> SubmittedJob:
+    return SubmittedJob(executor, job.job_id, str(job.paths.stdout), str(job.paths.result_pickle))
 
 
 def _gpus() -> list[str]:

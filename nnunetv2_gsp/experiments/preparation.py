@@ -1,4 +1,4 @@
-"""What trainings that may start together must find done: preprocessed data and nnU-Net's split."""
+"""Prepares what trainings that start together must find done: preprocessed data and nnU-Net's split."""
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -7,18 +7,17 @@ from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
 from nnunetv2.utilities.crossval_split import generate_crossval_split
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-from nnunetv2_gsp.errors import InputError
 from nnunetv2_gsp.files import beside, write_json
-from nnunetv2_gsp.nnunet import preprocess_command, run_command
+from nnunetv2_gsp.nnunet import preprocess_command, run_to_its_end
 
 
 def due_preprocessing(dataset: Path, plans: Mapping[str, dict[str, Any]], configuration: str) -> dict[Path, list[str]]:
     """Return nnU-Net's command for each folder of preprocessed data that is missing; plans share folders.
 
     Args:
-        dataset: its folder below nnUNet_preprocessed.
-        plans: their content by name.
-        configuration: of the plans.
+        dataset: the dataset's folder below nnUNet_preprocessed.
+        plans: content of plans by their name.
+        configuration: name of a configuration that all of these plans have.
     """
     folders = {_data(dataset, content, configuration): name for name, content in plans.items()}
     return {folder: preprocess_command(dataset.name, name, configuration)
@@ -28,19 +27,26 @@ def due_preprocessing(dataset: Path, plans: Mapping[str, dict[str, Any]], config
 def preprocess(folder: Path, command: list[str]) -> None:
     """Let nnU-Net preprocess into a folder; one that was left unfinished counts as missing.
 
+    Args:
+        folder: a key of `due_preprocessing`.
+        command: the command line that belongs to it.
+
     Raises:
         InputError: nnU-Net's command failed.
     """
     beside(folder).touch()
-    code = run_command(command)
-    if code != 0:
-        raise InputError(f"{command[0]} was expected to finish and stopped with exit code {code}; mend what it says "
-                         f"above and run the same command again.")
+    run_to_its_end(command)
     beside(folder).unlink()
 
 
 def split(dataset: Path, plans: dict[str, Any], configuration: str) -> None:
-    """Write nnU-Net's split where it is missing: trainings that start together would write it into each other."""
+    """Write nnU-Net's split where it is missing: trainings that start together would write it into each other.
+
+    Args:
+        dataset: the dataset's folder below nnUNet_preprocessed.
+        plans: content of plans whose data are preprocessed.
+        configuration: name of the configuration that was preprocessed.
+    """
     file = dataset / "splits_final.json"
     if not file.is_file():
         folder = str(_data(dataset, plans, configuration))
@@ -48,4 +54,4 @@ def split(dataset: Path, plans: dict[str, Any], configuration: str) -> None:
 
 
 def _data(dataset: Path, plans: dict[str, Any], configuration: str) -> Path:
-    return dataset / PlansManager(plans).get_configuration(configuration).data_identifier
+    return dataset / str(PlansManager(plans).get_configuration(configuration).data_identifier)

@@ -1,4 +1,4 @@
-"""What came out, beside the paper."""
+"""Puts what came out beside the paper's values, as Markdown and CSV."""
 import csv
 import io
 from collections.abc import Mapping, Sequence
@@ -6,52 +6,60 @@ from itertools import groupby
 from statistics import mean, stdev
 from typing import Any
 
-from nnunetv2_gsp.experiments.runs import Run, State
+from nnunetv2_gsp.experiments.runs import RunState, TrainingRun
+from nnunetv2_gsp.tables import Table
 
-Cells = dict[str, Any]  # by the names of the columns; numbers are percent
+Cells = dict[str, Any]  # of one line, by the names of the columns; numbers are percent
 
 
-def cells_of(runs: Sequence[Run], states: Sequence[State], labels: Mapping[str, Any]) -> list[Cells]:
-    """Return a table's rows: the Dice of the finished runs in percent, the paper's, and the state of each run.
+def cells_of(runs: Sequence[TrainingRun], states: Sequence[RunState], labels: Mapping[str, Any]) -> list[Cells]:
+    """Return a table's lines: the Dice of the finished runs in percent, the paper's, and the state of each run.
 
     Args:
-        runs: of one table.
-        states: of the runs.
-        labels: of the dataset.json.
+        runs: the runs of one table.
+        states: state of each run, in the order of `runs`.
+        labels: name and value of each label or region, as in the dataset.json.
     """
     table = []
     for run, state in zip(runs, states, strict=True):
-        ours = run.dice_percent(labels) if state is State.FINISHED else {}
+        measured = run.dice_percent(labels) if state is RunState.FINISHED else {}
         paper = {f"{name}, paper": value for name, value in run.row.paper.items()}
-        # the two means stand side by side, then the classes
-        table.append({"run": run.row.label, "mDice": None, "mDice, paper": None, **ours, **paper,
-                      "state": describe(run, state)})
+        table.append({"run": run.row.label, "mDice": None, **measured, **paper, "state": describe(run, state)})
     return table
 
 
-def describe(run: Run, state: State) -> str:
-    """Return the state, with the log where the run failed, and the job where Slurm has it."""
+def describe(run: TrainingRun, state: RunState) -> str:
+    """Return the state in words, with the log where the run failed, and the job where Slurm has it."""
     job = run.job()
-    if job is not None and state is State.FAILED:
+    if job is not None and state is RunState.FAILED:
         return f"failed: {job.log}"
-    if job is not None and job.executor == "slurm" and state in (State.QUEUED, State.RUNNING):
+    if job is not None and job.executor == "slurm" and state in (RunState.QUEUED, RunState.RUNNING):
         return f"{state.value}: Slurm job {job.id}"
     return state.value
 
 
-def as_markdown(title: str, table: Sequence[Cells], runs: Sequence[Run]) -> str:
-    """Return the table with its title; trainings of several folds get a line with mean ± SD below."""
+def as_markdown(title: str, table: Sequence[Cells], runs: Sequence[TrainingRun]) -> str:
+    """Return the table as Markdown; trainings of several folds get a line with mean ± SD below.
+
+    Args:
+        title: line above the table.
+        table: lines, as `cells_of` returns them.
+        runs: the run of each line.
+    """
     rows = [*table, *_over_folds(table, runs)]
     columns = _columns(table)
     text = [["" if row.get(name) is None else _percent(row[name]) for name in columns] for row in rows]
-    widths = [max(len(cells[index]) for cells in [columns, *text]) for index in range(len(columns))]
-    lines = [" | ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True))
-             for cells in [columns, ["-" * width for width in widths], *text]]
-    return "\n".join([title, "", *(f"| {line} |" for line in lines), ""])
+    return "\n".join([title, "", Table(columns, text).markdown(padded=True), ""])
 
 
 def as_csv(table: Sequence[Cells]) -> str:
-    """Return the table with all digits."""
+    """Return the table as CSV, with all digits.
+
+    Examples:
+        >>> print(as_csv([{"run": "CSC", "mDice": 81.25, "state": "finished"}]), end="")
+        run,mDice,state
+        CSC,81.25,finished
+    """
     text = io.StringIO()
     writer = csv.DictWriter(text, _columns(table), extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
@@ -59,7 +67,7 @@ def as_csv(table: Sequence[Cells]) -> str:
     return text.getvalue()
 
 
-def _over_folds(table: Sequence[Cells], runs: Sequence[Run]) -> list[Cells]:
+def _over_folds(table: Sequence[Cells], runs: Sequence[TrainingRun]) -> list[Cells]:
     """Return mean ± sample SD over the finished folds of each trainer, where there are several."""
     rows = []
     for trainer, folds in groupby(zip(runs, table, strict=True), key=lambda entry: entry[0].row.trainer):
@@ -75,7 +83,7 @@ def _over_folds(table: Sequence[Cells], runs: Sequence[Run]) -> list[Cells]:
 def _columns(table: Sequence[Cells]) -> list[str]:
     """Return the columns that hold something, the state last."""
     names = dict.fromkeys(name for row in table for name, value in row.items() if value is not None)
-    known = [name for name in ("run", "mDice", "mDice, paper") if name in names]
+    known = [name for name in ("run", "mDice", "mDice, paper") if name in names]  # both means side by side
     return [*known, *(name for name in names if name not in (*known, "state")), "state"]
 
 

@@ -1,4 +1,4 @@
-"""One training of nnU-Net, and its state as the files tell it."""
+"""Knows one training of nnU-Net, and its state as the files tell it."""
 import json
 import pickle
 import signal
@@ -11,15 +11,16 @@ from fcntl import LOCK_EX, LOCK_NB, flock
 from pathlib import Path
 from typing import Any
 
-from nnunetv2_gsp.errors import InputError
-from nnunetv2_gsp.experiments.tables import Row
+from nnunetv2_gsp.errors import ConflictingInputError
+from nnunetv2_gsp.experiments.tables import TableRow
 from nnunetv2_gsp.files import write_json
+from nnunetv2_gsp.messages import show_messages
 from nnunetv2_gsp.nnunet import run_command
 
 STOPPED_FROM_OUTSIDE = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)
 
 
-class State(str, Enum):
+class RunState(str, Enum):
     """Where a run stands."""
 
     FINISHED = "finished"
@@ -31,14 +32,14 @@ class State(str, Enum):
 
 
 @dataclass(frozen=True)
-class Job:
+class SubmittedJob:
     """Where a run was last sent.
 
     Attributes:
         executor: "local" or "slurm".
         id: submitit's, which for Slurm is Slurm's (ARRAY_TASK for one of an array).
-        log: what the training prints.
-        outcome: submitit's file, there once the job has come to an end that was not forced on it.
+        log: path of the file with what the training prints.
+        outcome: path of submitit's file, which is there once the job has come to an end that was not forced on it.
     """
 
     executor: str
@@ -54,19 +55,19 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Run:
-    """One training: a row of a table on a dataset.
+class TrainingRun:
+    """One training: a row of a table, on a dataset.
 
     Attributes:
-        row: what is trained.
-        dataset: its full name.
-        configuration: of the plans.
-        plans: their name.
-        device: cpu, cuda or mps.
+        row: the trainer, settings and fold that are trained.
+        dataset: full name of the dataset, such as Dataset137_BraTS.
+        configuration: name of the configuration of the plans.
+        plans: name of the plans.
+        device: one of `nnunet.DEVICES`.
         results: the dataset's folder below nnUNet_results.
     """
 
-    row: Row
+    row: TableRow
     dataset: str
     configuration: str
     plans: str
@@ -75,22 +76,22 @@ class Run:
 
     @property
     def name(self) -> str:
-        """What tells it from other runs on the dataset; tables that ask for the same run share it."""
+        """The name that no other run on the dataset has; tables that ask for the same run share it."""
         return f"{self.row.trainer}__{self.plans}__{self.configuration}__fold_{self.row.fold}"
 
     @property
     def experiments(self) -> Path:
-        """The folder of jobs, logs and tables."""
+        """The folder in which jobs, logs and tables lie."""
         return self.results / "experiments"
 
     @property
     def fold_folder(self) -> Path:
-        """Where nnU-Net puts the training."""
+        """The folder into which nnU-Net trains."""
         return self.results / f"{self.row.trainer}__{self.plans}__{self.configuration}" / f"fold_{self.row.fold}"
 
     @property
     def summary(self) -> Path:
-        """The last thing that nnU-Net's training leaves."""
+        """The last file that nnU-Net's training leaves."""
         return self.fold_folder / "validation" / "summary.json"
 
     @property
@@ -100,7 +101,7 @@ class Run:
 
     @property
     def lock(self) -> Path:
-        """Held by the job that trains."""
+        """The file that the job which trains has locked."""
         return self._job_file.with_suffix(".lock")
 
     @property
@@ -108,51 +109,51 @@ class Run:
         return self.experiments / "jobs" / f"{self.name}.json"
 
     def command(self) -> list[str]:
-        """Return nnU-Net's command line, with --c where a checkpoint is."""
+        """Return nnU-Net's command line, with --c where there is a checkpoint to continue from."""
         started = any(self.fold_folder.glob("checkpoint_*.pth")) and not self.finished
         return ["nnUNetv2_train", self.dataset, self.configuration, str(self.row.fold), "-p", self.plans,
                 "-tr", self.row.trainer, "-device", self.device, *(["--c"] if started else [])]
 
-    def remember(self, job: Job) -> None:
+    def remember(self, job: SubmittedJob) -> None:
         """Write down where the run was sent."""
         self._job_file.parent.mkdir(parents=True, exist_ok=True)
         write_json(asdict(job), self._job_file)
 
-    def job(self) -> Job | None:
-        """Return where the run was last sent, if it was."""
-        return Job(**json.loads(self._job_file.read_text())) if self._job_file.is_file() else None
+    def job(self) -> SubmittedJob | None:
+        """Return where the run was last sent, or None if it never was."""
+        return SubmittedJob(**json.loads(self._job_file.read_text())) if self._job_file.is_file() else None
 
-    def state(self, in_slurm: Mapping[str, State]) -> State:
+    def state(self, in_slurm: Mapping[str, RunState]) -> RunState:
         """Return where the run stands.
 
         Args:
-            in_slurm: state of Slurm's jobs by id, for those that Slurm still has.
+            in_slurm: state of each job that Slurm still has, by its id.
         """
         if self.finished:
-            return State.FINISHED
+            return RunState.FINISHED
         job = self.job()
         if job is not None and job.executor == "slurm" and job.id in in_slurm:
             return in_slurm[job.id]
         if is_locked(self.lock):
-            return State.RUNNING
+            return RunState.RUNNING
         if job is None:
-            return State.NOT_STARTED
-        return State.FAILED if job.failed else State.INTERRUPTED
+            return RunState.NOT_STARTED
+        return RunState.FAILED if job.failed else RunState.INTERRUPTED
 
     def dice_percent(self, labels: Mapping[str, Any]) -> dict[str, float]:
         """Return the Dice of a finished run in percent, "mDice" for their mean, then every foreground class or region.
 
         Args:
-            labels: of the dataset.json.
+            labels: name and value of each label or region, as in the dataset.json.
 
         Raises:
-            InputError: these are other labels than it was trained with.
+            ConflictingInputError: these are other labels than it was trained with.
         """
         found = self._dice()
         dice = {name: 100 * found[_key(label)] for name, label in labels.items() if _key(label) in found}
         if not dice:
-            raise InputError(f"Expected in {self.summary} the Dice of {', '.join(labels)}, got that of the labels "
-                             f"{', '.join(found)}; use the dataset.json that was trained with.")
+            raise ConflictingInputError(f"the Dice of {', '.join(labels)}", f"that of the labels {', '.join(found)}",
+                                        where=self.summary, remedy="use the dataset.json that was trained with")
         return {"mDice": sum(dice.values()) / len(dice), **dice}
 
     def _dice(self) -> dict[str, float]:
@@ -165,15 +166,15 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Training:
-    """What a job does; submitit pickles it.
+class TrainingJob:
+    """Trains a run in a process of its own, whose log has what the package says; submitit pickles it.
 
     Attributes:
-        run: what to train.
-        environment: variables that nnU-Net's command has besides those of the job.
+        run: the training.
+        environment: environment variables for nnU-Net's command besides those of the job.
     """
 
-    run: Run
+    run: TrainingRun
     environment: Mapping[str, str]
 
     def __call__(self) -> None:
@@ -183,7 +184,7 @@ class Training:
             RuntimeError: nnU-Net's command failed.
             SystemExit: it was stopped from outside.
         """
-        with locked(self.run.lock) as lock:
+        with show_messages(), locked(self.run.lock) as lock:
             if not self.run.finished:
                 self._train(lock)
 
@@ -205,22 +206,26 @@ class Training:
 
 
 @contextmanager
-def locked(file: Path, otherwise: str | None = None) -> Iterator[int]:
-    """Hold a lock that ends with this process, and those that inherit the descriptor it yields.
+def locked(file: Path, wait: bool = True) -> Iterator[int]:
+    """Hold a lock that ends with this process, and with those that inherit its file descriptor.
 
     Args:
-        file: made where it is missing.
-        otherwise: what to say if another process holds it; None waits.
+        file: the file that is locked; made where it is missing.
+        wait: wait while another process holds the lock, instead of raising.
+
+    Yields:
+        The file descriptor that holds the lock.
 
     Raises:
-        InputError: another process holds it.
+        ConflictingInputError: another process holds it, and `wait` is False.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
     with file.open("a") as opened:
         try:
-            flock(opened, LOCK_EX if otherwise is None else LOCK_EX | LOCK_NB)
+            flock(opened, LOCK_EX if wait else LOCK_EX | LOCK_NB)
         except BlockingIOError as error:
-            raise InputError(otherwise) from error
+            raise ConflictingInputError("one call at a time", "another one at work", where=file, remedy="wait for it",
+                                        parameters=["dry_run"]) from error
         except OSError:  # some clusters mount file systems without locks; Slurm knows its jobs without
             pass
         yield opened.fileno()

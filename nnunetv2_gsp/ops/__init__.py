@@ -1,6 +1,6 @@
-"""What is a shift, a convolution with a kernel of one voxel, and a norm that does not multiply rounding?
+"""Operators of a GSP network: shifts, 1×1×1 convolutions, an InstanceNorm for flat regions, linear interpolation.
 
-`reference.py` defines the group shift and the local shift; the other modules are the same, fast.
+`reference.py` defines the group shift and the local shift; `group_shift.py` and `local_shift.py` are the same, fast.
 """
 from nnunetv2_gsp.ops.group_shift import GroupShift, group_shift
 from nnunetv2_gsp.ops.instance_norm import SteadyInstanceNorm2d, SteadyInstanceNorm3d, instance_norm, steady

@@ -1,4 +1,4 @@
-"""When is a shift one kernel on a GPU? Where there is no Triton, or it fails, PyTorch's own operators shift."""
+"""Shifts as one Triton kernel on a GPU; where Triton is missing or fails, the caller shifts by PyTorch's operators."""
 import importlib.util
 import logging
 from collections.abc import Sequence
@@ -11,12 +11,36 @@ _kernels_run = importlib.util.find_spec("triton") is not None
 
 
 def moved_blocks(x: Tensor, spatial_groups: tuple[int, ...], shift_channels: int, step: int) -> Tensor | None:
-    """Compute `group_shift` of a map on a GPU, or with a `step` of -1 its inverse; None where no kernel does it."""
+    """Compute `group_shift` by a Triton kernel, or its inverse.
+
+    Args:
+        x: (N, C, *spatial), any dtype, contiguous or not.
+        spatial_groups: see `group_shift`.
+        shift_channels: see `group_shift`.
+        step: 1 for the shift, -1 for its inverse.
+
+    Returns:
+        The shifted map, or None if `x` is not on a GPU, has no suitable size, or Triton is missing or fails.
+
+    Example:
+        >>> moved_blocks(torch.zeros(1, 2, 1, 2), (1, 2), 2, step=1) is None  # not on a GPU
+        True
+    """
     return _moved(_move_blocks, x, x.shape[-1] // spatial_groups[-1], spatial_groups, shift_channels, step)
 
 
 def moved_voxels(x: Tensor, first_channel: int, shift_channels: int, step: int) -> Tensor | None:
-    """Compute `local_shift` of a map on a GPU, or with a `step` of -1 its transpose; None where no kernel does it."""
+    """Compute `local_shift` by a Triton kernel, or its transpose.
+
+    Args:
+        x: (N, C, *spatial), any dtype, contiguous or not.
+        first_channel: see `local_shift`.
+        shift_channels: see `local_shift`.
+        step: 1 for the shift, -1 for its transpose.
+
+    Returns:
+        The shifted map, or None if `x` is not on a GPU, has no suitable size, or Triton is missing or fails.
+    """
     return _moved(_move_voxels, x, x.shape[-1], first_channel, shift_channels, step)
 
 
@@ -30,10 +54,10 @@ def _moved(move: Any, x: Tensor, row: int, *settings: Any) -> Tensor | None:
         return move(x, *settings) if shift_kernels.fits(x, row) else None
     except torch.OutOfMemoryError:
         raise
-    except Exception as reason:  # a compiler has many: no C compiler, a card it does not know, no room ...
+    except Exception as reason:  # Triton fails in many ways: no C compiler, an unknown GPU, a full disk ...
         _kernels_run = False
-        logging.getLogger(__name__).warning(f"Shifts run in PyTorch's own operators, which take longer, for Triton "
-                                            f"failed: {reason}")
+        logging.getLogger(__name__).warning("Shifts run in PyTorch's own operators, which take longer, for Triton "
+                                            "failed: %s", reason)
         return None
 
 
@@ -41,7 +65,7 @@ def _is_on_gpu(x: Tensor) -> bool:
     return x.is_cuda
 
 
-# operators of PyTorch, so that whoever records or counts what runs sees them, and fake maps pass through
+# registered with PyTorch, so that tools that record or count operators see them, and fake tensors pass through
 
 
 @torch.library.custom_op("nnunetv2_gsp::move_blocks", mutates_args=(),

@@ -1,4 +1,4 @@
-"""Group Shift, fast: one gather of whole rows of voxels, forward and backward."""
+"""Group shift as one gather of whole rows of voxels, forward and backward."""
 import math
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -7,12 +7,12 @@ import torch
 from torch import nn
 
 from nnunetv2_gsp.ops.gpu_shift import moved_blocks
-from nnunetv2_gsp.ops.moved import Moved
+from nnunetv2_gsp.ops.moved import moved
 from nnunetv2_gsp.ops.recording import is_recording
 
 
 def group_shift(x: torch.Tensor, spatial_groups: Sequence[int], shift_channels: int) -> torch.Tensor:
-    """Move blocks of features between spatial groups (Sec. 2 and Eq. 2-8 of the paper).
+    """Move blocks of features between spatial groups (Sec. 2.3 and Eq. 2-8 of the paper).
 
     The map is cut into G = g_d·g_h·g_w equal blocks and the first `shift_channels` channels into G equal groups.
     Channel group i moves by i blocks, cyclically, the first spatial axis running fastest; the other channels stay. No
@@ -20,37 +20,50 @@ def group_shift(x: torch.Tensor, spatial_groups: Sequence[int], shift_channels: 
 
     Args:
         x: (N, C, *spatial), two or three spatial axes, any dtype, contiguous or not.
-        spatial_groups: how many blocks along each spatial axis, each a divisor of that axis.
-        shift_channels: C_s, a positive multiple of G, at most C.
+        spatial_groups: (g_d, g_h, g_w), or (g_h, g_w) in 2D: how many blocks along each spatial axis, each a divisor of
+            that axis's size in voxels.
+        shift_channels: C_s, the number of channels that take part, a positive multiple of G, at most C.
 
     Returns:
         A new tensor with the shape and dtype of `x`.
 
     Raises:
         ValueError: if axes, groups and channels do not fit; says what was expected and what came.
+
+    Example:
+        >>> x = torch.arange(4).expand(3, 4).reshape(1, 3, 1, 4)  # 3 channels of the row 0 1 2 3
+        >>> group_shift(x, spatial_groups=(1, 2), shift_channels=2).squeeze()  # the second moves by a block of two
+        tensor([[0, 1, 2, 3],
+                [2, 3, 0, 1],
+                [0, 1, 2, 3]])
     """
     return shifted_by(1, x, tuple(spatial_groups), shift_channels)
 
 
 def shifted_by(step: int, x: torch.Tensor, spatial_groups: tuple[int, ...], shift_channels: int) -> torch.Tensor:
-    """Return `group_shift` of `x`, or with a `step` of -1 its inverse; raises as it does."""
+    """Compute `group_shift` of `x` for a `step` of 1, and its inverse for -1; raises as it does."""
     _check(tuple(x.shape), spatial_groups, shift_channels)
     if torch.compiler.is_compiling() or is_recording():
         return _shifted_by_operators(step, x, spatial_groups, shift_channels)
     # a permutation: its gradient is the same gather with the opposite step, not a scatter-add
-    return Moved.apply(x, step, _moved_blocks_or_gathered, spatial_groups, shift_channels)
+    return moved(x, step, _moved_blocks_or_gathered, spatial_groups, shift_channels)
 
 
 def moving_channels(shape: Sequence[int], spatial_groups: Sequence[int], shift_channels: int, step: int,
                     device: torch.device) -> Iterator[tuple[slice, torch.Tensor]]:
-    """Yield the channels of each group that moves and, for every row of a shifted sample of them, where it comes from.
+    """List the channel groups that move: the channels, and the source row of every row of the shifted channels.
+
+    A row is a run of voxels along the last axis that stay together, one block long.
 
     Args:
-        shape: (N, C, *spatial).
+        shape: (N, C, *spatial) of the map.
         spatial_groups: see `group_shift`.
         shift_channels: see `group_shift`.
-        step: 1, or -1 for the inverse shift.
-        device: where the rows' numbers are needed.
+        step: 1 for the shift, -1 for its inverse.
+        device: of the tensors of row numbers.
+
+    Yields:
+        The slice of channels, and int64 row numbers (rows of these channels in one sample,).
 
     Raises:
         ValueError: as `group_shift` does.
@@ -67,7 +80,16 @@ def moving_channels(shape: Sequence[int], spatial_groups: Sequence[int], shift_c
 
 
 class GroupShift(nn.Module):
-    """`group_shift` as a module without parameters, for (N, C, *spatial) maps."""
+    """`group_shift` as a module without parameters.
+
+    Args:
+        spatial_groups: blocks along each spatial axis; see `group_shift`.
+        shift_channels: the number of channels that take part; see `group_shift`.
+
+    Example:
+        >>> GroupShift((2, 2, 2), shift_channels=16)
+        GroupShift(spatial_groups=(2, 2, 2), shift_channels=16)
+    """
 
     def __init__(self, spatial_groups: Sequence[int], shift_channels: int):
         super().__init__()
@@ -101,7 +123,7 @@ def _gathered(x: torch.Tensor, spatial_groups: tuple[int, ...], shift_channels: 
 
 def _shifted_by_operators(step: int, x: torch.Tensor, spatial_groups: tuple[int, ...], shift_channels: int
                           ) -> torch.Tensor:
-    """Shift in operators that whoever compiles or records knows, for any batch."""
+    """Shift by operators that compilers and exporters know, for any batch size."""
     sizes = tuple(x.shape[1:])
     if torch.jit.is_tracing():  # or row numbers would be computed from the sizes at each call
         sizes = tuple(map(int, sizes))
@@ -116,7 +138,7 @@ def _shifted_by_operators(step: int, x: torch.Tensor, spatial_groups: tuple[int,
 
 
 def _rows_of_a_sample(sizes: Sequence[int], spatial_groups: tuple[int, ...]) -> tuple[int, int]:
-    """Return how many rows (C, *spatial) has, and how many voxels: a row's are neighbours that stay together."""
+    """Return the number of rows in a sample of (C, *spatial), and of voxels in a row: neighbours that stay together."""
     return math.prod(sizes[:-1]) * spatial_groups[-1], sizes[-1] // spatial_groups[-1]
 
 
@@ -129,7 +151,7 @@ _kept_rows: dict[tuple[Any, ...], torch.Tensor] = {}
 
 def _kept_source_rows(shape: tuple[int, ...], spatial_groups: tuple[int, ...], shift_channels: int, step: int,
                       device: torch.device) -> torch.Tensor:
-    """Return `_source_rows`, for most maps of a network have been seen before."""
+    """Return `_source_rows` from a cache: most feature maps of a network have been seen before."""
     settings = shape, spatial_groups, shift_channels, step, device
     rows = _kept_rows.get(settings)
     if rows is None:
@@ -169,7 +191,7 @@ def _source_rows_of_channel_groups(spatial: Sequence[int], spatial_groups: tuple
     weights = [math.prod(spatial_groups[:axis]) for axis in range(n_axes)]
 
     def along(axis: int, size: int) -> torch.Tensor:
-        """Count along one axis of (channel group, blocks of axis 0, voxels in them, blocks of axis 1, ...)."""
+        """Count from 0 along one axis of (channel group, blocks of axis 0, voxels in them, blocks of axis 1, ...)."""
         shape = [1] * (2 * n_axes + 1)
         shape[axis] = size
         return torch.arange(size, device=device).view(shape)

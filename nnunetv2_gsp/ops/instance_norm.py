@@ -1,4 +1,4 @@
-"""InstanceNorm that knows rounding from an image: where a map is constant but for rounding, it gives β."""
+"""InstanceNorm that gives β where a map is constant but for rounding, instead of multiplying the rounding errors."""
 import math
 from typing import Any
 
@@ -16,9 +16,13 @@ _backward_of = torch.ops.aten.native_batch_norm_backward
 
 
 def least_deviation(dtype: torch.dtype) -> float:
-    """Return the part of a map's values by which a channel of it must vary to be more than rounding.
+    """Return the smallest relative deviation, as a fraction of the map's values, that is more than rounding.
 
-    In half precision a rounding is more than `LEAST_DEVIATION`: 2^-11 in fp16, 2^-8 in bf16.
+    In half precision a rounding error alone exceeds `LEAST_DEVIATION`: 2^-11 in fp16, 2^-8 in bf16.
+
+    Example:
+        >>> least_deviation(torch.float32) == 2 ** -14, least_deviation(torch.bfloat16) == 2 ** -8
+        (True, True)
     """
     return max(LEAST_DEVIATION, torch.finfo(dtype).eps / 2)
 
@@ -36,16 +40,22 @@ def instance_norm(x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: fl
     bf16 by 0.6 %), and there nothing changes. keep counts as a constant in derivatives.
 
     Args:
-        x: (N, C, *spatial), floating point.
+        x: (N, C, *spatial), floating point, more than one voxel.
         weight: γ, (C,), or None for ones.
         bias: β, (C,), or None for zeros.
-        eps: added to the variance.
+        eps: added to the variance, greater than 0.
 
     Returns:
         (N, C, *spatial) in the dtype of `x`; statistics are taken in fp32 at least.
 
     Raises:
         ValueError: a map of one voxel has no variance.
+
+    Example:
+        >>> x = torch.tensor([[1., 3.], [7., 7.]]).reshape(1, 2, 1, 2)  # the second channel is constant
+        >>> instance_norm(x, weight=None, bias=torch.tensor([0., 0.5]), eps=1e-5).squeeze()
+        tensor([[-1.0000,  1.0000],
+                [ 0.5000,  0.5000]])
     """
     if math.prod(x.shape[2:]) == 1:
         raise ValueError(f"InstanceNorm expects maps of more than one voxel, got {tuple(x.shape)}: choose a larger "
@@ -56,19 +66,23 @@ def instance_norm(x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: fl
         return _by_its_formula(x, weight, bias, eps)
     is_half = x.dtype is not ones.dtype
     if x.device.type == "cpu" and not is_half:  # there batch norm's moments of half precision are in half precision
-        return _InstanceNorm.apply(x.reshape(1, -1, *x.shape[2:]), weight, bias, eps).view(x.shape)
+        normalised: Tensor = _InstanceNorm.apply(x.reshape(1, -1, *x.shape[2:]), weight, bias, eps)
+        return normalised.view(x.shape)
     if is_half and x.is_cuda and not torch.is_grad_enabled():
         return _predicted_in_half_precision(x, weight, bias, eps)
     return _by_its_formula(x, weight, bias, eps)
 
 
 def kept(mean: Tensor, variance: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return which part of each channel is more than rounding: 0 for a constant one, 1 on ordinary images.
+    """Return the factor of each channel: 0 for a channel that is constant but for rounding, 1 on ordinary images.
 
     Args:
-        mean: (N, C, ...), of every channel.
-        variance: (N, C, ...).
-        dtype: of the map.
+        mean: (N, C, ...), each channel's mean over its voxels, fp32 or fp64.
+        variance: (N, C, ...), its variance, in the dtype of `mean`.
+        dtype: of the map, which says how large a rounding error is.
+
+    Returns:
+        Numbers from 0 to 1 in the shape and dtype of `mean`, without a gradient.
     """
     threshold = least_deviation(dtype) ** 2 * mean.square().mean(1, keepdim=True)
     # a map of zeros alone is constant too
@@ -76,7 +90,7 @@ def kept(mean: Tensor, variance: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 class _InstanceNorm(torch.autograd.Function):
-    """The same, by the operators of PyTorch's batch norm: one pass for the moments, one for the map.
+    """`instance_norm` by the operators of PyTorch's batch norm: one pass for the moments, one for the map.
 
     It takes and gives (1, N·C, *spatial), as a batch norm has it: what a Function returns must not be a view, or nobody
     may change it in place.
@@ -102,22 +116,25 @@ class _InstanceNorm(torch.autograd.Function):
 
 
 def _by_its_formula(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
-    """For whoever looks at operators, and the compiler, which makes two loops of these."""
+    """Compute `instance_norm` by elementary operators, for exporters, transforms and the compiler."""
     values, per_channel = x.to(_accurate(x.dtype)), (1, -1, *[1] * (x.ndim - 2))
     variance, mean = torch.var_mean(values, tuple(range(2, x.ndim)), correction=0, keepdim=True)
     scale = kept(mean, variance, x.dtype) * weight.view(per_channel) * torch.rsqrt(variance + eps)
     # not (values - mean) · scale: the backward pass would keep the difference beside the values
-    return (values * scale + (bias.view(per_channel) - mean * scale)).to(x.dtype)
+    y = values * scale + (bias.view(per_channel) - mean * scale)
+    # what `to` gives may be the map itself, which torch.export then lets no nonlinearity change in place
+    return y if y.dtype is x.dtype else y.to(x.dtype)
 
 
 def _predicted_in_half_precision(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
-    """The same without a copy in fp32. A GPU sums pairwise, so E(x²) - E(x)² has what digits half precision has."""
+    """Compute `instance_norm` without a copy of the map in fp32."""
+    # a GPU sums pairwise, so E(x²) - E(x)² has as many correct digits as half precision can hold
     axes, per_channel, dtype = tuple(range(2, x.ndim)), (1, -1, *[1] * (x.ndim - 2)), _accurate(x.dtype)
     mean = x.mean(axes, keepdim=True, dtype=dtype)
     mean_square = torch.linalg.vector_norm(x, 2, axes, keepdim=True, dtype=dtype).square() / math.prod(x.shape[2:])
     variance = (mean_square - mean.square()).clamp(min=0)
     scale = (kept(mean, variance, x.dtype) * weight.view(per_channel) * torch.rsqrt(variance + eps)).to(x.dtype)
-    offset = bias.view(per_channel) - mean * scale  # with the scale as rounded, or the mean would not go
+    offset = bias.view(per_channel) - mean * scale  # with the scale as rounded, or part of the mean would remain
     return torch.addcmul(offset.to(x.dtype), x, scale)
 
 
@@ -126,23 +143,28 @@ def _accurate(dtype: torch.dtype) -> torch.dtype:
 
 
 class SteadyInstanceNorm2d(nn.InstanceNorm2d):
-    """InstanceNorm by `instance_norm`; parameters and arguments are those of `nn.InstanceNorm2d`."""
+    """`instance_norm` as a module; parameters and arguments are those of `nn.InstanceNorm2d`."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (N, C, H, W) to the same."""
+        """Normalise (N, C, H, W)."""
         return _forward(self, super().forward, x)
 
 
 class SteadyInstanceNorm3d(nn.InstanceNorm3d):
-    """InstanceNorm by `instance_norm`; parameters and arguments are those of `nn.InstanceNorm3d`."""
+    """`instance_norm` as a module; parameters and arguments are those of `nn.InstanceNorm3d`."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (N, C, D, H, W) to the same."""
+        """Normalise (N, C, D, H, W)."""
         return _forward(self, super().forward, x)
 
 
 def steady(norm_op: type[nn.Module] | None) -> type[nn.Module] | None:
-    """Return the norm to take for `norm_op` where shifts are cyclic."""
+    """Return the class that replaces `norm_op` where shifts are cyclic: a steady InstanceNorm for an InstanceNorm.
+
+    Example:
+        >>> steady(nn.InstanceNorm3d).__name__, steady(nn.BatchNorm3d).__name__
+        ('SteadyInstanceNorm3d', 'BatchNorm3d')
+    """
     steady_norms: dict[Any, type[nn.Module]] = {nn.InstanceNorm2d: SteadyInstanceNorm2d,
                                                 nn.InstanceNorm3d: SteadyInstanceNorm3d}
     return steady_norms.get(norm_op, norm_op)

@@ -1,4 +1,4 @@
-"""Leaky ReLU and group shift in one, in place: eager PyTorch spends more on new memory than on moving what is in it."""
+"""Leaky ReLU and group shift in one pass and in place: on a CPU, new memory costs more than moving what is in it."""
 import math
 from typing import Any
 
@@ -12,21 +12,28 @@ _leaky_relu_backward_into = torch.ops.aten.leaky_relu_backward.grad_input
 
 def leaky_relu_group_shift_(x: torch.Tensor, negative_slope: float, spatial_groups: tuple[int, ...],
                             shift_channels: int) -> torch.Tensor:
-    """Compute `group_shift(leaky_relu(x, negative_slope), spatial_groups, shift_channels)` where `x` lies.
+    """Compute `group_shift(leaky_relu(x, negative_slope), spatial_groups, shift_channels)` in place.
 
     Args:
         x: (N, C, *spatial), contiguous, floating point; overwritten.
-        negative_slope: of leaky ReLU, positive.
+        negative_slope: of leaky ReLU, greater than 0.
         spatial_groups: see `group_shift`.
         shift_channels: see `group_shift`.
 
     Returns:
-        `x`. Backward passes can be differentiated, but `torch.func` and forward differentiation do not know it.
+        `x`. Backward passes can be differentiated; `torch.func` and forward-mode derivatives are not supported.
 
     Raises:
         ValueError: as `group_shift` does.
+
+    Example:
+        >>> x = torch.tensor([[-1., 1.], [-1., 1.]]).reshape(1, 2, 1, 2)
+        >>> leaky_relu_group_shift_(x, 0.5, spatial_groups=(1, 2), shift_channels=2).squeeze()
+        tensor([[-0.5000,  1.0000],
+                [ 1.0000, -0.5000]])
     """
-    return _LeakyReLUGroupShift.apply(x, negative_slope, spatial_groups, shift_channels)
+    result: torch.Tensor = _LeakyReLUGroupShift.apply(x, negative_slope, spatial_groups, shift_channels)
+    return result
 
 
 class _LeakyReLUGroupShift(torch.autograd.Function):
@@ -50,7 +57,7 @@ class _LeakyReLUGroupShift(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        """A permutation commutes with what is done to each voxel, so the shifted result says where the slope was."""
+        # a permutation commutes with what is done to each voxel, so the shifted result says where the slope applied
         negative_slope, spatial_groups, shift_channels = ctx.settings
         result, = ctx.saved_tensors
         if torch.is_grad_enabled():  # the gradient is to be differentiated itself
@@ -70,12 +77,12 @@ class _LeakyReLUGroupShift(torch.autograd.Function):
 
 
 def _still_channels(x: torch.Tensor, spatial_groups: tuple[int, ...], shift_channels: int) -> tuple[torch.Tensor, ...]:
-    """Return the maps that do not move: channel group 0, and what is behind the shifted channels."""
+    """Return the channels that do not move: channel group 0, and those after the shifted channels."""
     return x[:, :shift_channels // math.prod(spatial_groups)], x[:, shift_channels:]
 
 
 def _buffer_of_a_group(x: torch.Tensor, spatial_groups: tuple[int, ...], shift_channels: int) -> torch.Tensor:
-    """Return memory for one channel group of a sample, as rows of voxels that stay together."""
+    """Allocate memory for one channel group of a sample, as rows of voxels that stay together."""
     channels = shift_channels // math.prod(spatial_groups)
     row = x.shape[-1] // spatial_groups[-1]
     return x.new_empty(channels * math.prod(x.shape[2:]) // row, row)

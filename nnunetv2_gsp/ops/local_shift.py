@@ -1,4 +1,4 @@
-"""Local shift: single voxels move by one, where a group shift moves whole blocks. Not in the paper."""
+"""Local shift: single voxels move by one, where a group shift moves whole blocks; not in the paper."""
 from collections.abc import Sequence
 
 import torch
@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn.functional import pad
 
 from nnunetv2_gsp.ops.gpu_shift import moved_voxels
-from nnunetv2_gsp.ops.moved import Moved
+from nnunetv2_gsp.ops.moved import moved
 from nnunetv2_gsp.ops.recording import is_recording
 
 
@@ -19,24 +19,42 @@ def local_shift(x: torch.Tensor, first_channel: int, shift_channels: int) -> tor
 
     Args:
         x: (N, C, *spatial), two or three spatial axes, any dtype, contiguous or not.
-        first_channel: where the moving channels begin.
-        shift_channels: how many move, a positive multiple of 4 in 2D and of 6 in 3D.
+        first_channel: index of the first channel that moves, from 0.
+        shift_channels: the number of channels that move, a positive multiple of 4 in 2D and of 6 in 3D; they end
+            within C.
 
     Returns:
         A new tensor with the shape and dtype of `x`.
 
     Raises:
         ValueError: if axes and channels do not fit; says what was expected and what came.
+
+    Example:
+        >>> x = torch.tensor([1, 2, 3]).expand(4, 3).reshape(1, 4, 1, 3)  # 4 channels of the row 1 2 3
+        >>> local_shift(x, first_channel=0, shift_channels=4).squeeze()  # up, down, to the left, to the right
+        tensor([[0, 0, 0],
+                [0, 0, 0],
+                [2, 3, 0],
+                [0, 1, 2]])
     """
     _check(tuple(x.shape), first_channel, shift_channels)
     if x.is_cuda and not (torch.compiler.is_compiling() or is_recording()):
         # in the backward pass every voxel goes back to where it came from, and zeros enter at the other border
-        return Moved.apply(x, 1, _moved_voxels_or_padded, first_channel, shift_channels)
+        return moved(x, 1, _moved_voxels_or_padded, first_channel, shift_channels)
     return _by_padding(x, first_channel, shift_channels, 1)
 
 
 class LocalShift(nn.Module):
-    """`local_shift` as a module without parameters, for (N, C, *spatial) maps."""
+    """`local_shift` as a module without parameters.
+
+    Args:
+        first_channel: index of the first channel that moves; see `local_shift`.
+        shift_channels: the number of channels that move; see `local_shift`.
+
+    Example:
+        >>> LocalShift(first_channel=16, shift_channels=12)
+        LocalShift(first_channel=16, shift_channels=12)
+    """
 
     def __init__(self, first_channel: int, shift_channels: int):
         super().__init__()
@@ -60,10 +78,10 @@ def _moved_voxels_or_padded(x: torch.Tensor, first_channel: int, shift_channels:
 def _by_padding(x: torch.Tensor, first_channel: int, shift_channels: int, step: int) -> torch.Tensor:
     n_axes = x.ndim - 2
     part = shift_channels // (2 * n_axes)
-    moved = [pad(x.narrow(1, first_channel + direction * part, part),
+    parts = [pad(x.narrow(1, first_channel + direction * part, part),
                  _one_step(direction // 2, n_axes, towards_end=bool(direction % 2) == (step == 1)))
              for direction in range(2 * n_axes)]
-    return torch.cat([x[:, :first_channel], *moved, x[:, first_channel + shift_channels:]], dim=1)
+    return torch.cat([x[:, :first_channel], *parts, x[:, first_channel + shift_channels:]], dim=1)
 
 
 def _one_step(axis: int, n_axes: int, towards_end: bool) -> Sequence[int]:

@@ -1,4 +1,4 @@
-"""What only moves features has one derivative: the same movement, the other way round."""
+"""Derivatives of operators that only move features: the same movement in the opposite direction."""
 from collections.abc import Callable
 from typing import Any
 
@@ -8,31 +8,39 @@ from torch import Tensor
 Move = Callable[..., Tensor]
 
 
-class Moved(torch.autograd.Function):
-    """`move(x, *settings, step)`, whose transpose is that with the opposite step, for (N, C, *spatial) maps."""
+def moved(x: Tensor, step: int, move: Move, *settings: Any) -> Tensor:
+    """Compute `move(x, *settings, step)`, differentiable backward, forward, twice and under `torch.func`.
+
+    Args:
+        x: (N, C, *spatial).
+        step: 1, or -1 for the opposite direction.
+        move: a function that only moves features; with the opposite step it is its own transpose.
+        settings: what `move` takes between the map and the step.
+    """
+    result: Tensor = _Moved.apply(x, step, move, *settings)
+    return result
+
+
+class _Moved(torch.autograd.Function):
 
     @staticmethod
     def forward(x: Tensor, step: int, move: Move, *settings: Any) -> Tensor:
-        """Move (N, C, *spatial)."""
         return move(x, *settings, step)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        """Keep how it moved, and nothing of the map."""
+        # how it moved, and nothing of the map
         _, ctx.step, *ctx.move_and_settings = inputs
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        """Move back."""
-        return Moved.apply(gradient, -ctx.step, *ctx.move_and_settings), None, *[None] * len(ctx.move_and_settings)
+        return moved(gradient, -ctx.step, *ctx.move_and_settings), None, *[None] * len(ctx.move_and_settings)
 
     @staticmethod
     def jvp(ctx: Any, tangent: Tensor, *_: None) -> Tensor:
-        """A movement is linear."""
-        return Moved.apply(tangent, ctx.step, *ctx.move_and_settings)
+        return moved(tangent, ctx.step, *ctx.move_and_settings)
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[int, ...], x: Tensor, *others: Any) -> tuple[Tensor, int]:
-        """What is mapped over is more samples."""
         samples = x.movedim(in_dims[0], 0)
-        return Moved.apply(samples.flatten(0, 1), *others).unflatten(0, samples.shape[:2]), 0
+        return moved(samples.flatten(0, 1), *others).unflatten(0, samples.shape[:2]), 0

@@ -1,4 +1,4 @@
-"""1×1×1 convolutions as matrix products: every voxel's features times one matrix, in the layout they have."""
+"""1×1×1 convolutions as matrix products, which take feature maps in the layout they have."""
 from typing import Any
 
 import torch
@@ -16,11 +16,11 @@ LEAST_PIECES = 64
 def pointwise_convolution(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """Convolve with a kernel of one voxel: a product of (channels out, channels in) and (channels in, voxels).
 
-    `conv3d` reorders its input and output for kernels that have neighbours to look at: oneDNN into blocks of channels,
-    cuDNN in half precision to channels last. A matrix product takes the features as they lie.
+    `conv3d` reorders its input and output for kernels of more than one voxel: oneDNN into blocks of channels, cuDNN in
+    half precision to channels last. A matrix product reads the features where they are.
 
     Args:
-        x: (N, channels in, *spatial).
+        x: (N, channels in, *spatial), floating point.
         weight: (channels out, channels in, 1, 1[, 1]).
         bias: (channels out,), or None.
 
@@ -28,7 +28,12 @@ def pointwise_convolution(x: Tensor, weight: Tensor, bias: Tensor | None) -> Ten
         (N, channels out, *spatial), contiguous, in the dtype of `x`, or the one that autocast chooses.
 
     Raises:
-        RuntimeError: `x` has another number of channels, as `conv3d` says it; the product would speak of batches.
+        RuntimeError: `x` has another number of channels than `weight`; `conv3d` raises the same type.
+
+    Example:
+        >>> x = torch.tensor([1., 2., 10., 20.]).reshape(1, 2, 1, 2)  # two channels of two voxels
+        >>> pointwise_convolution(x, weight=torch.ones(1, 2, 1, 1), bias=torch.tensor([0.5]))
+        tensor([[[[11.5000, 22.5000]]]])
     """
     if x.shape[1] != weight.shape[1]:
         raise RuntimeError(f"Expected the input of a convolution to have {weight.shape[1]} channels, but got "
@@ -37,29 +42,34 @@ def pointwise_convolution(x: Tensor, weight: Tensor, bias: Tensor | None) -> Ten
     if (_on_gpu(voxels) and matrix.requires_grad and torch.is_grad_enabled() and not is_recording()
             and _count_pieces(voxels.shape[2]) >= LEAST_PIECES):
         function = _Product if torch.compiler.is_compiling() else _TransformableProduct
-        product = function.apply(*_as_autocast_has_it(voxels, matrix, bias))
+        product = function.apply(*_cast_as_autocast_does(voxels, matrix, bias))
     else:
         product = _product(voxels, matrix, bias)
-    return product.unflatten(2, x.shape[2:])
+    convolved: Tensor = product.unflatten(2, x.shape[2:])
+    return convolved
 
 
 def gradient_of_weight(gradient: Tensor, voxels: Tensor) -> Tensor:
-    """Sum the outer products of all voxels' gradients and features, in pieces of `PIECE` voxels or little more.
+    """Compute the gradient of a 1×1×1 convolution's weight, in pieces of `PIECE` voxels or slightly more.
 
     A product whose result has 32×32 numbers of two million terms each keeps a few multiprocessors of a GPU busy and the
-    others idle: cuBLAS does not split such sums. A batch of pieces fills the card, and is summed in fp32.
+    others idle: cuBLAS does not split such sums. A batch of pieces fills the GPU, and is summed in fp32.
 
     Args:
         gradient: (N, channels out, voxels), of the convolution's output.
-        voxels: (N, channels in, voxels), its input.
+        voxels: (N, channels in, voxels), the convolution's input.
 
     Returns:
         (channels out, channels in), in the dtype of `gradient`.
+
+    Example:
+        >>> gradient_of_weight(torch.ones(2, 3, 10), torch.ones(2, 4, 10)).shape
+        torch.Size([3, 4])
     """
     n_pieces = _count_pieces(voxels.shape[2])
 
     def in_pieces(of_sample: Tensor) -> Tensor:
-        """(channels, voxels) to (pieces, channels, voxels of a piece), a view."""
+        """View (channels, voxels) as (pieces, channels, voxels of a piece)."""
         return of_sample.view(len(of_sample), n_pieces, -1).transpose(0, 1)
 
     parts = [torch.bmm(in_pieces(of_sample), in_pieces(sample).transpose(1, 2))
@@ -68,27 +78,32 @@ def gradient_of_weight(gradient: Tensor, voxels: Tensor) -> Tensor:
 
 
 class PointwiseConv2d(nn.Conv2d):
-    """A 1×1 convolution by `pointwise_convolution`; parameters and arguments are those of `nn.Conv2d`."""
+    """`pointwise_convolution` as a module; parameters and arguments are those of `nn.Conv2d`."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (N, channels in, H, W) to (N, channels out, H, W)."""
-        if is_recording():  # whoever reads it knows best how to compute a convolution
+        """Convolve (N, channels in, H, W) to (N, channels out, H, W)."""
+        if is_recording():  # who runs the exported program knows best how to compute a convolution
             return super().forward(x)
         return pointwise_convolution(x, self.weight, self.bias)
 
 
 class PointwiseConv3d(nn.Conv3d):
-    """A 1×1×1 convolution by `pointwise_convolution`; parameters and arguments are those of `nn.Conv3d`."""
+    """`pointwise_convolution` as a module; parameters and arguments are those of `nn.Conv3d`."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (N, channels in, D, H, W) to (N, channels out, D, H, W)."""
-        if is_recording():  # whoever reads it knows best how to compute a convolution
+        """Convolve (N, channels in, D, H, W) to (N, channels out, D, H, W)."""
+        if is_recording():  # who runs the exported program knows best how to compute a convolution
             return super().forward(x)
         return pointwise_convolution(x, self.weight, self.bias)
 
 
 def pointwise(conv_op: type[_ConvNd]) -> type[_ConvNd]:
-    """Return the convolution to take for `conv_op` where kernels have one voxel."""
+    """Return the class that replaces `conv_op` where kernels have one voxel.
+
+    Example:
+        >>> pointwise(nn.Conv3d).__name__
+        'PointwiseConv3d'
+    """
     return {nn.Conv2d: PointwiseConv2d, nn.Conv3d: PointwiseConv3d}.get(conv_op, conv_op)
 
 
@@ -113,7 +128,7 @@ class _Product(torch.autograd.Function):
 
 
 class _TransformableProduct(_Product):
-    """`_Product` for `torch.func` and forward-mode derivatives, which the compiler does not take in a Function."""
+    """`_Product` for `torch.func` and forward-mode derivatives, which the compiler does not accept in a Function."""
 
     generate_vmap_rule = True
 
@@ -142,7 +157,7 @@ def _product(voxels: Tensor, matrix: Tensor, bias: Tensor | None) -> Tensor:
 
 
 def _count_pieces(voxels: int) -> int:
-    """Return the power of two that divides `voxels` into equal pieces of `PIECE` or little more; 1 where none does."""
+    """Return the power of two that cuts `voxels` into equal pieces of `PIECE` or slightly more; 1 where none does."""
     n_pieces = 1
     while voxels % (2 * n_pieces) == 0 and voxels // (2 * n_pieces) >= PIECE:
         n_pieces *= 2
@@ -153,8 +168,8 @@ def _on_gpu(voxels: Tensor) -> bool:
     return voxels.is_cuda
 
 
-def _as_autocast_has_it(*tensors: Tensor | None) -> list[Tensor | None]:
-    """Cast as autocast does for a product, which does not see into a Function."""
+def _cast_as_autocast_does(*tensors: Tensor | None) -> list[Tensor | None]:
+    """Cast the operands of a product as autocast would, which does not see into a `torch.autograd.Function`."""
     kind = next(tensor.device.type for tensor in tensors if tensor is not None)
     if not torch.is_autocast_enabled(kind):
         return list(tensors)

@@ -1,29 +1,38 @@
-"""Tells whether somebody writes down which operators or modules run, or looks at each of them."""
+"""Detection of tools that record operators, or intercept operators or modules."""
 import torch
 from torch import nn
 from torch.autograd import forward_ad
 
 
 def is_recording() -> bool:
-    """Tell whether `torch.jit.trace`, `torch.export` or an ONNX exporter reads what runs.
+    """Tell whether `torch.jit.trace`, `torch.export` or an ONNX exporter records the operators that run.
 
-    A recording is for other batches and other programs, so it should have few operators that all of them know. A strict
-    export is taken for compiling: `torch.compiler.is_exporting` says of both that it is one, or of neither, with some
-    versions of torch.
+    A recording is for other batch sizes and other programs, so it should consist of few operators that all of them
+    know. A strict export counts as compiling: in some versions of torch `torch.compiler.is_exporting` does not tell the
+    two apart.
+
+    Example:
+        >>> is_recording()
+        False
     """
     return torch.jit.is_tracing() or (torch.compiler.is_compiling() and not torch.compiler.is_dynamo_compiling())
 
 
 def is_transformed() -> bool:
-    """Tell whether `torch.func` transforms what runs, or it is differentiated forward."""
+    """Tell whether `torch.func` transforms the code that runs, or forward-mode derivatives are computed.
+
+    Example:
+        >>> is_transformed(), torch.func.vmap(lambda x: x + is_transformed())(torch.zeros(1))
+        (False, tensor([1.]))
+    """
     try:
         return torch._C._functorch.peek_interpreter_stack() is not None or forward_ad._current_level >= 0
-    except AttributeError:  # a torch without one of these names, which it never promised, is not to break anything
+    except AttributeError:  # these names are private to torch: without one of them, the slow way is still right
         return True
 
 
 def is_watched() -> bool:
-    """Tell whether operators are recorded, counted or transformed: no fast way then."""
+    """Tell whether operators are recorded, counted or transformed, so that no shortcut is safe."""
     try:
         return (is_recording() or is_transformed() or torch._C._len_torch_dispatch_stack() > 0
                 or torch._C._len_torch_function_stack() > 0)
@@ -32,12 +41,12 @@ def is_watched() -> bool:
 
 
 def has_hooks(module: nn.Module) -> bool:
-    """Tell whether somebody wants to see each call of the module."""
+    """Tell whether hooks are registered that want to see each call of the module."""
     return bool(module._forward_hooks or module._forward_pre_hooks or module._backward_hooks
                 or module._backward_pre_hooks)
 
 
 def has_hooks_of_all_modules() -> bool:
-    """Tell whether somebody wants to see each call of every module there is."""
+    """Tell whether hooks are registered that want to see each call of every module."""
     hooks = nn.modules.module
     return bool(getattr(hooks, "_global_forward_hooks", True) or getattr(hooks, "_global_forward_pre_hooks", True))

@@ -1,4 +1,4 @@
-"""The shifts' definitions, obvious and slow: Group Shift as the paper formulates it (Sec. 2.3), a line an equation."""
+"""Definitions of the shifts, obvious and slow; the group shift line by line as in Sec. 2.3 of the paper."""
 import itertools
 from collections.abc import Sequence
 
@@ -12,12 +12,18 @@ def group_shift_reference(x: torch.Tensor, spatial_groups: Sequence[int], shift_
     2D, which is the same with the third axis dropped.
 
     Args:
-        x: (N, C, D, H[, W]), any dtype; the axes must be multiples of the groups.
-        spatial_groups: (g_d, g_h[, g_w]).
-        shift_channels: C_s, a positive multiple of g_d·g_h·g_w.
+        x: (N, C, D, H[, W]), any dtype; each spatial axis is a multiple of its groups.
+        spatial_groups: (g_d, g_h[, g_w]), the number of blocks along each spatial axis.
+        shift_channels: C_s, a positive multiple of g_d·g_h·g_w, at most C.
 
     Returns:
         F_s, with the shape and dtype of `x`; differentiable by autograd.
+
+    Example:
+        >>> x = torch.arange(4).expand(2, 4).reshape(1, 2, 4, 1)  # 2 channels of the column 0 1 2 3
+        >>> group_shift_reference(x, spatial_groups=(2, 1), shift_channels=2).squeeze()
+        tensor([[0, 1, 2, 3],
+                [2, 3, 0, 1]])
     """
     if x.ndim == 4:
         return group_shift_reference(x[..., None], (*spatial_groups, 1), shift_channels)[..., 0]
@@ -42,12 +48,21 @@ def group_shift_reference(x: torch.Tensor, spatial_groups: Sequence[int], shift_
 
 
 def local_shift_reference(x: torch.Tensor, first_channel: int, shift_channels: int) -> torch.Tensor:
-    """Shift single voxels by one, for each direction -D, +D, -H, +H[, -W, +W] an equal part of the channels.
+    """Shift an equal part of the channels by one voxel in each of the directions -D, +D, -H, +H[, -W, +W].
 
     Args:
         x: (N, C, D, H[, W]), any dtype.
-        first_channel: where the moving channels begin.
-        shift_channels: how many move, a positive multiple of the directions.
+        first_channel: index of the first channel that moves, from 0.
+        shift_channels: the number of channels that move, a positive multiple of the number of directions.
+
+    Returns:
+        A new tensor with the shape and dtype of `x`; zeros enter at the border.
+
+    Example:
+        >>> x = torch.tensor([1, 2, 3]).expand(4, 3).reshape(1, 4, 3, 1)  # 4 channels of the column 1 2 3
+        >>> local_shift_reference(x, first_channel=0, shift_channels=4)[0, :2].squeeze()
+        tensor([[2, 3, 0],
+                [0, 1, 2]])
     """
     axes = range(2, x.ndim)
     part = shift_channels // (2 * len(axes))

@@ -1,7 +1,7 @@
-"""Both shifts as Triton kernels that copy, in wide loads: what moves together is found once, not voxel by voxel.
+"""Both shifts as Triton kernels that copy in wide loads: addresses are computed once a row, not once a voxel.
 
-An address costs a few operations a row of voxels. A gather by row numbers takes nine times as long as a copy on an H200
-(2×32×128³, fp16), for its rows are short and each is looked up.
+A gather by row numbers takes nine times as long as a copy on an H200 (2×32×128³, fp16), for its rows are short and the
+number of each is loaded from memory.
 """
 import math
 
@@ -13,11 +13,11 @@ _TILE_BYTES = 8192  # of a program
 # of a map; with fewer, calling a kernel takes longer than a gather (H200: 67 MB 0.24 ms against 0.17, 268 MB 0.27
 # against 0.47)
 _LEAST_BYTES = 1 << 27
-_UNITS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}  # what is copied has a width and no type
+_UNITS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}  # a copy depends on the width alone
 
 
 def fits(x: torch.Tensor, row: int) -> bool:
-    """Tell whether a kernel moves rows of `row` elements of `x` sooner: a large map, known widths, and no crumbs."""
+    """Tell whether a kernel is faster for rows of `row` elements of `x`: a large map, a supported width, long rows."""
     return (x.numel() * x.element_size() >= _LEAST_BYTES and x.element_size() in _UNITS
             and 8 <= row * x.element_size() <= 8 * _TILE_BYTES)
 
@@ -62,7 +62,7 @@ def _in_units(x: torch.Tensor, unit_bytes: int) -> torch.Tensor:
 
 
 def _tile(row: int, unit_bytes: int, n_rows: int) -> dict[str, int]:
-    """Return how many rows a program copies, the power of two that holds one, and the warps that this keeps busy."""
+    """Return the rows that a program copies, the power of two that holds a row, and the warps that this keeps busy."""
     columns = triton.next_power_of_2(row)
     rows = min(max(1, _TILE_BYTES // unit_bytes // columns), triton.next_power_of_2(n_rows))
     return {"ROWS": rows, "COLUMNS": columns, "num_warps": min(max(rows * columns * unit_bytes // 2048, 1), 8)}
@@ -79,7 +79,7 @@ def _row_of_block(block, plane, block_depth, depth, height, g_d, g_h, g_w, BLOCK
 def _move_blocks(source, target, n_tiles, channels, shift_channels, channels_per_group, n_blocks, back, block_depth,
                  depth, height, g_d, g_h, g_w, BLOCK_HEIGHT: tl.constexpr, ROW: tl.constexpr,
                  ROWS: tl.constexpr, COLUMNS: tl.constexpr):
-    """Fill a tile of rows of one target block of one channel; `back` blocks on is where channel group 1 comes from."""
+    """Fill a tile of rows of one target block of one channel; channel group 1 comes from `back` blocks further on."""
     program = tl.program_id(0)
     block, plane = program // n_tiles % n_blocks, program // n_tiles // n_blocks
     channel = plane % channels
@@ -97,7 +97,7 @@ def _move_blocks(source, target, n_tiles, channels, shift_channels, channels_per
 @triton.jit
 def _move_voxels(source, target, n_tiles, channels, first_channel, shift_channels, part, first_axis, step, depth,
                  HEIGHT: tl.constexpr, WIDTH: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
-    """Fill a tile of rows of one channel from the rows, or the voxels, beside them."""
+    """Fill a tile of rows of one channel from the neighbouring rows or voxels."""
     program = tl.program_id(0)
     plane = program // n_tiles
     channel = plane % channels - first_channel

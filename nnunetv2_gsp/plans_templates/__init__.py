@@ -1,22 +1,35 @@
-"""Which settings are worth a name? One JSON file a setting, checked against `schema.json`."""
+"""Settings with a name: one JSON file each, checked against `schema`."""
 import difflib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from jsonschema import Draft202012Validator
-from jsonschema.exceptions import best_match
-from jsonschema.validators import extend
-
+from nnunetv2_gsp.architectures.architecture import KERNEL, Stages
+from nnunetv2_gsp.architectures.entries import COUNT, PATCH_SIZE, Schema, described, schemas_of, types_alone, violation
 from nnunetv2_gsp.architectures.request import ShiftRequest
-from nnunetv2_gsp.errors import InputError
+from nnunetv2_gsp.errors import DamagedFileError, InputError, MissingInputError, RefusedSettingsError
 
 _FOLDER = Path(__file__).parent
-TOPOLOGY = ("features_per_stage", "strides", "n_conv_per_stage", "n_conv_per_stage_decoder")
-_ABOUT = ("description", "source", "inherits_from")
+TOPOLOGY = tuple(field.name for field in fields(Stages))
+_ABOUT: dict[str, Schema] = {
+    "description": {"type": "string", "description": "one line, for lists of templates"},
+    "source": {"type": "string", "description": "where the setting stands: table, figure, section of the paper"},
+    "inherits_from": {"type": "string", "description": "a named template whose settings hold where these are silent"},
+}
+# which values make a network, the network says itself
+_OF_THE_NETWORK: dict[str, Schema] = {name: types_alone(schema) for name, schema in {
+    **schemas_of(ShiftRequest), "kernel": KERNEL, **schemas_of(Stages)}.items()}
+_OF_THE_CONFIGURATION: dict[str, Schema] = {
+    "patch_size": described(PATCH_SIZE, "in voxels; axes as in the plans' patch_size, after transpose_forward"),
+    "batch_size": described(COUNT, "patches a training step"),
+    "use_mask_for_norm": {
+        "type": "boolean",
+        "description": "compute the z-score over the foreground (nonzero) voxels; where the plans do not, this means "
+                       "preprocessing anew"},
+}
 
 
 @dataclass(frozen=True)
@@ -24,10 +37,10 @@ class Template:
     """A named setting, with what it inherits filled in.
 
     Attributes:
-        name: as `--template` takes it.
+        name: of a template that comes with this package, or of a file without its ending.
         description: one line.
         source: table, figure or section of the paper.
-        settings: by the names of `schema.json`; what is not there stays as planned, or at the default.
+        settings: by the names of `schema`; what is not there stays as planned, or at the default.
     """
 
     name: str
@@ -38,102 +51,118 @@ class Template:
     @property
     def request(self) -> ShiftRequest:
         """What is asked of the shifts; raises ValueError if the ratios are more than there is."""
-        names = {field.name for field in fields(ShiftRequest)}
-        return ShiftRequest(**{name: value for name, value in self.settings.items() if name in names})
+        return ShiftRequest(**{field.name: self.settings[field.name] for field in fields(ShiftRequest)
+                               if field.name in self.settings})
 
     @property
     def kernel(self) -> int:
         """Edge of the convolutions in voxels."""
-        return self.settings.get("kernel", 1)
+        kernel: int = self.settings.get("kernel", 1)
+        return kernel
 
     @property
     def n_axes(self) -> int | None:
-        """Number of axes that the settings are made for, None if any."""
+        """Number of axes that the settings are made for, 2 or 3; None if any."""
         per_axis = [self.settings.get("patch_size"), *(stages[0] for name in ("strides", "spatial_groups")
                                                        if (stages := self.settings.get(name)))]
-        return next((len(axes) for axes in per_axis if axes and len(axes) in (2, 3)), None)
+        return next((len(axes) for axes in per_axis if isinstance(axes, Sequence) and len(axes) in (2, 3)), None)
 
 
 def template_names() -> list[str]:
     """Return the names of the templates that come with this package, in alphabetical order."""
-    return sorted(file.stem for file in _FOLDER.glob("*.json") if file.name != "schema.json")
+    return sorted(file.stem for file in _FOLDER.glob("*.json"))
 
 
-def load_template(name: str, overrides: Mapping[str, Any] | None = None) -> Template:
+@cache
+def schema() -> Schema:
+    """Return the JSON Schema of a template's file, made from what a network's entries are.
+
+    Examples:
+        >>> schema()["properties"]["kernel"]
+        {'description': 'edge of every convolution but the heads, in voxels (default 1)', 'type': 'integer', \
+'examples': [1, 3]}
+    """
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "A named setting of a GSP network; what it leaves out stays as nnU-Net planned it, or at the default",
+        "type": "object",
+        "required": ["description", "source"],
+        "additionalProperties": False,
+        "properties": {**_ABOUT, **_OF_THE_NETWORK, **_OF_THE_CONFIGURATION},
+    }
+
+
+def load_template(template: str, settings: Mapping[str, Any] | None = None) -> Template:
     """Load a template.
 
     Args:
-        name: of a template that comes with this package, or the path of a .json file.
-        overrides: settings that replace or complete the template's.
+        template: name of one that comes with this package, or path of a .json file.
+        settings: what replaces or completes the template's, by the names of `schema`.
 
     Raises:
         InputError: for a name that is not known, an unknown key (the nearest known one is named), or a value that the
             schema does not allow.
+
+    Examples:
+        >>> load_template("promise12_prosgv1", {"shift_ratio": 1}).request.spatial_groups[:3]
+        [[2, 2, 2], [2, 2, 2], [2, 4, 4]]
     """
-    for key in overrides or {}:
+    for key in settings or {}:
         if key in _ABOUT:
-            raise InputError(f"Expected settings to override, got {key}, which belongs into a template's file; choose "
-                             f"another template with --template.")
-    content = {**_read(_file_of(name)), **(overrides or {})}
-    _check(content, f"Template {name}")
+            raise InputError("settings in place of the template's", f"{key}, which belongs into a template's file",
+                             parameters=["template"])
+    content = {**_read(_file_of(template)), **(settings or {})}
+    _check(content, f"Template {template}", ["settings"] if settings else ["template"])
     about = {key: content.pop(key, None) for key in _ABOUT}
-    return Template(Path(name).stem, about["description"], about["source"], content)
+    loaded = Template(Path(template).stem, about["description"], about["source"], content)
+    try:
+        _ = loaded.request  # refuses ratios that are more than there is
+    except ValueError as error:
+        raise RefusedSettingsError(str(error), f"Template {template}") from error
+    return loaded
 
 
 def _read(file: Path) -> dict[str, Any]:
     """Return the file's content over that of the named template it inherits from."""
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content: Any = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:  # no JSON, or not even text
-        raise InputError(f"Expected JSON in {file}, got something else ({error}).") from error
+        raise DamagedFileError("a template in JSON", f"something else ({error})", where=file,
+                               parameters=["template"]) from error
     if not isinstance(content, dict):
-        raise InputError(f"Expected settings by name in {file}, got a {type(content).__name__}.")
-    _check(content, f"Template {file.stem}")
+        raise DamagedFileError("settings by name", f"a {type(content).__name__}", where=file, parameters=["template"])
+    _check(content, f"Template {file.stem}", ["template"])
     parent = content.get("inherits_from")
     return content if parent is None else {**_read(_named(parent)), **content}
 
 
-def _file_of(name: str) -> Path:
-    if not name.endswith(".json"):
-        return _named(name)
-    if not Path(name).is_file():
-        raise InputError(f"Expected a template in {name}, found no such file; nnUNetv2_gsp templates lists those that "
-                         f"have a name.")
-    return Path(name)
+def _file_of(template: str) -> Path:
+    if not template.endswith(".json"):
+        return _named(template)
+    if not Path(template).is_file():
+        raise MissingInputError("a template", "no such file", where=template, parameters=["template"])
+    return Path(template)
 
 
-def _named(name: str) -> Path:
-    if name not in template_names():
-        raise InputError(f"Expected the name of a template or a .json file, got {name!r}"
-                         f"{_did_you_mean(name, template_names())}; nnUNetv2_gsp templates lists them.")
-    return _FOLDER / f"{name}.json"
+def _named(template: str) -> Path:
+    if template not in template_names():
+        raise InputError("the name of a template or a .json file",
+                         f"{template!r}{_nearest(template, template_names())}", parameters=["template"])
+    return _FOLDER / f"{template}.json"
 
 
-def _check(content: dict[str, Any], what: str) -> None:
-    known = list(_schema()["properties"])
+def _check(content: dict[str, Any], what: str, parameters: Sequence[str]) -> None:
+    known = list(schema()["properties"])
     for key in content:
         if key not in known:
-            raise InputError(f"{what}: expected known settings, got {key!r}{_did_you_mean(key, known)}; the settings "
-                             f"are {', '.join(setting for setting in known if setting not in _ABOUT)}.")
-    error = best_match(_validator().iter_errors(content))
+            raise InputError(f"settings that are known ({', '.join(name for name in known if name not in _ABOUT)})",
+                             f"{key!r}{_nearest(key, known)}", where=what, parameters=parameters)
+    error = violation(content, schema())
     if error is not None:
         where = "".join(f"[{part}]" if index else f", {part}" for index, part in enumerate(error.absolute_path))
-        raise InputError(f"{what}{where}: {error.message}.")
+        raise RefusedSettingsError(error.message, f"{what}{where}", parameters)
 
 
-@cache
-def _validator() -> Any:
-    """Return a validator to which 2.0 is no integer, as it is none to whom takes the settings."""
-    types = Draft202012Validator.TYPE_CHECKER.redefine(
-        "integer", lambda _, value: isinstance(value, int) and not isinstance(value, bool))
-    return extend(Draft202012Validator, type_checker=types)(_schema())
-
-
-@cache
-def _schema() -> dict[str, Any]:
-    return json.loads((_FOLDER / "schema.json").read_text(encoding="utf-8"))
-
-
-def _did_you_mean(name: str, known: Iterable[str]) -> str:
+def _nearest(name: str, known: Iterable[str]) -> str:
     nearest = difflib.get_close_matches(name, known, n=1, cutoff=0)
     return f" (nearest: {nearest[0]})" if nearest else ""

@@ -1,4 +1,4 @@
-"""Is everything there that training needs? What is found, what is not, and the line that mends it."""
+"""Looks for everything that training needs: what is found, what is not, and the line that mends it."""
 import os
 import shlex
 import subprocess
@@ -11,7 +11,9 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
+from nnunetv2_gsp.errors import MissingInputError
 from nnunetv2_gsp.files import try_writing
+from nnunetv2_gsp.nnunet import FOLDERS, available_devices, nnunet_folder
 from nnunetv2_gsp.plugin import startup
 
 _DISTRIBUTION = "nnunetv2_gsp"
@@ -34,7 +36,17 @@ if found is not nnUNetTrainerGSP:
 
 @dataclass(frozen=True)
 class Finding:
-    """What was found, and the line that mends it. A finding that is ok may have one too: a hint, not a need."""
+    """What was found, and the line that mends it.
+
+    Attributes:
+        ok: whether training can do with it.
+        what: clause that says what was found.
+        mend: line to type, or clause, that mends it; a finding that is ok may have one, too, as a hint.
+
+    Examples:
+        >>> print(Finding(False, "nnUNet_raw is not set", "export nnUNet_raw=/path/to/nnUNet_raw"))
+        FAIL  nnUNet_raw is not set  ->  export nnUNet_raw=/path/to/nnUNet_raw
+    """
 
     ok: bool
     what: str
@@ -47,21 +59,20 @@ class Finding:
 
 
 def diagnose() -> list[Finding]:
-    """Look at the packages, the devices, nnU-Net's search and its folders; a search takes nnU-Net ten seconds.
+    """Look at the packages, the devices, nnU-Net's search and its folders, which takes about ten seconds.
 
     Returns:
-        One finding for each thing looked at. What is broken is a finding too, never an exception.
+        A finding for each thing looked at. What is broken is a finding, too, never an exception.
     """
     return [
         Finding(True, f"Python {sys.version.split()[0]} ({sys.executable})"),
         *_packages(),
         _device(),
         *_fused_layers(),
+        *_engines(),
         _startup_line(),
         _trainer_search(),
-        _folder("nnUNet_raw", training_writes=False),
-        _folder("nnUNet_preprocessed", training_writes=True),
-        _folder("nnUNet_results", training_writes=True),
+        *(_folder(variable, training_writes=variable != "nnUNet_raw") for variable in FOLDERS),
     ]
 
 
@@ -110,9 +121,10 @@ def _device() -> Finding:
     try:
         import torch
 
-        if torch.cuda.is_available():
+        there = available_devices()
+        if "cuda" in there:
             return Finding(True, f"cuda: {torch.cuda.get_device_name()}")
-        if torch.backends.mps.is_available():
+        if "mps" in there:
             return Finding(True, "mps", "train and predict with -device mps")
     except Exception as error:  # a broken torch raises anything: OSError for a library, RuntimeError for a driver ...
         return Finding(False, f"torch does not work: {_last_line(str(error))}", "pip install --force-reinstall torch")
@@ -130,6 +142,40 @@ def _fused_layers() -> list[Finding]:
     return [Finding(True, f"the fused layers for the CPU {found}",
                     "for fast predictions on the CPU install gcc or clang, then this package again, with pip's "
                     "--force-reinstall --no-cache-dir --no-deps")]
+
+
+def _engines() -> list[Finding]:
+    """Say what computes a small network on the CPU, and why nothing faster does."""
+    try:
+        from nnunetv2_gsp.engines import VARIABLE, wished_engine
+    except Exception:  # torch does not work, which is a finding already
+        return []
+    try:
+        wish = wished_engine()
+    except ValueError as error:
+        return [Finding(False, str(error), f"unset {VARIABLE}")]
+    predicting, training = map(_engine_of, (False, True))
+    return [Finding(True, f"engines on the CPU: {predicting} for predictions, {training} for training steps "
+                          f"({VARIABLE}={wish})")]
+
+
+def _engine_of(training: bool) -> str:
+    import torch
+    from torch import nn
+
+    from nnunetv2_gsp.architectures import GSPUNet
+    from nnunetv2_gsp.engines import explain
+
+    network = GSPUNet(
+        1, n_stages=2, features_per_stage=8, conv_op=nn.Conv3d, strides=[1, 2], n_conv_per_stage=1, num_classes=2,
+        n_conv_per_stage_decoder=1, spatial_groups=[(1, 2, 2)] * 2, norm_op=nn.InstanceNorm3d,
+        norm_op_kwargs={"affine": True}, nonlin=nn.LeakyReLU).train(training)
+    try:
+        with torch.set_grad_enabled(training):
+            choice = explain(network, torch.zeros(1, 1, 8, 8, 8))
+    except RuntimeError as error:
+        return f"none ({error})"
+    return choice.engine if choice.reason is None else f"{choice.engine} ({choice.reason})"
 
 
 def _startup_line() -> Finding:
@@ -157,20 +203,22 @@ def _run_as_nnunet_would(code: str) -> subprocess.CompletedProcess[str]:
 
 
 def _folder(variable: str, training_writes: bool) -> Finding:
-    folder = os.environ.get(variable)
-    if not folder:
-        return Finding(False, f"{variable} is not set", f"export {variable}=/path/to/{variable}")
+    name_one = f"export {variable}=/path/to/{variable}"
+    try:
+        folder = nnunet_folder(variable)
+    except MissingInputError:
+        return Finding(False, f"{variable} is not set", name_one)
     if not os.path.lexists(folder):
-        return Finding(False, f"{variable}: there is no folder {folder}", f"mkdir -p {shlex.quote(folder)}")
-    if not os.path.isdir(folder):
-        return Finding(False, f"{variable}: {folder} is no folder", f"export {variable}=/path/to/{variable}")
+        return Finding(False, f"{variable}: there is no folder {folder}", f"mkdir -p {shlex.quote(str(folder))}")
+    if not folder.is_dir():
+        return Finding(False, f"{variable}: {folder} is no folder", name_one)
     if not _is_writable(folder):
         return Finding(not training_writes, f"{variable}: nothing can be written to {folder}",
-                       f"chmod u+w {shlex.quote(folder)}")
+                       f"chmod u+w {shlex.quote(str(folder))}")
     return Finding(True, f"{variable}: {folder}")
 
 
-def _is_writable(folder: str) -> bool:
+def _is_writable(folder: Path) -> bool:
     try:
         try_writing(folder)
     except OSError:

@@ -1,4 +1,4 @@
-"""How does a model get to others? As a bundle without pickle, written by `export_model`, read by `import_model`.
+"""Shares a model as a bundle without pickle: written by `export_model`, read by `import_model`.
 
 nnU-Net's own checkpoints are pickles, which run code when they are loaded. A bundle holds tensors, JSON and checksums
 only, and what it names is checked before nnU-Net looks it up. The checksums tell damage, not who wrote the bundle.

@@ -1,4 +1,4 @@
-"""What is a bundle? A zip of JSON and safetensors, stored uncompressed, and a manifest with the checksum of each."""
+"""Writes and reads bundles: a zip of JSON and safetensors, uncompressed, and a manifest with the checksum of each."""
 import hashlib
 import json
 import re
@@ -9,8 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from nnunetv2_gsp.errors import MissingInputError
 from nnunetv2_gsp.files import whole, zip_entry
-from nnunetv2_gsp.sharing.refused import RefusedError, check_object, check_schema, refusing
+from nnunetv2_gsp.sharing.refused import RefusedError, check_object, check_schema, refusals_of, refusing
 
 MANIFEST, PLANS, DATASET, FINGERPRINT = "manifest.json", "plans.json", "dataset.json", "dataset_fingerprint.json"
 # part of a folder's name in nnU-Net, never a path; \Z because $ would let a line break follow
@@ -19,6 +20,7 @@ FOLD = r"^(all|0|[1-9][0-9]{0,2})\Z"
 CHECKPOINT = r"^[\w-]+\.pth\Z"
 _FORMAT = 1
 _JSON_BYTES = 16_000_000  # a fingerprint of 100 000 cases
+_GET_AGAIN = "get the file again"
 _SCHEMA = {
     "type": "object",
     "properties": {
@@ -45,7 +47,12 @@ _SCHEMA = {
 
 
 def weights_name(fold: str) -> str:
-    """Return the name of a fold's weights inside a bundle."""
+    """Return the name of a fold's weights inside a bundle.
+
+    Examples:
+        >>> weights_name("0")
+        'fold_0/checkpoint.safetensors'
+    """
     return f"fold_{fold}/checkpoint.safetensors"
 
 
@@ -53,9 +60,9 @@ def write_bundle(file: Path, about: Mapping[str, Any], contents: Mapping[str, by
     """Write a bundle that is never there in part; the same input gives the same bytes.
 
     Args:
-        file: the new bundle.
-        about: the manifest, but for its format and checksums.
-        contents: of every other file, by name.
+        file: the new bundle; one that is there is replaced.
+        about: the manifest without its format and checksums.
+        contents: bytes of every other file, by its name in the bundle.
 
     Raises:
         RefusedError: the manifest would not be taken on import.
@@ -69,10 +76,10 @@ def write_bundle(file: Path, about: Mapping[str, Any], contents: Mapping[str, by
 
 
 class Bundle:
-    """A bundle of which no byte is trusted: every file is in the manifest and of a name and kind that belongs there.
+    """Reads a bundle of which no byte is trusted: each file is in the manifest, and its name and kind belong there.
 
     Attributes:
-        manifest: as the schema above has it.
+        manifest: content of manifest.json, checked against its schema.
     """
 
     def __init__(self, archive: zipfile.ZipFile, n_bytes: int):
@@ -89,24 +96,36 @@ class Bundle:
     def read(self, name: str, max_bytes: int = _JSON_BYTES) -> bytes:
         """Return a file's content.
 
+        Args:
+            name: of the file in the bundle.
+            max_bytes: more are not read.
+
         Raises:
-            RefusedError: it has more than `max_bytes`, or another checksum than the manifest says.
+            RefusedError: it has more bytes, or another checksum than the manifest says.
         """
         content = self._read(name, max_bytes)
         if hashlib.sha256(content).hexdigest() != self.manifest["sha256"][name]:
-            raise RefusedError(f"{name!r} has another checksum than the manifest says; get the file again")
+            raise RefusedError("the checksum that the manifest has", "another checksum", where=name, remedy=_GET_AGAIN)
         return content
 
     def read_json(self, name: str) -> dict[str, Any]:
-        """Return the object in a JSON file; raises RefusedError as `read`, and if it holds something else."""
+        """Return the object in a JSON file.
+
+        Args:
+            name: of the file in the bundle.
+
+        Raises:
+            RefusedError: as `read`, and if it holds something else.
+        """
         return _parsed(self.read(name), name)
 
     def _read(self, name: str, max_bytes: int) -> bytes:
-        if self._archive.getinfo(name).file_size > max_bytes:
-            raise RefusedError(f"{name!r} has {self._archive.getinfo(name).file_size} bytes, where at most "
-                               f"{max_bytes} are expected")
-        with refusing(f"{name!r} is damaged; get the file again"):
-            return self._archive.read(name)
+        n_bytes = self._archive.getinfo(name).file_size
+        with refusals_of(name):
+            if n_bytes > max_bytes:
+                raise RefusedError(f"at most {max_bytes} bytes", f"{n_bytes} bytes")
+            with refusing("an undamaged file", _GET_AGAIN):
+                return self._archive.read(name)
 
     def _check_entries(self, n_bytes: int) -> None:
         """Refuse what our zips never hold; nothing is decompressed and no byte counts twice, so no zip bomb fits in."""
@@ -114,58 +133,68 @@ class Bundle:
             is_plain_file = stat.S_IFMT(entry.external_attr >> 16) == stat.S_IFREG
             is_stored = entry.compress_type == zipfile.ZIP_STORED and entry.compress_size == entry.file_size
             if not is_plain_file or not is_stored or entry.flag_bits & 1:
-                raise RefusedError(f"{entry.orig_filename!r} is a link, a folder, compressed or encrypted; take the "
-                                   f"file as nnUNetv2_gsp export wrote it")
+                raise RefusedError("plain files alone", f"{entry.orig_filename!r}, which is a link, a folder, "
+                                   f"compressed or encrypted", remedy="take the zip as it was exported")
         if sum(entry.file_size for entry in self._entries) > n_bytes:
-            raise RefusedError(f"its files have more bytes than the {n_bytes} of the zip")
+            raise RefusedError(f"files of at most the zip's {n_bytes} bytes", "more bytes")
         names = [entry.orig_filename for entry in self._entries]
         if len(set(names)) < len(names):
-            raise RefusedError("it holds two files of one name")
+            raise RefusedError("files of different names", "two files of one name")
 
     def _manifest(self) -> dict[str, Any]:
         if MANIFEST not in self._archive.namelist():
-            raise RefusedError(f"it has no {MANIFEST}: expected a file that nnUNetv2_gsp export wrote")
+            raise RefusedError("an exported model", f"a zip without {MANIFEST}")
         manifest = _parsed(self._read(MANIFEST, _JSON_BYTES), MANIFEST)
         version = manifest.get("format")
         if isinstance(version, int) and version > _FORMAT:
-            raise RefusedError(f"it has format {version} and this nnunetv2_gsp knows up to {_FORMAT}; run: pip install "
-                               f"--upgrade nnunetv2_gsp")
+            raise RefusedError(f"a format that this nnunetv2_gsp knows, {_FORMAT} at most", f"format {version}",
+                               remedy="run: pip install --upgrade nnunetv2_gsp")
         check_schema(manifest, _SCHEMA, MANIFEST)
         return manifest
 
     def _check_names(self) -> None:
-        """Only names that we make up ourselves, so there is no way to write a path that leads elsewhere."""
+        """Refuse names that we do not make up ourselves, so that no path leads elsewhere."""
         there, listed = {entry.orig_filename for entry in self._entries} - {MANIFEST}, set(self.manifest["sha256"])
         required = {PLANS, DATASET, *map(weights_name, self.manifest["folds"])}
         if unexpected := (there | listed) - required - {FINGERPRINT} or there - listed:
-            raise RefusedError(f"expected plans, dataset.json, fingerprint and the weights of its folds alone, found "
-                               f"{min(unexpected)!r}")
+            raise RefusedError("plans, dataset.json, fingerprint and the weights of its folds alone",
+                               repr(min(unexpected)))
         if missing := (required | listed) - there or required - listed:
-            raise RefusedError(f"{min(missing)!r} is missing from the zip or its manifest; get the file again")
+            raise RefusedError(f"{min(missing)!r} in the zip and its manifest", "none", remedy=_GET_AGAIN)
 
 
 @contextmanager
 def open_bundle(file: Path) -> Iterator[Bundle]:
     """Open a bundle.
 
+    Args:
+        file: that `write_bundle` wrote, or a stranger.
+
     Raises:
+        MissingInputError: there is no such file.
         RefusedError: it is no zip, not all of it, or holds anything that `write_bundle` does not write.
     """
     if not file.is_file():
-        raise RefusedError("there is no such file")
-    with refusing("it is not a zip, or not all of it; get the file again"):
+        raise MissingInputError("an exported model", "no such file", where=file)
+    with refusing("a whole zip", _GET_AGAIN):
         archive = zipfile.ZipFile(file)
     with archive:
         yield Bundle(archive, file.stat().st_size)
 
 
 def is_fold(name: str) -> bool:
-    """Tell whether nnU-Net could have a fold of that name."""
+    """Tell whether nnU-Net could have a fold of that name.
+
+    Examples:
+        >>> [is_fold(name) for name in ("0", "all", "../0")]
+        [True, True, False]
+    """
     return re.match(FOLD, name) is not None
 
 
 def _parsed(content: bytes, name: str) -> dict[str, Any]:
-    with refusing(f"{name} is not JSON"):
-        parsed = json.loads(content)
-    check_object(parsed, name)
+    with refusals_of(name):
+        with refusing("JSON"):
+            parsed: dict[str, Any] = json.loads(content)
+        check_object(parsed)
     return parsed

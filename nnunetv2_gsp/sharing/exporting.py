@@ -1,4 +1,4 @@
-"""How does a trained model become a bundle?"""
+"""Makes a bundle of a trained model."""
 import codecs
 import json
 from collections.abc import Sequence
@@ -15,10 +15,11 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from safetensors.torch import save
 
 from nnunetv2_gsp.architectures.from_plans import gsp_architecture, is_gsp
-from nnunetv2_gsp.errors import InputError
+from nnunetv2_gsp.errors import ConflictingInputError, MissingInputError
+from nnunetv2_gsp.files import check_target
 from nnunetv2_gsp.sharing.bundle import DATASET, FINGERPRINT, PLANS, is_fold, weights_name, write_bundle
 from nnunetv2_gsp.sharing.model import Model, without_aliases
-from nnunetv2_gsp.sharing.refused import RefusedError, check_object, refusing
+from nnunetv2_gsp.sharing.refused import RefusedError, check_object, refusals_of, refusing
 
 
 @dataclass(frozen=True)
@@ -32,57 +33,59 @@ class _Checkpoint:
 _LISTS_OF_CASES = ("dataset", "training", "test")  # in a dataset.json, with the paths of this machine
 
 
-def export_model(model_folder: Path, file: Path, folds: Sequence[str | int] | None = None,
-                 checkpoint_name: str = "checkpoint_final.pth") -> Path:
+def export_model(model_folder: Path, output: Path, folds: Sequence[str | int] | None = None,
+                 checkpoint_name: str = "checkpoint_final.pth", overwrite: bool = False) -> Path:
     """Write the bundle of a trained GSP model: what prediction needs, and no pickle, optimiser, log or path.
 
     Args:
-        model_folder: TRAINER__PLANS__CONFIGURATION in nnUNet_results.
-        file: the new bundle.
-        folds: which ones, 0, 1, ... or "all"; without it every fold that has the checkpoint.
-        checkpoint_name: which of a fold's checkpoints.
+        model_folder: TRAINER__PLANS__CONFIGURATION in nnUNet_results/DATASET.
+        output: the new bundle, a zip; folders above it are made.
+        folds: numbers of folds, or "all" for the fold of that name; without it every fold that has the checkpoint.
+        checkpoint_name: name of the checkpoint's file in each fold's folder.
+        overwrite: replace a file of that name.
 
     Returns:
         The bundle.
 
     Raises:
-        InputError: the file exists, a fold lacks the checkpoint, or the folder holds no sound GSP model.
+        TargetExistsError: the bundle is there, and is not to be replaced.
+        InputError: nothing can be written there, or the folds come from several trainers.
+        MissingInputError: a fold lacks the checkpoint, or the folder holds no model.
+        RefusedError: the folder holds no sound GSP model.
     """
-    if file.exists():
-        raise InputError(f"{file} exists and is not replaced: choose another name with -o, or move it away.")
-    if not file.parent.is_dir():
-        raise InputError(f"Expected a folder {file.parent} to write {file.name} to, found none: make it first.")
-    try:
+    check_target(output, overwrite)
+    with refusals_of(model_folder):
         about, contents = _bundled(model_folder, _folds(model_folder, folds, checkpoint_name), checkpoint_name)
-        write_bundle(file, about, contents)
-    except RefusedError as reason:
-        raise InputError(f"{model_folder} is not exported: {reason}.") from reason
-    return file
+        write_bundle(output, about, contents)
+    return output
 
 
 def _folds(model_folder: Path, folds: Sequence[str | int] | None, checkpoint_name: str) -> list[str]:
     if not (model_folder / PLANS).is_file():
-        raise RefusedError(f"expected TRAINER__PLANS__CONFIGURATION in nnUNet_results/DATASET, found no {PLANS} there")
+        raise MissingInputError(f"the {PLANS} of a trained model", "none", where=model_folder,
+                                remedy="name TRAINER__PLANS__CONFIGURATION in nnUNet_results/DATASET")
     finished = [fold for folder in sorted(model_folder.glob("fold_*"))
                 if is_fold(fold := folder.name.removeprefix("fold_")) and (folder / checkpoint_name).is_file()]
     chosen = list(dict.fromkeys(map(str, folds))) if folds else finished
     for fold in chosen:
         if fold not in finished:
-            raise RefusedError(f"fold {fold} has no {checkpoint_name}; train it to its end, or choose others with -f "
-                               f"({', '.join(finished) or 'no fold'} has one) or another checkpoint with -chk")
+            others = f" (folds that have one: {', '.join(finished)})" if finished else ""
+            raise MissingInputError(f"{checkpoint_name} in fold {fold}", f"none{others}", where=model_folder,
+                                    remedy="train it to its end", parameters=["folds", "checkpoint_name"])
     if not chosen:
-        raise RefusedError(f"no fold has a {checkpoint_name}; train one to its end, or name another checkpoint with "
-                           f"-chk")
+        raise MissingInputError(f"{checkpoint_name} in a fold", "none in any", where=model_folder,
+                                remedy="train one to its end", parameters=["checkpoint_name"])
     return chosen
 
 
 def _bundled(model_folder: Path, folds: Sequence[str], checkpoint_name: str) -> tuple[dict[str, Any], dict[str, bytes]]:
-    """Return the manifest and the other files."""
+    """Return the manifest and the contents of the other files."""
     checkpoints = {fold: _checkpoint(model_folder / f"fold_{fold}" / checkpoint_name) for fold in folds}
     [(trainer, configuration), *others] = {(checkpoint.trainer, checkpoint.configuration)
                                            for checkpoint in checkpoints.values()}
     if others:
-        raise RefusedError("its folds come from several trainers or configurations")
+        raise ConflictingInputError("folds of one trainer and configuration", "several", where=model_folder,
+                                    parameters=["folds"])
     dataset_json = {key: value for key, value in _read_json(model_folder / DATASET).items()
                     if key not in _LISTS_OF_CASES}
     model = Model(trainer, configuration, _resolved(_read_json(model_folder / PLANS), configuration), dataset_json)
@@ -92,7 +95,7 @@ def _bundled(model_folder: Path, folds: Sequence[str], checkpoint_name: str) -> 
     if (model_folder / FINGERPRINT).is_file():
         contents[FINGERPRINT] = _to_json(_read_json(model_folder / FINGERPRINT))
     for fold, checkpoint in checkpoints.items():
-        with refusing(f"the weights of fold {fold} are unsound"):
+        with refusals_of(f"fold_{fold}"), refusing("sound weights"):
             contents[weights_name(fold)] = save(without_aliases(network, checkpoint.weights))
     axes = {fold: {"inference_allowed_mirroring_axes": checkpoint.mirroring_axes}
             for fold, checkpoint in checkpoints.items()}
@@ -104,11 +107,11 @@ def _bundled(model_folder: Path, folds: Sequence[str], checkpoint_name: str) -> 
 
 def _resolved(plans: dict[str, Any], configuration: str) -> dict[str, Any]:
     """Return plans with this configuration alone, inheritance and every setting of the network spelt out."""
-    with refusing(f"{PLANS} makes no GSP network"):
+    with refusals_of(PLANS), refusing("plans of a GSP network"):
         alone = PlansManager(deepcopy(plans)).get_configuration(configuration).configuration
         if not is_gsp(alone["architecture"]):
-            raise RefusedError(f"it names {alone['architecture']['network_class_name']}, expected a GSP network; for "
-                               f"any other there is nnUNetv2_export_model_to_zip")
+            raise RefusedError("a GSP network", alone["architecture"]["network_class_name"],
+                               remedy="export it with nnUNetv2_export_model_to_zip")
         alone.pop("inherits_from", None)
         architecture = gsp_architecture(alone["architecture"], alone["patch_size"])
     return {**plans, "configurations": {configuration: {**alone, "architecture": architecture}}}
@@ -116,6 +119,7 @@ def _resolved(plans: dict[str, Any], configuration: str) -> dict[str, Any]:
 
 def _checkpoint(file: Path) -> _Checkpoint:
     """Load nnU-Net's checkpoint without running anything it asks for: the folder may be a stranger's, too."""
+    where = f"{file.parent.name}/{file.name}"
     torch.serialization.add_safe_globals(_numbers_of_numpy())
     try:
         content = torch.load(file, map_location="cpu", weights_only=True)
@@ -123,11 +127,11 @@ def _checkpoint(file: Path) -> _Checkpoint:
         checkpoint = _Checkpoint(content["trainer_name"], content["init_args"]["configuration"],
                                  None if axes is None else list(axes), content["network_weights"])
     except Exception as error:  # not shown: torch's advice is to load the file in the way that runs what it asks for
-        raise RefusedError(f"{file.parent.name}/{file.name} is damaged, or holds more than the tensors, texts and "
-                           f"numbers of nnU-Net's checkpoints") from error
+        raise RefusedError("the tensors, texts and numbers of nnU-Net's checkpoints alone",
+                           "a damaged checkpoint, or one that holds more", where=where) from error
     if not isinstance(checkpoint.trainer, str) or not isinstance(checkpoint.configuration, str):
-        raise RefusedError(f"expected the names of a trainer and a configuration in {file.parent.name}/{file.name}, "
-                           f"found {checkpoint.trainer!r} and {checkpoint.configuration!r}")
+        raise RefusedError("the names of a trainer and a configuration",
+                           f"{checkpoint.trainer!r} and {checkpoint.configuration!r}", where=where)
     return checkpoint
 
 
@@ -148,9 +152,10 @@ def _numbers_of_numpy() -> list[Any]:
 
 
 def _read_json(file: Path) -> dict[str, Any]:
-    with refusing(f"{file.name} is not there or not JSON"):
-        content = json.loads(file.read_text(encoding="utf-8"))
-    check_object(content, file.name)
+    with refusals_of(file.name):
+        with refusing("JSON"):
+            content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        check_object(content)
     return content
 
 

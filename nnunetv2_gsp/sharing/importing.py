@@ -1,4 +1,4 @@
-"""How does a bundle become a model folder?"""
+"""Makes a model folder of a bundle."""
 import json
 import shlex
 import tempfile
@@ -6,14 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from nnunetv2.paths import nnUNet_results
 from nnunetv2.utilities.dataset_name_id_conversion import convert_dataset_name_to_id, find_candidate_datasets
 from safetensors.torch import load
 
-from nnunetv2_gsp.errors import InputError
+from nnunetv2_gsp.errors import ConflictingInputError
+from nnunetv2_gsp.files import check_target
+from nnunetv2_gsp.nnunet import nnunet_folder
 from nnunetv2_gsp.sharing.bundle import DATASET, FINGERPRINT, PLANS, Bundle, open_bundle, weights_name
 from nnunetv2_gsp.sharing.model import Model, check_weights, n_weight_bytes, with_aliases
-from nnunetv2_gsp.sharing.refused import RefusedError, refusing
+from nnunetv2_gsp.sharing.refused import RefusedError, refusals_of, refusing
 
 _HEADER_BYTES = 1_000_000  # of safetensors: names, types and places of the tensors
 
@@ -24,26 +25,29 @@ def import_model(file: Path) -> Path:
     The folder serves every command that predicts, and -pretrained_weights. Training cannot go on from it (--c), nor be
     validated again (--val): the optimiser, the log and the epoch stayed where the model was trained.
 
+    Args:
+        file: the bundle, as `export_model` writes it, or a stranger.
+
     Returns:
         The model folder.
 
     Raises:
-        InputError: nnUNet_results is no folder, the model or another dataset of its id is there, or the bundle is
-            refused.
+        MissingInputError: there is no such file, or nnUNet_results names no folder.
+        TargetExistsError: the model is there already.
+        ConflictingInputError: another dataset of the same id is there.
+        RefusedError: the bundle is unsound.
     """
-    results = nnUNet_results.get()
-    if not results or not Path(results).is_dir():
-        raise InputError("Expected nnUNet_results to name the folder of the trained models, found none: export "
-                         "nnUNet_results=/path/to/nnUNet_results")
-    try:
-        with open_bundle(file) as bundle:
-            return _install(bundle, Path(results))
-    except RefusedError as reason:
-        raise InputError(f"{file} is not imported: {reason}.") from reason
+    results = nnunet_folder("nnUNet_results", must_exist=True)
+    with refusals_of(file), open_bundle(file) as bundle:
+        return _install(bundle, results)
 
 
 def prediction_command(model_folder: Path) -> str:
-    """Return the command line that predicts with what `import_model` wrote: all of its folds, and its checkpoint."""
+    """Return nnU-Net's command line that predicts with all folds of an imported model.
+
+    Args:
+        model_folder: as `import_model` returned it.
+    """
     checkpoints = sorted(model_folder.glob("fold_*/*.pth"))
     folds = [checkpoint.parent.name.removeprefix("fold_") for checkpoint in checkpoints]
     return shlex.join(["nnUNetv2_predict_from_modelfolder", "-i", "IN", "-o", "OUT", "-m", str(model_folder),
@@ -54,8 +58,7 @@ def _install(bundle: Bundle, results: Path) -> Path:
     model = _model(bundle)
     _check_dataset_id(model.plans["dataset_name"])
     target = results / model.folder
-    if target.exists():
-        raise RefusedError(f"{target} exists and is not replaced; move it away first")
+    check_target(target, overwrite=False, is_folder=True, parameters=())
     # beside the target, so that the model appears as a whole or not at all
     with tempfile.TemporaryDirectory(prefix=".import_", dir=results) as unfinished:
         folder = Path(unfinished, target.name)
@@ -71,8 +74,8 @@ def _model(bundle: Bundle) -> Model:
     model = Model(manifest["trainer"], manifest["configuration"], bundle.read_json(PLANS), bundle.read_json(DATASET))
     for name in ("dataset", "plans"):
         if model.plans.get(f"{name}_name") != manifest[name]:
-            raise RefusedError(f"its manifest has the {name} {manifest[name]!r}, its plans say "
-                               f"{model.plans.get(f'{name}_name')!r}")
+            raise RefusedError(f"plans of the {name} in the manifest, {manifest[name]!r}",
+                               repr(model.plans.get(f"{name}_name")), where=PLANS)
     return model
 
 
@@ -80,8 +83,9 @@ def _check_dataset_id(dataset: str) -> None:
     """Refuse a second dataset with an id that is in use: nnU-Net would know neither any longer by `-d ID`."""
     others = set(find_candidate_datasets(convert_dataset_name_to_id(dataset))) - {dataset}
     if others:
-        raise RefusedError(f"{dataset} would share its id with {min(others)}, and nnU-Net could tell neither by it; "
-                           f"import where nnUNet_raw, nnUNet_preprocessed and nnUNet_results have no other of that id")
+        raise ConflictingInputError(f"an id that no other dataset has for {dataset}", min(others),
+                                    remedy="import it where nnUNet_raw, nnUNet_preprocessed and nnUNet_results have no "
+                                           "other of that id")
 
 
 def _write_model_folder(bundle: Bundle, model: Model, folder: Path) -> None:
@@ -92,7 +96,7 @@ def _write_model_folder(bundle: Bundle, model: Model, folder: Path) -> None:
     if FINGERPRINT in bundle:
         _write_json(folder / FINGERPRINT, bundle.read_json(FINGERPRINT))
     for fold, about in bundle.manifest["folds"].items():
-        with refusing(f"the weights of fold {fold} are unsound"):
+        with refusals_of(f"fold_{fold}"), refusing("sound weights"):
             weights = load(bundle.read(weights_name(fold), max_bytes))
             check_weights(network, weights)
         axes = about["inference_allowed_mirroring_axes"]
@@ -105,6 +109,6 @@ def _write_model_folder(bundle: Bundle, model: Model, folder: Path) -> None:
 
 
 def _write_json(file: Path, content: dict[str, Any]) -> None:
-    with refusing(f"{file.name} is nested too deeply"):
+    with refusals_of(file.name), refusing("JSON that is nested less deeply"):
         text = json.dumps(content, indent=4)
     file.write_text(text, encoding="utf-8")

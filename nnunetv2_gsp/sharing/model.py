@@ -1,4 +1,4 @@
-"""Which model is meant, and is it sound? What plans, names and tensors must be before anything is built on them."""
+"""Checks what plans, names and tensors are, before anything is built on them."""
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import redirect_stdout
@@ -23,6 +23,8 @@ from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 from torch import Tensor, nn
 
 from nnunetv2_gsp.architectures import GSPUNet
+from nnunetv2_gsp.architectures.architecture import entry_schemas
+from nnunetv2_gsp.architectures.entries import COUNT
 from nnunetv2_gsp.architectures.from_plans import GSP_NETWORK
 from nnunetv2_gsp.sharing.bundle import DATASET, NAME, PLANS
 from nnunetv2_gsp.sharing.refused import RefusedError, check_schema, refusing
@@ -39,7 +41,14 @@ _PER_STAGE = 16  # stages, and convolutions of each: above any plans, and few en
 
 @dataclass(frozen=True)
 class Model:
-    """What nnU-Net's prediction builds a network from; the plans have the one configuration, without inheritance."""
+    """What nnU-Net's prediction builds a network from.
+
+    Attributes:
+        trainer: name of its class.
+        configuration: its name in the plans.
+        plans: content of plans.json, with this configuration alone, which inherits from none.
+        dataset_json: content of dataset.json.
+    """
 
     trainer: str
     configuration: str
@@ -63,7 +72,7 @@ class Model:
         check_schema(self.plans, _plans_schema(self.configuration), PLANS)
         check_schema(self.dataset_json, _DATASET_SCHEMA, DATASET)
         trainer = self._trainer_class()
-        with refusing("nnU-Net makes no network of its plans and dataset.json"):
+        with refusing("plans and a dataset.json that nnU-Net makes a network of"):
             plans = PlansManager(self.plans)
             configuration = plans.get_configuration(self.configuration)
             _check_lookups(plans, configuration, self.dataset_json)
@@ -72,20 +81,26 @@ class Model:
                     plans, configuration, determine_num_input_channels(plans, configuration, self.dataset_json),
                     plans.get_label_manager(self.dataset_json).num_segmentation_heads, enable_deep_supervision=False)
         if not isinstance(network, GSPUNet):
-            raise RefusedError(f"{self.trainer} makes a {type(network).__name__} of its plans, expected a GSPUNet")
+            raise RefusedError(f"plans of which {self.trainer} makes a GSPUNet", f"a {type(network).__name__}")
         return network
 
     def _trainer_class(self) -> type[nnUNetTrainer]:
         try:
             with redirect_stdout(None):  # nnU-Net prints every module it looks at
-                return recursive_find_trainer_class_by_name(self.trainer)
+                found: type[nnUNetTrainer] = recursive_find_trainer_class_by_name(self.trainer)
         except (RuntimeError, TypeError, AssertionError) as error:  # not there, no class, no trainer
-            raise RefusedError(f"nnU-Net finds no trainer {self.trainer} here; install the package that has it, or add "
-                               f"its folder to nnUNet_extTrainer") from error
+            raise RefusedError("a trainer that nnU-Net finds here", self.trainer,
+                               remedy="install the package that has it, or add its folder to nnUNet_extTrainer"
+                               ) from error
+        return found
 
 
 def without_aliases(network: GSPUNet, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return each tensor of a state_dict of the network once, under the first of its names.
+
+    Args:
+        network: on any device, the meta device too; only names, shapes and settings are asked for.
+        state_dict: of a network that was trained, as nnU-Net's checkpoints hold it.
 
     Raises:
         RefusedError: it is not a state_dict of this network, with its settings and finite weights.
@@ -95,7 +110,7 @@ def without_aliases(network: GSPUNet, state_dict: Mapping[str, Tensor]) -> dict[
     weights = {first: state_dict[first].contiguous() for first in first_names.values()}
     for name, first in first_names.items():
         if not torch.equal(state_dict[name], weights[first]):
-            raise RefusedError(f"{name} is one tensor with {first} in the network, and another in the weights")
+            raise RefusedError(f"{name} and {first} to be one tensor, as in the network", "two")
     check_weights(network, weights)
     return weights
 
@@ -104,23 +119,35 @@ def with_aliases(network: GSPUNet, weights: Mapping[str, Tensor]) -> dict[str, T
     """Return the state_dict that nnU-Net expects, the inverse of `without_aliases`.
 
     nnU-Net's blocks register each layer under two names. Which are one tensor is asked of the network, not of a file.
+
+    Args:
+        network: on any device, the meta device too.
+        weights: tensors by the first of their names.
     """
     return {name: weights[first] for name, first in _first_names(network).items()}
 
 
 def check_weights(network: GSPUNet, weights: Mapping[str, Tensor]) -> None:
-    """Raise RefusedError unless these are the network's tensors, each once, with its settings and finite."""
+    """Check that tensors are those of a network: each is there once, with its shape and dtype, and finite.
+
+    Args:
+        network: on any device, the meta device too.
+        weights: tensors by the first of their names.
+
+    Raises:
+        RefusedError: they are not, or were trained with other GSP settings.
+    """
     expected = _unique_tensors(network)
     _check_same_names(expected, weights)
     for name, tensor in weights.items():
         wanted = expected[name]
         if (tensor.shape, tensor.dtype) != (wanted.shape, wanted.dtype):
-            raise RefusedError(f"{name} is {tensor.dtype} of {tuple(tensor.shape)}, the network of the plans has "
-                               f"{wanted.dtype} of {tuple(wanted.shape)}")
+            raise RefusedError(f"{name} as in the network of the plans, {wanted.dtype} of {tuple(wanted.shape)}",
+                               f"{tensor.dtype} of {tuple(tensor.shape)}")
         if not torch.isfinite(tensor).all():
-            raise RefusedError(f"{name} holds values that are not finite")
+            raise RefusedError(f"finite values in {name}", "some that are not finite")
     if not torch.equal(weights["gsp_settings"], network.shift_settings.to_tensor()):
-        raise RefusedError("they were trained with other GSP settings than the plans have")
+        raise RefusedError("weights trained with the GSP settings of the plans", "weights of other GSP settings")
 
 
 def n_weight_bytes(network: GSPUNet) -> int:
@@ -142,7 +169,9 @@ def _first_names(network: GSPUNet) -> dict[str, str]:
 def _check_same_names(expected: Iterable[str], found: Iterable[str]) -> None:
     if difference := set(expected) ^ set(found):
         name = min(difference)
-        raise RefusedError(f"{name} is {'missing' if name in expected else 'no tensor of the network'}")
+        if name in expected:
+            raise RefusedError(f"the tensor {name}", "none")
+        raise RefusedError("tensors of the network alone", f"{name}, which is no tensor of the network")
 
 
 def _check_lookups(plans: PlansManager, configuration: ConfigurationManager, dataset_json: dict[str, Any]) -> None:
@@ -159,11 +188,11 @@ def _check_lookups(plans: PlansManager, configuration: ConfigurationManager, dat
                         *((_normalization(scheme), ImageNormalization)
                           for scheme in configuration.normalization_schemes)):
         if not (inspect.isclass(found) and issubclass(found, base)):
-            raise RefusedError(f"{PLANS} or {DATASET} names {_name_of(found)}, where nnU-Net has a {base.__name__}")
+            raise RefusedError(f"the name of a {base.__name__} of nnU-Net in {PLANS} or {DATASET}", _name_of(found))
     for data in ("data", "seg", "probabilities"):
         function = recursive_find_resampling_fn_by_name(configuration.configuration[f"resampling_fn_{data}"])
         if not (inspect.isfunction(function) and function.__module__.startswith("nnunetv2.preprocessing.resampling.")):
-            raise RefusedError(f"{PLANS} names {_name_of(function)}, where nnU-Net has a function that resamples")
+            raise RefusedError(f"the name of a function of nnU-Net that resamples in {PLANS}", _name_of(function))
 
 
 def _normalization(scheme: str) -> Any:
@@ -172,7 +201,7 @@ def _normalization(scheme: str) -> Any:
 
 
 def _name_of(found: Any) -> str:
-    return getattr(found, "__name__", "what is not there")
+    return getattr(found, "__name__", "a name of nothing there")
 
 
 def _names_of(operator: Callable[..., Any]) -> list[str]:
@@ -183,14 +212,15 @@ def _plans_schema(configuration: str) -> dict[str, Any]:
     operators = {argument: {"enum": [None, *(name for operator in allowed for name in _names_of(operator))]}
                  for argument, allowed in _OPERATORS.items()}
     arguments = {"type": ["object", "null"], "additionalProperties": {"type": ["number", "boolean"]}}
-    count = {"type": "integer", "minimum": 1, "maximum": _PER_STAGE}
-    counts = {"anyOf": [count, {"type": "array", "items": count}]}
+    # JSON Schema asks maximum of numbers alone, and maxItems of lists
+    entries = {name: {**schema, "maxItems": _PER_STAGE} for name, schema in entry_schemas().items()}
+    few = {name: {**entries.pop(name), "maximum": _PER_STAGE, "items": {**COUNT, "maximum": _PER_STAGE}}
+           for name in ("n_stages", "n_conv_per_stage", "n_conv_per_stage_decoder")}
     architecture = {
         "network_class_name": {"enum": [GSP_NETWORK]},
         "_kw_requires_import": {"type": "array", "items": {"enum": list(_OPERATORS)}},
         "arch_kwargs": _an_object({**operators, "norm_op_kwargs": arguments, "dropout_op_kwargs": arguments,
-                                   "nonlin_kwargs": arguments, "n_stages": count, "n_conv_per_stage": counts,
-                                   "n_conv_per_stage_decoder": counts}),
+                                   "nonlin_kwargs": arguments, **few}, entries),
     }
     # names of folders in nnU-Net
     stages = {"anyOf": [{"type": "null"}, NAME, {"type": "array", "items": NAME}]}

@@ -1,4 +1,4 @@
-"""How do predictions go out? The inverse of `datasets`, from the same table of labels."""
+"""Predictions go out: the inverse of `datasets`, from the same tables of labels."""
 from nnunetv2_gsp.submission.checking import check_submission
 from nnunetv2_gsp.submission.writing import write_submission
 

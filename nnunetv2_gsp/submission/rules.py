@@ -1,15 +1,16 @@
-"""What does a challenge ask of an archive? One set of rules each, for the archives we write and for anybody's."""
+"""What a challenge asks of an archive: one set of rules each, for the archives we write and for anybody's."""
 import re
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
 from nnunetv2_gsp.datasets.brats import format_of, survey_brats
-from nnunetv2_gsp.datasets.conversion import TEST, visible
-from nnunetv2_gsp.datasets.editions import EDITIONS
-from nnunetv2_gsp.datasets.labels import LABELS
+from nnunetv2_gsp.datasets.challenges import BRATS
+from nnunetv2_gsp.datasets.labels import LABEL_MAPPINGS
 from nnunetv2_gsp.datasets.promise12 import FORMAT, challenge_name, survey_promise12
-from nnunetv2_gsp.errors import InputError
+from nnunetv2_gsp.datasets.source import TEST
+from nnunetv2_gsp.errors import ConflictingInputError, InputError, MissingInputError, SeveralProblemsError
+from nnunetv2_gsp.images import visible_files
 
 _BRATS_SIZE, _GLI_2024_SIZE = (240, 240, 155), (182, 218, 182)
 
@@ -19,12 +20,12 @@ class Rules:
     """What a challenge asks.
 
     Attributes:
-        challenge: key of `LABELS`.
-        key: finds what tells a case in the name of a file in the archive, as its first group.
-        naming: the same in words, for errors.
-        names: template of the names that we give.
-        size: voxels (X, Y, Z) that every case has, if they are all alike.
-        exact_qform: the NIfTI qform is to be the source's to the last bit.
+        challenge: one of `challenges.SUBMISSIONS`.
+        key: finds in the name of a file in the archive what tells its case, as its first group.
+        naming: which names `key` finds, in words, for errors.
+        names: template of the names that we give, with {case}.
+        size: number of voxels (X, Y, Z) of every case; None where cases differ.
+        exact_qform: whether the NIfTI qform has to be the image's to the last bit.
     """
 
     challenge: str
@@ -36,13 +37,13 @@ class Rules:
 
     @property
     def labels(self) -> list[int]:
-        """The labels that a segmentation may hold."""
-        return sorted(LABELS[self.challenge])
+        """The labels on disk that a segmentation may hold, in ascending order."""
+        return sorted(LABEL_MAPPINGS[self.challenge])
 
     @property
     def is_brats(self) -> bool:
-        """Tell whether files are `.nii.gz`; PROMISE12's are `.mhd` with `.raw`."""
-        return self.challenge in EDITIONS
+        """Whether files are `.nii.gz`; PROMISE12's are `.mhd` with `.raw`."""
+        return self.challenge in BRATS.full_names
 
     @property
     def prediction_endings(self) -> tuple[str, ...]:
@@ -50,26 +51,50 @@ class Rules:
         return (format_of(self.challenge).file_ending,) if self.is_brats else (FORMAT.file_ending, ".nii.gz")
 
     def key_of(self, file_name: str) -> str | None:
-        """Return what tells the case in the name of a file in the archive; None if the name is not the challenge's."""
+        """Return what tells the case in the name of a file in the archive; None if the name is not the challenge's.
+
+        Args:
+            file_name: without folders.
+
+        Examples:
+            >>> rules_of("brats2021").key_of("BraTS2021_00042.nii.gz")
+            '00042'
+        """
         found = self.key.search(file_name)
         return found.group(1) if found else None
 
     def check_template(self, template: str | None) -> None:
-        """Raise InputError if a template of names has no place for the case."""
+        """Check that a template of names has a place for the case.
+
+        Args:
+            template: of the names in the archive; None for the challenge's own.
+
+        Raises:
+            InputError: it has none.
+        """
         if template is not None and "{case}" not in template:
-            raise InputError(f"Expected {{case}} in --names, for {self.naming}, got {template!r}; give a template such "
-                             f"as {self.names}.")
+            raise InputError(f"a template of names with {{case}} (such as {self.names})", repr(template),
+                             parameters=["names"])
 
     def file_name(self, case: str, template: str | None = None) -> str:
         """Return the name in the archive of a case of nnU-Net's dataset.
 
+        Args:
+            case: its name in the dataset.
+            template: of the names in the archive, with {case}; None for the challenge's own.
+
         Raises:
-            InputError: the challenge would not take it, or would take it for another case.
+            ConflictingInputError: the challenge would not take the name, or would take it for another case.
+
+        Examples:
+            >>> rules_of("promise12").file_name("Test_Case07")
+            'Case07_segmentation.mhd'
         """
         name, usual = (each.replace("{case}", challenge_name(case)) for each in (template or self.names, self.names))
         if self.key_of(name) is None or self.key_of(name) != self.key_of(usual) or not re.fullmatch(r"[\w.-]+", name):
-            raise InputError(f"Expected {self.naming} for {self.challenge}, found the case {case}, which would be "
-                             f"called {name!r}; check that the predictions belong to this challenge.")
+            raise ConflictingInputError(f"{self.naming} for {self.challenge}",
+                                        f"the case {case}, which would be called {name!r}",
+                                        remedy="check that the predictions belong to this challenge")
         return name
 
 
@@ -90,7 +115,15 @@ _RULES = {
 
 
 def rules_of(challenge: str) -> Rules:
-    """Return the rules of one of `editions.CHALLENGES`."""
+    """Return the rules of a challenge.
+
+    Args:
+        challenge: one of `challenges.SUBMISSIONS`.
+
+    Examples:
+        >>> rules_of("brats2024").size
+        (182, 218, 182)
+    """
     if challenge == "promise12":
         # What follows CaseXX we know from memory alone, so it is left to a template.
         return Rules(challenge, re.compile(r"(Case\d+)(?!\d)[\w.-]*\.mhd\Z"), "names with Case00 that end in .mhd",
@@ -104,37 +137,42 @@ def find_images(folder: Path, rules: Rules) -> dict[str, Path]:
 
     Args:
         folder: the challenge's data, of which the cases without label count if there are any, and all otherwise; or an
-            imagesTs that `nnUNetv2_gsp convert` made of them.
+            imagesTs that was made of them.
         rules: of the challenge.
 
     Raises:
-        InputError: there is no case, a case lacks files, two share a key, or they are another challenge's.
+        MissingInputError: there is no such folder, no case, or a case lacks files.
+        ConflictingInputError: two cases share a key, or they are another challenge's.
     """
     if not folder.is_dir():
-        raise InputError(f"Expected a folder of images, found none at {folder}.")
+        raise MissingInputError("a folder of images", "none", where=folder, parameters=["images"])
     of_key: dict[str, list[Path]] = defaultdict(list)
     for case, image in _images_of_cases(folder, rules):
         ending = ".nii.gz" if rules.is_brats else ".mhd"
         key = rules.key_of(challenge_name(case) + ending)
         if key is None:
-            raise InputError(f"Expected images of {rules.challenge} in {folder}, found the case {case}.")
+            raise ConflictingInputError(f"images of {rules.challenge}", f"the case {case}", where=folder,
+                                        parameters=["images"])
         of_key[key].append(image)
     for key, images in of_key.items():
         if len(images) > 1:
-            raise InputError(f"Expected one case {key} in {folder}, found {' and '.join(map(str, images))}; give the "
-                             f"folder of the cases to predict alone.")
+            raise ConflictingInputError(f"one case {key}", " and ".join(map(str, images)), where=folder,
+                                        remedy="give the folder of the cases to predict alone")
     return {key: images[0] for key, images in of_key.items()}
 
 
 def _images_of_cases(folder: Path, rules: Rules) -> list[tuple[str, Path]]:
+    """Return the name of each case in nnU-Net's dataset, and the image of its first channel."""
     ending = "_0000" + rules.prediction_endings[0]
-    of_nnunet = visible(folder, f"*{ending}")
+    of_nnunet = visible_files(folder, f"*{ending}")
     if of_nnunet:
         return [(file.name.removesuffix(ending), file) for file in of_nnunet]
     survey = survey_brats(folder) if rules.is_brats else survey_promise12(folder)
     if survey.format.edition != rules.challenge:
-        raise InputError(f"Expected images of {rules.challenge} in {folder}, found {survey.format.edition}.")
+        raise ConflictingInputError(f"images of {rules.challenge}", f"those of {survey.format.edition}", where=folder,
+                                    parameters=["images", "challenge"])
     if survey.skipped:
-        raise InputError(f"Expected complete cases in {folder}: {survey.skipped[0].reason}")
+        raise SeveralProblemsError("complete cases", [skipped.reason for skipped in survey.skipped], where=folder,
+                                   parameters=["images"])
     to_predict = [case for case in survey.cases if case.part == TEST] or survey.cases
     return [(case.name, case.images[0]) for case in to_predict]

@@ -1,11 +1,10 @@
-"""How do nnU-Net's predictions become a challenge's archive?"""
+"""Writes nnU-Net's predictions as a challenge's archive."""
 import gzip
-import json
-import re
+import logging
 import tempfile
 import zipfile
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,28 +13,33 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
-from nnunetv2_gsp.datasets.brats import CAVITY_REGION, REGIONS
-from nnunetv2_gsp.datasets.conversion import visible
-from nnunetv2_gsp.datasets.labels import CAVITY, EDEMA, ENHANCING, LABELS, NECROSIS, inverse, relabel
-from nnunetv2_gsp.errors import InputError
-from nnunetv2_gsp.files import whole, zip_entry
-from nnunetv2_gsp.images import check_same_geometry, read_image, write_image
+from nnunetv2_gsp.datasets.labels import LABEL_MAPPINGS, inverse, relabel
+from nnunetv2_gsp.errors import InputError, MissingInputError, SeveralProblemsError
+from nnunetv2_gsp.files import check_target, whole, zip_entry
+from nnunetv2_gsp.images import check_same_geometry, read_image, visible_files, write_image
 from nnunetv2_gsp.parallel import in_parallel
 from nnunetv2_gsp.submission.checking import check_submission
-from nnunetv2_gsp.submission.enhancing import enhancing_to_necrosis
+from nnunetv2_gsp.submission.convention import check_convention
+from nnunetv2_gsp.submission.et_threshold import (
+    EtThreshold,
+    check_threshold_arguments,
+    choose_threshold,
+    enhancing_to_necrosis,
+)
 from nnunetv2_gsp.submission.rules import Rules, find_images, rules_of
 
-_PLAIN_NAMES = {  # how plain labels begin that mean what ours do, in lower case
-    NECROSIS: re.compile(r"necro|non.?enh|(ncr|netc?)(?![a-z])"),
-    EDEMA: re.compile(r"(peritumou?ral.)?o?edema|(ed|snfh)(?![a-z])"),
-    ENHANCING: re.compile(r"(gd.)?enhanc|et(?![a-z])"),
-    CAVITY: re.compile(r"resection|cavity|rc(?![a-z])"),
-}
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Job:
-    """One prediction, the name of its file in the archive, and the image that was predicted, where it is known."""
+class PredictedCase:
+    """A case that is to be submitted.
+
+    Attributes:
+        prediction: file that nnU-Net wrote.
+        name: of its file in the archive.
+        image: that was predicted, where it is known.
+    """
 
     prediction: Path
     name: str
@@ -43,142 +47,140 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Written:
-    """What came of a job: files for the archive, or the sentence that says why there are none."""
+class ConvertedCase:
+    """What became of a case.
+
+    Attributes:
+        files: name and content of each file for the archive; none where there is a problem.
+        problem: a sentence that says why there are none.
+    """
 
     files: tuple[tuple[str, bytes], ...] = ()
     problem: str = ""
 
 
-def write_submission(predictions: Path, file: Path, challenge: str, *, images: Path | None = None,
-                     names: str | None = None, et_threshold: int = 0, overwrite: bool = False,
-                     processes: int = 1) -> int:
+def write_submission(predictions: Path, output: Path, challenge: str, *, images: Path | None = None,
+                     names: str | None = None, et_threshold: EtThreshold = 0, cross_validation: Path | None = None,
+                     references: Path | None = None, overwrite: bool = False, processes: int = 1) -> int:
     """Write predictions as the flat zip that a challenge takes: its labels, its names, the geometry of its images.
 
     The archive is checked as `check_submission` does before it stands under its name, so there is a valid one or none.
 
     Args:
-        predictions: folder of nnU-Net's segmentations, with the labels of a dataset that `convert` made.
-        file: the new zip.
-        challenge: one of `editions.CHALLENGES`.
+        predictions: folder of nnU-Net's segmentations, with the labels of a dataset that `convert_challenge` made.
+        output: the new zip.
+        challenge: one of `challenges.SUBMISSIONS`.
         images: folder of the challenge's images, or an imagesTs made of them: whose cases have to be there, and whose
-            geometry the files get. Without it the geometry is that of the predictions.
-        names: template of the names in the archive, with {case}.
-        et_threshold: BraTS: fewer voxels of ET than that become necrosis.
+            geometry the files get. If None, the geometry is that of the predictions.
+        names: template of the names in the archive, as in `{case}.nii.gz`.
+        et_threshold: BraTS: fewer voxels of ET than that in a case become necrosis; or auto, chosen on a
+            cross-validation.
+        cross_validation: folder that `nnUNetv2_accumulate_crossval_results` wrote, for an `et_threshold` of auto.
+        references: folder of the labels of the cross-validation; if None, those of the dataset that its plans name.
         overwrite: replace a file of that name.
-        processes: how many cases are converted at a time.
+        processes: number of cases that are converted at a time.
 
     Returns:
         The number of cases.
 
     Raises:
-        InputError: a prediction is missing, damaged, of another dataset or geometry; every such one is listed.
+        InputError: the arguments do not go together, or the labels of the predictions have another meaning.
+        TargetExistsError: there is a file of that name.
+        SeveralProblemsError: predictions are missing, damaged, of another dataset or geometry; all are listed.
     """
     rules = rules_of(challenge)
-    check_target(file, overwrite)
+    _check_output(output, overwrite)
     rules.check_template(names)
+    check_threshold_arguments(rules, et_threshold, cross_validation, references)
     check_convention(predictions, rules)
-    jobs, problems = _jobs(predictions, rules, images, names)
-    write = partial(_written, rules, et_threshold)
-    written = list(in_parallel(write, jobs, processes, "Submit"))
-    problems += [each.problem for each in written if each.problem]
-    _refuse(problems, file)
-    with whole(file) as unfinished:
-        _write_zip((entry for each in written for entry in each.files), unfinished)
-        _refuse(check_submission(unfinished, challenge, images, processes), file)
-    return len(jobs)
-
-
-def check_convention(predictions: Path, rules: Rules) -> None:
-    """Raise InputError unless the dataset.json that nnU-Net puts beside predictions gives BraTS's labels our meaning.
-
-    nnU-Net's own converters have 1 for oedema and 2 for necrosis, which no label value would show. Regions are told by
-    their labels, plain labels by their names.
-    """
-    file = predictions / "dataset.json"
-    if not (rules.is_brats and file.is_file()):
-        return
-    try:
-        labels = json.loads(file.read_text(encoding="utf-8"))["labels"].items()
-        values = {name: _as_set(value) for name, value in labels if name not in ("background", "ignore")}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"Expected nnU-Net's dataset.json with labels, found {file} that can't be read; copy it from "
-                         f"the trained model's folder.") from error
-    has_regions = any(len(value) > 1 for value in values.values())
-    if complaint := _region_complaint(values) if has_regions else _plain_complaint(values):
-        raise InputError(f"Expected the labels 1 necrosis, 2 oedema, 3 enhancing in {file}, as nnUNetv2_gsp convert "
-                         f"makes them, found {complaint}; submit predictions of a network that was trained on a "
-                         f"dataset made by it.")
-
-
-def _region_complaint(values: dict[str, frozenset[int]]) -> str:
-    needed = {name: frozenset(region) for name, region in REGIONS.items()}
-    known = {*needed.values(), *map(frozenset, CAVITY_REGION.values())}
-    strange = [f"the region {name} of {sorted(value)}" for name, value in values.items() if value not in known]
-    lacking = [f"no region of {sorted(region)}" for region in needed.values() if region not in values.values()]
-    return next(iter(strange + lacking), "")
-
-
-def _plain_complaint(values: dict[str, frozenset[int]]) -> str:
-    strange = [f"{name!r} for {label}" for name, value in values.items() for label in value
-               if label not in _PLAIN_NAMES or not _PLAIN_NAMES[label].match(name.strip().lower())]
-    lacking = [f"no name for {label}" for label in (NECROSIS, EDEMA, ENHANCING)
-               if frozenset([label]) not in values.values()]
-    return next(iter(strange + lacking), "")
-
-
-def check_target(file: Path, overwrite: bool) -> None:
-    """Raise InputError if the archive can not be made there."""
-    if file.suffix != ".zip":
-        raise InputError(f"Expected the name of a .zip for -o, got {file}.")
-    if file.exists() and not overwrite:
-        raise InputError(f"{file} exists and is not replaced; remove it, choose another name, or add --overwrite.")
-    if not file.absolute().parent.is_dir():
-        raise InputError(f"Expected a folder for {file}, found none; make it, or name another file.")
-
-
-def _jobs(predictions: Path, rules: Rules, images: Path | None, names: str | None) -> tuple[list[Job], list[str]]:
-    """Return what is to be written, and what is wrong with the cases as a whole."""
-    endings = rules.prediction_endings
-    files = [(prediction, ending) for ending in endings for prediction in visible(predictions, f"*{ending}")]
-    if not files:
-        raise InputError(f"Expected predictions of nnU-Net, {' or '.join(endings)}, in {predictions}, found none.")
     image_of = find_images(images, rules) if images else None
-    of_key: dict[str, list[Job]] = defaultdict(list)
+    cases, problems = _find_cases(predictions, rules, image_of, names)
+    threshold = _threshold(rules, et_threshold, cross_validation, references, processes)
+    converted = list(in_parallel(partial(_convert, rules, threshold), cases, processes, "Converting"))
+    _refuse(problems + [each.problem for each in converted if each.problem], predictions)
+    with whole(output) as unfinished:
+        _write_zip((file for each in converted for file in each.files), unfinished)
+        _refuse(check_submission(unfinished, challenge, images, processes), predictions)
+    return len(cases)
+
+
+def _check_output(output: Path, overwrite: bool) -> None:
+    if output.suffix != ".zip":
+        raise InputError("a name that ends in .zip", str(output), parameters=["output"])
+    check_target(output, overwrite)
+
+
+def _threshold(rules: Rules, et_threshold: EtThreshold, cross_validation: Path | None, references: Path | None,
+               processes: int) -> int:
+    """Return the threshold in voxels; choose it, and log what it does, if that is asked for."""
+    if not isinstance(et_threshold, str):
+        return et_threshold
+    assert cross_validation is not None  # as check_threshold_arguments found
+    check_convention(cross_validation, rules)
+    choice = choose_threshold(cross_validation, rules, references, processes)
+    _log.info("ET threshold %d voxels: mean ET Dice %.4f -> %.4f on the %d cases of %s", choice.threshold,
+              choice.dice_without, choice.dice_with, choice.n_cases, cross_validation)
+    return choice.threshold
+
+
+def _find_cases(predictions: Path, rules: Rules, image_of: Mapping[str, Path] | None, names: str | None
+                ) -> tuple[list[PredictedCase], list[str]]:
+    """Return the cases that are to be submitted, and what is wrong with the predictions as a whole."""
+    of_key: dict[str, list[PredictedCase]] = defaultdict(list)
     problems = []
-    for prediction, ending in files:
+    for prediction, name in _predictions(predictions, rules):
         try:
-            name = rules.file_name(prediction.name.removesuffix(ending), names)
+            case = _predicted_case(prediction, rules.file_name(name, names), rules, image_of)
         except InputError as error:
-            problems.append(str(error))
-            continue
-        key = rules.key_of(name) or ""
-        if image_of is not None and key not in image_of:
-            problems.append(f"Expected predictions of the cases in {images}, found {prediction}, which is not among "
-                            f"them.")
+            problems.append(error.told())
         else:
-            of_key[key].append(Job(prediction, name, image_of[key] if image_of else None))
-    problems += [f"Expected one prediction of {key}, found {' and '.join(str(job.prediction) for job in jobs)}."
-                 for key, jobs in of_key.items() if len(jobs) > 1]
-    problems += [f"Expected a prediction of {key} in {predictions}, found none."
+            of_key[rules.key_of(case.name) or ""].append(case)
+    problems += [f"Expected one prediction of {key}, got {' and '.join(str(case.prediction) for case in cases)}."
+                 for key, cases in of_key.items() if len(cases) > 1]
+    problems += [f"Expected a prediction of {key} in {predictions}, got none."
                  for key in sorted(set(image_of or ()) - set(of_key))]
-    return [jobs[0] for jobs in of_key.values()], problems
+    return [cases[0] for cases in of_key.values()], problems
 
 
-def _written(rules: Rules, et_threshold: int, job: Job) -> Written:
+def _predictions(folder: Path, rules: Rules) -> list[tuple[Path, str]]:
+    """Return the files of the predictions, and the names of their cases in nnU-Net's dataset."""
+    endings = rules.prediction_endings
+    found = [(file, file.name.removesuffix(ending))
+             for ending in endings for file in visible_files(folder, f"*{ending}")]
+    if not found:
+        raise MissingInputError(f"predictions of nnU-Net ({' or '.join(endings)})", "none", where=folder,
+                                parameters=["predictions"])
+    return found
+
+
+def _predicted_case(prediction: Path, name: str, rules: Rules, image_of: Mapping[str, Path] | None) -> PredictedCase:
+    if image_of is None:
+        return PredictedCase(prediction, name, None)
+    image = image_of.get(rules.key_of(name) or "")
+    if image is None:
+        raise MissingInputError("a prediction of one of the images", "one of another case", where=prediction)
+    return PredictedCase(prediction, name, image)
+
+
+def _convert(rules: Rules, et_threshold: int, case: PredictedCase) -> ConvertedCase:
     try:
-        prediction = read_image(job.prediction)
-        image = read_image(job.image) if job.image else prediction
-        check_same_geometry(prediction, job.prediction, image, job.image or job.prediction)
-        table = inverse(LABELS[rules.challenge])
-        inside = sitk.GetArrayFromImage(prediction)
-        relabel(inside, table, job.prediction)  # before the threshold, which could hide an unknown label
-        on_disk = relabel(enhancing_to_necrosis(inside, et_threshold), table, job.prediction)
+        geometry, on_disk = _read(rules, et_threshold, case)
     except InputError as error:
-        return Written(problem=str(error))
+        return ConvertedCase(problem=error.told())
     if rules.is_brats:
-        return Written(((job.name, _nifti(on_disk, job.image or job.prediction)),))
-    return Written(_meta_image(on_disk, image, job.name))
+        return ConvertedCase(((case.name, _nifti(on_disk, case.image or case.prediction)),))
+    return ConvertedCase(_meta_image(on_disk, geometry, case.name))
+
+
+def _read(rules: Rules, et_threshold: int, case: PredictedCase) -> tuple[sitk.Image, np.ndarray]:
+    """Return the image that was predicted, or else the prediction, and the challenge's labels, (Z, Y, X) uint8."""
+    prediction = read_image(case.prediction)
+    image = read_image(case.image) if case.image else prediction
+    check_same_geometry(prediction, case.prediction, image, case.image or case.prediction)
+    mapping = inverse(LABEL_MAPPINGS[rules.challenge])
+    inside = sitk.GetArrayFromImage(prediction)
+    relabel(inside, mapping, case.prediction)  # before the threshold, which could hide an unknown label
+    return image, relabel(enhancing_to_necrosis(inside, et_threshold), mapping, case.prediction)
 
 
 def _nifti(voxels: np.ndarray, geometry: Path) -> bytes:
@@ -213,14 +215,7 @@ def _write_zip(files: Iterable[tuple[str, bytes]], target: Path) -> None:
             archive.writestr(entry, content)
 
 
-def _refuse(problems: list[str], file: Path) -> None:
+def _refuse(problems: list[str], predictions: Path) -> None:
     if problems:
-        raise InputError("\n".join([f"{file} is not written:", *problems]))
-
-
-def _as_set(value: Any) -> frozenset[int]:
-    """Return the labels of a region, or a plain label as a region of one; raise TypeError if it is neither."""
-    labels = value if isinstance(value, list) else [value]
-    if not labels or any(type(label) is not int for label in labels):
-        raise TypeError(f"{value!r} is no label and no region")
-    return frozenset(labels)
+        raise SeveralProblemsError("predictions that make a valid archive", problems, where=predictions,
+                                   remedy="mend them (no archive was written)")

@@ -1,5 +1,30 @@
-"""How does nnU-Net train it? `-tr` takes each of these names."""
-from nnunetv2_gsp.trainers import nnUNetTrainerGSP as _module
-from nnunetv2_gsp.trainers.nnUNetTrainerGSP import *  # noqa: F403  (the variants are made, not written, so no list)
+"""Trainers of GSP networks; `-tr` takes each of these names."""
+from nnunetv2_gsp.trainers.nnUNetTrainerGSP import (
+    nnUNetTrainerGSP,
+    nnUNetTrainerGSPNoDeepSupervision,
+    nnUNetTrainerGSPPaper,
+)
+from nnunetv2_gsp.trainers.nnUNetTrainerGSP_Xepochs import (
+    nnUNetTrainerGSP_1epoch,
+    nnUNetTrainerGSP_5epochs,
+    nnUNetTrainerGSP_10epochs,
+    nnUNetTrainerGSP_20epochs,
+    nnUNetTrainerGSP_50epochs,
+    nnUNetTrainerGSP_100epochs,
+    nnUNetTrainerGSP_250epochs,
+    nnUNetTrainerGSP_500epochs,
+)
 
-__all__ = _module.__all__
+__all__ = [
+    "nnUNetTrainerGSP",
+    "nnUNetTrainerGSPNoDeepSupervision",
+    "nnUNetTrainerGSPPaper",
+    "nnUNetTrainerGSP_1epoch",
+    "nnUNetTrainerGSP_5epochs",
+    "nnUNetTrainerGSP_10epochs",
+    "nnUNetTrainerGSP_20epochs",
+    "nnUNetTrainerGSP_50epochs",
+    "nnUNetTrainerGSP_100epochs",
+    "nnUNetTrainerGSP_250epochs",
+    "nnUNetTrainerGSP_500epochs",
+]

@@ -1,8 +1,8 @@
-"""nnUNetTrainerGSP and its few variants: nnU-Net's training of the GSP counterpart of the planned network."""
+"""nnU-Net's training of the GSP counterpart of the planned network."""
 from copy import deepcopy
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, cast
 from zipfile import is_zipfile
 
 from batchgenerators.utilities.file_and_folder_operations import load_json
@@ -18,13 +18,12 @@ from nnunetv2_gsp.architectures.from_plans import (
     gsp_architecture,
     is_gsp,
     is_residual,
+    read_architecture,
 )
 from nnunetv2_gsp.architectures.settings import ShiftSettings
 from nnunetv2_gsp.files import whole
 from nnunetv2_gsp.nnunet import N_FOLDS
 from nnunetv2_gsp.orphans import no_orphans
-
-__all__ = ["nnUNetTrainerGSP", "nnUNetTrainerGSPNoDeepSupervision", "nnUNetTrainerGSPPaper"]
 
 
 class nnUNetTrainerGSP(nnUNetTrainer):
@@ -35,6 +34,7 @@ class nnUNetTrainerGSP(nnUNetTrainer):
     holds for `--c`, `--val` and every other fold.
     """
 
+    n_epochs: ClassVar[int | None] = None  # None leaves the length to nnU-Net
     plans_manager: PlansManager
     configuration_manager: ConfigurationManager
     my_init_kwargs: dict[str, Any]
@@ -46,6 +46,8 @@ class nnUNetTrainerGSP(nnUNetTrainer):
             ValueError: if the plans contradict the plans.json of the model folder, or do not make a network.
             NotImplementedError: if the plans name a network that has no GSP counterpart.
         """
+        if self.n_epochs is not None:
+            self.num_epochs = self.n_epochs
         if not self.was_initialized:
             self._resolve_plans()
         super().initialize()
@@ -71,7 +73,7 @@ class nnUNetTrainerGSP(nnUNetTrainer):
             ValueError: there are too few cases for nnU-Net to make folds of.
         """
         try:
-            return super().do_split()
+            cases: tuple[list[str], list[str]] = super().do_split()
         except ValueError as error:
             n_cases = len(infer_dataset_class(self.preprocessed_dataset_folder).get_identifiers(
                 self.preprocessed_dataset_folder))
@@ -81,6 +83,7 @@ class nnUNetTrainerGSP(nnUNetTrainer):
             raise ValueError(f"Expected at least {N_FOLDS} training cases for nnU-Net's folds, "
                              f"{self.plans_manager.dataset_name} has {n_cases}: train with fold all, add cases, or "
                              f"write a splits_final.json yourself.") from error
+        return cases
 
     def run_training(self) -> None:
         """Train as nnU-Net does; whatever ends it, SIGTERM included, ends nnU-Net's worker processes, too."""
@@ -117,9 +120,10 @@ class nnUNetTrainerGSP(nnUNetTrainer):
         super().load_checkpoint(filename_or_checkpoint)
 
     def _resolve_plans(self) -> None:
-        """Replace our plans by a copy that spells the network out; nnU-Net saves it as plans.json beside the model.
+        """Replace this trainer's plans by a copy that spells the network out.
 
-        A shift has no weights, so a checkpoint is worth nothing without these settings.
+        nnU-Net saves it as plans.json beside the model. A shift has no weights, so a checkpoint is worth nothing
+        without these settings.
         """
         stock = self.configuration_manager.configuration["architecture"]
         patch_size = self.configuration_manager.patch_size
@@ -139,7 +143,8 @@ class nnUNetTrainerGSP(nnUNetTrainer):
         if is_residual(stock):
             self.print_to_log_file("The plans ask for residual blocks: each stage of the GSP network has two "
                                    "convolutions instead, in encoder and decoder, without shortcuts.")
-        self.print_to_log_file(describe(architecture, patch_size), "\n", add_timestamp=False)
+        self.print_to_log_file(describe(read_architecture(architecture, patch_size), patch_size),
+                               "\n", add_timestamp=False)
 
     def _saved_configuration(self) -> dict[str, Any] | None:
         """Return this configuration as saved in the model folder by an earlier fold or run, if there was one."""
@@ -153,16 +158,18 @@ class nnUNetTrainerGSP(nnUNetTrainer):
 def _check_agreement(architecture: dict[str, Any], patch_size: list[int], saved: dict[str, Any], folder: str,
                      settings_are_given: bool) -> None:
     """Raise ValueError where the plans and the saved configuration differ; rule-made shift settings give way."""
-    ours = {"network_class_name": architecture["network_class_name"], "patch_size": list(patch_size),
-            **architecture["arch_kwargs"]}
-    theirs = {"network_class_name": saved["architecture"]["network_class_name"],
-              "patch_size": list(saved["patch_size"]), **saved["architecture"]["arch_kwargs"]}
+    given_now, at_first = _flat(architecture, patch_size), _flat(saved["architecture"], saved["patch_size"])
     overruled = set() if settings_are_given else {setting.name for setting in fields(ShiftSettings)}
-    for name in sorted({*ours, *theirs} - overruled):
-        if ours.get(name) != theirs.get(name):
-            raise ValueError(f"All folds of {folder} share its plans.json, whose {name} is {theirs.get(name)}, but "
-                             f"the plans given now have {ours.get(name)}: train them under another plans name (-p), or "
-                             f"move that folder away.")
+    for name in sorted({*given_now, *at_first} - overruled):
+        if given_now.get(name) != at_first.get(name):
+            raise ValueError(f"All folds of {folder} share its plans.json, whose {name} is {at_first.get(name)}, but "
+                             f"the plans given now have {given_now.get(name)}: train them under another plans name "
+                             f"(-p), or move that folder away.")
+
+
+def _flat(architecture: dict[str, Any], patch_size: list[int]) -> dict[str, Any]:
+    return {"network_class_name": architecture["network_class_name"], "patch_size": list(patch_size),
+            **architecture["arch_kwargs"]}
 
 
 class nnUNetTrainerGSPNoDeepSupervision(nnUNetTrainerGSP):
@@ -193,25 +200,6 @@ class nnUNetTrainerGSPPaper(nnUNetTrainerGSPNoDeepSupervision):
 
     def _build_loss(self) -> nn.Module:
         """Return nnU-Net's loss without the cross-entropy; labels, regions and the ignore label stay its business."""
-        loss = super()._build_loss()
+        loss: Any = super()._build_loss()
         loss.weight_ce = 0
-        return loss
-
-
-def _with_epochs(num_epochs: int) -> type[nnUNetTrainerGSP]:
-    """Make the variant that trains for `num_epochs`, under the name nnU-Net's own variants would lead one to expect."""
-    class Variant(nnUNetTrainerGSP):
-        __doc__ = f"Train for {num_epochs} epochs."
-
-        def initialize(self) -> None:
-            self.num_epochs = num_epochs
-            super().initialize()
-
-    # under its name it is found by nnU-Net and pickles
-    Variant.__name__ = Variant.__qualname__ = f"nnUNetTrainerGSP_{num_epochs}epoch{'s' if num_epochs > 1 else ''}"
-    return Variant
-
-
-for _variant in map(_with_epochs, (1, 5, 10, 20, 50, 100, 250, 500)):
-    globals()[_variant.__name__] = _variant
-    __all__.append(_variant.__name__)
+        return cast(nn.Module, loss)

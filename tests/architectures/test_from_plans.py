@@ -3,7 +3,7 @@ from copy import deepcopy
 
 import pytest
 
-from nnunetv2_gsp.architectures.from_plans import GSP_NETWORK, describe, gsp_architecture
+from nnunetv2_gsp.architectures.from_plans import GSP_NETWORK, describe, gsp_architecture, read_architecture
 from nnunetv2_gsp.architectures.request import ShiftRequest
 from tests.architectures.networks import gsp_unet, isotropic, located, stock_architecture
 
@@ -97,7 +97,7 @@ def test_what_does_not_divide_is_named(patch_size, groups, message):
 
 def test_table_says_what_the_network_does():
     architecture = gsp_architecture(stock_architecture((32, 98), [(1, 1, 1), (2, 2, 2)]), (14, 14, 14))
-    lines = describe(architecture, (14, 14, 14)).splitlines()
+    lines = describe(read_architecture(architecture, (14, 14, 14)), (14, 14, 14)).splitlines()
     assert lines[0] == "Group Shift, CSC in encoder and decoder, 1×1×1 convolutions:"
     assert lines[2].split() == ["0", "14×14×14", "32", "2×2×2", "7×7×7", "16"]
     assert lines[3].split()[:6] == ["1", "7×7×7", "98", "1×7×7", "7×1×1", "49"]

@@ -244,7 +244,7 @@ def test_initialised_as_stock():
     ({"shift_channels": [16, 8], "features_per_stage": [8, 16]}, "from 0 to 8, got 16"),
     ({"shift_position": "SCS"}, "CSCSUpShift, got 'SCS'"),
     ({"shift_location": "everywhere"}, "encoder, decoder, both, got 'everywhere'"),
-    ({"n_conv_per_stage": [2, 2, 2]}, r"n_conv_per_stage must be one number or have 2 entries, .* got \[2, 2, 2\]"),
+    ({"n_conv_per_stage": [2, 2, 2]}, r"n_conv_per_stage must have one entry a stage, 2 here, got \[2, 2, 2\]"),
 ])
 def test_settings_that_do_not_fit_are_named(changes, message):
     with pytest.raises(ValueError, match=message):

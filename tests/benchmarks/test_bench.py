@@ -51,8 +51,8 @@ def test_without_openvino_its_rows_say_so(monkeypatch):
     monkeypatch.setattr(networks, "HAS_OPENVINO", False)
     [table] = networks.time_tables(networks.networks_of(SMALL), rounds=1)
     rows = {row[""]: row for row in table.rows}
-    assert rows["stock, PyTorch"]["stock takes longer by"] == 1
-    assert rows["GSP, OpenVINO"]["stock takes longer by"] == "not installed"
+    assert rows["stock, PyTorch"]["speed-up over stock"] == 1
+    assert rows["GSP, OpenVINO"]["speed-up over stock"] == "not installed"
     assert rows["GSP, PyTorch"]["ms"].median_ms > 0
 
 

@@ -1,4 +1,4 @@
-"""The bench of the GPU, tiny and on the CPU: sections that fail are left behind, and its figures mean what they say."""
+"""The bench of the GPU, tiny and on the CPU: sections that fail are given up, and its figures mean what they say."""
 import json
 import pkgutil
 import re
@@ -61,7 +61,7 @@ def test_what_the_budget_does_not_reach_is_named(tmp_path):
     assert failures == {"hanging": "it was stopped after 0 s", "measured": "no time was left"}
 
 
-def test_a_page_names_the_machine_once_and_what_was_left_behind(tmp_path):
+def test_a_page_names_the_machine_once_and_what_did_not_finish(tmp_path):
     first, second = (Section(name, "", 1) for name in ("device", "training"))
     old = Results(tmp_path, SECTIONS)
     old.take(News(second, Table("Of an earlier run", [{"": "row"}]), {"GPU": "old"}))
@@ -77,7 +77,7 @@ def test_a_page_names_the_machine_once_and_what_was_left_behind(tmp_path):
 |---|
 | row |
 
-**Left behind: device**, its time is up
+**Not finished: device**, its time is up
 
 ## Steps
 

@@ -47,7 +47,7 @@ def test_two_datasets_of_one_id(preprocessed, nnunet_folders):
     twin = nnunet_folders / "nnUNet_raw" / f"Dataset{ID}_Twin"
     twin.mkdir()
     try:
-        assert f"found {DATASET} and {twin.name}" in sentence_of("plan", "-d", ID)
+        assert f"got {DATASET} and {twin.name}" in sentence_of("plan", "-d", ID)
     finally:
         twin.rmdir()
     assert not (preprocessed / "nnUNetGSPPlans.json").exists()
@@ -69,7 +69,7 @@ def test_no_permission_to_write(preprocessed, nnunet_folders, monkeypatch):
 def test_the_disk_is_full(preprocessed, model_folder, tmp_path):
     before = listing(preprocessed)
     with largest_file(1000):
-        assert "File too large" in sentence_of("plan", "-d", ID, "-o", "nnUNetGSPPlans_full_disk")
+        assert "File too large" in sentence_of("plan", "-d", ID, "--name", "nnUNetGSPPlans_full_disk")
         assert "File too large" in sentence_of("export", model_folder, "-o", tmp_path / "model.zip")
     assert listing(preprocessed) == before
     assert not listing(tmp_path)

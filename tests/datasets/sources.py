@@ -17,7 +17,7 @@ BRATS_CASES = {  # two to train with and one to predict, as paths below the sour
     "brats2023": ("BraTS-GLI-00000-000", "BraTS-GLI-00002-001", "BraTS-GLI-00001-000"),
     "brats2024": ("BraTS-GLI-00005-100", "BraTS-GLI-00005-101", "BraTS-GLI-00006-100"),
 }
-LABELS_ON_DISK = {edition: (0, 1, 2, 4) for edition in ("brats2018", "brats2019", "brats2020", "brats2021")} | {
+LABELS_ON_DISK = dict.fromkeys(("brats2018", "brats2019", "brats2020", "brats2021"), (0, 1, 2, 4)) | {
     "brats2023": (0, 1, 2, 3), "brats2024": (0, 1, 2, 3, 4)}
 
 

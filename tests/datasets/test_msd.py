@@ -58,7 +58,7 @@ def test_bad_cases_are_named_and_the_rest_is_finished(tmp_path, dataset):
     (source / "imagesTs" / "BRATS_003.nii.gz").write_bytes((source / "labelsTr" / "BRATS_001.nii.gz").read_bytes())
     report = convert_msd(source, dataset)
     first, third = report.skipped
-    assert "BRATS_001.nii.gz, found one that is cut off" in first.reason
+    assert "BRATS_001.nii.gz: expected a whole image, got one that is cut off" in first.reason
     assert "4D image with 2 channels" in third.reason
     assert report.training == ["BRATS_002"]
 
@@ -66,5 +66,5 @@ def test_bad_cases_are_named_and_the_rest_is_finished(tmp_path, dataset):
 def test_other_tasks_and_folders_are_refused(tmp_path, dataset):
     with pytest.raises(InputError, match=r"dataset\.json"):
         convert_msd(tmp_path, dataset)
-    with pytest.raises(InputError, match="found CT"):
+    with pytest.raises(InputError, match="got CT"):
         convert_msd(write_msd(tmp_path / "Task03_Liver", ("CT",), (0, 1, 2)), dataset)

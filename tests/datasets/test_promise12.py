@@ -72,9 +72,9 @@ def test_bad_cases_are_named_and_the_rest_is_finished(source, dataset):
     report = convert_promise12(source, dataset)
     reasons = {skipped.case: skipped.reason for skipped in report.skipped}
     assert set(reasons) == {"Case00", "Case01", "Case02", "Test_Case00"}
-    assert "Case00.mhd, found one that can not be read" in reasons["Case00"]
-    assert "found 2" in reasons["Case01"]
-    assert "Case02_segmentation.mhd beside the image to train with, found none" in reasons["Case02"]
+    assert "Case00.mhd: expected a whole image, got one that cannot be read" in reasons["Case00"]
+    assert "got 2" in reasons["Case01"]
+    assert "expected Case02_segmentation.mhd beside an image to train with, got none" in reasons["Case02"]
     assert report.test == ["Live_Case00", "Live_Case01", "Test_Case01"]
 
 

@@ -142,7 +142,8 @@ def test_pytorch_s_threads_do_the_work(two_threads):
 def test_memory_is_in_large_pages_if_the_system_has_them():
     memory = library.fused_layers().new_memory(8 << 20)
     inside = memory.data_ptr() + 4 * memory.numel() // 2
-    regions = re.findall(r"^(\w+)-(\w+) .*?^VmFlags: (.*?)$", Path("/proc/self/smaps").read_text(), re.M | re.S)
+    regions = re.findall(r"^(\w+)-(\w+) .*?^VmFlags: (.*?)$", Path("/proc/self/smaps").read_text(),
+                         re.MULTILINE | re.DOTALL)
     assert any(int(begin, 16) <= inside < int(end, 16) and "hg" in flags.split() for begin, end, flags in regions)
 
 

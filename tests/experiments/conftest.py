@@ -25,4 +25,4 @@ def planned(nnunet_folders):
 def run(planned, monkeypatch):
     """Run the verb with tiny networks on the CPU."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    return partial(run_experiments, dataset=str(ID), device="cpu", overrides=TINY)
+    return partial(run_experiments, dataset=str(ID), device="cpu", settings=TINY)

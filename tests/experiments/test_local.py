@@ -2,6 +2,7 @@
 import csv
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -11,15 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from nnunetv2_gsp.experiments import executors
 from nnunetv2_gsp.experiments.experiment import Experiment
-from nnunetv2_gsp.experiments.runs import State
+from nnunetv2_gsp.experiments.runs import RunState
 from tests.experiments.conftest import DATASET, ID, TINY
 
 TRAINER = "nnUNetTrainerGSPPaperFailing"
 CALL = f"""
 from nnunetv2_gsp.experiments.experiment import run_experiments
-run_experiments("ratio", "{ID}", trainers=["{TRAINER}"], overrides={TINY}, device="cpu")
+run_experiments("ratio", "{ID}", trainers=["{TRAINER}"], settings={TINY}, device="cpu")
 """
 
 
@@ -40,36 +40,38 @@ def interrupt_in_epoch_1_of(run):
         while run.job() is None or not Path(run.job().log).is_file() or "Epoch 1" not in printed_by(run):
             assert process.poll() is None, process.stderr.read()
             time.sleep(0.2)
-        assert run.state({}) is State.RUNNING
+        assert run.state({}) is RunState.RUNNING
         os.killpg(process.pid, signal.SIGINT)
         assert "KeyboardInterrupt" in process.communicate(timeout=60)[1]
     assert process.returncode != 0
 
 
-def test_interrupted_goes_on_failed_waits_for_retry_finished_stays(run, experiment, monkeypatch, capfd):
+def test_interrupted_goes_on_failed_waits_for_retry_finished_stays(run, experiment, monkeypatch):
     half, whole = experiment.runs
+    command = half.command()
     interrupt_in_epoch_1_of(half)
-    assert experiment.states() == [State.INTERRUPTED, State.NOT_STARTED]
+    assert experiment.states() == [RunState.INTERRUPTED, RunState.NOT_STARTED]
+    assert f"$ {shlex.join(command)}\n" in printed_by(half)
     assert [*half.fold_folder.glob("checkpoint_*.pth")]
     preprocessed = {file: file.stat().st_mtime_ns for file in experiment.preprocessed.glob("*masked_norm/*")}
     assert len(preprocessed) == 15  # five cases of three files
 
     run = partial(run, "ratio", trainers=[TRAINER])
     monkeypatch.setenv("FAULT_IN_PLANS", whole.plans)
-    assert not run()
+    assert not run().is_good
     assert "Epoch 0" not in printed_by(half)  # it went on
-    assert experiment.states() == [State.FINISHED, State.FAILED]
+    assert experiment.states() == [RunState.FINISHED, RunState.FAILED]
     assert "the fault that was switched on" in printed_by(whole)
     before = {file: file.stat().st_mtime_ns for file in experiment.folder.parent.rglob("checkpoint_*.pth")}
 
     monkeypatch.delenv("FAULT_IN_PLANS")
-    capfd.readouterr()
-    assert not run()
-    assert f"C_s = C failed: {whole.job().log}\n" in capfd.readouterr().out
+    outcome = run()
+    assert not outcome.is_good
+    assert outcome.failed == [f"C_s = C failed: {whole.job().log}"]
     assert before == {file: file.stat().st_mtime_ns for file in before}
 
-    assert run(retry=True)
-    assert experiment.states() == [State.FINISHED, State.FINISHED]
+    assert run(retry=True).is_good
+    assert experiment.states() == [RunState.FINISHED, RunState.FINISHED]
     assert "Epoch 0" not in printed_by(whole)
     trained_again = {file for file in before if file.stat().st_mtime_ns != before[file]}
     assert {file.parent for file in trained_again} <= {whole.fold_folder}
@@ -97,29 +99,3 @@ def test_the_split_is_nnunets_own(planned, experiment):
     file.unlink()
     get_trainer_from_args(str(ID), "3d_fullres", 0, "nnUNetTrainerGSP", experiment.runs[0].plans).do_split()
     assert json.loads(file.read_text()) == ours
-
-
-@pytest.mark.parametrize("at_a_time", [1, 2])
-def test_so_many_at_a_time(at_a_time, experiment, monkeypatch, tmp_path):
-    events = tmp_path / "events"
-
-    def short_job(run, environment):
-        """Wait for a second in place of a training."""
-        return partial(subprocess.check_call, ["sh", "-c", f"echo 1 >> {events}; sleep 1; echo -1 >> {events}"])
-
-    monkeypatch.setattr(executors, "Training", short_job)
-    monkeypatch.setattr(type(experiment.runs[0]), "remember", lambda *_: None)
-    executors.train_locally([*experiment.runs, experiment.runs[0]], at_a_time, after_each=lambda: None)
-    running = [sum(map(int, events.read_text().split()[:end])) for end in range(1, 7)]
-    assert max(running) == at_a_time
-    assert running[-1] == 0
-
-
-def test_trainings_take_turns_on_the_gpus_or_share_the_cores(monkeypatch):
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,GPU-5e1f")
-    assert [executors._share("cuda", slot, 3) for slot in range(3)] == [
-        {"CUDA_VISIBLE_DEVICES": name} for name in ("3", "GPU-5e1f", "3")]
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    monkeypatch.setattr(os, "cpu_count", lambda: 8)
-    assert executors._share("cpu", 0, at_a_time=3) == {"OMP_NUM_THREADS": "2"}
-    assert executors._share("cpu", 0, at_a_time=9) == {"OMP_NUM_THREADS": "1"}

@@ -8,7 +8,7 @@ import pytest
 
 from nnunetv2_gsp.experiments.executors import SlurmResources
 from nnunetv2_gsp.experiments.experiment import Experiment
-from nnunetv2_gsp.experiments.runs import State
+from nnunetv2_gsp.experiments.runs import RunState
 from tests.experiments.conftest import DATASET, TINY
 
 TRAINER = "nnUNetTrainerGSPPaperFewIterations"
@@ -19,21 +19,23 @@ def slurm_answers():
 
 
 @pytest.mark.skipif(not slurm_answers(), reason="no Slurm here (sbatch on PATH and an answering sinfo)")
-def test_two_trainings_as_a_job_array(run, planned, capfd):
+def test_two_trainings_as_a_job_array(run, planned):
     experiment = Experiment("ratio", planned / "nnUNet_preprocessed" / DATASET, "3d_fullres", "nnUNetPlans", [TRAINER],
                             TINY, "cpu")
     run = partial(run, "ratio", trainers=[TRAINER], executor="slurm", slurm=SlurmResources(time_min=30))
-    assert run()
+    submitted = run()
+    assert submitted.is_good
     [array, first], [same_array, second] = (each.job().id.split("_") for each in experiment.runs)
     assert array == same_array
     assert (first, second) == ("0", "1")
-    assert f"Slurm job {array}_0" in capfd.readouterr().out
-    assert run()  # submits nothing
+    assert f"Slurm job {array}_0" in submitted.text
+    assert run().is_good  # submits nothing
     assert [each.job().id for each in experiment.runs] == [f"{array}_0", f"{array}_1"]
 
     deadline = time.monotonic() + 300
-    while experiment.states() != [State.FINISHED] * 2 and time.monotonic() < deadline:
-        assert State.FAILED not in experiment.states()
+    while experiment.states() != [RunState.FINISHED] * 2 and time.monotonic() < deadline:
+        assert RunState.FAILED not in experiment.states()
         time.sleep(2)
-    assert run()
-    assert capfd.readouterr().out.count("| finished |") == 2
+    finished = run()
+    assert finished.is_good
+    assert finished.text.count("| finished |") == 2

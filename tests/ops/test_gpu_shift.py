@@ -104,17 +104,17 @@ def test_a_map_that_begins_in_the_middle_of_a_word(kernels):
     (lambda x: local_shift(x, 1, 4), lambda x: local_shift_reference(x, 1, 4))], ids=["group", "local"])
 def test_operators_differentiate_and_map(as_on_a_gpu, monkeypatch, shift, reference):
     monkeypatch.setattr(torch.Tensor, "is_cuda", True)
-    ours, theirs = (counted((1, 5, 2, 3)).requires_grad_() for _ in range(2))
-    shifted, expected = shift(ours), reference(theirs)
+    x, same_x = (counted((1, 5, 2, 3)).requires_grad_() for _ in range(2))
+    shifted, expected = shift(x), reference(same_x)
     assert torch.equal(shifted, expected)
-    gradients = [torch.autograd.grad(result.square().sum(), x, create_graph=True)[0]
-                 for result, x in ((shifted, ours), (expected, theirs))]
+    gradients = [torch.autograd.grad(result.square().sum(), leaf, create_graph=True)[0]
+                 for result, leaf in ((shifted, x), (expected, same_x))]
     assert torch.equal(*gradients)
-    assert torch.equal(*(torch.autograd.grad(gradient.square().sum(), x)[0]
-                         for gradient, x in zip(gradients, (ours, theirs), strict=True)))
+    assert torch.equal(*(torch.autograd.grad(gradient.square().sum(), leaf)[0]
+                         for gradient, leaf in zip(gradients, (x, same_x), strict=True)))
     with torch.no_grad():
-        assert torch.equal(torch.vmap(shift)(ours[None])[0], expected)
-        assert torch.equal(torch.func.jvp(shift, (ours,), (theirs + 1,))[1], reference(theirs + 1))
+        assert torch.equal(torch.vmap(shift)(x[None])[0], expected)
+        assert torch.equal(torch.func.jvp(shift, (x,), (same_x + 1,))[1], reference(same_x + 1))
     shifted.mul_(2)  # no view of something else
     assert len(as_on_a_gpu) == 7
 

@@ -57,9 +57,9 @@ def test_the_rule_in_every_precision_and_by_both_ways(x):
             fast = instance_norm(values, gamma, beta, EPS)
             with torch.device("cpu"):  # somebody watches
                 formula = instance_norm(values, gamma, beta, EPS)
-        for ours in (fast, formula):
-            assert ours.dtype is dtype
-            assert (ours - exact).abs().max() <= allowed
+        for computed in (fast, formula):
+            assert computed.dtype is dtype
+            assert (computed - exact).abs().max() <= allowed
 
 
 @pytest.mark.parametrize("is_training", [False, True])
@@ -91,15 +91,15 @@ def check_half_precision(dtype, instance_norm):
 @given(st.integers(2, 3), st.sampled_from([0.0, 30.0, -500.0]), st.booleans())
 def test_an_ordinary_map_is_normalised_as_by_pytorch(n_axes, mean, is_affine):
     torch.manual_seed(0)
-    theirs = {2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}[n_axes](5, affine=is_affine)
+    stock = {2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}[n_axes](5, affine=is_affine)
     if is_affine:
-        nn.init.normal_(theirs.weight)
-        nn.init.normal_(theirs.bias)
-    ours = steady(type(theirs))(5, affine=is_affine)
-    ours.load_state_dict(theirs.state_dict())
+        nn.init.normal_(stock.weight)
+        nn.init.normal_(stock.bias)
+    norm = steady(type(stock))(5, affine=is_affine)
+    norm.load_state_dict(stock.state_dict())
     x = torch.randn(2, 5, *[7] * n_axes) + mean
-    exact = copy.deepcopy(theirs).double()(x.double())
-    assert (ours(x) - exact).abs().max() <= 1.5 * (theirs(x) - exact).abs().max() + 1e-6
+    exact = copy.deepcopy(stock).double()(x.double())
+    assert (norm(x) - exact).abs().max() <= 1.5 * (stock(x) - exact).abs().max() + 1e-6
 
 
 def test_derivatives_are_those_of_the_rule():
@@ -109,11 +109,10 @@ def test_derivatives_are_those_of_the_rule():
     x[1, 2] = 0.7 + 2e-5 * x[1, 2]
     weight, bias = (parameter.double().requires_grad_() for parameter in parameters(3))
     x.requires_grad_()
-    gradients = []
-    for forward in (instance_norm, lambda *inputs: by_autograd(*inputs)):
-        gradients.append(torch.autograd.grad(forward(x, weight, bias, EPS).pow(3).sum(), (x, weight, bias)))
-    for ours, theirs in zip(*gradients, strict=True):
-        torch.testing.assert_close(ours, theirs)
+    gradients = [torch.autograd.grad(forward(x, weight, bias, EPS).pow(3).sum(), (x, weight, bias))
+                 for forward in (instance_norm, by_autograd)]
+    for computed, expected in zip(*gradients, strict=True):
+        torch.testing.assert_close(computed, expected)
     assert not gradients[0][0][0, 1].any()
 
 
@@ -147,11 +146,11 @@ def test_on_cuda_as_on_the_cpu(dtype, is_training):
     x[0] = 1.7
     weight, bias = parameters(5)
     with torch.set_grad_enabled(is_training):
-        ours = instance_norm(x.cuda(), weight.cuda(), bias.cuda(), EPS).cpu()
-    assert ours.dtype is dtype
+        computed = instance_norm(x.cuda(), weight.cuda(), bias.cuda(), EPS).cpu()
+    assert computed.dtype is dtype
     exact = by_the_rule(x, weight, bias, least_deviation(dtype))
-    assert (ours - exact).abs().max() < 16 * torch.finfo(dtype).eps
-    assert torch.equal(ours[0], bias.to(dtype).view(5, 1, 1, 1).expand(ours[0].shape))
+    assert (computed - exact).abs().max() < 16 * torch.finfo(dtype).eps
+    assert torch.equal(computed[0], bias.to(dtype).view(5, 1, 1, 1).expand(computed[0].shape))
 
 
 def test_what_is_not_a_number_stays_none():

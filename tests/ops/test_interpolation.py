@@ -24,11 +24,11 @@ def test_values_and_gradients_are_those_of_pytorch(way, sizes_and_factors):
     size, factors = zip(*sizes_and_factors, strict=True)
     torch.manual_seed(0)
     x = torch.randn(2, 3, *size, dtype=torch.float64, requires_grad=True)
-    theirs = torch.nn.functional.interpolate(x, scale_factor=tuple(map(float, factors)), mode=MODES[len(size)])
-    ours = WAYS[way](x, factors)
-    torch.testing.assert_close(ours, theirs)
-    gradient = torch.randn_like(theirs)
-    torch.testing.assert_close(torch.autograd.grad(ours, x, gradient), torch.autograd.grad(theirs, x, gradient))
+    expected = torch.nn.functional.interpolate(x, scale_factor=tuple(map(float, factors)), mode=MODES[len(size)])
+    computed = WAYS[way](x, factors)
+    torch.testing.assert_close(computed, expected)
+    gradient = torch.randn_like(expected)
+    torch.testing.assert_close(torch.autograd.grad(computed, x, gradient), torch.autograd.grad(expected, x, gradient))
 
 
 @settings(max_examples=100, deadline=None, derandomize=True)
@@ -64,11 +64,11 @@ def test_autocast_changes_no_dtype():
 def test_on_cuda_as_by_pytorch(factors):
     torch.manual_seed(0)
     x = torch.randn(2, 3, 4, 5, 6, device="cuda", dtype=torch.float64, requires_grad=True)
-    theirs = torch.nn.functional.interpolate(x, scale_factor=factors, mode="trilinear")
-    ours = LinearUpsampling(scale_factor=factors, mode="trilinear")(x)
-    torch.testing.assert_close(ours, theirs)
-    gradient = torch.randn_like(theirs)
-    torch.testing.assert_close(torch.autograd.grad(ours, x, gradient), torch.autograd.grad(theirs, x, gradient))
+    expected = torch.nn.functional.interpolate(x, scale_factor=factors, mode="trilinear")
+    computed = LinearUpsampling(scale_factor=factors, mode="trilinear")(x)
+    torch.testing.assert_close(computed, expected)
+    gradient = torch.randn_like(expected)
+    torch.testing.assert_close(torch.autograd.grad(computed, x, gradient), torch.autograd.grad(expected, x, gradient))
 
 
 def test_the_compiler_adds_up_without_atomics():

@@ -15,14 +15,14 @@ def test_equals_one_after_the_other_with_its_gradient(shape, groups, shift_chann
     torch.manual_seed(0)
     x = torch.randn(shape, dtype=dtype, requires_grad=True)
     normed = x * 1
-    ours = leaky_relu_group_shift_(normed, 0.01, groups, shift_channels)
+    shifted = leaky_relu_group_shift_(normed, 0.01, groups, shift_channels)
     expected = group_shift_reference(leaky_relu(x, 0.01), groups, shift_channels)
-    assert ours is normed
-    assert torch.equal(ours, expected)
+    assert shifted is normed
+    assert torch.equal(shifted, expected)
     gradient = torch.randn_like(x)
     wanted, = torch.autograd.grad(expected, x, gradient)
     for to_be_differentiated in (True, False):
-        got, = torch.autograd.grad(ours, x, gradient, create_graph=to_be_differentiated)
+        got, = torch.autograd.grad(shifted, x, gradient, create_graph=to_be_differentiated)
         assert torch.equal(got, wanted)
 
 

@@ -30,8 +30,8 @@ def test_is_a_convolution_with_a_kernel_of_one_voxel(stock, shape, bias):
         output = module(image)
         output.square().sum().backward()
         results.append([output, image.grad, *(parameter.grad for parameter in module.parameters())])
-    for ours, theirs in zip(*results, strict=True):
-        torch.testing.assert_close(ours, theirs)
+    for computed, wanted in zip(*results, strict=True):
+        torch.testing.assert_close(computed, wanted)
 
 
 def test_takes_the_dtype_that_autocast_chooses():
@@ -130,9 +130,9 @@ def test_compiled_in_pieces(as_on_a_gpu, convolve, dynamic):
     compiled = torch.compile(convolve, fullgraph=True, dynamic=dynamic, backend="aot_eager")
     for size in ((2, 4, 3), (3, 5, 2), (4, 4, 4)):
         x = torch.randn(2, 3, *size, dtype=torch.double, requires_grad=True)
-        ours, theirs = (torch.autograd.grad(f(x, weight, bias).square().sum(), (x, weight, bias))
+        computed, expected = (torch.autograd.grad(f(x, weight, bias).square().sum(), (x, weight, bias))
                         for f in (compiled, F.conv3d))
-        torch.testing.assert_close(ours, theirs)
+        torch.testing.assert_close(computed, expected)
 
 
 @pytest.mark.parametrize("compiled", [False, True])
@@ -145,10 +145,10 @@ def test_autocast_in_pieces(as_on_a_gpu, compiled):
         output = convolve(x, weight, bias)
         assert output.dtype is torch.bfloat16
         assert module.pointwise_convolution(*as_on_a_gpu).dtype is torch.double
-    for ours, theirs in zip(torch.autograd.grad(output.float().sum(), (x, weight, bias)),
+    for computed, expected in zip(torch.autograd.grad(output.float().sum(), (x, weight, bias)),
                             torch.autograd.grad(F.conv3d(x, weight, bias).sum(), (x, weight, bias)), strict=True):
-        assert ours.dtype is torch.float32
-        torch.testing.assert_close(ours, theirs, atol=0.1, rtol=0.02)
+        assert computed.dtype is torch.float32
+        torch.testing.assert_close(computed, expected, atol=0.1, rtol=0.02)
 
 
 def test_compiled_for_a_gpu_the_bias_is_not_copied_over_the_map_and_pieces_are_views(as_on_a_gpu):

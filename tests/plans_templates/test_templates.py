@@ -2,9 +2,11 @@
 import json
 
 import pytest
+from jsonschema import Draft202012Validator
 
+from nnunetv2_gsp.architectures.architecture import entry_schemas
 from nnunetv2_gsp.errors import InputError
-from nnunetv2_gsp.plans_templates import load_template, template_names
+from nnunetv2_gsp.plans_templates import load_template, schema, template_names
 
 # Table 2 of the paper: (depth, height, width) of stages 1 to 5
 TABLE_2 = {
@@ -25,6 +27,18 @@ def test_every_named_setting_of_the_paper_is_there_and_says_where_it_stands():
         template = load_template(name)
         assert "\n" not in template.description
         assert any(place in template.source for place in ("Table", "Sec.", "beyond the paper"))
+
+
+def test_the_schema_is_one_and_takes_what_comes_with_the_package():
+    Draft202012Validator.check_schema(schema())
+    for name in template_names():
+        Draft202012Validator({**schema(), "required": []}).validate(dict(load_template(name).settings))
+
+
+def test_settings_of_templates_have_the_types_of_the_networks_entries():
+    for name, entry in entry_schemas().items():
+        if name in schema()["properties"]:
+            assert schema()["properties"][name]["type"] == entry["type"]
 
 
 @pytest.mark.parametrize("name", TABLE_2)
@@ -81,7 +95,7 @@ def test_overrides_replace_and_a_file_inherits(tmp_path):
 @pytest.mark.parametrize(("name", "message"), [
     ("brats18_cs", r"got 'brats18_cs' \(nearest: brats18_csc\)"),
     ("schema", "got 'schema'"),
-    ("nowhere.json", "found no such file"),
+    ("nowhere.json", "expected a template, got no such file"),
 ])
 def test_an_unknown_template_is_named_with_the_nearest(name, message):
     with pytest.raises(InputError, match=message):
@@ -92,7 +106,7 @@ def test_an_unknown_template_is_named_with_the_nearest(name, message):
     ({"shift_ration": 1}, r"got 'shift_ration' \(nearest: shift_ratio\)"),
     ({"spatial_group": []}, r"got 'spatial_group' \(nearest: spatial_groups\)"),
     ({"shift_position": ["CSC"]}, r"shift_position: \['CSC'\] is not of type 'string'"),
-    ({"shift_ratio": 1.5}, "shift_ratio: 1.5 is greater than the maximum of 1"),
+    ({"shift_ratio": 1.5}, "shift_ratio must be from 0 to 1, got 1.5"),
     ({"strict": "yes"}, "strict: 'yes' is not of type 'boolean'"),
     ({"patch_size": [16, 0, 16]}, r"patch_size\[1\]: 0 is less than the minimum of 1"),
     ({"spatial_groups": [[2, 2, 2], 2]}, r"spatial_groups\[1\]: 2 is not of type 'array'"),
@@ -102,7 +116,7 @@ def test_an_unknown_template_is_named_with_the_nearest(name, message):
     ({"batch_size": 2.0}, "batch_size: 2.0 is not of type 'integer'"),
     ({"batch_size": True}, "batch_size: True is not of type 'integer'"),
     ({"patch_size": [64.0, 64, 64]}, r"patch_size\[0\]: 64.0 is not of type 'integer'"),
-    ({"spatial_groups": []}, "spatial_groups: "),
+    ({"shift_ratio": "half"}, "shift_ratio: 'half' is not of type 'number'"),
     ({"inherits_from": "default"}, "got inherits_from, which belongs into a template's file"),
 ])
 def test_what_the_schema_does_not_allow_is_named(overrides, message):
@@ -112,12 +126,12 @@ def test_what_the_schema_does_not_allow_is_named(overrides, message):
 
 
 @pytest.mark.parametrize(("content", "message"), [
-    ("{", "Expected JSON"),
-    ("[]", "Expected settings by name .* got a list"),
+    ("{", "a template in JSON"),
+    ("[]", "expected settings by name, got a list"),
     ('{"description": "mine"}', "'source' is a required property"),
     ('{"description": "mine", "source": "me", "inherits_from": "mine"}', "got 'mine'"),
     ('{"description": "mine", "source": "me", "inherits_from": ""}', "got ''"),
-    (b"\xff\xfe\xfa", "Expected JSON"),
+    (b"\xff\xfe\xfa", "a template in JSON"),
     ('{"description": "mine", "source": "me", "shift": 1}', r"got 'shift' \(nearest: shift_"),
 ])
 def test_a_broken_file_is_named(content, message, tmp_path):

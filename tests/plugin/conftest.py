@@ -91,8 +91,8 @@ def wheel(tree, build_wheel):
 def older_tree(tree, tmp_path_factory):
     """The same package, one release ago."""
     older = shutil.copytree(tree, tmp_path_factory.mktemp("older") / "tree")
-    settings = (older / "setup.cfg").read_text()
-    (older / "setup.cfg").write_text(settings.replace("\nversion = ", "\nversion = 0.0."))
+    package = older / "nnunetv2_gsp" / "__init__.py"
+    package.write_text(package.read_text().replace('__version__ = "', '__version__ = "0.0.'))
     return older
 
 

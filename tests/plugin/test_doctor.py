@@ -4,7 +4,8 @@ import sys
 
 import pytest
 
-from nnunetv2_gsp.plugin.doctor import Finding, _folder
+from nnunetv2_gsp.engines import VARIABLE
+from nnunetv2_gsp.plugin.doctor import Finding, _engines, _folder
 
 
 def test_an_editable_install_in_good_order_has_no_failing_line(fresh_environment, nnunet_wheel, tree, tmp_path):
@@ -59,3 +60,21 @@ def test_a_line_says_how_bad_it_is():
     assert str(Finding(True, "found")) == "ok    found"
     assert str(Finding(True, "no GPU", "use the CPU")) == "note  no GPU  ->  use the CPU"
     assert str(Finding(False, "nothing", "export it")) == "FAIL  nothing  ->  export it"
+
+
+@pytest.mark.parametrize(("wish", "said"), [
+    ("plain", "plain for predictions, plain for training steps"),
+    ("auto", "checkpointed for training steps"),
+    ("checkpointed", "none (The engine checkpointed, which")])
+def test_the_engines_that_run_here_are_named(wish, said, monkeypatch):
+    monkeypatch.setenv(VARIABLE, wish)
+    [finding] = _engines()
+    assert finding.ok
+    assert said in finding.what
+
+
+def test_an_engine_that_nobody_knows_fails(monkeypatch):
+    monkeypatch.setenv(VARIABLE, "warp")
+    [finding] = _engines()
+    assert not finding.ok
+    assert finding.mend == f"unset {VARIABLE}"

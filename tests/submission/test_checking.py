@@ -1,52 +1,15 @@
 """Archives from strangers: every rule is broken once, and all that is wrong is said at once."""
-import gzip
+import re
 import stat
 import struct
 import zipfile
 
-import nibabel
 import numpy as np
 import pytest
 
-from nnunetv2_gsp.errors import InputError
-from nnunetv2_gsp.submission import check_submission, write_submission
-from tests.datasets.sources import write_image
-
-NAMES = [f"BraTS2021_0000{number}.nii.gz" for number in range(3)]
-
-
-@pytest.fixture
-def contents(brats2021):
-    """The files of a valid archive, by name."""
-    return unpacked(brats2021)
-
-
-@pytest.fixture
-def promise12_contents(promise12):
-    return unpacked(promise12)
-
-
-def unpacked(made):
-    write_submission(made.predictions, made.file, made.challenge, images=made.source)
-    with zipfile.ZipFile(made.file) as archive:
-        return {name: archive.read(name) for name in archive.namelist()}
-
-
-def check(made, entries):
-    """Check an archive of (name or ZipInfo, bytes)."""
-    with zipfile.ZipFile(made.file, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, content in entries:
-            archive.writestr(name, content)
-    return check_submission(made.file, made.challenge, made.source)
-
-
-def nifti(contents, name, change):
-    """Return a case after `change(voxels, header)`, which returns the new voxels."""
-    image = nibabel.Nifti1Image.from_bytes(gzip.decompress(contents[name]))
-    header = image.header.copy()
-    voxels = change(np.asanyarray(image.dataobj), header)
-    header.set_data_dtype(voxels.dtype)
-    return gzip.compress(nibabel.Nifti1Image(voxels, None, header).to_bytes())
+from nnunetv2_gsp.errors import MissingInputError
+from nnunetv2_gsp.submission import check_submission
+from tests.submission.archives import NAMES, check, nifti
 
 
 def link():
@@ -64,9 +27,9 @@ NAME_VIOLATIONS = {
     "drive": (f"C:{NAMES[2]}", "leads out"),
     "suffix": ("BraTS2021_00002_seg.nii.gz", r"names that end in 00000\.nii\.gz"),
     "other file": ("readme.txt", r"names that end in 00000\.nii\.gz"),
-    "unknown case": ("BraTS2021_00007.nii.gz", "not among them"),
-    "two files of one case": ("again_00001.nii.gz", "one file for 00001, found 2"),
-    "the same name twice": (NAMES[1], "one file for 00001, found 2"),
+    "unknown case": ("BraTS2021_00007.nii.gz", "only cases that the images have"),
+    "two files of one case": ("again_00001.nii.gz", "one file for 00001, got 2"),
+    "the same name twice": (NAMES[1], "one file for 00001, got 2"),
 }
 
 
@@ -76,93 +39,16 @@ def test_a_name_that_breaks_a_rule_is_named(violation, brats2021, contents):
     name, said = NAME_VIOLATIONS[violation]
     violations = check(brats2021, [*contents.items(), (name, contents[NAMES[2]])])
     assert len(violations) == 1
-    with pytest.raises(InputError, match=said):
-        raise InputError(violations[0])
+    assert re.search(said, violations[0])
     assert repr(name.split("/")[-1])[1:-1] in violations[0]
 
 
 def test_missing_cases_links_and_an_empty_archive_are_said(brats2021, contents):
     [missing] = check(brats2021, list(contents.items())[:2])
-    assert missing == "Expected a file for 00002, found none."
+    assert missing == "Expected a file for 00002, got none."
     a_link, missing = check(brats2021, [*list(contents.items())[:2], (link(), b"/etc/passwd")])
     assert "a link" in a_link
     assert len(check(brats2021, [])) == 4
-
-
-CONTENT_VIOLATIONS = {
-    "label of another edition": (lambda voxels, _: np.where(voxels == 4, 3, voxels).astype(np.uint8),
-                                 r"labels among \[0, 1, 2, 4\] in 'BraTS2021_00002\.nii\.gz', found 3"),
-    "float": (lambda voxels, _: voxels.astype(np.float32), "unscaled integers in .*, found float32"),
-    "size": (lambda voxels, _: voxels[1:], r"6×5×4 voxels in 'BraTS2021_00002\.nii\.gz', found 5×5×4"),
-    "four dimensions": (lambda voxels, _: np.stack([voxels] * 2, -1), "6×5×4 voxels in .*, found 6×5×4×2"),
-}
-
-
-@pytest.mark.parametrize("violation", CONTENT_VIOLATIONS)
-def test_content_that_breaks_a_rule_is_named(violation, brats2021, contents):
-    change, said = CONTENT_VIOLATIONS[violation]
-    contents[NAMES[2]] = nifti(contents, NAMES[2], change)
-    [found] = check(brats2021, contents.items())
-    with pytest.raises(InputError, match=said):
-        raise InputError(found)
-
-
-def test_scaled_labels_are_refused(brats2021, contents):
-    packed = bytearray(gzip.decompress(contents[NAMES[2]]))
-    struct.pack_into("<ff", packed, 112, 2.0, 0.0)  # scl_slope, scl_inter
-    contents[NAMES[2]] = gzip.compress(bytes(packed))
-    violations = check(brats2021, contents.items())
-    assert any("slope and intercept (2.0, 0.0)" in violation for violation in violations)
-
-
-def test_a_case_that_lies_elsewhere_is_named(brats2021, contents):
-    def move(voxels, header):
-        affine = header.get_best_affine()
-        affine[0, 3] += 0.5
-        header.set_qform(affine, 1)
-        header.set_sform(affine, 1)
-        return voxels
-    contents[NAMES[2]] = nifti(contents, NAMES[2], move)
-    [violation] = check(brats2021, contents.items())
-    assert "'BraTS2021_00002.nii.gz' to lie where its image does" in violation
-
-
-@pytest.mark.parametrize(("challenge", "n_violations"), [("brats2021", 0), ("brats2023", 1), ("brats2024", 1)])
-def test_from_2023_on_the_qform_counts_to_the_last_bit(challenge, n_violations, submission_of):
-    def nudge(voxels, header):
-        header["qoffset_x"] += np.float32(1e-5)
-        return voxels
-    made = submission_of(challenge)
-    contents = unpacked(made)
-    first = next(iter(contents))
-    contents[first] = nifti(contents, first, nudge)
-    violations = check(made, contents.items())
-    assert len(violations) == n_violations
-    assert all("exactly the qform" in violation for violation in violations)
-
-
-@pytest.mark.parametrize("damaged", [
-    lambda content: content[:len(content) // 2], lambda content: b"no image", lambda content: b"",
-    lambda content: content[:-6] + bytes([content[-6] ^ 1]) + content[-5:],
-    lambda content: gzip.compress(gzip.decompress(content)[:-50])],
-    ids=["cut off", "text", "empty", "checksum", "cut off before it was compressed"])
-def test_damaged_files_are_named(damaged, brats2021, contents):
-    contents[NAMES[2]] = damaged(contents[NAMES[2]])
-    [violation] = check(brats2021, contents.items())
-    assert "whole image in 'BraTS2021_00002.nii.gz', found one that can not be read" in violation
-
-
-def test_a_bomb_is_read_no_further_than_a_case_can_reach(brats2021, contents, monkeypatch):
-    """Zeros that unpack to a hundred times the size of a case, behind a header that is in order."""
-    contents[NAMES[1]] = gzip.compress(gzip.decompress(contents[NAMES[1]]) + bytes(100_000_000))
-    contents[NAMES[2]] = bytes(100_000_000)  # deflated once, by the zip alone
-    n_read = []
-    read = gzip.GzipFile.read
-    monkeypatch.setattr(gzip.GzipFile, "read", lambda self, size: n_read.append(size) or read(self, size))
-    first, second = check(brats2021, contents.items())
-    assert "'BraTS2021_00001.nii.gz' once unpacked, found more" in first
-    assert "'BraTS2021_00002.nii.gz', found 100000000" in second
-    assert sum(n_read) < 10_000_000
 
 
 def test_files_that_share_bytes_are_refused(brats2021, contents):
@@ -179,81 +65,25 @@ def test_files_that_share_bytes_are_refused(brats2021, contents):
 def test_what_is_no_zip_is_said(content, brats2021):
     brats2021.file.write_bytes(content)
     [violation] = check_submission(brats2021.file, "brats2021")
-    assert "Expected a zip" in violation
+    assert "Expected a whole zip archive" in violation
     brats2021.file.unlink()
-    with pytest.raises(InputError, match="no such file"):
+    with pytest.raises(MissingInputError, match="no such file"):
         check_submission(brats2021.file, "brats2021")
 
 
 def test_every_violation_is_listed_at_once(brats2021, contents):
-    change, _ = CONTENT_VIOLATIONS["label of another edition"]
-    entries = [(NAMES[0], contents[NAMES[0]][:50]), (NAMES[1], nifti(contents, NAMES[1], change)),
+    def relabel(voxels, _):
+        return np.where(voxels == 4, 3, voxels).astype(np.uint8)
+    entries = [(NAMES[0], contents[NAMES[0]][:50]), (NAMES[1], nifti(contents, NAMES[1], relabel)),
                ("../x.nii.gz", b""), ("notes.txt", b""), ("BraTS2021_00005.nii.gz", b"")]
     assert len(check(brats2021, entries)) == 6  # the third case is missing
-
-
-META_VIOLATIONS = {
-    "compressed": ("CompressedData = False", "CompressedData = True", "CompressedData = 'True'"),
-    "type": ("MET_UCHAR", "MET_SHORT", "MET_SHORT"),
-    "path": ("= Case00_segmentation.raw", "= ../../secret.raw", r"secret\.raw"),
-    "list": ("= Case00_segmentation.raw", "= LIST\nCase00_segmentation.raw", "LIST"),
-    "size": ("DimSize = 6 5 4", "DimSize = 6 5 3", "6×5×4 voxels in .*, found 6×5×3"),
-    "spacing": ("3.6", "3.7", "spacing"),
-    "origin": ("Offset = -7", "Offset = -8", "origin"),
-    "no scale": ("ElementSpacing = ", "ElementSpacing = no ", "in .Case00_segmentation.mhd., found one that can not"),
-    "twice": ("ElementSpacing", "DimSize = 6 5 3\nElementSpacing", "DimSize = '6 5 3 and 6 5 4'"),
-    "no text": ("NDims", "NDims\xff", "can not be read"),
-}
-
-
-@pytest.mark.parametrize("violation", META_VIOLATIONS)
-def test_a_header_of_promise12_that_breaks_a_rule_is_named(violation, promise12, promise12_contents):
-    old, new, said = META_VIOLATIONS[violation]
-    name = "Case00_segmentation.mhd"
-    assert old.encode() in promise12_contents[name]
-    promise12_contents[name] = promise12_contents[name].replace(old.encode(), new.encode("latin1"))
-    [found] = check(promise12, promise12_contents.items())
-    with pytest.raises(InputError, match=said):
-        raise InputError(found)
-    assert name in found
-
-
-def test_voxels_of_promise12_are_checked(promise12, promise12_contents):
-    header, raw = "Case00_segmentation.mhd", "Case00_segmentation.raw"
-    without = {name: content for name, content in promise12_contents.items() if name != raw}
-    [no_raw] = check(promise12, without.items())
-    assert "Expected 'Case00_segmentation.raw' beside" in no_raw
-    [lonely_raw, missing] = check(promise12, [each for each in promise12_contents.items() if each[0] != header])
-    assert "found 'Case00_segmentation.raw'" in lonely_raw
-    assert missing == "Expected a file for Case00, found none."
-    for content, said in ((bytes([2] * 120), "found 2"), (bytes(100), "120 bytes in"), (bytes(999), "found more")):
-        [violation] = check(promise12, {**promise12_contents, raw: content}.items())
-        assert said in violation
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")
 def test_voxels_of_promise12_come_once(promise12, promise12_contents):
     raw = "Case00_segmentation.raw"
     violations = check(promise12, [*promise12_contents.items(), (raw, promise12_contents[raw])])
-    assert violations == ["Expected 'Case00_segmentation.raw' once, found it 2 times."] * 2
-
-
-def test_a_header_alone_sets_no_memory_aside(promise12, promise12_contents, monkeypatch):
-    name = "Case00_segmentation.mhd"
-    promise12_contents[name] = promise12_contents[name].replace(b"DimSize = 6 5 4", b"DimSize = 99999 99999 99")
-    check(promise12, [entry for entry in promise12_contents.items() if "Case00" in entry[0]])
-    monkeypatch.setattr("SimpleITK.ReadImage", lambda file: pytest.fail(f"{file} was read"))
-    assert check_submission(promise12.file, "promise12") == [
-        "Expected 989980200099 bytes in 'Case00_segmentation.raw', found 120."]
-
-
-@pytest.mark.parametrize("size", ["0 8 4", "99999999 99999999 0", "-6 -5 4"])
-def test_an_image_of_no_voxels_is_named(size, promise12, promise12_contents):
-    header, raw = "Case00_segmentation.mhd", "Case00_segmentation.raw"
-    promise12_contents[header] = promise12_contents[header].replace(b"= 6 5 4", b"= " + size.encode())
-    check(promise12, [(header, promise12_contents[header]), (raw, promise12_contents[raw] if "-" in size else b"")])
-    assert check_submission(promise12.file, "promise12") == [
-        f"Expected at least one voxel along each axis in {header!r}, found {size.replace(' ', '×')}."]
+    assert violations == ["Expected 'Case00_segmentation.raw' once, got it 2 times."] * 2
 
 
 def test_nothing_is_written_while_checking(brats2021, contents, tmp_path, monkeypatch):
@@ -261,13 +91,3 @@ def test_nothing_is_written_while_checking(brats2021, contents, tmp_path, monkey
     before = sorted(tmp_path.rglob("*"))
     check(brats2021, [*contents.items(), ("../../x.nii.gz", b""), ("/tmp/x.nii.gz", b"")])
     assert sorted(tmp_path.rglob("*")) == before
-
-
-def test_an_archive_of_other_software_passes(brats2021):
-    """Int16, deflated, written by ITK, with another compressor's header: allowed, if the case is."""
-    entries = []
-    for case, inside in brats2021.inside.items():
-        file = brats2021.predictions / f"{case}.nii.gz"
-        write_image(np.where(inside == 3, 4, inside).astype(np.int16), file)
-        entries.append((file.name, file.read_bytes()))
-    assert check(brats2021, entries) == []

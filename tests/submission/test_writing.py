@@ -10,15 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from nnunetv2_gsp import cli
 from nnunetv2_gsp.datasets.brats import convert_brats
-from nnunetv2_gsp.datasets.editions import CHALLENGES, EDITIONS
-from nnunetv2_gsp.datasets.labels import LABELS, inverse, relabel
+from nnunetv2_gsp.datasets.challenges import BRATS, SUBMISSIONS
+from nnunetv2_gsp.datasets.labels import LABEL_MAPPINGS, inverse, relabel
 from nnunetv2_gsp.datasets.promise12 import convert_promise12
-from nnunetv2_gsp.errors import InputError
+from nnunetv2_gsp.errors import InputError, TargetExistsError
 from nnunetv2_gsp.submission import check_submission, write_submission
 from nnunetv2_gsp.submission.rules import rules_of
-from nnunetv2_gsp.submission.writing import Job, _written, check_convention
+from nnunetv2_gsp.submission.writing import PredictedCase, _convert
 from tests.datasets.sources import truncate, voxels, write_image
 
 
@@ -29,7 +28,7 @@ def submitted(file, name, folder):
     return voxels(folder / name)
 
 
-@pytest.mark.parametrize("challenge", CHALLENGES)
+@pytest.mark.parametrize("challenge", SUBMISSIONS)
 def test_an_archive_holds_the_challenges_names_and_labels(challenge, submission_of, tmp_path):
     made = submission_of(challenge)
     assert write_submission(made.predictions, made.file, challenge, images=made.source) == len(made.cases)
@@ -45,24 +44,25 @@ def test_an_archive_holds_the_challenges_names_and_labels(challenge, submission_
         name = rules_of(challenge).file_name(case)
         on_disk = submitted(made.file, name, tmp_path / "unpacked")
         assert on_disk.dtype == np.uint8
-        assert np.array_equal(relabel(on_disk, LABELS[challenge]), inside)
-        assert set(np.unique(on_disk)) == set(LABELS[challenge])
+        assert np.array_equal(relabel(on_disk, LABEL_MAPPINGS[challenge]), inside)
+        assert set(np.unique(on_disk)) == set(LABEL_MAPPINGS[challenge])
     assert check_submission(made.file, challenge, made.source) == []
 
 
-@pytest.mark.parametrize("challenge", CHALLENGES)
+@pytest.mark.parametrize("challenge", SUBMISSIONS)
 @settings(deadline=None, max_examples=50)  # files take as long as the disk is busy
 @given(data=st.data())
 def test_labels_to_submission_to_labels_is_the_identity(challenge, data, tmp_path_factory):
     """Predictions -> what goes into the archive -> what `convert` would make of it."""
     folder = tmp_path_factory.getbasetemp() / "circle"
     folder.mkdir(exist_ok=True)
-    table, rules = LABELS[challenge], rules_of(challenge)
+    table, rules = LABEL_MAPPINGS[challenge], rules_of(challenge)
     shape = data.draw(arrays.array_shapes(min_dims=3, max_dims=3, max_side=4))
     inside = data.draw(arrays.arrays(np.uint8, shape, elements=st.sampled_from(sorted(table.values()))))
     prediction = folder / f"case{rules.prediction_endings[0]}"
     write_image(inside, prediction)
-    result = _written(rules, 0, Job(prediction, "Case00.mhd" if challenge == "promise12" else "case.nii.gz", None))
+    name = "Case00.mhd" if challenge == "promise12" else "case.nii.gz"
+    result = _convert(rules, 0, PredictedCase(prediction, name, None))
     for name, content in result.files:
         (folder / name).write_bytes(content)
     on_disk = voxels(folder / result.files[0][0])
@@ -71,7 +71,7 @@ def test_labels_to_submission_to_labels_is_the_identity(challenge, data, tmp_pat
     assert np.array_equal(relabel(relabel(inside, inverse(table)), table), inside)
 
 
-@pytest.mark.parametrize("challenge", EDITIONS)
+@pytest.mark.parametrize("challenge", BRATS.full_names)
 def test_the_circle_closes_over_convert(challenge, submission_of, tmp_path):
     """Submitted labels put back among the images as segmentations convert to the predictions."""
     made = submission_of(challenge)
@@ -137,18 +137,8 @@ def test_names_follow_a_template(promise12):
     with zipfile.ZipFile(promise12.file) as archive:
         assert archive.namelist()[0] == "Case00_seg_team.mhd"
     for template in ("{case}_seg.nii.gz", "segmentation.mhd", "x/{case}.mhd"):
-        with pytest.raises(InputError, match="names with Case00"):
+        with pytest.raises(InputError, match=r"names with (\{case\}|Case00)"):
             write_submission(promise12.predictions, promise12.file, "promise12", names=template, overwrite=True)
-
-
-@pytest.mark.parametrize(("challenge", "case", "template"), [
-    ("promise12", "Test_Case07", "Case99_{case}.mhd"), ("promise12", "Case07", "Case1{case}.mhd"),
-    ("promise12", "Case07", "{case}1_seg.mhd"), ("brats2021", "BraTS2021_00001", "{case}_00002.nii.gz"),
-    ("brats2020", "BraTS20_Validation_001", "{case}2.nii.gz"),
-    ("brats2023", "BraTS-GLI-00001-000", "{case}-00002-000.nii.gz")])
-def test_a_template_does_not_lead_to_another_case(challenge, case, template):
-    with pytest.raises(InputError, match="would be called"):
-        rules_of(challenge).file_name(case, template)
 
 
 def test_a_disk_that_takes_no_image_is_named(promise12, monkeypatch):
@@ -156,7 +146,7 @@ def test_a_disk_that_takes_no_image_is_named(promise12, monkeypatch):
         raise RuntimeError("ITK ERROR: MetaImageIO: File cannot be written")
 
     monkeypatch.setattr(sitk, "WriteImage", full)
-    with pytest.raises(OSError, match=r"to write \S+Case00_segmentation\.mhd, found that it can't be written; free"):
+    with pytest.raises(OSError, match=r"Case00_segmentation\.mhd: expected to write an image, .*; free"):
         write_submission(promise12.predictions, promise12.file, "promise12", images=promise12.source)
     assert not promise12.file.exists()
 
@@ -216,15 +206,15 @@ def of_nnunets_own_converter(made):
 
 
 BAD = {
-    truncated: r"whole image in \S+BraTS2021_00002\.nii\.gz, found one that is cut off",
-    missing: "Expected a prediction of 00002 in .*, found none",
-    of_another_dataset: "found the case BraTS20_Validation_001, which would be called",
-    of_an_unknown_case: r"found \S+BraTS2021_00009\.nii\.gz, which is not among them",
-    of_one_case_twice: "one prediction of 00002, found .* and .*",
-    label_of_another_edition: r"labels among \[0, 1, 2, 3\] in \S+BraTS2021_00002\.nii\.gz, found 4",
-    of_other_geometry: r"00001\.nii\.gz to have the spacing \(0\.5, 1\.25, 3\) of .*, found \(0\.5, 1\.25, 3\.1\)",
-    empty_folder: "Expected predictions of nnU-Net, .nii.gz, in .*, found none",
-    of_nnunets_own_converter: r"found the region tumor core of \[2, 3\]",
+    truncated: r"\S+BraTS2021_00002\.nii\.gz: expected a whole image, got one that is cut off",
+    missing: "Expected a prediction of 00002 in .*, got none",
+    of_another_dataset: "got the case BraTS20_Validation_001, which would be called",
+    of_an_unknown_case: r"BraTS2021_00009\.nii\.gz: expected a prediction of one of the images, got one of another",
+    of_one_case_twice: "one prediction of 00002, got .* and .*",
+    label_of_another_edition: r"\S+BraTS2021_00002\.nii\.gz: expected labels among \[0, 1, 2, 3\], got 4",
+    of_other_geometry: r"00001\.nii\.gz: expected the spacing \(0\.5, 1\.25, 3\) of .*, got \(0\.5, 1\.25, 3\.1\)",
+    empty_folder: r"expected predictions of nnU-Net \(\.nii\.gz\), got none",
+    of_nnunets_own_converter: r"got the region tumor core of \[2, 3\]",
 }
 
 
@@ -238,71 +228,28 @@ def test_a_bad_prediction_is_named_and_nothing_is_written(spoil, brats2021):
     assert sorted(path.name for path in brats2021.file.parent.iterdir()) == ["predictions", "source", "submission.zip"]
 
 
-def convention(made, labels):
-    """Check predictions beside a dataset.json with these labels."""
-    (made.predictions / "dataset.json").write_text(json.dumps({"labels": {"background": 0, **labels}}))
-    check_convention(made.predictions, rules_of(made.challenge))
-
-
-@pytest.mark.parametrize("labels", [
-    {"edema": 1, "non-enhancing tumor": 2, "enhancing tumour": 3},  # nnU-Net's converter of the Decathlon
-    {"ED": 1, "NCR": 2, "ET": 3}, {"a": 1, "b": 2, "c": 3}, {"necrosis": 1, "edema": 2}, {},
-    {"necrosis": 1, "edema": 2, "enhancing": 3, "ET": 4}, {"tumor": 1, "edema": 2, "enhancing": 3},
-    {"whole": [1, 2, 3], "enhancing": [3]}, {"whole": [1, 2, 3], "core": [1, 3], "enhancing": 3, "edema": 2},
-    {"whole": [1, 2, 3], "core": [1, 2], "enhancing": [3]}], ids=str)
-def test_labels_of_another_meaning_are_refused(labels, brats2021):
-    with pytest.raises(InputError, match=r"labels 1 necrosis, 2 oedema, 3 enhancing in \S+dataset\.json, .*, found "):
-        convention(brats2021, labels)
-
-
-@pytest.mark.parametrize("labels", [
-    {"necrosis": 1, "edema": 2, "enhancing": 3}, {"NCR": 1, "ED": 2, "ET": 3, "RC": 4},
-    {"Non-enhancing tumor": 1, "Peritumoral edema": 2, "GD-enhancing tumor": 3}, {"NETC": 1, "SNFH": 2, "ET": 3},
-    {"TC": [3, 1], "WT": [1, 2, 3], "ET": 3, "ignore": 5},
-    {"WT": [1, 2, 3], "TC": [1, 3], "ET": [3], "RC": [4]}], ids=str)
-def test_labels_of_the_same_meaning_are_taken(labels, brats2021):
-    convention(brats2021, labels)
-
-
-@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"labels": {"a": [[1], [2]]}}', '{"labels": {"a": {}}}',
-                                     '{"labels": {"a": []}}', '{"labels": {"a": "1"}}', '{"labels": 5}'])
-def test_a_damaged_dataset_json_is_said(content, brats2021):
-    (brats2021.predictions / "dataset.json").write_text(content)
-    with pytest.raises(InputError, match=r"dataset\.json that can't be read"):
-        write_submission(brats2021.predictions, brats2021.file, "brats2021", images=brats2021.source)
-
-
 def test_every_bad_prediction_is_listed_at_once(brats2021):
     truncated(brats2021)
     of_an_unknown_case(brats2021)
     (brats2021.predictions / "BraTS2021_00000.nii.gz").unlink()
     with pytest.raises(InputError) as refused:
         write_submission(brats2021.predictions, brats2021.file, "brats2021", images=brats2021.source)
+    assert len(refused.value.problems) == 3
     assert len(str(refused.value).splitlines()) == 4
 
 
 def test_nothing_is_replaced_without_being_asked_to(brats2021):
     brats2021.file.write_bytes(b"an older one")
-    with pytest.raises(InputError, match="--overwrite"):
+    with pytest.raises(TargetExistsError):
         write_submission(brats2021.predictions, brats2021.file, "brats2021")
     with pytest.raises(InputError, match=r"\.zip"):
         write_submission(brats2021.predictions, brats2021.file.with_suffix(".tar"), "brats2021")
 
 
 def test_without_images_the_editions_size_counts(brats2021):
-    with pytest.raises(InputError, match=r"Expected 240×240×155 voxels in 'BraTS2021_00000\.nii\.gz', found 6×5×4"):
+    with pytest.raises(InputError, match=r"Expected 240×240×155 voxels in 'BraTS2021_00000\.nii\.gz', got 6×5×4"):
         write_submission(brats2021.predictions, brats2021.file, "brats2021")
     assert not brats2021.file.exists()
-
-
-def test_images_of_another_challenge_or_of_two_sets_are_refused(brats2021, promise12, tmp_path):
-    with pytest.raises(InputError, match=r"images of brats2020 in .*, found brats2021"):
-        write_submission(brats2021.predictions, brats2021.file, "brats2020", images=brats2021.source)
-    for file in (promise12.source / "test_data").iterdir():
-        (promise12.source / "live").mkdir(exist_ok=True)
-        (promise12.source / "live" / file.name).write_bytes(file.read_bytes())
-    with pytest.raises(InputError, match="one case Case00 in"):
-        write_submission(promise12.predictions, promise12.file, "promise12", images=promise12.source)
 
 
 @pytest.mark.parametrize(("threshold", "enhancing_left"), [(0, 3), (3, 3), (4, 0)])
@@ -315,43 +262,6 @@ def test_et_threshold_turns_few_voxels_into_necrosis(threshold, enhancing_left, 
     on_disk = submitted(brats2021.file, "BraTS2021_00000.nii.gz", tmp_path / "unpacked")
     assert ((on_disk == 4).sum(), (on_disk == 1).sum(), (on_disk == 2).sum()) == (
         enhancing_left, 5 - enhancing_left, 3)
-
-
-def exit_code(*arguments):
-    with pytest.raises(SystemExit) as exited:
-        cli.main([str(argument) for argument in arguments])
-    return exited.value.code
-
-
-def test_the_commands_write_and_check(brats2021, capsys, monkeypatch):
-    monkeypatch.setattr("nnunetv2_gsp.nnunet.n_processes", lambda: 1)
-    options = ("--challenge", "brats2021", "--images", brats2021.source)
-    assert exit_code("submit", "-i", brats2021.predictions, "-o", brats2021.file, *options) == 0
-    assert f"Wrote {brats2021.file}: 3 cases" in capsys.readouterr().out
-    assert exit_code("check-submission", brats2021.file, *options) == 0
-    printed = capsys.readouterr().out
-    assert "no violations" in printed
-    assert "Not checked" not in printed
-    assert exit_code("check-submission", brats2021.file, "--challenge", "brats2020") == 1
-    printed = capsys.readouterr().out
-    assert "3 violations of the rules of brats2020" in printed
-    assert "Not checked: whether all cases are there" in printed
-
-
-def test_an_archive_in_the_way_is_said_before_anything_is_read(brats2021, tmp_path):
-    brats2021.file.write_bytes(b"an older one")
-    refusal = exit_code("submit", "-i", brats2021.predictions, "-o", brats2021.file, "--challenge", "brats2021",
-                        "--et-threshold", "auto", "--cv-folder", tmp_path / "nowhere")
-    assert "exists and is not replaced" in refusal
-
-
-@pytest.mark.parametrize("options", [
-    ("--challenge", "promise12", "--et-threshold", "5"), ("--challenge", "brats2021", "--et-threshold", "auto"),
-    ("--challenge", "brats2021", "--cv-folder", "x"), ("--challenge", "brats2021", "--et-threshold", "5", "-gt", "x")])
-def test_et_options_that_do_not_belong_together_are_refused(options, brats2021):
-    refusal = exit_code("submit", "-i", brats2021.predictions, "-o", brats2021.file, *options)
-    assert "drop" in refusal
-    assert not brats2021.file.exists()
 
 
 def test_a_full_size_case_passes_without_images(tmp_path):

@@ -274,8 +274,8 @@ def test_gsp_plans_make_stock_trainers_build_the_same_network(planned, model_fol
         "strides": [[1] * 3, [2] * 3, [2] * 3], "spatial_groups": [[2, 2, 2], [2, 2, 2], [3, 2, 2]]}),
 ])
 def test_planned_templates_train_under_both_trainers_to_the_same_outputs(planned, template, small):
-    """`plan`, then `-p` with the stock trainer and with ours: either's weights give the same logits in the other."""
-    plans_file = plans.write_gsp_plans(str(ID), output_name=f"planned_{template}", template=template, overrides=small,
+    """`plan`, then `-p` with the stock trainer and with GSP's: either's weights give the same logits in the other."""
+    plans_file = plans.write_gsp_plans(str(ID), output_name=f"planned_{template}", template=template, settings=small,
                                        configurations=["3d_fullres"])
     logits = []
     for trained_by in (TRAINER, "nnUNetTrainerFewIterations"):

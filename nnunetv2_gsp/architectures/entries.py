@@ -1,0 +1,86 @@
+"""The types of the entries in plans, as JSON Schema: one definition for the network, for templates and for bundles.
+
+Each type stands on the field of the dataclass that holds the entry, under the entry's name in plans.
+"""
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from typing import Any
+
+import numpy as np
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import ValidationError, best_match
+from jsonschema.validators import extend
+
+Schema = dict[str, Any]
+
+WHOLE: Schema = {"type": "integer"}
+COUNT: Schema = {**WHOLE, "minimum": 1}
+ARRAY: Schema = {"type": "array"}
+
+
+def each(entry: Schema, **limits: int) -> Schema:
+    """Return the type of a list of such entries; `limits` are minItems and maxItems."""
+    return {**ARRAY, **limits, "items": entry}
+
+
+def one_or_each(entry: Schema, **limits: int) -> Schema:
+    """Return the type of such an entry, or a list of them; JSON Schema asks limits of numbers of numbers alone."""
+    return {**entry, **each(entry, **limits), "type": [entry["type"], "array"]}
+
+
+PATCH_SIZE: Schema = each(COUNT, minItems=2, maxItems=3)
+SPATIAL_GROUPS: Schema = each(each(COUNT, minItems=2, maxItems=3), minItems=1)
+
+
+def described(schema: Schema, description: str) -> Schema:
+    """Return the schema with what the entry means, for whoever writes a template."""
+    return {"description": description, **schema}
+
+
+def schemas_of(holder: type) -> dict[str, Schema]:
+    """Return the types of a dataclass's entries by their names in plans."""
+    return {entry.name: dict(entry.metadata) for entry in fields(holder)}
+
+
+def types_alone(schema: Schema) -> Schema:
+    """Return the schema without limits and choices, for files of which the network itself says what it refuses.
+
+    Examples:
+        >>> types_alone({"description": "an edge", "type": "integer", "minimum": 1, "enum": [1, 3]})
+        {'description': 'an edge', 'type': 'integer', 'examples': [1, 3]}
+    """
+    types = {key: value for key, value in schema.items() if key in ("description", "type")}
+    if "enum" in schema:
+        types["examples"] = schema["enum"]
+    if "items" in schema:
+        types["items"] = types_alone(schema["items"])
+    return types
+
+
+def fits(value: Any, schema: Schema) -> bool:
+    """Tell whether a value has this type.
+
+    Examples:
+        >>> fits((1, 2, 2), each(COUNT)), fits([1, 0, 2], each(COUNT)), fits(2.0, COUNT), fits(True, COUNT)
+        (True, False, False, False)
+    """
+    return bool(_Validator(schema).is_valid(value))
+
+
+def violation(content: Any, schema: Mapping[str, Any]) -> ValidationError | None:
+    """Return what in a file's content does not fit the schema most of all, or None."""
+    error: ValidationError | None = best_match(_Validator(schema).iter_errors(content))
+    return error
+
+
+def _is_whole(_: Any, value: Any) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+
+
+def _is_array(_: Any, value: Any) -> bool:
+    return isinstance(value, Sequence | np.ndarray) and not isinstance(value, str | bytes)
+
+
+# 2.0 is no integer, as it is none to whom takes the settings; tuples and arrays are what a list in a file becomes
+_Validator: Any = extend(Draft202012Validator, type_checker=Draft202012Validator.TYPE_CHECKER.redefine_many(
+    {"integer": _is_whole, "array": _is_array}))

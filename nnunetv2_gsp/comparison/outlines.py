@@ -1,0 +1,154 @@
+"""Draws cases: the slice with the most voxels labelled wrong, with the outlines of every segmentation."""
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+from nnunetv2_gsp.comparison.comparison import Comparison
+from nnunetv2_gsp.comparison.pictures import Picture, data_uri, style_of, svg_canvas
+from nnunetv2_gsp.metrics.cases import first_channel_of
+from nnunetv2_gsp.metrics.overlap import Mask
+from nnunetv2_gsp.metrics.segmentations import LabelMap, labels_in, read_segmentation
+
+Image = npt.NDArray[np.floating[Any]]
+Array = npt.NDArray[Any]
+
+REFERENCE_STYLE: dict[str, Any] = {"colors": "#F0E442", "linewidths": 3.2, "linestyles": "solid"}
+MOST_REGIONS = 4  # of a case's pictures
+_MARGIN = 12      # voxels around what is outlined
+
+
+def worst_slice(comparison: Comparison, case: str) -> list[Picture]:
+    """Draw the axial slice of a case in which the contenders label most voxels wrong, a picture for each region.
+
+    Args:
+        comparison: what is drawn.
+        case: its name.
+
+    Returns:
+        A picture without outlines where there are images, black if none of them fits the case, then one for each of
+        the first four regions.
+    """
+    pairing = comparison.pairing
+    read = [read_segmentation(file) for file in (pairing.references[case],
+                                                 *(each.predictions[case] for each in pairing.contenders))]
+    volumes = [_volume(segmentation.labels) for segmentation in read]
+    level = _worst_level(*volumes)
+    box = _box(np.any([volume[level] > 0 for volume in volumes], axis=0))
+    reference, *predictions = (volume[level][box] for volume in volumes)
+    image = _image(pairing.images, case, volumes[0].shape)
+    background = np.zeros(reference.shape) if image is None else image[level][box]
+    aspect = read[0].spacing_mm[-2] / read[0].spacing_mm[-1]
+    where = f"{case}, slice {level + 1} of {len(volumes[0])}" if len(volumes[0]) > 1 else f"{case}, the image"
+
+    pictures = []
+    if pairing.images is not None:
+        title, words = (("image", "without outlines") if image is not None else
+                        ("no image that fits", "black, as no image of one channel and this size is there"))
+        pictures.append(Picture(title, f"{where}, {words}.", _outlined(background, None, [], aspect)))
+    names = ["reference", *(contender.name for contender in pairing.contenders)]
+    regions = pairing.labels.regions_among(set().union(*map(labels_in, volumes)))
+    for region, labels in list(regions.items())[:MOST_REGIONS]:
+        masks = [np.isin(segmentation, labels) for segmentation in (reference, *predictions)]
+        areas = ", ".join(f"{name} {int(mask.sum())}" for name, mask in zip(names, masks, strict=True))
+        pictures.append(Picture(region, f"{where}, outlines of {region}; voxels inside: {areas}.",
+                                _outlined(background, masks[0], masks[1:], aspect)))
+    return pictures
+
+
+def legend(names: Sequence[str]) -> Picture:
+    """Draw a key to the outlines: a line of the reference, and one of each contender.
+
+    Args:
+        names: of the contenders, in their order.
+    """
+    from matplotlib.lines import Line2D
+
+    styles = {name: style_of(number) for number, name in enumerate(names)}
+    with svg_canvas((3.4, 0.3 * (len(names) + 1))) as (canvas, result):
+        canvas.set_facecolor("#222222")
+        lines = [Line2D([], [], color=REFERENCE_STYLE["colors"], linewidth=3.2, label="reference"),
+                 *(Line2D([], [], color=style["color"], linestyle=style["linestyle"], linewidth=1.8,
+                          path_effects=_halo(), label=name) for name, style in styles.items())]
+        canvas.legend(handles=lines, loc="center", frameon=False, labelcolor="white", handlelength=4)
+    return Picture("outlines", "Legend: the reference is a thick yellow line; " + ", ".join(
+        f"{name} is {style['in_words']}" for name, style in styles.items()) + ".", result())
+
+
+def _worst_level(reference: LabelMap, *predictions: LabelMap) -> int:
+    """Return the slice with most voxels labelled wrong; where nothing is wrong, with most of the reference."""
+    wrong = np.sum([(prediction != reference).sum(axis=(1, 2)) for prediction in predictions], axis=0)
+    return int(np.argmax(wrong if np.any(wrong) else (reference > 0).sum(axis=(1, 2))))
+
+
+def _outlined(background: Image, reference: Mask | None, predictions: Sequence[Mask], aspect: float) -> str:
+    """Draw outlines of the reference and of contenders over a slice (H, W); returns a PNG as data URI."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    height, width = background.shape[0] * aspect, background.shape[1]
+    scale = 2.6 / max(height, width)
+    canvas = Figure(figsize=(max(width * scale, 0.8), max(height * scale, 0.8)), facecolor="black")
+    FigureCanvasAgg(canvas)
+    axes = canvas.add_axes((0, 0, 1, 1))
+    axes.imshow(background, cmap="gray", aspect=aspect, vmin=0,
+                vmax=float(np.percentile(background, 99.5)) or 1, interpolation="nearest")
+    axes.axis("off")
+    limits = {"xlim": axes.get_xlim(), "ylim": axes.get_ylim()}
+    if reference is not None:
+        _outline(axes, reference, **REFERENCE_STYLE)
+    for number, mask in enumerate(predictions):
+        style = style_of(number)
+        lines = _outline(axes, mask, colors=style["color"], linestyles=[style["linestyle"]], linewidths=1.6)
+        if lines is not None:
+            lines.set_path_effects(_halo())
+    axes.set(**limits)
+    file = io.BytesIO()
+    canvas.savefig(file, format="png", dpi=110)
+    return data_uri("image/png", file.getvalue())
+
+
+def _outline(axes: Any, mask: Mask, **style: Any) -> Any:
+    """Draw the outline of a mask (H, W), which a rim of one voxel closes at the borders; None if it is empty."""
+    if not mask.any():
+        return None
+    rows, columns = (np.arange(-1, size + 1) for size in mask.shape)
+    return axes.contour(columns, rows, np.pad(mask, 1).astype(np.uint8), levels=[0.5], **style)
+
+
+def _halo() -> list[Any]:
+    """Return a light rim around a line, which makes dark colours visible on dark images."""
+    from matplotlib.patheffects import Normal, withStroke
+
+    return [withStroke(linewidth=3.0, foreground="white"), Normal()]
+
+
+def _volume(array: Array) -> Array:
+    """Give an image of two axes a third one."""
+    return array if array.ndim == 3 else array[None]
+
+
+def _box(mask: Mask) -> tuple[slice, slice]:
+    """Return a box (H, W) around a mask with a margin; everything if the mask is empty."""
+    found = ndimage.find_objects(mask.view(np.uint8))
+    if not found:
+        return slice(None), slice(None)
+    rows, columns = (slice(max(0, axis.start - _MARGIN), axis.stop + _MARGIN) for axis in found[0])
+    return rows, columns
+
+
+def _image(folder: Path | None, case: str, shape: tuple[int, ...]) -> Image | None:
+    """Return the first channel of a case, its darkest voxel 0; None where there is none of this shape."""
+    import SimpleITK as sitk
+
+    from nnunetv2_gsp.images import read_whole
+
+    file = first_channel_of(case, folder) if folder is not None else None
+    if file is None:
+        return None
+    image = _volume(sitk.GetArrayFromImage(read_whole(file)).astype(np.float32))
+    return image - image.min() if image.shape == shape else None

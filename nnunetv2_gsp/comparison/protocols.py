@@ -1,0 +1,60 @@
+"""Tells in what contenders were not trained alike."""
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class TrainingProtocol:
+    """What a fair comparison holds the same; None where it is not known.
+
+    Attributes:
+        patch_size: voxels along each axis.
+        batch_size: patches in a batch, as the plans have it.
+        epochs: number of trained epochs, one entry for each fold.
+        devices: names of the GPUs or devices that trained, as nnU-Net's debug.json has them.
+    """
+
+    patch_size: tuple[int, ...] | None = None
+    batch_size: int | None = None
+    epochs: tuple[int, ...] | None = None
+    devices: tuple[str, ...] | None = None
+
+
+def differences(protocols: Mapping[str, TrainingProtocol]) -> list[str]:
+    """Return a sentence for each thing that contenders were not trained alike in.
+
+    Args:
+        protocols: contender's name -> how it was trained.
+
+    Examples:
+        >>> differences({"a": TrainingProtocol(batch_size=2), "b": TrainingProtocol(batch_size=4)})
+        ['Trained with different batch sizes: a 2, b 4.']
+    """
+    sentences = []
+    for name, words in (("patch_size", "with different patch sizes"), ("batch_size", "with different batch sizes"),
+                        ("epochs", "for different numbers of epochs"), ("devices", "on different devices")):
+        values = {contender: getattr(protocol, name) for contender, protocol in protocols.items()}
+        known = {contender: _in_words(name, value) for contender, value in values.items() if value is not None}
+        if len(set(known.values())) > 1:
+            each = ", ".join(f"{contender} {value}" for contender, value in known.items())
+            sentences.append(f"Trained {words}: {each}.")
+    return sentences
+
+
+def unknown_lengths(protocols: Mapping[str, TrainingProtocol]) -> list[str]:
+    """Return a sentence for each contender whose number of epochs is not known; none where nothing is known of any.
+
+    Args:
+        protocols: contender's name -> how it was trained.
+    """
+    if all(protocol == TrainingProtocol() for protocol in protocols.values()):
+        return []
+    return [f"How long {contender} was trained is not known." for contender, protocol in protocols.items()
+            if protocol.epochs is None]
+
+
+def _in_words(name: str, value: Any) -> str:
+    if name == "patch_size":
+        return "×".join(map(str, value))
+    return ", ".join(map(str, dict.fromkeys(value))) if isinstance(value, tuple) else str(value)

@@ -1,0 +1,159 @@
+"""Writes a comparison: comparison.csv, .json, .md, and comparison.html, a page that needs nothing else."""
+import csv
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from nnunetv2_gsp.comparison.comparison import Comparison, compare
+from nnunetv2_gsp.comparison.page import as_html, title_of
+from nnunetv2_gsp.comparison.pairing import Pairing, pair_folders
+from nnunetv2_gsp.comparison.result_tables import result_tables
+from nnunetv2_gsp.comparison.trained_models import FOLDS, pair_trained_models
+from nnunetv2_gsp.comparison.verdict import verdict
+from nnunetv2_gsp.files import check_target, write_json, write_text
+from nnunetv2_gsp.metrics.definitions import Definition
+from nnunetv2_gsp.metrics.evaluation import without_nan
+from nnunetv2_gsp.metrics.scoring import VOLUMES
+
+
+def compare_trained_models(dataset: str, trainers: Sequence[str], definition: Definition, output: Path, *,
+                           configuration: str = "3d_fullres", plans_names: Sequence[str] = ("nnUNetPlans",),
+                           folds: Sequence[str] = FOLDS, processes: int | None = None,
+                           overwrite: bool = False) -> Comparison:
+    """Compare trained models by the predictions of their validation, and write the report.
+
+    Args:
+        dataset: name or id, as nnU-Net takes it.
+        trainers: two or more, the baseline's first.
+        definition: of the metrics.
+        output: folder for `output_files`, made where it is missing.
+        configuration: of the plans, such as 3d_fullres.
+        plans_names: one for all trainers, or one for each.
+        folds: that every model has finished: 0 1 ..., or all alone.
+        processes: so many cases at a time, at least 1; None leaves it to `n_processes`.
+        overwrite: True replaces files of these names.
+
+    Raises:
+        InputError: the files can't be written, or what `pair_trained_models` and `compare` raise; nothing is written.
+    """
+    return _compare_into(output, overwrite, definition, processes, lambda: pair_trained_models(
+        dataset, trainers, configuration=configuration, plans_names=plans_names, folds=folds))
+
+
+def compare_folders(predictions: Sequence[Path], references: Path, definition: Definition, output: Path, *,
+                    dataset_json: Path | None = None, images: Path | None = None, processes: int | None = None,
+                    overwrite: bool = False) -> Comparison:
+    """Compare folders of predictions, and write the report.
+
+    Args:
+        predictions: two or more folders, the baseline's first, all of the same cases.
+        references: folder of the references of these cases.
+        definition: of the metrics.
+        output: folder for `output_files`, made where it is missing.
+        dataset_json: which regions or labels there are; None takes what `find_region_labels` finds.
+        images: folder of CASE_0000 files to draw on; None draws on black.
+        processes: so many cases at a time, at least 1; None leaves it to `n_processes`.
+        overwrite: True replaces files of these names.
+
+    Raises:
+        InputError: the files can't be written, or what `pair_folders` and `compare` raise; nothing is written.
+    """
+    return _compare_into(output, overwrite, definition, processes, lambda: pair_folders(
+        predictions, references, dataset_json=dataset_json, images=images))
+
+
+def output_files(folder: Path) -> dict[str, Path]:
+    """Return the report's files by their kind.
+
+    Args:
+        folder: that holds them.
+    """
+    return {kind: folder / f"comparison.{kind}" for kind in ("csv", "json", "md", "html")}
+
+
+def write_report(comparison: Comparison, folder: Path, overwrite: bool = False) -> None:
+    """Write all four files into a folder, which is made where it is missing.
+
+    Args:
+        comparison: of two or more contenders.
+        folder: for `output_files`.
+        overwrite: True replaces files of these names.
+
+    Raises:
+        InputError: one is there and is not to be replaced, the folder can't be written to, or an image can't be read.
+    """
+    files = output_files(folder)
+    for file in files.values():
+        check_target(file, overwrite)
+    page = as_html(comparison)
+    write_text(as_csv(comparison), files["csv"])
+    write_json(as_dict(comparison), files["json"])
+    write_text(as_markdown(comparison), files["md"])
+    write_text(page, files["html"])
+
+
+def as_csv(comparison: Comparison) -> str:
+    """Return a line for each case and region, all contenders side by side; what is left out is blank.
+
+    Args:
+        comparison: of two or more contenders.
+    """
+    text = io.StringIO()
+    of_reference, of_prediction = VOLUMES
+    columns = [*(metric.name for metric in comparison.metrics), of_prediction, "empty"]
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["definition", "case", "fold", "region", of_reference,
+                     *(f"{name}: {column}" for name in comparison.scores for column in columns)])
+    for entries in zip(*comparison.scores.values(), strict=True):
+        first = entries[0]
+        writer.writerow([comparison.definition.name, first["case"], comparison.pairing.folds.get(first["case"], ""),
+                         first["region"], first[of_reference],
+                         *(without_nan(entry[column]) for entry in entries for column in columns)])
+    return text.getvalue()
+
+
+def as_dict(comparison: Comparison) -> dict[str, Any]:
+    """Return everything but the pictures, for JSON; what is left out or unknown is null.
+
+    Args:
+        comparison: of two or more contenders.
+    """
+    pairing = comparison.pairing
+    content: dict[str, Any] = without_nan({
+        "title": pairing.title, "definition": comparison.definition.name, "caveats": comparison.caveats,
+        "verdict": verdict(comparison), "notes": comparison.notes, "labels": pairing.labels.source,
+        "units": {metric.name: metric.unit or "1" for metric in comparison.metrics},
+        "baseline": comparison.baseline.name, "folds": dict(pairing.folds),
+        "comparisons": [{**asdict(paired), "interval": list(paired.interval),
+                         "is_significant": paired.is_significant} for paired in comparison.paired],
+        "contenders": {contender.name: {"cost": asdict(contender.cost), "protocol": asdict(contender.protocol),
+                                        "learning_curves": [asdict(curves) for curves in contender.curves],
+                                        "cases": comparison.scores[contender.name]}
+                       for contender in pairing.contenders}})
+    return content
+
+
+def as_markdown(comparison: Comparison) -> str:
+    """Return caveats, verdict, tables and notes as Markdown.
+
+    Args:
+        comparison: of two or more contenders.
+    """
+    lines = [f"# {title_of(comparison)}", "", comparison.pairing.title, ""]
+    lines += [f"> {caveat}" for caveat in comparison.caveats] + [""] * bool(comparison.caveats)
+    lines += [f"**{verdict(comparison)}**", ""]
+    for heading, table in result_tables(comparison):
+        lines += [f"## {heading}", "", table.markdown(), ""]
+    return "\n".join([*lines, "## Notes", "", *(f"- {note}" for note in comparison.notes), ""])
+
+
+def _compare_into(output: Path, overwrite: bool, definition: Definition, processes: int | None,
+                  find_pairing: Callable[[], Pairing]) -> Comparison:
+    """Compare and write, after a look whether the files can be written, which is quick."""
+    for file in output_files(output).values():
+        check_target(file, overwrite)
+    comparison = compare(find_pairing(), definition, processes)
+    write_report(comparison, output, overwrite)
+    return comparison

@@ -1,0 +1,153 @@
+"""Reads what nnU-Net wrote down of a fold's training: its checkpoint, its logs and its debug.json."""
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import pairwise
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from nnunetv2_gsp.errors import DamagedFileError
+
+_PREDICTING = re.compile(r"^(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:\.\d+)?): predicting (\S+)", re.MULTILINE)
+_GPU_MEMORY = re.compile(r"(?:GPU|CUDA) memory\D{0,40}?(\d+(?:\.\d+)?) ?(GiB|GB|MiB|MB)", re.IGNORECASE)
+_GIB = {"gib": 1.0, "gb": 1e9 / 2 ** 30, "mib": 1 / 1024, "mb": 1e6 / 2 ** 30}
+
+Log = Mapping[str, Any]  # as nnU-Net keeps it in a checkpoint: lists with an entry an epoch
+
+
+@dataclass(frozen=True)
+class LearningCurves:
+    """A fold's training as nnU-Net logged it, with an entry for each epoch.
+
+    Attributes:
+        fold: 0, 1, ... or all.
+        training_loss: (n_epochs,), nnU-Net's loss on training patches, the lower the better.
+        validation_loss: (n_epochs,), the same on validation patches.
+        pseudo_dice: (n_epochs,), nnU-Net's moving average of the Dice on validation patches, 0 to 1.
+    """
+
+    fold: str
+    training_loss: list[float]
+    validation_loss: list[float]
+    pseudo_dice: list[float]
+
+
+def read_checkpoint(file: Path) -> tuple[int, dict[str, Any]]:
+    """Return the number of learnable parameters of a checkpoint, and nnU-Net's log of its training, empty without.
+
+    Args:
+        file: checkpoint_final.pth, from whom one trusts: it is a pickle.
+
+    Raises:
+        DamagedFileError: it can't be read.
+    """
+    import torch
+
+    try:
+        checkpoint = torch.load(file, map_location="cpu", weights_only=False)
+        # nnU-Net's blocks register a convolution under two names, but its storage is one; integers are settings.
+        sizes = {weight.data_ptr(): weight.numel() for weight in checkpoint["network_weights"].values()
+                 if weight.is_floating_point()}
+        log = checkpoint.get("logging")
+    except Exception as error:  # torch names no exception for a broken pickle
+        raise DamagedFileError("nnU-Net's checkpoint", "something that can't be read", where=file,
+                               remedy="train that fold again") from error
+    return sum(sizes.values()), log if isinstance(log, dict) else {}
+
+
+def learning_curves(fold: str, log: Log) -> LearningCurves | None:
+    """Return the curves of a fold; None where one of them is not in its log.
+
+    Args:
+        fold: 0, 1, ... or all.
+        log: of its training.
+    """
+    curves = [_logged(log, name) for name in ("train_losses", "val_losses", "ema_fg_dice")]
+    return LearningCurves(fold, *curves) if all(curves) else None
+
+
+def n_epochs(log: Log) -> int:
+    """Return how many epochs were trained; 0 where the log does not say.
+
+    Args:
+        log: of a fold's training.
+    """
+    return len(_logged(log, "train_losses"))
+
+
+def epoch_seconds(log: Log) -> float | None:
+    """Return the median duration of an epoch in seconds; None where the log does not say.
+
+    Args:
+        log: of a fold's training.
+
+    Examples:
+        >>> epoch_seconds({"epoch_start_timestamps": [0, 10, 20], "epoch_end_timestamps": [9, 18, 30]})
+        9.0
+    """
+    starts, ends = _logged(log, "epoch_start_timestamps"), _logged(log, "epoch_end_timestamps")
+    return known_median([end - start for start, end in zip(starts, ends, strict=False)])
+
+
+def prediction_seconds(fold_folder: Path) -> float | None:
+    """Return the median time between the lines of the logs that announce a case; None with fewer than two of them.
+
+    Args:
+        fold_folder: with nnU-Net's training_log_*.txt.
+    """
+    try:
+        times = [datetime.fromisoformat(stamp) for stamp, _ in _PREDICTING.findall(_texts(fold_folder))]
+    except ValueError:  # no such time
+        return None
+    return known_median([(later - earlier).total_seconds() for earlier, later in pairwise(times)])
+
+
+def gpu_memory_gib(fold_folder: Path) -> float | None:
+    """Return the largest GPU memory that the logs name, in GiB; None where they name none.
+
+    Args:
+        fold_folder: with nnU-Net's training_log_*.txt.
+    """
+    return max((float(size) * _GIB[unit.lower()] for size, unit in _GPU_MEMORY.findall(_texts(fold_folder))),
+               default=None)
+
+
+def training_device(fold_folder: Path) -> str | None:
+    """Return the name of the GPU or device that trained; None where nnU-Net did not write it down.
+
+    Args:
+        fold_folder: with nnU-Net's debug.json.
+    """
+    try:
+        debug = json.loads((fold_folder / "debug.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    name = (debug.get("gpu_name") or debug.get("device")) if isinstance(debug, dict) else None
+    return name if isinstance(name, str) else None
+
+
+def known_median(values: Sequence[float | None]) -> float | None:
+    """Return the median of the values that are known; None where none is.
+
+    Args:
+        values: of any unit; None and NaN are not known.
+    """
+    known = [value for value in values if value is not None and not math.isnan(value)]
+    return float(median(known)) if known else None
+
+
+def _texts(fold_folder: Path) -> str:
+    return "\n".join(file.read_text(encoding="utf-8", errors="replace")
+                     for file in sorted(fold_folder.glob("training_log_*.txt")))
+
+
+def _logged(log: Log, name: str) -> list[float]:
+    """Return what nnU-Net logged each epoch; empty where it is not there, or no numbers."""
+    try:
+        return [float(value) for value in log[name]]
+    except (KeyError, TypeError, ValueError):
+        return []

@@ -1,1 +1,0 @@
-"""How good is it? Metrics under a named definition, folders of predictions, and an honest comparison."""

@@ -1,0 +1,1 @@
+"""Measures segmentations under definitions with a name."""

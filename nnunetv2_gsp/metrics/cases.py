@@ -1,0 +1,100 @@
+"""Finds the files of each case: a reference and its prediction carry the same name, up to its ending."""
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+
+from nnunetv2_gsp.errors import ConflictingInputError, MissingInputError
+
+ENDINGS = (".nii.gz", ".nii", ".mha", ".mhd", ".nrrd", ".png", ".tif", ".tiff", ".bmp")
+
+
+def find_segmentations(folder: Path, parameters: Sequence[str] = ()) -> dict[str, Path]:
+    """Return the segmentations of a folder: case, which is the file's name without its ending -> file.
+
+    Args:
+        folder: with a file for each case; what is in folders below is not looked at.
+        parameters: which of the caller's parameters name the folder, for the error.
+
+    Raises:
+        MissingInputError: the folder is not there, or holds no segmentation.
+        ConflictingInputError: two files of it are of one case.
+    """
+    if not folder.is_dir():
+        raise MissingInputError("a folder of segmentations", "none", where=folder, parameters=parameters)
+    files: dict[str, Path] = {}
+    for file in sorted(folder.iterdir()):
+        ending = next((ending for ending in ENDINGS if file.name.endswith(ending)), None)
+        if ending is None or file.name.startswith(".") or not file.is_file():
+            continue
+        case = file.name.removesuffix(ending)
+        if case in files:
+            raise ConflictingInputError("one file for each case", f"{files[case].name} and {file.name}", where=folder,
+                                        remedy="move one away")
+        files[case] = file
+    if not files:
+        raise MissingInputError(f"segmentations ({', '.join(ENDINGS)})", "none", where=folder, parameters=parameters)
+    return files
+
+
+def pair(references: Mapping[str, Path], predictions: Mapping[str, Path]) -> dict[str, tuple[Path, Path]]:
+    """Return case -> (reference, prediction), for the cases that have both.
+
+    Args:
+        references: as `find_segmentations` returns them.
+        predictions: as `find_segmentations` returns them.
+
+    Raises:
+        ConflictingInputError: they have no case in common.
+    """
+    common = sorted(set(references) & set(predictions))
+    if not common:
+        a_reference, a_prediction = next(iter(references.values())), next(iter(predictions.values()))
+        raise ConflictingInputError(f"predictions of the cases in {a_reference.parent} (such as {a_reference.name})",
+                                    f"others ({a_prediction.name})", where=a_prediction.parent,
+                                    parameters=["references", "predictions"])
+    return {case: (references[case], predictions[case]) for case in common}
+
+
+def check_same_cases(references: Mapping[str, Path], predictions: Mapping[str, Path],
+                     parameters: Sequence[str] = ()) -> None:
+    """Check that no case has a reference without a prediction, or the reverse.
+
+    Args:
+        references: as `find_segmentations` returns them.
+        predictions: as `find_segmentations` returns them.
+        parameters: which of the caller's parameters leaves such cases out, for the error.
+
+    Raises:
+        MissingInputError: there is such a case.
+    """
+    folders = [next(iter(files.values())).parent for files in (references, predictions)]
+    for missing, folder in ((set(references) - set(predictions), folders[1]),
+                            (set(predictions) - set(references), folders[0])):
+        if missing:
+            raise MissingInputError("the same cases as on the other side", f"none of {first_few(missing)}",
+                                    where=folder, remedy="add what is missing, or move away what only one side has",
+                                    parameters=parameters)
+
+
+def first_channel_of(case: str, folder: Path) -> Path | None:
+    """Return the file of a case's first channel, as nnU-Net names it; None where there is none.
+
+    Args:
+        case: its name.
+        folder: of images, such as imagesTr.
+    """
+    return next(filter(Path.is_file, (folder / f"{case}_0000{ending}" for ending in ENDINGS)), None)
+
+
+def first_few(names: Collection[str], most: int = 5) -> str:
+    """Return the first few names in words, and how many more there are.
+
+    Args:
+        names: in any order; they are sorted.
+        most: as many are named, at least 1.
+
+    Examples:
+        >>> first_few(["c", "a", "b"], most=2)
+        'a, b and 1 more'
+    """
+    shown = ", ".join(sorted(names)[:most])
+    return f"{shown} and {len(names) - most} more" if len(names) > most else shown

@@ -1,0 +1,101 @@
+"""Tells which labels make up each region that is scored, as a dataset.json has it, or as labels are found."""
+import json
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nnunetv2_gsp.errors import DamagedFileError, MissingInputError
+
+
+@dataclass(frozen=True)
+class RegionLabels:
+    """The labels of each region that is scored.
+
+    Attributes:
+        regions: name -> labels that make up the region; None where every label that occurs is a region.
+        ignore_label: voxels with this label in the reference count for nothing; None where there is no such label.
+        known_labels: labels that may occur in a file; None for any.
+        source: where this is from, for outputs.
+        chosen_by: parameters of the function that was called by which others can be chosen, for errors.
+    """
+
+    regions: Mapping[str, tuple[int, ...]] | None = None
+    ignore_label: int | None = None
+    known_labels: frozenset[int] | None = None
+    source: str = "labels as found"
+    chosen_by: tuple[str, ...] = ()
+
+    def regions_among(self, found: Collection[int]) -> Mapping[str, tuple[int, ...]]:
+        """Return the regions, or one for each label found except the background's 0.
+
+        Args:
+            found: labels that occur.
+
+        Examples:
+            >>> RegionLabels().regions_among({0, 2, 1})
+            {'1': (1,), '2': (2,)}
+        """
+        if self.regions is not None:
+            return self.regions
+        return {str(label): (label,) for label in sorted(found) if label != 0}
+
+
+def read_region_labels(dataset_json: Path, chosen_by: Sequence[str] = ()) -> RegionLabels:
+    """Return the regions or labels of a dataset.json.
+
+    Args:
+        dataset_json: nnU-Net's file.
+        chosen_by: which of the caller's parameters choose another one, for errors.
+
+    Raises:
+        MissingInputError: it is not there.
+        DamagedFileError: it is no dataset.json, or its labels are no whole numbers.
+    """
+    try:
+        labels: dict[str, Any] = dict(json.loads(dataset_json.read_text(encoding="utf-8"))["labels"])
+        groups = {name: _group(value) for name, value in labels.items()}
+        [ignore_label] = groups.get("ignore", (None,))
+    except FileNotFoundError as error:
+        raise MissingInputError("nnU-Net's dataset.json", "none", where=dataset_json, remedy="put it there",
+                                parameters=chosen_by) from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise DamagedFileError("nnU-Net's dataset.json with whole numbers for its labels (one for ignore)",
+                               "something else", where=dataset_json, remedy="mend it",
+                               parameters=chosen_by) from error
+    regions = {name: group for name, group in groups.items() if name != "ignore" and set(group) != {0}}
+    known_labels = frozenset(label for group in groups.values() for label in group) | {0}
+    return RegionLabels(regions, ignore_label, known_labels, f"labels of {dataset_json}", tuple(chosen_by))
+
+
+def find_region_labels(dataset_json: Path | None, references: Path, predictions: Path) -> RegionLabels:
+    """Return the labels of the given dataset.json, or of the one that nnU-Net left nearby, or those found.
+
+    nnU-Net's prediction writes one beside its files, its training one into the model folder, two above a fold's
+    validation, and a raw dataset has one beside labelsTr.
+
+    Args:
+        dataset_json: whose labels are taken; None looks for one.
+        references: folder of the references.
+        predictions: folder of the predictions; what lies in or above it goes first.
+
+    Raises:
+        MissingInputError: the given one is not there.
+        DamagedFileError: the one that is taken is no dataset.json.
+    """
+    chosen_by = ("dataset_json",)
+    if dataset_json is not None:
+        return read_region_labels(dataset_json, chosen_by)
+    predictions, references = predictions.absolute(), references.absolute()
+    for folder in (predictions, predictions.parent, predictions.parent.parent, references, references.parent):
+        if (folder / "dataset.json").is_file():
+            return read_region_labels(folder / "dataset.json", chosen_by)
+    return RegionLabels(chosen_by=chosen_by)
+
+
+def _group(value: Any) -> tuple[int, ...]:
+    """Return the labels of an entry, one or a list; raise ValueError where int() would round, or there is none."""
+    group = value if isinstance(value, list) else [value]
+    if not group or any(isinstance(label, float) and not label.is_integer() for label in group):
+        raise ValueError(f"no labels: {value}")
+    return tuple(map(int, group))

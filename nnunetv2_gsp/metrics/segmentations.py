@@ -1,0 +1,118 @@
+"""Reads the labels of voxels from a segmentation's file, and where these lie."""
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from nnunetv2_gsp.errors import ConflictingInputError, InputError
+from nnunetv2_gsp.metrics.region_labels import RegionLabels
+
+LabelMap = npt.NDArray[np.integer[Any]]
+_SitkImage = Any  # its methods have no types
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """A segmentation as its file holds it.
+
+    Attributes:
+        labels: integers (D, H, W) or (H, W).
+        spacing_mm: edge of a voxel along each axis of `labels`, in their order.
+        direction: float64 (3, 3) or (2, 2), the cosines as SimpleITK has them.
+        origin_mm: float64 (3,) or (2,), the position of the first voxel as SimpleITK has it.
+    """
+
+    labels: LabelMap
+    spacing_mm: tuple[float, ...]
+    direction: npt.NDArray[np.float64]
+    origin_mm: npt.NDArray[np.float64]
+
+
+def read_segmentation(file: Path) -> Segmentation:
+    """Read a segmentation.
+
+    Args:
+        file: in any format that SimpleITK reads.
+
+    Raises:
+        InputError: it is missing, cut off or damaged, neither 2D nor 3D, or holds no whole numbers.
+    """
+    return _as_segmentation(_read(file), file)
+
+
+def read_pair(reference_file: Path, prediction_file: Path, labels: RegionLabels) -> tuple[Segmentation, Segmentation]:
+    """Read a reference and its prediction.
+
+    Args:
+        reference_file: of a case.
+        prediction_file: of the same case, on the same grid of voxels.
+        labels: which labels may occur.
+
+    Raises:
+        InputError: one can't be read, their geometries differ, or there is an unknown label.
+    """
+    from nnunetv2_gsp.images import check_same_geometry
+
+    images = {file: _read(file) for file in (reference_file, prediction_file)}
+    check_same_geometry(images[prediction_file], prediction_file, images[reference_file], reference_file)
+    read = {file: _as_segmentation(image, file) for file, image in images.items()}
+    for file, segmentation in read.items():
+        _check_labels(segmentation, labels, file)
+    return read[reference_file], read[prediction_file]
+
+
+def labels_in(segmentation: LabelMap) -> set[int]:
+    """Return the labels that occur.
+
+    Args:
+        segmentation: integers, any shape.
+
+    Examples:
+        >>> labels_in(np.array([[0, 3], [3, 7]]))
+        {0, 3, 7}
+    """
+    if segmentation.size and segmentation.min() >= 0 and segmentation.max() < 2 ** 16:
+        return set(np.flatnonzero(np.bincount(segmentation.ravel().astype(np.int64))).tolist())
+    return set(np.unique(segmentation).tolist())
+
+
+def _check_labels(segmentation: Segmentation, labels: RegionLabels, file: Path) -> None:
+    if labels.known_labels is None:
+        return
+    unknown = sorted(labels_in(segmentation.labels) - labels.known_labels)
+    if unknown:
+        raise ConflictingInputError(f"labels among {sorted(labels.known_labels)} ({labels.source})", str(unknown),
+                                    where=file, remedy="check that the file belongs to this dataset",
+                                    parameters=labels.chosen_by)
+
+
+def _read(file: Path) -> _SitkImage:
+    from nnunetv2_gsp.images import NIFTI, nifti_is_finite, read_whole
+
+    image: _SitkImage = read_whole(file)
+    if image.GetDimension() not in (2, 3) or image.GetNumberOfComponentsPerPixel() != 1:
+        raise InputError("a 2D or 3D segmentation of one channel",
+                         f"{image.GetDimension()}D with {image.GetNumberOfComponentsPerPixel()} channels", where=file,
+                         remedy="convert it")
+    if file.name.endswith(NIFTI) and not nifti_is_finite(file):
+        raise _not_whole_numbers(file)
+    return image
+
+
+def _as_segmentation(image: _SitkImage, file: Path) -> Segmentation:
+    import SimpleITK as sitk
+
+    array, axes = sitk.GetArrayFromImage(image), image.GetDimension()
+    if not np.issubdtype(array.dtype, np.integer):
+        if not np.array_equal(array, np.rint(array)) or not np.isfinite(array).all():
+            raise _not_whole_numbers(file)
+        array = array.astype(np.int64)
+    return Segmentation(array, image.GetSpacing()[::-1],
+                        np.array(image.GetDirection()).reshape(axes, axes), np.array(image.GetOrigin()))
+
+
+def _not_whole_numbers(file: Path) -> InputError:
+    return InputError("whole numbers for labels", "others", where=file,
+                      remedy="give segmentations, not probabilities or images")

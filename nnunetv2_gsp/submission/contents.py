@@ -1,0 +1,202 @@
+"""Checks the files of a case in an archive: that they are whole, and that size, type, geometry and labels are right."""
+import gzip
+import io
+import math
+import tempfile
+import zipfile
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import SimpleITK as sitk
+
+from nnunetv2_gsp.datasets.labels import check_labels
+from nnunetv2_gsp.errors import InputError
+from nnunetv2_gsp.images import TOLERANCE, read_image
+from nnunetv2_gsp.submission.rules import Rules
+
+_HEADER_BYTES = 1_000_000  # with NIfTI's extensions
+_MOST_VOXELS = 512 * 512 * 512  # of a case, where neither images nor the edition say how many there are
+
+
+@dataclass(frozen=True)
+class ArchiveEntry:
+    """A file in the archive that has a case's name.
+
+    Attributes:
+        number: place in the archive, from 0, since names may repeat.
+        name: in the archive.
+        image: of the case, where it is known.
+    """
+
+    number: int
+    name: str
+    image: Path | None
+
+
+def content_violations(archive: Path, rules: Rules, entry: ArchiveEntry) -> list[str]:
+    """Read the file of a case and return a sentence for each rule that it breaks.
+
+    Args:
+        archive: zip, from whatever program.
+        rules: of the challenge.
+        entry: of the archive.
+    """
+    check = _nifti_violations if rules.is_brats else _meta_image_violations
+    try:
+        with zipfile.ZipFile(archive) as opened:
+            return check(opened, rules, entry)
+    except InputError as error:
+        return [error.told()]
+    except Exception as error:  # what a stranger wrote fails in any way
+        return [f"Expected a whole image in {entry.name!r}, got one that cannot be read ({type(error).__name__})."]
+
+
+def raw_name(header_name: str) -> str:
+    """Return the name of the voxels that belong to a MetaImage header.
+
+    Args:
+        header_name: that ends in `.mhd`.
+
+    Examples:
+        >>> raw_name("Case00_segmentation.mhd")
+        'Case00_segmentation.raw'
+    """
+    return f"{header_name.removesuffix('.mhd')}.raw"
+
+
+def _nifti_violations(archive: zipfile.ZipFile, rules: Rules, entry: ArchiveEntry) -> list[str]:
+    import nibabel
+
+    expected: Any = nibabel.load(entry.image).header if entry.image else None
+    size = tuple(expected.get_data_shape()) if expected is not None else rules.size
+    assert size is not None  # every edition of BraTS has one
+    content = _read_packed(archive, entry, _HEADER_BYTES + 8 * math.prod(size))  # voxels of 8 bytes at most
+    header: Any = nibabel.Nifti1Header.from_fileobj(io.BytesIO(content))  # an image's own forgets slope and intercept
+    if tuple(header.get_data_shape()) != size:
+        return [f"Expected {_by(size)} voxels in {entry.name!r}, got {_by(header.get_data_shape())}."]
+    voxels = np.asanyarray(nibabel.Nifti1Image.from_bytes(content).dataobj)
+    return [*_type_violations(header, entry),
+            *(_affine_violations(header, expected, rules, entry) if expected is not None else []),
+            *_label_violations(voxels, rules, entry)]
+
+
+def _type_violations(header: Any, entry: ArchiveEntry) -> list[str]:
+    if header.get_data_dtype().kind in "iu" and header.get_slope_inter() in ((None, None), (1, 0)):
+        return []
+    return [(f"Expected unscaled integers in {entry.name!r}, got {header.get_data_dtype()} with slope and intercept "
+             f"{header.get_slope_inter()}.")]
+
+
+def _affine_violations(header: Any, expected: Any, rules: Rules, entry: ArchiveEntry) -> list[str]:
+    if not np.allclose(header.get_best_affine(), expected.get_best_affine(), rtol=0, atol=TOLERANCE):
+        return [(f"Expected {entry.name!r} to lie where its image does, with the affine "
+                 f"{_rows(expected.get_best_affine())}, got {_rows(header.get_best_affine())}.")]
+    if rules.exact_qform and not np.array_equal(header.get_qform(), expected.get_qform()):
+        return [(f"Expected {entry.name!r} to have exactly the qform of its image, {_rows(expected.get_qform())}, got "
+                 f"{_rows(header.get_qform())}.")]
+    return []
+
+
+def _meta_image_violations(archive: zipfile.ZipFile, rules: Rules, entry: ArchiveEntry) -> list[str]:
+    with archive.open(_bounded(archive, entry, _HEADER_BYTES)) as stream:
+        header = _read(stream, _HEADER_BYTES, entry.name)
+    fields, raw = _fields(header), raw_name(entry.name)
+    if complaint := _header_complaint(fields, raw):
+        return [(f"Expected a header of uncompressed uint8 voxels in {raw!r} in {entry.name!r}, each of its fields "
+                 f"once, got {complaint}.")]
+    if raw not in archive.namelist():
+        return [f"Expected {raw!r} beside {entry.name!r}, got none."]
+    image = read_image(entry.image) if entry.image else None
+    size = tuple(int(length) for length in fields["DimSize"][0].split())
+    if violations := _size_violations(size, image, entry):
+        return violations
+    with archive.open(raw) as stream:
+        voxels = _read(stream, min(math.prod(size), _MOST_VOXELS), raw)
+    if len(voxels) != math.prod(size):  # ITK would set memory aside for as many as the header says
+        return [f"Expected {math.prod(size)} bytes in {raw!r}, got {len(voxels)}."]
+    submitted = _read_meta_image(entry.name, header, voxels)
+    return [*(_geometry_violations(submitted, image, entry) if image is not None else []),
+            *_label_violations(sitk.GetArrayViewFromImage(submitted), rules, entry)]
+
+
+def _header_complaint(fields: dict[str, list[str]], raw: str) -> str:
+    """Say which fields let the header be anything but plain voxels in the file beside it; "" if none does."""
+    asked = {"NDims": "3", "ElementType": "MET_UCHAR", "CompressedData": "False", "ElementDataFile": raw}
+    # without a CompressedData, voxels are uncompressed; nothing else goes without saying
+    wrong = {name for name, value in asked.items() if fields.get(name, ["False"]) != [value]}
+    repeated = {name for name, values in fields.items() if len(values) > 1}
+    return ", ".join(f"{name} = {' and '.join(fields.get(name, ['nothing']))!r}" for name in sorted(wrong | repeated))
+
+
+def _size_violations(size: tuple[int, ...], image: sitk.Image | None, entry: ArchiveEntry) -> list[str]:
+    if image is not None and size != image.GetSize():
+        return [f"Expected {_by(image.GetSize())} voxels in {entry.name!r}, got {_by(size)}."]
+    if min(size) < 1:  # which ITK reads without complaint
+        return [f"Expected at least one voxel along each axis in {entry.name!r}, got {_by(size)}."]
+    return []
+
+
+def _geometry_violations(submitted: sitk.Image, image: sitk.Image, entry: ArchiveEntry) -> list[str]:
+    pairs = {what: (getattr(submitted, f"Get{what}")(), getattr(image, f"Get{what}")())
+             for what in ("Spacing", "Origin", "Direction")}
+    return [f"Expected the {what.lower()} {expected} of its image in {entry.name!r}, got {found}."
+            for what, (found, expected) in pairs.items() if not np.allclose(found, expected, rtol=0, atol=TOLERANCE)]
+
+
+def _read_meta_image(name: str, header: bytes, voxels: bytes) -> sitk.Image:
+    """Read a header that was found to point to the `.raw` of its name alone, in a folder of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, name).write_bytes(header)
+        Path(folder, raw_name(name)).write_bytes(voxels)
+        return sitk.ReadImage(Path(folder, name))  # not read_image, whose errors name the folder
+
+
+def _fields(header: bytes) -> dict[str, list[str]]:
+    """Return the values of each field of a MetaImage header, which should have one each."""
+    fields = defaultdict(list)
+    for line in header.decode("ascii").splitlines():
+        name, _, value = line.partition("=")
+        fields[name.strip()].append(value.strip())
+    return fields
+
+
+def _label_violations(voxels: np.ndarray, rules: Rules, entry: ArchiveEntry) -> list[str]:
+    try:
+        check_labels(voxels, rules.labels, repr(entry.name))
+    except InputError as error:
+        return [error.told()]
+    return []
+
+
+def _read_packed(archive: zipfile.ZipFile, entry: ArchiveEntry, most_bytes: int) -> bytes:
+    with archive.open(_bounded(archive, entry, most_bytes)) as packed, gzip.GzipFile(fileobj=packed) as stream:
+        return _read(stream, most_bytes, entry.name)
+
+
+def _bounded(archive: zipfile.ZipFile, entry: ArchiveEntry, most_bytes: int) -> zipfile.ZipInfo:
+    """Return the entry if it says that it has not too many bytes; zipfile reads no more than it says."""
+    info = archive.infolist()[entry.number]
+    if info.file_size > most_bytes:
+        raise InputError(f"at most {most_bytes} bytes", str(info.file_size), where=repr(entry.name))
+    return info
+
+
+def _read(stream: IO[bytes] | gzip.GzipFile, most_bytes: int, name: str) -> bytes:
+    """Read to the end, where checksums are compared, but never much more than there can be."""
+    content = io.BytesIO()
+    while block := stream.read(1 << 20):
+        content.write(block)
+        if content.tell() > most_bytes:
+            raise InputError(f"at most {most_bytes} bytes once unpacked", "more", where=repr(name))
+    return content.getvalue()
+
+
+def _by(size: tuple[int, ...]) -> str:
+    return "×".join(map(str, size))
+
+
+def _rows(matrix: np.ndarray | None) -> str:
+    return "none" if matrix is None else str(np.round(matrix, 6).tolist())

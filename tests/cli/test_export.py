@@ -1,0 +1,45 @@
+"""A model goes out and in again by the two verbs."""
+import shlex
+
+import pytest
+
+from nnunetv2_gsp.architectures.from_plans import gsp_architecture
+from tests.architectures.networks import isotropic, stock_architecture
+from tests.cli.commands import exit_code
+from tests.sharing.models import parameters_of, plans_of, write_model_folder
+
+
+@pytest.fixture(scope="module")
+def model_folder(nnunet_folders):
+    architecture = gsp_architecture(stock_architecture((8, 12), isotropic(2)), (8, 8, 8))
+    return write_model_folder(nnunet_folders, plans_of(architecture, (8, 8, 8)))
+
+
+def test_out_and_in_again(model_folder, tmp_path, capsys, monkeypatch):
+    bundle = tmp_path / "shared" / "model.zip"
+    assert exit_code("export", model_folder, "-o", bundle) == 0
+    assert capsys.readouterr().out == f"Wrote {bundle}\n"
+
+    monkeypatch.setenv("nnUNet_results", str(tmp_path))
+    assert exit_code("import", bundle) == 0
+    imported = tmp_path / model_folder.relative_to(model_folder.parents[1])
+    printed = capsys.readouterr().out
+    assert printed.startswith(f"Wrote {imported}. Predict: nnUNetv2_predict_from_modelfolder ")
+    assert str(imported) in shlex.split(printed)
+    trained = parameters_of(model_folder)
+    assert all((weights == trained[name]).all() for name, weights in parameters_of(imported).items())
+
+
+def test_a_bundle_is_replaced_with_overwrite_alone(model_folder, tmp_path):
+    bundle = tmp_path / "model.zip"
+    bundle.write_text("mine")
+    assert exit_code("export", model_folder, "-o", bundle).endswith(
+        "model.zip exists and is not replaced; choose another with -o, or replace it with --overwrite.")
+    assert bundle.read_text() == "mine"
+    assert exit_code("export", model_folder, "-o", bundle, "--overwrite") == 0
+
+
+def test_a_fold_without_a_checkpoint_names_the_flags(model_folder, tmp_path):
+    assert exit_code("export", model_folder, "-o", tmp_path / "model.zip", "-f", "4").endswith(
+        "expected checkpoint_final.pth in fold 4, got none (folds that have one: 0); train it to its end, or choose "
+        "folds with -f, or name another checkpoint with -chk.")

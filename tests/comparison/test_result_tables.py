@@ -1,0 +1,63 @@
+"""Tables of a comparison: a row for each test, digits, marks, and costs where they are known."""
+from dataclasses import replace
+
+import pytest
+
+from nnunetv2_gsp.comparison.comparison import Comparison
+from nnunetv2_gsp.comparison.costs import ModelCost
+from nnunetv2_gsp.comparison.result_tables import result_tables, score_text, with_prefix
+from nnunetv2_gsp.metrics.definitions import DICE, HD95
+
+
+def test_each_contender_has_a_table_with_a_row_for_each_region_and_metric(comparison):
+    tables = dict(result_tables(comparison))
+    assert list(tables) == ["good against poor", "equal against poor"]
+    assert [(row[0], row[1]) for row in tables["good against poor"].rows[:2]] == [("whole <tumor>", "Dice ↑"),
+                                                                                  ("whole <tumor>", "HD95 (mm) ↓")]
+    assert len(tables["equal against poor"].rows) == 2 * 4
+
+
+def test_what_is_significant_is_marked_and_has_a_star(comparison):
+    table = dict(result_tables(comparison))["good against poor"]
+    starred = {number for number, row in enumerate(table.rows) if row[table.header.index("p, Holm")].endswith(" *")}
+    significant = [each.is_significant for each in comparison.paired if each.contender == "good"]
+    assert table.marked == starred == {number for number, is_so in enumerate(significant) if is_so}
+    assert starred
+    assert not dict(result_tables(comparison))["equal against poor"].marked
+
+
+def test_small_p_dropped_pairs_and_other_intervals_are_written_out(comparison):
+    first, *others = comparison.paired
+    odd = replace(first, p=0.0004, dropped=2, interval=(0.25, 0.5), interval_method="percentile")
+    [(_, table), *_] = result_tables(replace(comparison, paired=[odd, *others]))
+    row = dict(zip(table.header, table.rows[0], strict=True))
+    assert row["p"] == "< 0.001"
+    assert row["pairs (dropped)"] == f"{first.n} (2)"
+    assert row["95 % interval"] == "+0.2500 to +0.5000 (percentile)"
+
+
+def test_costs_are_shown_where_any_is_known(comparison):
+    cost = ModelCost(31_195_784, 7_910_000_000, 1234.5, 3.14159, None, 5_000_000)
+    pairing = comparison.pairing
+    contenders = [replace(pairing.contenders[0], cost=cost), *pairing.contenders[1:]]
+    known = Comparison(replace(pairing, contenders=contenders), comparison.definition, comparison.scores,
+                       comparison.paired)
+    heading, table = result_tables(known)[-1]
+    assert heading == "What it cost"
+    assert table.text().splitlines()[0].split() == ["poor", "good", "equal"]
+    assert [row[1:3] for row in table.rows] == [["31.2 M", ""], ["7.91 G", ""], ["1234", ""], ["3.14", ""], ["", ""],
+                                                ["5", ""]]
+
+
+def test_scores_have_the_digits_that_their_metric_needs():
+    assert score_text(0.123456, DICE) == "0.1235"
+    assert score_text(-3.14159, HD95, signed=True) == "-3.14"
+    assert score_text(0.5, DICE, signed=True) == "+0.5000"
+    assert score_text(float("nan"), HD95) == "–"
+
+
+@pytest.mark.parametrize(("count", "shown"), [
+    (None, ""), (0, "0"), (999, "999"), (1000, "1 k"), (999_499, "999 k"), (999_600, "1 M"), (10 ** 9, "1 G"),
+    (31_195_784, "31.2 M")])
+def test_counts_are_rounded_to_three_digits(count, shown):
+    assert with_prefix(count) == shown

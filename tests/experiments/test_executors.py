@@ -1,0 +1,79 @@
+"""How trainings share a machine, and what Slurm is asked."""
+import os
+import subprocess
+from functools import partial
+
+import pytest
+
+from nnunetv2_gsp.errors import InputError
+from nnunetv2_gsp.experiments import executors
+from nnunetv2_gsp.experiments.executors import slurm_states
+from nnunetv2_gsp.experiments.runs import RunState, SubmittedJob, TrainingRun
+from nnunetv2_gsp.experiments.tables import TableRow
+
+
+@pytest.fixture
+def runs(tmp_path):
+    rows = [TableRow(f"fold {fold}", fold=fold) for fold in range(3)]
+    return [TrainingRun(row, "Dataset001_Any", "3d_fullres", "nnUNetPlans", "cpu", tmp_path) for row in rows]
+
+
+@pytest.mark.parametrize("at_a_time", [1, 2])
+def test_so_many_at_a_time(at_a_time, runs, monkeypatch, tmp_path):
+    events = tmp_path / "events"
+
+    def short_job(run, environment):
+        """Wait for a second in place of a training."""
+        return partial(subprocess.check_call, ["sh", "-c", f"echo 1 >> {events}; sleep 1; echo -1 >> {events}"])
+
+    monkeypatch.setattr(executors, "TrainingJob", short_job)
+    monkeypatch.setattr(TrainingRun, "remember", lambda *_: None)
+    executors.train_locally(runs, at_a_time, after_each=lambda: None)
+    running = [sum(map(int, events.read_text().split()[:end])) for end in range(1, 7)]
+    assert max(running) == at_a_time
+    assert running[-1] == 0
+
+
+def test_trainings_take_turns_on_the_gpus_or_share_the_cores(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,GPU-5e1f")
+    assert [executors._share("cuda", slot, 3) for slot in range(3)] == [
+        {"CUDA_VISIBLE_DEVICES": name} for name in ("3", "GPU-5e1f", "3")]
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    assert executors._share("cpu", 0, at_a_time=3) == {"OMP_NUM_THREADS": "2"}
+    assert executors._share("cpu", 0, at_a_time=9) == {"OMP_NUM_THREADS": "1"}
+
+
+def test_slurm_that_is_not_there_is_one_sentence(runs, monkeypatch):
+    runs[0].remember(SubmittedJob("slurm", "7_0", "log", "outcome"))
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(InputError, match="squeue on PATH to ask for job 7_0"):
+        slurm_states(runs)
+
+
+@pytest.fixture
+def squeue(tmp_path, monkeypatch):
+    """Return a function that puts a squeue on PATH, and the words that it was called with."""
+    def put(script):
+        (tmp_path / "squeue").write_text(f"#!/bin/sh\necho $* > {tmp_path / 'asked'}\n{script}\n")
+        (tmp_path / "squeue").chmod(0o755)
+        monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+        return tmp_path / "asked"
+    return put
+
+
+def test_slurm_is_asked_once_for_all_jobs_of_an_array(runs, squeue):
+    for number, run in enumerate(runs):
+        run.remember(SubmittedJob("slurm", f"7_{number}", "log", "outcome"))
+    asked = squeue("echo 7_0 PENDING; echo 7_1 RUNNING")
+    assert slurm_states(runs) == {"7_0": RunState.QUEUED, "7_1": RunState.RUNNING}
+    assert "--jobs=7" in asked.read_text().split()
+
+
+def test_an_error_of_slurm_is_one_sentence(runs, squeue):
+    runs[0].remember(SubmittedJob("slurm", "7_0", "log", "outcome"))
+    squeue("echo slurm_load_jobs error: Unable to contact slurm controller >&2; exit 1")
+    with pytest.raises(InputError, match=r"answer of Slurm's squeue, got an error .*Unable to contact"):
+        slurm_states(runs)
+    squeue("echo slurm_load_jobs error: Invalid job id specified >&2; exit 1")
+    assert slurm_states(runs) == {}

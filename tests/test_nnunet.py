@@ -1,0 +1,59 @@
+"""nnU-Net's folders and commands as the environment has them."""
+import logging
+import os
+
+import pytest
+
+from nnunetv2_gsp.errors import InputError, MissingInputError, UnavailableError
+from nnunetv2_gsp.nnunet import environment_with, nnunet_folder, preprocess_command, run_command, run_to_its_end, script
+
+
+def test_a_command_is_logged_and_its_exit_code_returned(caplog):
+    caplog.set_level(logging.INFO)
+    assert run_command(["python", "-c", "raise SystemExit(3)"]) == 3
+    assert caplog.messages == ["$ python -c 'raise SystemExit(3)'\n"]
+
+
+def test_a_command_that_fails_is_one_sentence():
+    run_to_its_end(["python", "-c", ""])
+    with pytest.raises(InputError, match="Expected python to finish, got exit code 3; mend what it says above"):
+        run_to_its_end(["python", "-c", "raise SystemExit(3)"])
+
+
+def test_a_command_that_is_not_there_is_told():
+    with pytest.raises(UnavailableError, match=r"nnUNetv2_of_nobody .* got none; run: pip install nnunetv2"):
+        script("nnUNetv2_of_nobody")
+
+
+def test_variables_are_as_before_even_after_a_failure(monkeypatch):
+    monkeypatch.setenv("nnUNet_raw", "before")
+    monkeypatch.delenv("nnUNet_results", raising=False)
+
+    def fail():
+        assert (os.environ["nnUNet_raw"], os.environ["nnUNet_results"]) == ("within", "new")
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError), environment_with({"nnUNet_raw": "within", "nnUNet_results": "new"}):
+        fail()
+    assert os.environ["nnUNet_raw"] == "before"
+    assert "nnUNet_results" not in os.environ
+
+
+@pytest.mark.parametrize("value", [None, ""])
+def test_a_folder_that_no_variable_names_is_told(value, monkeypatch):
+    monkeypatch.delenv("nnUNet_results", raising=False)
+    if value is not None:
+        monkeypatch.setenv("nnUNet_results", value)
+    with pytest.raises(MissingInputError, match="export nnUNet_results="):
+        nnunet_folder("nnUNet_results")
+
+
+def test_a_folder_must_be_there_only_where_it_is_asked_for(tmp_path, monkeypatch):
+    monkeypatch.setenv("nnUNet_results", str(tmp_path / "new"))
+    assert nnunet_folder("nnUNet_results") == tmp_path / "new"
+    with pytest.raises(MissingInputError, match="new: expected the folder that nnUNet_results names, got none"):
+        nnunet_folder("nnUNet_results", must_exist=True)
+
+
+def test_nnunets_own_command_takes_the_id_alone():
+    assert preprocess_command("Dataset004_Hippocampus", "nnUNetPlans", "2d")[:3] == ["nnUNetv2_preprocess", "-d", "4"]
