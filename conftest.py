@@ -1,4 +1,5 @@
 """Which modules `pytest --doctest-modules` leaves out: those that cannot be imported as parts of the package."""
+
 from importlib.util import find_spec
 
 collect_ignore = [

@@ -1,4 +1,5 @@
 """The .pth that makes nnU-Net find our trainers, and the fused layers for CPUs; everything else stands in setup.cfg."""
+
 import platform
 from glob import glob
 from pathlib import Path
@@ -24,18 +25,25 @@ class BuildWithStartupLine(build_py):
 
 def fused_layers(build: str, *instruction_sets: str) -> Extension:
     """Compile nnunetv2_gsp/cpu/layers; without a compiler that can, the package does without."""
-    return Extension(f"nnunetv2_gsp.cpu._layers_{build}", sorted(glob(f"{LAYERS}/*.c")),
-                     depends=sorted(glob(f"{LAYERS}/*.h")), optional=True, libraries=["m"],
-                     # nobody reads the flags of floating-point exceptions, and for their sake GCC keeps a branch in
-                     # every voxel's leaky ReLU: vectors of it raise flags for values that are not taken
-                     extra_compile_args=["-O3", "-std=gnu11", "-pthread", "-fno-trapping-math", *instruction_sets],
-                     extra_link_args=["-pthread"])
+    return Extension(
+        f"nnunetv2_gsp.cpu._layers_{build}",
+        sorted(glob(f"{LAYERS}/*.c")),
+        depends=sorted(glob(f"{LAYERS}/*.h")),
+        optional=True,
+        libraries=["m"],
+        # nobody reads the flags of floating-point exceptions, and for their sake GCC keeps a branch in
+        # every voxel's leaky ReLU: vectors of it raise flags for values that are not taken
+        extra_compile_args=["-O3", "-std=gnu11", "-pthread", "-fno-trapping-math", *instruction_sets],
+        extra_link_args=["-pthread"],
+    )
 
 
 # which of them fits is found out at run time, so that a wheel works on every CPU of its architecture
 BUILDS = [fused_layers("plain")]
 if platform.machine() in ("x86_64", "AMD64"):
-    BUILDS += [fused_layers("avx2", "-mavx2", "-mfma"),
-               fused_layers("avx512", "-mavx512f", "-mfma", "-mprefer-vector-width=512")]
+    BUILDS += [
+        fused_layers("avx2", "-mavx2", "-mfma"),
+        fused_layers("avx512", "-mavx512f", "-mfma", "-mprefer-vector-width=512"),
+    ]
 
 setup(cmdclass={"build_py": BuildWithStartupLine}, ext_modules=BUILDS)

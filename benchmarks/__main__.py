@@ -4,6 +4,7 @@ A section that fails its check stops everything; what was measured before it sta
 anew, the others stay as they are in the folder. `case` predicts a whole case with stock, which takes long on a CPU, so
 it has to be named.
 """
+
 import argparse
 import os
 import sys
@@ -16,19 +17,37 @@ from benchmarks.measuring import WrongError, environment
 from benchmarks.page import Table, save
 
 SECTIONS: dict[str, Callable[[], list[Table]]] = {
-    "shift": shift.tables, "layer": layer.tables, "isotropic": networks.isotropic, "anisotropic": networks.anisotropic,
-    "memory": networks.memory, "training": training.tables, "case": case.tables}
+    "shift": shift.tables,
+    "layer": layer.tables,
+    "isotropic": networks.isotropic,
+    "anisotropic": networks.anisotropic,
+    "memory": networks.memory,
+    "training": training.tables,
+    "case": case.tables,
+}
 NAMED_ONLY = ("case",)
 
 
 def main() -> None:
     """Measure section by section, writing the page after each."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("sections", nargs="*", metavar="SECTION", choices=[*SECTIONS, []],
-                        help=f"any of {', '.join(SECTIONS)}; default: all but {', '.join(NAMED_ONLY)}")
-    parser.add_argument("-o", "--output", type=Path, default=Path(__file__).with_name("results"), metavar="FOLDER",
-                        help="default: benchmarks/results")
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "sections",
+        nargs="*",
+        metavar="SECTION",
+        choices=[*SECTIONS, []],
+        help=f"any of {', '.join(SECTIONS)}; default: all but {', '.join(NAMED_ONLY)}",
+    )
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        default=Path(__file__).with_name("results"),
+        metavar="FOLDER",
+        help="default: benchmarks/results",
+    )
     arguments = parser.parse_args()
     for name in arguments.sections or [name for name in SECTIONS if name not in NAMED_ONLY]:
         load = f"{os.getloadavg()[0]:.1f}"
@@ -36,8 +55,17 @@ def main() -> None:
             tables = SECTIONS[name]()
         except WrongError as error:
             sys.exit(f"{name}: {error}")
-        save(arguments.output, name, {"date": date.today().isoformat(), **environment(),
-                                      "load average before": load, "after": f"{os.getloadavg()[0]:.1f}"}, tables)
+        save(
+            arguments.output,
+            name,
+            {
+                "date": date.today().isoformat(),
+                **environment(),
+                "load average before": load,
+                "after": f"{os.getloadavg()[0]:.1f}",
+            },
+            tables,
+        )
         print(f"{name}: {arguments.output / 'bench.md'}", flush=True)
 
 

@@ -4,6 +4,7 @@ Both predict with untrained weights, which cost as much as trained ones, and wit
 case: patches of 128³ voxels, steps of half a patch, mirroring along all axes. The brain is the MNI152 average, and has
 the size of a real one.
 """
+
 import json
 import os
 import pstats
@@ -47,8 +48,10 @@ def tables(spacing_mm: float = 1.0, rounds_of_gsp: int = 3) -> list[Table]:
         for trainer in (nnUNetTrainer, nnUNetTrainerGSP):
             _untrained_model(trainer)
         _check_model()
-        seconds = {STOCK: [_predict(images, folder / "stock", STOCK)],
-                   GSP: [_predict(images, folder / f"gsp_{number}", GSP) for number in range(rounds_of_gsp)]}
+        seconds = {
+            STOCK: [_predict(images, folder / "stock", STOCK)],
+            GSP: [_predict(images, folder / f"gsp_{number}", GSP) for number in range(rounds_of_gsp)],
+        }
         return [_comparison(images, seconds), _breakdown(images, folder)]
 
 
@@ -106,8 +109,27 @@ def _predict(images: Path, output: Path, trainer: str, *options: object, profile
     """Return the seconds that the command takes, from its start to its end."""
     under = [] if profile is None else [sys.executable, "-m", "cProfile", "-o", profile]
     start = time.perf_counter()
-    _run([*under, script("nnUNetv2_predict"), "-i", images, "-o", output, "-d", dataset_id(DATASET), "-c",
-          CONFIGURATION, "-f", FOLD, "-tr", trainer, "-device", "cpu", *options])
+    _run(
+        [
+            *under,
+            script("nnUNetv2_predict"),
+            "-i",
+            images,
+            "-o",
+            output,
+            "-d",
+            dataset_id(DATASET),
+            "-c",
+            CONFIGURATION,
+            "-f",
+            FOLD,
+            "-tr",
+            trainer,
+            "-device",
+            "cpu",
+            *options,
+        ]
+    )
     seconds = time.perf_counter() - start
     _check_segmentation(images, output)
     return seconds
@@ -129,12 +151,22 @@ def _run(command: Sequence[object]) -> None:
 
 def _comparison(images: Path, seconds: dict[str, list[float]]) -> Table:
     medians = {trainer: float(np.median(each)) for trainer, each in seconds.items()}
-    rows: list[Row] = [{"": trainer, "speed-up over stock": medians[STOCK] / median, "s": median,
-             "each, s": ", ".join(f"{each:.1f}" for each in seconds[trainer])} for trainer, median in medians.items()]
+    rows: list[Row] = [
+        {
+            "": trainer,
+            "speed-up over stock": medians[STOCK] / median,
+            "s": median,
+            "each, s": ", ".join(f"{each:.1f}" for each in seconds[trainer]),
+        }
+        for trainer, median in medians.items()
+    ]
     size = "×".join(map(str, sitk.ReadImage(str(next(images.iterdir()))).GetSize()))
-    return Table(f"A whole case with nnUNetv2_predict -device cpu, {size}×4, file to file", rows,
-                 "From the start of the command to its end, with mirroring, all of nnU-Net's defaults, untrained "
-                 "weights; one after the other.")
+    return Table(
+        f"A whole case with nnUNetv2_predict -device cpu, {size}×4, file to file",
+        rows,
+        "From the start of the command to its end, with mirroring, all of nnU-Net's defaults, untrained "
+        "weights; one after the other.",
+    )
 
 
 def _breakdown(images: Path, folder: Path) -> Table:
@@ -144,14 +176,26 @@ def _breakdown(images: Path, folder: Path) -> Table:
     stats = pstats.Stats(str(file)).stats  # type: ignore[attr-defined]
 
     def seconds_in(part: tuple[str, str]) -> float:
-        return max((times[3] for (path, _, function), times in stats.items()
-                    if function == part[1] and path.endswith(part[0])), default=0.0)
+        return max(
+            (
+                times[3]
+                for (path, _, function), times in stats.items()
+                if function == part[1] and path.endswith(part[0])
+            ),
+            default=0.0,
+        )
 
     network, mirroring, sliding, reading, writing = map(seconds_in, (NETWORK, MIRRORING, SLIDING, READING, WRITING))
-    parts = {"reading and preprocessing": reading, "the network": network, "flips and their sums": mirroring - network,
-             "sliding window: patches, Gaussian weights, sums": sliding - mirroring,
-             "resampling, labels and writing": writing,
-             "Python's start, imports, plans, weights": total - reading - sliding - writing, "all": total}
+    parts = {
+        "reading and preprocessing": reading,
+        "the network": network,
+        "flips and their sums": mirroring - network,
+        "sliding window: patches, Gaussian weights, sums": sliding - mirroring,
+        "resampling, labels and writing": writing,
+        "Python's start, imports, plans, weights": total - reading - sliding - writing,
+        "all": total,
+    }
     rows: list[Row] = [{"": part, "part of all": seconds / total, "s": seconds} for part, seconds in parts.items()]
-    return Table("Where GSP's time goes in the whole case", rows,
-                 "One run in a single process (-npp 0 -nps 0), under cProfile.")
+    return Table(
+        "Where GSP's time goes in the whole case", rows, "One run in a single process (-npp 0 -nps 0), under cProfile."
+    )

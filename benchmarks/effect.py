@@ -15,6 +15,7 @@ training cases; with one thread a process it settles the result on one machine.
 Run it with `python -m benchmarks.effect -o FOLDER`, and for the search for the local shift's ratio and place too with
 `--settings all`. Every finished run is a JSON file in FOLDER: a second call goes on where the first was stopped.
 """
+
 import argparse
 import json
 import statistics
@@ -62,21 +63,23 @@ MAIN_SETTINGS = {
     "CSCS": Setting(ShiftRequest(shift_position="CSCS")),
     "CSC-ratio-1": Setting(ShiftRequest(shift_ratio=1)),
     # less than .375 leaves no channel for each of the six directions in the first stage, which has 16
-    "CSC+local-.375": Setting(ShiftRequest(local_shift_ratio=.375)),
+    "CSC+local-.375": Setting(ShiftRequest(local_shift_ratio=0.375)),
     "3x3x3": Setting(ShiftRequest(shift_position="none"), kernel=3),
 }
 RATIOS_OF_LOCAL_SHIFT = {
-    "CSC+local-.125": Setting(ShiftRequest(local_shift_ratio=.125)),
-    "CSC+local-.25": Setting(ShiftRequest(local_shift_ratio=.25)),
-    "CSC+local-.5": Setting(ShiftRequest(local_shift_ratio=.5)),
-    "local-.25": Setting(ShiftRequest(shift_ratio=0, local_shift_ratio=.25)),
-    "local-.375": Setting(ShiftRequest(shift_ratio=0, local_shift_ratio=.375)),
-    "local-.75": Setting(ShiftRequest(shift_ratio=0, local_shift_ratio=.75)),
+    "CSC+local-.125": Setting(ShiftRequest(local_shift_ratio=0.125)),
+    "CSC+local-.25": Setting(ShiftRequest(local_shift_ratio=0.25)),
+    "CSC+local-.5": Setting(ShiftRequest(local_shift_ratio=0.5)),
+    "local-.25": Setting(ShiftRequest(shift_ratio=0, local_shift_ratio=0.25)),
+    "local-.375": Setting(ShiftRequest(shift_ratio=0, local_shift_ratio=0.375)),
+    "local-.75": Setting(ShiftRequest(shift_ratio=0, local_shift_ratio=0.75)),
 }
 PLACES_OF_LOCAL_SHIFT = {
-    f"{position}-{location}+local-.375": Setting(ShiftRequest(local_shift_ratio=.375, shift_position=position,
-                                                              shift_location=location))
-    for position in ("CSC", "CCS", "CSCS") for location in ("encoder", "decoder", "both")
+    f"{position}-{location}+local-.375": Setting(
+        ShiftRequest(local_shift_ratio=0.375, shift_position=position, shift_location=location)
+    )
+    for position in ("CSC", "CCS", "CSCS")
+    for location in ("encoder", "decoder", "both")
     if (position, location) != ("CSC", "both")  # a main setting
 }
 SETTINGS = MAIN_SETTINGS | RATIOS_OF_LOCAL_SHIFT | PLACES_OF_LOCAL_SHIFT
@@ -107,8 +110,10 @@ def main() -> None:
     for run in runs:
         dice[run.setting].append(json.loads(run.file_in(arguments.output).read_text())["dice"])
     print(table(dice))
-    print(f"\nMACs of a forward pass of 1×1×{'×'.join(map(str, PATCH))}; {arguments.steps} steps of batch {BATCH}; "
-          f"{N_HELD_OUT} held-out cases; {environment() | {'threads': 1}}")
+    print(
+        f"\nMACs of a forward pass of 1×1×{'×'.join(map(str, PATCH))}; {arguments.steps} steps of batch {BATCH}; "
+        f"{N_HELD_OUT} held-out cases; {environment() | {'threads': 1}}"
+    )
 
 
 def case(*seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -146,19 +151,32 @@ def network_of(setting: Setting) -> nn.Module:
     stock = {
         "network_class_name": "dynamic_network_architectures.architectures.unet.PlainConvUNet",
         "arch_kwargs": {
-            "n_stages": n_stages, "features_per_stage": list(WIDTHS), "conv_op": "torch.nn.modules.conv.Conv3d",
-            "kernel_sizes": [[3] * 3] * n_stages, "strides": [[1] * 3] + [[2] * 3] * (n_stages - 1),
-            "n_conv_per_stage": [2] * n_stages, "n_conv_per_stage_decoder": [2] * (n_stages - 1), "conv_bias": True,
-            "norm_op": "torch.nn.modules.instancenorm.InstanceNorm3d", "norm_op_kwargs": {"eps": 1e-5, "affine": True},
-            "dropout_op": None, "dropout_op_kwargs": None, "nonlin": "torch.nn.LeakyReLU",
+            "n_stages": n_stages,
+            "features_per_stage": list(WIDTHS),
+            "conv_op": "torch.nn.modules.conv.Conv3d",
+            "kernel_sizes": [[3] * 3] * n_stages,
+            "strides": [[1] * 3] + [[2] * 3] * (n_stages - 1),
+            "n_conv_per_stage": [2] * n_stages,
+            "n_conv_per_stage_decoder": [2] * (n_stages - 1),
+            "conv_bias": True,
+            "norm_op": "torch.nn.modules.instancenorm.InstanceNorm3d",
+            "norm_op_kwargs": {"eps": 1e-5, "affine": True},
+            "dropout_op": None,
+            "dropout_op_kwargs": None,
+            "nonlin": "torch.nn.LeakyReLU",
             "nonlin_kwargs": {"inplace": True},
         },
         "_kw_requires_import": ["conv_op", "norm_op", "dropout_op", "nonlin"],
     }
     architecture = gsp_architecture(stock, PATCH, setting.request, setting.kernel)
     network: nn.Module = get_network_from_plans(
-        architecture["network_class_name"], architecture["arch_kwargs"], architecture["_kw_requires_import"],
-        input_channels=1, output_channels=2, deep_supervision=False)
+        architecture["network_class_name"],
+        architecture["arch_kwargs"],
+        architecture["_kw_requires_import"],
+        input_channels=1,
+        output_channels=2,
+        deep_supervision=False,
+    )
     return network
 
 
@@ -185,8 +203,9 @@ def trained(run: Run) -> nn.Module:
     network = network_of(SETTINGS[run.setting])
     optimizer = torch.optim.SGD(network.parameters(), LEARNING_RATE, momentum=0.99, nesterov=True, weight_decay=3e-5)
     scheduler = PolyLRScheduler(optimizer, LEARNING_RATE, run.steps)
-    loss = DC_and_CE_loss({"batch_dice": False, "smooth": 1e-5, "do_bg": False, "ddp": False}, {},
-                          dice_class=MemoryEfficientSoftDiceLoss)
+    loss = DC_and_CE_loss(
+        {"batch_dice": False, "smooth": 1e-5, "do_bg": False, "ddp": False}, {}, dice_class=MemoryEfficientSoftDiceLoss
+    )
     for step in range(run.steps):
         scheduler.step(step)
         images, ellipsoids = batch((TRAINING, run.seed, step, index) for index in range(BATCH))
@@ -225,23 +244,30 @@ def position_dice() -> float:
 
 def table(dice: dict[str, list[float]]) -> str:
     """Return the Markdown table; `dice` has the seeds' values of every setting."""
-    lines = [("| setting | parameters | MMACs | Dice, mean ± SD | each seed | difference to none | in pooled SDs "
-              "| gap from CSC to 3x3x3 left |"),
-             "|---|---:|---:|---|---|---:|---:|---:|",
-             f"| best intensity threshold | | | {intensity_dice():.3f} | | | | |",
-             f"| best fixed mask | | | {position_dice():.3f} | | | | |"]
+    lines = [
+        (
+            "| setting | parameters | MMACs | Dice, mean ± SD | each seed | difference to none | in pooled SDs "
+            "| gap from CSC to 3x3x3 left |"
+        ),
+        "|---|---:|---:|---|---|---:|---:|---:|",
+        f"| best intensity threshold | | | {intensity_dice():.3f} | | | | |",
+        f"| best fixed mask | | | {position_dice():.3f} | | | | |",
+    ]
     for name, values in dice.items():
         network = network_of(SETTINGS[name])
         macs = count_macs(network, torch.zeros(1, 1, *PATCH))
         each = " ".join(f"{value:.3f}" for value in values)
-        lines.append(f"| {name} | {count_parameters(network):,} | {macs / 1e6:.0f} | {_mean_and_sd(values)} | {each} "
-                     f"| {' | '.join(_difference(values, dice.get('none', [])))} | {_gap_left(name, dice)} |")
+        lines.append(
+            f"| {name} | {count_parameters(network):,} | {macs / 1e6:.0f} | {_mean_and_sd(values)} | {each} "
+            f"| {' | '.join(_difference(values, dice.get('none', [])))} | {_gap_left(name, dice)} |"
+        )
     return "\n".join(lines)
 
 
 def _best_threshold_dice(score: Callable[[np.ndarray], np.ndarray], thresholds: np.ndarray) -> float:
-    return max(mean_dice(partial(lambda threshold, image: score(image) > threshold, threshold))
-               for threshold in thresholds)
+    return max(
+        mean_dice(partial(lambda threshold, image: score(image) > threshold, threshold)) for threshold in thresholds
+    )
 
 
 def _mean_and_sd(values: list[float]) -> str:
@@ -270,13 +296,19 @@ def _gap_left(name: str, dice: dict[str, list[float]]) -> str:
 
 def _command_line() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER",
-                        help="where finished runs are kept")
+    parser.add_argument(
+        "-o", "--output", type=Path, required=True, metavar="FOLDER", help="where finished runs are kept"
+    )
     parser.add_argument("--seeds", type=int, default=3, help="default: %(default)s")
     parser.add_argument("--steps", type=int, default=400, help="default: %(default)s")
-    parser.add_argument("--settings", nargs="+", default=list(MAIN_SETTINGS), choices=[*SETTINGS, "all"],
-                        metavar="NAME", help=f"any of {', '.join(SETTINGS)}, or all; default: the first "
-                                             f"{len(MAIN_SETTINGS)}")
+    parser.add_argument(
+        "--settings",
+        nargs="+",
+        default=list(MAIN_SETTINGS),
+        choices=[*SETTINGS, "all"],
+        metavar="NAME",
+        help=f"any of {', '.join(SETTINGS)}, or all; default: the first {len(MAIN_SETTINGS)}",
+    )
     parser.add_argument("--processes", type=int, default=2, help="default: %(default)s")
     return parser.parse_args()
 

@@ -1,4 +1,5 @@
 """Milliseconds of one GSP layer, beside the same layer without a shift, and beside copying its bytes."""
+
 import os
 import shutil
 from collections.abc import Callable
@@ -26,11 +27,16 @@ Compile = Callable[[Callable[[Tensor], Tensor]], Callable[[Tensor], Tensor]]
 def tables(channels: int = 32, edge: int = 128, rounds: int = 15) -> list[Table]:
     """Time a layer in PyTorch, eager and compiled, with and without its shift; then the fused one."""
     size = (edge, edge, edge)
-    in_pytorch = [row for how, compile_layer in _ways_to_run().items()
-                  for row in _rows_beside_twin(how, compile_layer, channels, size, rounds)]
-    note = (f"Convolution, InstanceNorm, leaky ReLU, and half of the channels shifted by groups {GROUPS}; the twin "
-            f"does not shift. fp32, batch 1, {rounds} rounds."
-            + ("" if len(in_pytorch) > 2 else " Not compiled: there is no C++ compiler."))
+    in_pytorch = [
+        row
+        for how, compile_layer in _ways_to_run().items()
+        for row in _rows_beside_twin(how, compile_layer, channels, size, rounds)
+    ]
+    note = (
+        f"Convolution, InstanceNorm, leaky ReLU, and half of the channels shifted by groups {GROUPS}; the twin "
+        f"does not shift. fp32, batch 1, {rounds} rounds."
+        + ("" if len(in_pytorch) > 2 else " Not compiled: there is no C++ compiler.")
+    )
     title = f"{channels} channels at {edge}³"
     found = [Table(f"One GSP layer beside its pointwise twin, {title}", in_pytorch, note)]
     return [*found, _fused_table(title, channels, size, rounds)] if fused_layers() else found
@@ -42,8 +48,7 @@ def _ways_to_run() -> dict[str, Compile]:
     return {"eager": lambda layer: layer, **({"compiled": torch.compile} if has_compiler else {})}
 
 
-def _rows_beside_twin(how: str, compile_layer: Compile, channels: int, size: tuple[int, ...],
-                      rounds: int) -> list[Row]:
+def _rows_beside_twin(how: str, compile_layer: Compile, channels: int, size: tuple[int, ...], rounds: int) -> list[Row]:
     """Return a row of timings for forward, and one for forward and backward."""
     layers = {name: _layer(channels, position) for name, position in (("GSP", "CCS"), ("twin", "none"))}
     x, upstream = torch.randn(2, 1, channels, *size)
@@ -55,8 +60,14 @@ def _rows_beside_twin(how: str, compile_layer: Compile, channels: int, size: tup
     rows: list[Row] = []
     for title, contenders in passes.items():
         timings = interleaved(contenders, rounds)
-        rows.append({"": f"{how}, {title}", "GSP / twin": 1 / ratios(timings, "twin")["GSP"],
-                     "GSP, ms": timings["GSP"], "twin, ms": timings["twin"]})
+        rows.append(
+            {
+                "": f"{how}, {title}",
+                "GSP / twin": 1 / ratios(timings, "twin")["GSP"],
+                "GSP, ms": timings["GSP"],
+                "twin, ms": timings["twin"],
+            }
+        )
     return rows
 
 
@@ -64,10 +75,22 @@ def _layer(channels: int, shift_position: str) -> Any:
     """Return a block of a single convolution, as a network has it."""
     torch.manual_seed(0)
     return GSPUNet(
-        channels, n_stages=2, features_per_stage=channels, conv_op=nn.Conv3d, strides=[1, 2], n_conv_per_stage=1,
-        num_classes=1, n_conv_per_stage_decoder=1, spatial_groups=[GROUPS] * 2, shift_position=shift_position,
-        conv_bias=True, norm_op=nn.InstanceNorm3d, norm_op_kwargs={"eps": 1e-5, "affine": True}, nonlin=nn.LeakyReLU,
-        nonlin_kwargs={"inplace": True}).encoder.stages[0]
+        channels,
+        n_stages=2,
+        features_per_stage=channels,
+        conv_op=nn.Conv3d,
+        strides=[1, 2],
+        n_conv_per_stage=1,
+        num_classes=1,
+        n_conv_per_stage_decoder=1,
+        spatial_groups=[GROUPS] * 2,
+        shift_position=shift_position,
+        conv_bias=True,
+        norm_op=nn.InstanceNorm3d,
+        norm_op_kwargs={"eps": 1e-5, "affine": True},
+        nonlin=nn.LeakyReLU,
+        nonlin_kwargs={"inplace": True},
+    ).encoder.stages[0]
 
 
 def _as_in_training(block: Any) -> Callable[[Tensor], Tensor]:
@@ -80,6 +103,7 @@ def _forward(run: Callable[[Tensor], Tensor], x: Tensor) -> Contender:
     def forward() -> Tensor:
         with torch.no_grad():
             return run(x)
+
     return forward
 
 
@@ -89,11 +113,11 @@ def _forward_and_backward(run: Callable[[Tensor], Tensor], x: Tensor, upstream: 
         run(leaf).backward(upstream)
         assert leaf.grad is not None
         return leaf.grad
+
     return forward_and_backward
 
 
-def _check_layers(layers: dict[str, Any], passes: dict[str, dict[str, Contender]], x: Tensor,
-                  upstream: Tensor) -> None:
+def _check_layers(layers: dict[str, Any], passes: dict[str, dict[str, Contender]], x: Tensor, upstream: Tensor) -> None:
     """Compare outputs and gradients with those of the modules one by one."""
     for name, layer in layers.items():
         convolution = layer.convs[0]
@@ -103,8 +127,13 @@ def _check_layers(layers: dict[str, Any], passes: dict[str, dict[str, Contender]
             return group_shift(y, GROUPS, x.shape[1] // 2) if name == "GSP" else y
 
         check(f"{name}, forward", passes["forward"][name](), plain(x), tolerance=1e-4)
-        check(f"{name}, backward", passes["forward and backward"][name](),
-              _forward_and_backward(plain, x, upstream)(), tolerance=1e-2, size=torch.linalg.vector_norm)
+        check(
+            f"{name}, backward",
+            passes["forward and backward"][name](),
+            _forward_and_backward(plain, x, upstream)(),
+            tolerance=1e-2,
+            size=torch.linalg.vector_norm,
+        )
 
 
 def _fused_table(title: str, channels: int, size: tuple[int, ...], rounds: int) -> Table:
@@ -116,18 +145,36 @@ def _fused_table(title: str, channels: int, size: tuple[int, ...], rounds: int) 
     step = Step((Read(before, nonlin=nonlin, group_shift=shift),), after, Weights(convolution), norm)
     with torch.inference_mode():
         # steps without weights copy
-        _run_of([Step((Read(image := Buffer(channels, size)),), before), step,
-                 Step((Read(after),), logits := Buffer(channels, size))], image, logits)(x, target)
+        _run_of(
+            [
+                Step((Read(image := Buffer(channels, size)),), before),
+                step,
+                Step((Read(after),), logits := Buffer(channels, size)),
+            ],
+            image,
+            logits,
+        )(x, target)
         check("the fused layer", target, convolution(shift(nonlin(x))), tolerance=1e-4)
         run = _run_of([step], image, logits)
-        timings = interleaved({"copying the output": lambda: target.copy_(x), "fused": lambda: run(x, target),
-                               "PyTorch, eager": lambda: norm(convolution(shift(nonlin(x))))}, rounds)
+        timings = interleaved(
+            {
+                "copying the output": lambda: target.copy_(x),
+                "fused": lambda: run(x, target),
+                "PyTorch, eager": lambda: norm(convolution(shift(nonlin(x)))),
+            },
+            rounds,
+        )
     copies, eager = (ratios(timings, name) for name in ("copying the output", "PyTorch, eager"))
-    rows: list[Row] = [{"": name, "copies": 1 / copies[name], "speed-up over PyTorch": eager[name], "ms": timing}
-            for name, timing in timings.items()]
-    return Table(f"One fused layer beside copying its output, {title}", rows,
-                 f"Leaky ReLU, shift and convolution, and of InstanceNorm the moments, which the next layer applies as "
-                 f"it loads; PyTorch applies them here. fp32, batch 1, {rounds} rounds.")
+    rows: list[Row] = [
+        {"": name, "copies": 1 / copies[name], "speed-up over PyTorch": eager[name], "ms": timing}
+        for name, timing in timings.items()
+    ]
+    return Table(
+        f"One fused layer beside copying its output, {title}",
+        rows,
+        f"Leaky ReLU, shift and convolution, and of InstanceNorm the moments, which the next layer applies as "
+        f"it loads; PyTorch applies them here. fp32, batch 1, {rounds} rounds.",
+    )
 
 
 def _run_of(steps: list[Step], image: Buffer, logits: Buffer) -> Callable[[Tensor, Tensor], None]:

@@ -2,6 +2,7 @@
 
 A contender is a function without arguments that computes a tensor.
 """
+
 import importlib.util
 import multiprocessing
 import os
@@ -28,10 +29,13 @@ class WrongError(Exception):
 def environment() -> dict[str, str | int]:
     """Return what timings depend on: machine, threads and versions."""
     library = fused_layers()
-    return {**timing.environment(), "cores": os.cpu_count() or 0,
-            "instructions": torch.backends.cpu.get_cpu_capability(),
-            "fused layers": library.build if library else "not built",
-            **{package: package_version(package) for package in PACKAGES}}
+    return {
+        **timing.environment(),
+        "cores": os.cpu_count() or 0,
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+        "fused layers": library.build if library else "not built",
+        **{package: package_version(package) for package in PACKAGES},
+    }
 
 
 def largest(values: Tensor) -> Tensor:
@@ -39,8 +43,9 @@ def largest(values: Tensor) -> Tensor:
     return values.abs().max()
 
 
-def check(name: str, output: Tensor, expected: Tensor, tolerance: float,
-          size: Callable[[Tensor], Tensor] = largest) -> float:
+def check(
+    name: str, output: Tensor, expected: Tensor, tolerance: float, size: Callable[[Tensor], Tensor] = largest
+) -> float:
     """Return the relative error of a contender's output.
 
     Args:

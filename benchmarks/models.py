@@ -1,4 +1,5 @@
 """The networks of the tables, and the ways to compute them."""
+
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -44,12 +45,22 @@ class Plan:
         """Return the arguments that stock and GSP are both built from, as nnU-Net's planner chooses them."""
         n_stages = len(self.features)
         _, strides, kernels, _, _ = get_pool_and_conv_props(self.spacing_mm, self.patch, 4, 999999)
-        return {"input_channels": CHANNELS, "num_classes": CLASSES, "n_stages": n_stages,
-                "features_per_stage": self.features, "conv_op": nn.Conv3d, "strides": strides[:n_stages],
-                "kernel_sizes": 3 if self.is_cubic else kernels[:n_stages],
-                "n_conv_per_stage": 2, "n_conv_per_stage_decoder": 2, "conv_bias": True,
-                "norm_op": nn.InstanceNorm3d, "norm_op_kwargs": {"eps": 1e-5, "affine": True},
-                "nonlin": nn.LeakyReLU, "nonlin_kwargs": {"inplace": True}}
+        return {
+            "input_channels": CHANNELS,
+            "num_classes": CLASSES,
+            "n_stages": n_stages,
+            "features_per_stage": self.features,
+            "conv_op": nn.Conv3d,
+            "strides": strides[:n_stages],
+            "kernel_sizes": 3 if self.is_cubic else kernels[:n_stages],
+            "n_conv_per_stage": 2,
+            "n_conv_per_stage_decoder": 2,
+            "conv_bias": True,
+            "norm_op": nn.InstanceNorm3d,
+            "norm_op_kwargs": {"eps": 1e-5, "affine": True},
+            "nonlin": nn.LeakyReLU,
+            "nonlin_kwargs": {"inplace": True},
+        }
 
 
 def stock(plan: Plan, deep_supervision: bool = False) -> PlainConvUNet:
@@ -64,8 +75,7 @@ def gsp(plan: Plan, deep_supervision: bool = False, shift_position: str = "CSC")
     topology = plan.topology()
     maps = feature_map_sizes(plan.patch, topology["strides"])
     groups = [spatial_groups_of(size, width // 2) for size, width in zip(maps, plan.features, strict=True)]
-    return GSPUNet(**topology, spatial_groups=groups, shift_position=shift_position,
-                   deep_supervision=deep_supervision)
+    return GSPUNet(**topology, spatial_groups=groups, shift_position=shift_position, deep_supervision=deep_supervision)
 
 
 def prediction(build: Callable[[Plan], nn.Module], way: str, plan: Plan) -> Contender:
@@ -83,8 +93,12 @@ def prediction(build: Callable[[Plan], nn.Module], way: str, plan: Plan) -> Cont
 
 def replace_modules(network: nn.Module, kind: type[nn.Module], replacement: Callable[[Any], nn.Module]) -> int:
     """Replace every module of a class within a network; return the number of modules replaced."""
-    places = [(module, name, child) for module in network.modules() for name, child in module.named_children()
-              if isinstance(child, kind)]
+    places = [
+        (module, name, child)
+        for module in network.modules()
+        for name, child in module.named_children()
+        if isinstance(child, kind)
+    ]
     for module, name, child in places:
         setattr(module, name, replacement(child))
     return len(places)
@@ -111,12 +125,17 @@ def _in_openvino(network: nn.Module, image: Tensor) -> Contender:
             _in_pytorch(network, image)()  # settles what is gathered, before anything is traced
         traced = torch.jit.trace(network, image, check_trace=False)  # its output is checked with everybody's
         model = openvino.convert_model(traced, input=list(image.shape))
-    compiled = openvino.Core().compile_model(model, "CPU", {
-        "INFERENCE_NUM_THREADS": torch.get_num_threads(), "PERFORMANCE_HINT": "LATENCY",
-        "INFERENCE_PRECISION_HINT": "f32"})
+    compiled = openvino.Core().compile_model(
+        model,
+        "CPU",
+        {
+            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_PRECISION_HINT": "f32",
+        },
+    )
     request, pixels = compiled.create_infer_request(), image.numpy()
-    return lambda: torch.from_numpy(
-        request.infer([pixels], share_inputs=True, share_outputs=True)[compiled.output(0)])
+    return lambda: torch.from_numpy(request.infer([pixels], share_inputs=True, share_outputs=True)[compiled.output(0)])
 
 
 def _convolution(pointwise: PointwiseConv3d) -> nn.Conv3d:
@@ -143,4 +162,7 @@ class _Gather(nn.Module):
 
 
 WAYS: dict[str, Callable[[Any, Tensor], Contender]] = {
-    "PyTorch": _in_pytorch, "fused": _in_fused_layers, "OpenVINO": _in_openvino}
+    "PyTorch": _in_pytorch,
+    "fused": _in_fused_layers,
+    "OpenVINO": _in_openvino,
+}

@@ -1,4 +1,5 @@
 """Milliseconds and memory to predict one patch: stock and GSP, in PyTorch, in fused layers and in OpenVINO."""
+
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -41,8 +42,11 @@ def networks_of(plan: Plan, tiny: Plan | None = None) -> Networks:
     found = {"stock": Network(stock, plan, ("PyTorch", "OpenVINO"))}
     if any(min(kernel) == 1 for kernel in plan.topology()["kernel_sizes"]):
         found["stock, 3×3×3 everywhere"] = Network(stock, replace(plan, is_cubic=True), ("PyTorch",))
-    return found | {name: Network(gsp, each, ("PyTorch", *fused, "OpenVINO"))
-                    for name, each in (("GSP", plan), ("GSP, tiny", tiny)) if each is not None}
+    return found | {
+        name: Network(gsp, each, ("PyTorch", *fused, "OpenVINO"))
+        for name, each in (("GSP", plan), ("GSP, tiny", tiny))
+        if each is not None
+    }
 
 
 def isotropic() -> list[Table]:
@@ -71,24 +75,47 @@ def time_tables(networks: Networks, rounds: int = 5) -> list[Table]:
         by_openvino = ratios(timings, f"{name}, OpenVINO") if f"{name}, OpenVINO" in timings else {}
         for way in network.ways:
             full_name = f"{name}, {way}"
-            rows.append({"": full_name, "speed-up over stock": by_stock.get(full_name, NOT_INSTALLED),
-                         "speed-up over OpenVINO on the same network": by_openvino.get(full_name),
-                         "ms": timings.get(full_name), "error": errors.get(full_name)})
-    return [Table(f"One patch, {_title(networks)}", rows,
-                  f"{'; '.join(map(_described, networks, networks.values()))}. fp32, batch 1, {rounds} rounds. Error: "
-                  f"of the largest logit, against PyTorch on the same network.")]
+            rows.append(
+                {
+                    "": full_name,
+                    "speed-up over stock": by_stock.get(full_name, NOT_INSTALLED),
+                    "speed-up over OpenVINO on the same network": by_openvino.get(full_name),
+                    "ms": timings.get(full_name),
+                    "error": errors.get(full_name),
+                }
+            )
+    return [
+        Table(
+            f"One patch, {_title(networks)}",
+            rows,
+            f"{'; '.join(map(_described, networks, networks.values()))}. fp32, batch 1, {rounds} rounds. Error: "
+            f"of the largest logit, against PyTorch on the same network.",
+        )
+    ]
 
 
 def memory_table(networks: Networks) -> Table:
     """Measure the peak memory of every way to compute some networks of one patch, each in a process of its own."""
-    megabytes = {f"{name}, {way}": peak_megabytes(partial(prediction, network.build, way, network.plan))
-                 for name, network in networks.items() for way in network.ways if way != "OpenVINO" or HAS_OPENVINO}
-    rows: list[Row] = [{"": full_name, "part of stock's": megabytes[full_name] / megabytes[BASELINE]
-             if full_name in megabytes else NOT_INSTALLED, "MB": megabytes.get(full_name)}
-            for full_name in (f"{name}, {way}" for name, network in networks.items() for way in network.ways)]
-    return Table(f"Peak memory of predicting one patch, {_title(networks)}", rows,
-                 "Resident memory at its peak, weights, image and logits included, above that of a process with its "
-                 "libraries loaded. OpenVINO's includes what its conversion leaves behind.")
+    megabytes = {
+        f"{name}, {way}": peak_megabytes(partial(prediction, network.build, way, network.plan))
+        for name, network in networks.items()
+        for way in network.ways
+        if way != "OpenVINO" or HAS_OPENVINO
+    }
+    rows: list[Row] = [
+        {
+            "": full_name,
+            "part of stock's": megabytes[full_name] / megabytes[BASELINE] if full_name in megabytes else NOT_INSTALLED,
+            "MB": megabytes.get(full_name),
+        }
+        for full_name in (f"{name}, {way}" for name, network in networks.items() for way in network.ways)
+    ]
+    return Table(
+        f"Peak memory of predicting one patch, {_title(networks)}",
+        rows,
+        "Resident memory at its peak, weights, image and logits included, above that of a process with its "
+        "libraries loaded. OpenVINO's includes what its conversion leaves behind.",
+    )
 
 
 def _contenders(networks: Networks) -> tuple[dict[str, Contender], dict[str, float]]:

@@ -1,4 +1,5 @@
 """Tables on disk: one JSON file, written a section at a time, and the Markdown page made from it."""
+
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -61,8 +62,12 @@ def measured_on(measured: Mapping[str, Any]) -> str:
 def markdown(table: Mapping[str, Any]) -> str:
     """Return a table as Markdown."""
     columns = list(table["rows"][0])
-    lines = [f"## {table['title']}\n", _line(columns), "|---" + "|---:" * (len(columns) - 1) + "|",
-             *(_line(_cell(row.get(column)) for column in columns) for row in table["rows"])]
+    lines = [
+        f"## {table['title']}\n",
+        _line(columns),
+        "|---" + "|---:" * (len(columns) - 1) + "|",
+        *(_line(_cell(row.get(column)) for column in columns) for row in table["rows"]),
+    ]
     return "\n".join(lines) + "\n" + (f"\n{table['note']}\n" if table["note"] else "")
 
 

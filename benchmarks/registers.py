@@ -4,6 +4,7 @@
 
 prints registers, stack (what they do not hold), shared memory and the width of loads of each kernel of a training step.
 """
+
 import re
 import subprocess
 import sys
@@ -51,12 +52,22 @@ class Compiled:
         self.seen.add(key)
         signature = dict(zip(names, types, strict=False)) | dict.fromkeys(constants, "constexpr")
         aligned = {(place,): [["tt.divisibility", 16]] for place, kind in enumerate(types) if kind.startswith("*")}
-        built = triton.compile(ASTSource(self.kernel, signature, constants, aligned),
-                               target=GPUTarget("cuda", CAPABILITY, 32), options={"num_warps": num_warps})
+        built = triton.compile(
+            ASTSource(self.kernel, signature, constants, aligned),
+            target=GPUTarget("cuda", CAPABILITY, 32),
+            options={"num_warps": num_warps},
+        )
         sizes = [constants[name] for name in ("CI", "CO", "V", "CS", "PW", "BV", "RUN") if name in constants]
         widths = Counter(re.findall(r"(?:ld|st)\.global[\w.:]*?((?:\.v\d)?\.[bu]\d+)", built.asm["ptx"]))
-        print(f"{self.kernel.fn.__name__:20}", *(f"{size:>7}" for size in sizes), f"warps {num_warps}",
-              _usage(built.asm["cubin"]), f"shared {built.metadata.shared}", dict(widths), flush=True)
+        print(
+            f"{self.kernel.fn.__name__:20}",
+            *(f"{size:>7}" for size in sizes),
+            f"warps {num_warps}",
+            _usage(built.asm["cubin"]),
+            f"shared {built.metadata.shared}",
+            dict(widths),
+            flush=True,
+        )
 
 
 def main(dtype_name: str = "float16") -> None:
@@ -71,8 +82,18 @@ def main(dtype_name: str = "float16") -> None:
 
 @contextmanager
 def _compiling(dtype: torch.dtype) -> Iterator[None]:
-    def layer(y: Tensor, mean: Tensor | None, scale: Tensor | None, offset: Tensor | None, weight: Tensor,
-              low: Tensor | None, slope: float, access: list[int], _: torch.dtype, has_moments: bool) -> Any:
+    def layer(
+        y: Tensor,
+        mean: Tensor | None,
+        scale: Tensor | None,
+        offset: Tensor | None,
+        weight: Tensor,
+        low: Tensor | None,
+        slope: float,
+        access: list[int],
+        _: torch.dtype,
+        has_moments: bool,
+    ) -> Any:
         affine = None if mean is None or scale is None or offset is None else Affine(mean, scale, offset)
         where = Access(*access)
         z, *moments = layer_kernels.product(y, affine, weight, low, slope, where, dtype, has_moments)

@@ -1,4 +1,5 @@
 """Milliseconds of a training step: forward, nnU-Net's loss with deep supervision, backward, SGD; stock and GSP."""
+
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -20,25 +21,41 @@ from nnunetv2_gsp.timing import interleaved
 
 BATCH = 2
 BUILDERS: dict[str, Callable[..., nn.Module]] = {
-    "stock": stock, "GSP": gsp, "GSP without its shifts": partial(gsp, shift_position="none")}
+    "stock": stock,
+    "GSP": gsp,
+    "GSP without its shifts": partial(gsp, shift_position="none"),
+}
 FULL_SIZE = Plan()
 
 
 def tables(plan: Plan = Plan(patch=(64, 64, 64), features=NNUNET_WIDTHS[:5]), rounds: int = 5) -> list[Table]:  # noqa: B008 (frozen)
     """Time a step for `plan`, and count the activations that a step keeps for nnU-Net's plan of 128³ voxels."""
     _check_gradients()
-    timings = interleaved({name: _step(build(plan, deep_supervision=True), plan) for name, build in BUILDERS.items()},
-                          rounds)
+    timings = interleaved(
+        {name: _step(build(plan, deep_supervision=True), plan) for name, build in BUILDERS.items()}, rounds
+    )
     by_stock, without = ratios(timings, "stock"), ratios(timings, "GSP without its shifts")
     gibibytes = {name: _activation_gibibytes(build) for name, build in BUILDERS.items()}
-    rows: list[Row] = [{"": name, "speed-up over stock": by_stock[name],
-             "time relative to no shifts": 1 / without[name],
-             "activations, part of stock's": gibibytes[name] / gibibytes["stock"], "ms": timings[name],
-             f"activations at {CHANNELS}×{FULL_SIZE.size}, GiB": gibibytes[name]} for name in BUILDERS]
-    return [Table(f"A training step, {CHANNELS}×{plan.size}", rows,
-                  f"Batch {BATCH}, fp32, eager (nnU-Net compiles nothing on a CPU), widths {plan.features[0]} to "
-                  f"{plan.features[-1]}, {rounds} rounds. Activations: what autograd keeps from forward for backward, "
-                  f"every storage once, at widths {FULL_SIZE.features[0]} to {FULL_SIZE.features[-1]}.")]
+    rows: list[Row] = [
+        {
+            "": name,
+            "speed-up over stock": by_stock[name],
+            "time relative to no shifts": 1 / without[name],
+            "activations, part of stock's": gibibytes[name] / gibibytes["stock"],
+            "ms": timings[name],
+            f"activations at {CHANNELS}×{FULL_SIZE.size}, GiB": gibibytes[name],
+        }
+        for name in BUILDERS
+    ]
+    return [
+        Table(
+            f"A training step, {CHANNELS}×{plan.size}",
+            rows,
+            f"Batch {BATCH}, fp32, eager (nnU-Net compiles nothing on a CPU), widths {plan.features[0]} to "
+            f"{plan.features[-1]}, {rounds} rounds. Activations: what autograd keeps from forward for backward, "
+            f"every storage once, at widths {FULL_SIZE.features[0]} to {FULL_SIZE.features[-1]}.",
+        )
+    ]
 
 
 def _step(network: nn.Module, plan: Plan) -> Contender:
@@ -54,6 +71,7 @@ def _step(network: nn.Module, plan: Plan) -> Contender:
         nn.utils.clip_grad_norm_(network.parameters(), 12)
         optimizer.step()
         return loss.detach()
+
     return step
 
 
@@ -64,10 +82,15 @@ def _loss(forward: Callable[[Tensor], Any], plan: Plan) -> Contender:
     with torch.no_grad():
         sizes = [logits.shape[2:] for logits in forward(images)]
     targets = [torch.randint(CLASSES, (BATCH, 1, *size)) for size in sizes]
-    weights = [0.5 ** index for index in range(len(sizes) - 1)] + [0.0]
+    weights = [0.5**index for index in range(len(sizes) - 1)] + [0.0]
     loss = DeepSupervisionWrapper(
-        DC_and_CE_loss({"batch_dice": False, "smooth": 1e-5, "do_bg": False, "ddp": False}, {},
-                       dice_class=MemoryEfficientSoftDiceLoss), [weight / sum(weights) for weight in weights])
+        DC_and_CE_loss(
+            {"batch_dice": False, "smooth": 1e-5, "do_bg": False, "ddp": False},
+            {},
+            dice_class=MemoryEfficientSoftDiceLoss,
+        ),
+        [weight / sum(weights) for weight in weights],
+    )
     return lambda: loss(forward(images), targets)
 
 
@@ -84,8 +107,13 @@ def _check_gradients() -> None:
     replace_modules(reference, GroupShift, _Reference)
     _loss(network, plan)().backward()
     _loss(lambda images: reference.decoder(reference.encoder(images)), plan)().backward()
-    check("a training step of GSP", _gradient(network), _gradient(reference), tolerance=1e-3,
-          size=torch.linalg.vector_norm)
+    check(
+        "a training step of GSP",
+        _gradient(network),
+        _gradient(reference),
+        tolerance=1e-3,
+        size=torch.linalg.vector_norm,
+    )
 
 
 def _gradient(network: nn.Module) -> Tensor:

@@ -2,6 +2,7 @@
 
 The map is a slice of the MNI152 head in every channel, so that what moved can be seen. Needs the extra `demo`.
 """
+
 from pathlib import Path
 
 import matplotlib
@@ -32,8 +33,9 @@ def tinted_blocks(plane: torch.Tensor) -> torch.Tensor:
     """Return (3, H, W): the slice, each block in the colour of the spatial group it started in."""
     height, width = plane.shape
     colours = torch.tensor([matplotlib.colors.to_rgb(colour) for colour in COLOURS])
-    rows, columns = torch.meshgrid(torch.arange(height) // (height // 2), torch.arange(width) // (width // 2),
-                                   indexing="ij")
+    rows, columns = torch.meshgrid(
+        torch.arange(height) // (height // 2), torch.arange(width) // (width // 2), indexing="ij"
+    )
     tint = colours[rows + 2 * columns].permute(2, 0, 1)  # Eq. 2: the first axis runs fastest
     return 1 - (1 - tint) * (0.25 + 0.75 * plane) * (plane > 0.05) - (plane <= 0.05) * (1 - tint) * 0.25
 
@@ -41,7 +43,7 @@ def tinted_blocks(plane: torch.Tensor) -> torch.Tensor:
 def main() -> None:
     """Draw one row before the shift and one after, four shifted channel groups and the channels that stay."""
     image = tinted_blocks(head_slice())
-    before = image[:, None].expand(-1, 5, -1, -1)      # (colour, channel, H, W)
+    before = image[:, None].expand(-1, 5, -1, -1)  # (colour, channel, H, W)
     after = group_shift(before.contiguous(), GROUPS, 4)
     figure, axes = plt.subplots(2, 5, figsize=(10, 5.2), facecolor="white")
     for row, (maps, name) in enumerate(((before, "before"), (after, "after"))):
@@ -58,8 +60,11 @@ def main() -> None:
                 title = f"channel group {channel}\n{steps}" if channel < 4 else "the other half\nof the channels stays"
                 axis.set_title(title, fontsize=10, color=INK)
         axes[row, 0].set_ylabel(name, fontsize=12, color=INK)
-    figure.suptitle("Group Shift with 2×2 spatial groups: afterwards every voxel holds features of every block",
-                    fontsize=12, color=INK)
+    figure.suptitle(
+        "Group Shift with 2×2 spatial groups: afterwards every voxel holds features of every block",
+        fontsize=12,
+        color=INK,
+    )
     figure.tight_layout(h_pad=2)
     figure.savefig(Path(__file__).with_name("group_shift.png"), dpi=110)
 

@@ -2,6 +2,7 @@
 
 Each step leaves its product in the demo folder, and is skipped where that product stands, so a second run resumes.
 """
+
 import json
 import logging
 import shlex
@@ -179,17 +180,28 @@ class Demo:
             if not any(self.folder.iterdir()):
                 write_json(asdict(self.setting), settings_file)
         except OSError as error:
-            raise InputError("a folder that can be written to", f"one that can not ({error.strerror})",
-                             where=self.folder, parameters=["output"]) from error
+            raise InputError(
+                "a folder that can be written to",
+                f"one that can not ({error.strerror})",
+                where=self.folder,
+                parameters=["output"],
+            ) from error
         try:
             found = json.loads(settings_file.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise DamagedFileError("an empty folder or a demo",
-                                   f"a folder whose {settings_file.name} is missing or can not be read",
-                                   where=self.folder, parameters=["output"]) from error
+            raise DamagedFileError(
+                "an empty folder or a demo",
+                f"a folder whose {settings_file.name} is missing or can not be read",
+                where=self.folder,
+                parameters=["output"],
+            ) from error
         if found != asdict(self.setting):
-            raise ConflictingInputError(f"an empty folder or a demo with {self.setting.stock} and {self.setting.gsp}",
-                                        "a demo with other settings", where=self.folder, parameters=["output"])
+            raise ConflictingInputError(
+                f"an empty folder or a demo with {self.setting.stock} and {self.setting.gsp}",
+                "a demo with other settings",
+                where=self.folder,
+                parameters=["output"],
+            )
 
     def make_source(self) -> None:
         """Make all cases; the first ones are those to train with."""
@@ -203,13 +215,23 @@ class Demo:
     def convert(self) -> None:
         """Convert all cases, the last ones held out, though they have labels."""
         cases = sorted(case.name for case in self.source.iterdir())
-        convert_brats(self.source, self.dataset, held_out=cases[self.setting.n_training:], strict=True)
+        convert_brats(self.source, self.dataset, held_out=cases[self.setting.n_training :], strict=True)
 
     def plan_and_preprocess(self) -> None:
         """Let nnU-Net plan and preprocess."""
         n = n_processes()
-        _run("nnUNetv2_plan_and_preprocess", "-d", DATASET_ID, "-c", CONFIGURATION, "-npfp", n, "-np", n,
-             "--verify_dataset_integrity")
+        _run(
+            "nnUNetv2_plan_and_preprocess",
+            "-d",
+            DATASET_ID,
+            "-c",
+            CONFIGURATION,
+            "-npfp",
+            n,
+            "-np",
+            n,
+            "--verify_dataset_integrity",
+        )
 
     def train(self, trainer: str) -> None:
         """Train one fold, or continue where its last checkpoint stands.
@@ -223,36 +245,81 @@ class Demo:
             write_json(_cut_down(json.loads(planned.read_text()), self.setting.plans), plans_file)
             _log.info("Wrote smaller plans for the CPU: %s", plans_file)
         resume = ["--c"] if any(self._fold(trainer).glob("checkpoint_*.pth")) else []
-        _run("nnUNetv2_train", DATASET_ID, CONFIGURATION, FOLD, "-tr", trainer, "-p", self.setting.plans,
-             "-device", self.device, *resume)
+        _run(
+            "nnUNetv2_train",
+            DATASET_ID,
+            CONFIGURATION,
+            FOLD,
+            "-tr",
+            trainer,
+            "-p",
+            self.setting.plans,
+            "-device",
+            self.device,
+            *resume,
+        )
 
     def compare(self) -> None:
         """Compare both models on the cases that they validated, stock as the baseline."""
         comparison = compare_trained_models(
-            DATASET_NAME, [self.setting.stock, self.setting.gsp], DEFINITIONS[DEFINITION], self.page.parent,
-            configuration=CONFIGURATION, plans_names=[self.setting.plans], folds=[str(FOLD)], processes=n_processes(),
-            overwrite=True)
+            DATASET_NAME,
+            [self.setting.stock, self.setting.gsp],
+            DEFINITIONS[DEFINITION],
+            self.page.parent,
+            configuration=CONFIGURATION,
+            plans_names=[self.setting.plans],
+            folds=[str(FOLD)],
+            processes=n_processes(),
+            overwrite=True,
+        )
         _log.info("%s", "\n".join([*comparison.caveats, verdict(comparison)]))
 
     def predict(self) -> None:
         """Predict the held-out cases."""
         unfinished = beside(self.predictions)
         n = n_processes()
-        _run("nnUNetv2_predict", "-i", self.dataset / "imagesTs", "-o", unfinished, "-d", DATASET_ID,
-             "-c", CONFIGURATION, "-f", FOLD, "-tr", self.setting.gsp, "-p", self.setting.plans,
-             "-device", self.device, "-npp", n, "-nps", n)
+        _run(
+            "nnUNetv2_predict",
+            "-i",
+            self.dataset / "imagesTs",
+            "-o",
+            unfinished,
+            "-d",
+            DATASET_ID,
+            "-c",
+            CONFIGURATION,
+            "-f",
+            FOLD,
+            "-tr",
+            self.setting.gsp,
+            "-p",
+            self.setting.plans,
+            "-device",
+            self.device,
+            "-npp",
+            n,
+            "-nps",
+            n,
+        )
         unfinished.rename(self.predictions)
 
     def evaluate(self) -> None:
         """Score the predictions by the labels that nnU-Net never saw."""
-        evaluation = evaluate_folders(self.dataset / "labelsTs", self.predictions, DEFINITIONS[DEFINITION],
-                                      processes=n_processes(), output=self.scores.parent, overwrite=True)
+        evaluation = evaluate_folders(
+            self.dataset / "labelsTs",
+            self.predictions,
+            DEFINITIONS[DEFINITION],
+            processes=n_processes(),
+            output=self.scores.parent,
+            overwrite=True,
+        )
         _log.info("%s", evaluation.text())
 
     def submit(self) -> None:
         """Write the archive."""
-        write_submission(self.predictions, self.submission, CHALLENGE, images=self.dataset / "imagesTs",
-                         processes=n_processes())
+        write_submission(
+            self.predictions, self.submission, CHALLENGE, images=self.dataset / "imagesTs", processes=n_processes()
+        )
 
     def check_submission(self) -> None:
         """Let the rules of the challenge have the last word.

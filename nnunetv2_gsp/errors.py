@@ -1,4 +1,5 @@
 """Mistakes that a user can mend, told apart from defects of this package."""
+
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -19,8 +20,15 @@ class InputError(Exception):
         'Expected one entry a stage, got 3 of 6; add three, or change strides.'
     """
 
-    def __init__(self, expected: str, got: str | None = None, *, where: Path | str | None = None,
-                 remedy: str | None = None, parameters: Sequence[str] = ()):
+    def __init__(
+        self,
+        expected: str,
+        got: str | None = None,
+        *,
+        where: Path | str | None = None,
+        remedy: str | None = None,
+        parameters: Sequence[str] = (),
+    ):
         super().__init__(expected, got)
         self.expected = expected
         self.got = got
@@ -79,10 +87,22 @@ class SeveralProblemsError(InputError):
         b.mha is missing.
     """
 
-    def __init__(self, expected: str, problems: Sequence[str], *, where: Path | str | None = None,
-                 remedy: str | None = None, parameters: Sequence[str] = ()):
-        super().__init__(expected, f"{len(problems) or 'no'} problem{'s' * (len(problems) != 1)}", where=where,
-                         remedy=remedy, parameters=parameters)
+    def __init__(
+        self,
+        expected: str,
+        problems: Sequence[str],
+        *,
+        where: Path | str | None = None,
+        remedy: str | None = None,
+        parameters: Sequence[str] = (),
+    ):
+        super().__init__(
+            expected,
+            f"{len(problems) or 'no'} problem{'s' * (len(problems) != 1)}",
+            where=where,
+            remedy=remedy,
+            parameters=parameters,
+        )
         self.problems = tuple(problems)
         self.args = (expected, self.problems)  # by which it is pickled
 
@@ -95,8 +115,13 @@ class TargetExistsError(InputError):
     """What was to be written is there already, and is not replaced unasked."""
 
     def __init__(self, where: Path | str, parameters: Sequence[str] = ("output", "overwrite")):
-        super().__init__("nothing there", "a file or folder", where=where, parameters=parameters,
-                         remedy=None if parameters else "move it away")
+        super().__init__(
+            "nothing there",
+            "a file or folder",
+            where=where,
+            parameters=parameters,
+            remedy=None if parameters else "move it away",
+        )
         self.args = (where, parameters)  # by which it is pickled
 
     @property

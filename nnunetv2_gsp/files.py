@@ -1,4 +1,5 @@
 """Writes files whole or not at all: beside their place, then renamed."""
+
 import json
 import os
 import stat
@@ -32,8 +33,9 @@ def beside(product: Path) -> Path:
     return product.with_name(f"unfinished_{product.name}")
 
 
-def check_target(target: Path, overwrite: bool, *, is_folder: bool = False,
-                 parameters: Sequence[str] = ("output", "overwrite")) -> None:
+def check_target(
+    target: Path, overwrite: bool, *, is_folder: bool = False, parameters: Sequence[str] = ("output", "overwrite")
+) -> None:
     """Check, before any work, that a file or folder can be written; nothing is made.
 
     Missing folders above it are made when it is written.
@@ -51,16 +53,25 @@ def check_target(target: Path, overwrite: bool, *, is_folder: bool = False,
     if os.path.lexists(target):
         if target.is_dir() != is_folder or (is_folder and target.is_symlink()):
             kinds = ("a file", "a folder of its own")
-            raise InputError(f"{kinds[is_folder]} or nothing", "a folder" if target.is_dir() and not is_folder
-                             else "a file or link", where=target, remedy="move it away", parameters=parameters[:1])
+            raise InputError(
+                f"{kinds[is_folder]} or nothing",
+                "a folder" if target.is_dir() and not is_folder else "a file or link",
+                where=target,
+                remedy="move it away",
+                parameters=parameters[:1],
+            )
         if not overwrite:
             raise TargetExistsError(target, parameters)
     above = next(filter(os.path.lexists, target.absolute().parents))
     try:
         try_writing(above)
     except OSError as error:
-        raise InputError("a place that can be written to", f"{above}, where nothing can ({error.strerror})",
-                         where=target, parameters=parameters[:1]) from error
+        raise InputError(
+            "a place that can be written to",
+            f"{above}, where nothing can ({error.strerror})",
+            where=target,
+            parameters=parameters[:1],
+        ) from error
 
 
 def try_writing(folder: str | Path) -> None:

@@ -1,4 +1,5 @@
 """Reads and writes medical images, and refuses those that are cut off, damaged or of another geometry."""
+
 import gzip
 import zlib
 from collections.abc import Iterator
@@ -28,8 +29,11 @@ def read_image(file: Path) -> sitk.Image:
     """
     image = read_whole(file)
     if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
-        raise InputError("a 3D image of one channel",
-                         f"{image.GetDimension()}D with {image.GetNumberOfComponentsPerPixel()} channels", where=file)
+        raise InputError(
+            "a 3D image of one channel",
+            f"{image.GetDimension()}D with {image.GetNumberOfComponentsPerPixel()} channels",
+            where=file,
+        )
     return image
 
 
@@ -104,8 +108,12 @@ def check_same_geometry(image: sitk.Image, file: Path, reference: sitk.Image, re
     for what in ("Size", "Spacing", "Origin", "Direction"):
         found, expected = (getattr(each, f"Get{what}")() for each in (image, reference))
         if len(found) != len(expected) or not np.allclose(found, expected, rtol=0, atol=TOLERANCE):
-            raise ConflictingInputError(f"the {what.lower()} {_numbers(expected)} of {reference_file}", _numbers(found),
-                                        where=file, remedy="resample one of them, or give files that belong together")
+            raise ConflictingInputError(
+                f"the {what.lower()} {_numbers(expected)} of {reference_file}",
+                _numbers(found),
+                where=file,
+                remedy="resample one of them, or give files that belong together",
+            )
 
 
 def write_image(image: sitk.Image, file: Path, *, compressed: bool) -> None:
@@ -122,8 +130,10 @@ def write_image(image: sitk.Image, file: Path, *, compressed: bool) -> None:
     try:
         sitk.WriteImage(image, file, useCompression=compressed)
     except RuntimeError as error:  # all that ITK has for whatever happened
-        raise OSError(f"{file}: expected to write an image, got an error, most likely for want of space or permission; "
-                      f"free some space and run again.") from error
+        raise OSError(
+            f"{file}: expected to write an image, got an error, most likely for want of space or permission; "
+            f"free some space and run again."
+        ) from error
 
 
 def visible_files(folder: Path, pattern: str) -> list[Path]:

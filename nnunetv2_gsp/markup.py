@@ -1,4 +1,5 @@
 """HTML from Jinja templates that lie beside the modules that fill them; what is filled in is escaped."""
+
 import re
 from functools import cache
 
@@ -29,7 +30,12 @@ def breakable(text: str) -> Markup:
 
 @cache
 def _environment() -> Environment:
-    environment = Environment(loader=PackageLoader("nnunetv2_gsp", ""), autoescape=True, undefined=StrictUndefined,
-                              trim_blocks=True, lstrip_blocks=True)
+    environment = Environment(
+        loader=PackageLoader("nnunetv2_gsp", ""),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
     environment.filters["breakable"] = breakable
     return environment

@@ -1,4 +1,5 @@
 """Shows what the library says while it works; for programs: the command line, and jobs that run without it."""
+
 import logging
 import sys
 from collections.abc import Iterator

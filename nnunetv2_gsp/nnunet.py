@@ -1,4 +1,5 @@
 """Finds nnU-Net's folders and commands, and the devices and processes that it may use here."""
+
 import logging
 import os
 import shlex
@@ -34,13 +35,13 @@ def script(command: str) -> str:
     """
     path = shutil.which(command, path=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]))
     if path is None:
-        raise UnavailableError(f"nnU-Net's command {command} beside {sys.executable}", "none",
-                               remedy="run: pip install nnunetv2")
+        raise UnavailableError(
+            f"nnU-Net's command {command} beside {sys.executable}", "none", remedy="run: pip install nnunetv2"
+        )
     return path
 
 
-def run_command(line: Sequence[str], environment: Mapping[str, str] | None = None,
-                pass_fds: Sequence[int] = ()) -> int:
+def run_command(line: Sequence[str], environment: Mapping[str, str] | None = None, pass_fds: Sequence[int] = ()) -> int:
     """Log a command and run it, with its output on the screen; at its end, and at ours, all that it started ends.
 
     Args:
@@ -56,8 +57,13 @@ def run_command(line: Sequence[str], environment: Mapping[str, str] | None = Non
     """
     _log.info("$ %s\n", shlex.join(line))
     # a session of its own, to end its worker processes with it
-    with subprocess.Popen([script(line[0]), *line[1:]], env={**os.environ, **(environment or {})},
-                          start_new_session=True, pass_fds=pass_fds) as process:
+    with subprocess.Popen(
+        [script(line[0]), *line[1:]],
+        env={**os.environ, **(environment or {})},
+        start_new_session=True,
+        pass_fds=pass_fds,
+    ) as process:
+
         def kill() -> None:
             if not hasattr(os, "killpg"):  # Windows, where a process has no group
                 process.kill()
@@ -83,8 +89,11 @@ def run_to_its_end(line: Sequence[str]) -> None:
     """
     code = run_command(line)
     if code != 0:
-        raise InputError(f"{line[0]} to finish", f"exit code {code}",
-                         remedy="mend what it says above and run the same again, which goes on from here")
+        raise InputError(
+            f"{line[0]} to finish",
+            f"exit code {code}",
+            remedy="mend what it says above and run the same again, which goes on from here",
+        )
 
 
 @contextmanager
@@ -119,11 +128,15 @@ def nnunet_folder(variable: str, *, must_exist: bool = False) -> Path:
     """
     folder = os.environ.get(variable)
     if not folder:
-        raise MissingInputError(f"{variable} to name a folder", "none",
-                                remedy=f"export {variable}=/path/to/{variable}, as nnU-Net's documentation describes")
+        raise MissingInputError(
+            f"{variable} to name a folder",
+            "none",
+            remedy=f"export {variable}=/path/to/{variable}, as nnU-Net's documentation describes",
+        )
     if must_exist and not Path(folder).is_dir():
-        raise MissingInputError(f"the folder that {variable} names", "none", where=folder,
-                                remedy="make it, or name another")
+        raise MissingInputError(
+            f"the folder that {variable} names", "none", where=folder, remedy="make it, or name another"
+        )
     return Path(folder)
 
 
@@ -150,8 +163,17 @@ def preprocess_command(dataset: str, plans_name: str, configuration: str) -> lis
         plans_name: name of the plans, such as nnUNetPlans.
         configuration: which of the plans' configurations, such as 3d_fullres.
     """
-    return ["nnUNetv2_preprocess", "-d", str(dataset_id(dataset)), "-plans_name", plans_name, "-c", configuration,
-            "-np", str(n_processes())]
+    return [
+        "nnUNetv2_preprocess",
+        "-d",
+        str(dataset_id(dataset)),
+        "-plans_name",
+        plans_name,
+        "-c",
+        configuration,
+        "-np",
+        str(n_processes()),
+    ]
 
 
 def available_devices() -> list[str]:

@@ -1,4 +1,5 @@
 """Child processes that end with the process that started them, however it ends."""
+
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -40,8 +41,11 @@ def ended_with_us(end: Callable[[], None]) -> Iterator[None]:
         signal.raise_signal(number)
 
     is_main = current_thread() is main_thread()
-    usual = {number: handler for number in _SIGNALS if is_main
-             and (handler := signal.getsignal(number)) in (signal.SIG_DFL, signal.default_int_handler)}
+    usual = {
+        number: handler
+        for number in _SIGNALS
+        if is_main and (handler := signal.getsignal(number)) in (signal.SIG_DFL, signal.default_int_handler)
+    }
     for number in usual:
         signal.signal(number, end_first)
     try:

@@ -1,4 +1,5 @@
 """Work on many cases in several processes at a time, with a progress bar."""
+
 import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
@@ -15,8 +16,13 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def in_parallel(function: Callable[[Item], Result], items: Sequence[Item], processes: int, title: str,
-                initializer: Callable[[], None] | None = None) -> Iterator[Result]:
+def in_parallel(
+    function: Callable[[Item], Result],
+    items: Sequence[Item],
+    processes: int,
+    title: str,
+    initializer: Callable[[], None] | None = None,
+) -> Iterator[Result]:
     """Apply a function to each item in a pool of processes; an interruption ends the processes, too.
 
     Args:
@@ -44,8 +50,10 @@ def in_parallel(function: Callable[[Item], Result], items: Sequence[Item], proce
     try:
         yield from progress(pool.map(function, items), title, "case", len(items))
     except BrokenProcessPool as error:
-        raise InputError(f"Expected {processes} processes to finish, found one that was killed, most likely for want "
-                         f"of memory; run again with fewer.") from error
+        raise InputError(
+            f"Expected {processes} processes to finish, found one that was killed, most likely for want "
+            f"of memory; run again with fewer."
+        ) from error
     finally:
         # At the end they are idle. Interrupted while they start, the pool would lose track of them and wait for ever.
         pool.shutdown(wait=False, cancel_futures=True)

@@ -1,4 +1,5 @@
 """GSP plans of a dataset, derived from nnU-Net's plans and a template; any trainer takes them with `-p`."""
+
 import json
 import math
 import re
@@ -41,9 +42,15 @@ _NNUNETS_OWN_FILES = ("dataset", "dataset_fingerprint", "splits_final")  # besid
 _NEEDED: dict[str, Schema] = {"patch_size": PATCH_SIZE, "batch_size": COUNT, "data_identifier": {"type": "string"}}
 
 
-def write_gsp_plans(dataset: str, plans_name: str = "nnUNetPlans", output_name: str | None = None,
-                    template: str = "default", settings: Mapping[str, Any] | None = None,
-                    configurations: Sequence[str] | None = None, overwrite: bool = False) -> Path:
+def write_gsp_plans(
+    dataset: str,
+    plans_name: str = "nnUNetPlans",
+    output_name: str | None = None,
+    template: str = "default",
+    settings: Mapping[str, Any] | None = None,
+    configurations: Sequence[str] | None = None,
+    overwrite: bool = False,
+) -> Path:
     """Write plans that name `GSPUNet`, with resolved settings, beside the dataset's own; see `derive_gsp_plans`.
 
     Args:
@@ -63,16 +70,25 @@ def write_gsp_plans(dataset: str, plans_name: str = "nnUNetPlans", output_name: 
     """
     target, plans = derive_gsp_plans(dataset, plans_name, output_name, template, settings, configurations)
     if target.is_file() and b"GSPUNet" not in target.read_bytes():
-        raise InputError("GSP plans or nothing", "another kind of file, which is not replaced", where=target,
-                         parameters=["output_name"])
+        raise InputError(
+            "GSP plans or nothing",
+            "another kind of file, which is not replaced",
+            where=target,
+            parameters=["output_name"],
+        )
     check_target(target, overwrite, parameters=("output_name", "overwrite"))
     write_json(plans, target)
     return target
 
 
-def derive_gsp_plans(dataset: str, plans_name: str = "nnUNetPlans", output_name: str | None = None,
-                     template: str = "default", settings: Mapping[str, Any] | None = None,
-                     configurations: Sequence[str] | None = None) -> tuple[Path, dict[str, Any]]:
+def derive_gsp_plans(
+    dataset: str,
+    plans_name: str = "nnUNetPlans",
+    output_name: str | None = None,
+    template: str = "default",
+    settings: Mapping[str, Any] | None = None,
+    configurations: Sequence[str] | None = None,
+) -> tuple[Path, dict[str, Any]]:
     """Return where the GSP plans of a dataset go and what stands in them; nothing is written.
 
     Args:
@@ -90,16 +106,20 @@ def derive_gsp_plans(dataset: str, plans_name: str = "nnUNetPlans", output_name:
     loaded = load_template(template, settings)
     name = output_name or ("nnUNetGSPPlans" if template == "default" else f"nnUNetGSPPlans_{loaded.name}")
     if not re.fullmatch(r"\w[\w.-]*", name) or "__" in name or name.endswith(".json") or name in _NNUNETS_OWN_FILES:
-        raise InputError("a name for the plans that can be part of nnU-Net's folder names (letters, digits, '-', '.', "
-                         "single '_'), without .json, and not one of its own files'", repr(name),
-                         parameters=["output_name"])
+        raise InputError(
+            "a name for the plans that can be part of nnU-Net's folder names (letters, digits, '-', '.', "
+            "single '_'), without .json, and not one of its own files'",
+            repr(name),
+            parameters=["output_name"],
+        )
     folder = preprocessed_folder(dataset)
     plans = load_plans(folder, plans_name)
     return folder / f"{name}.json", gsp_plans(plans, name, loaded, configurations)
 
 
-def gsp_plans(plans: dict[str, Any], name: str, template: Template,
-              configurations: Sequence[str] | None = None) -> dict[str, Any]:
+def gsp_plans(
+    plans: dict[str, Any], name: str, template: Template, configurations: Sequence[str] | None = None
+) -> dict[str, Any]:
     """Return a copy of nnU-Net plans, called `name`, in which every configuration names a resolved GSP network.
 
     Configurations that were not asked for are left out, but for the first stage of a cascade: nobody shall train a
@@ -199,8 +219,10 @@ def with_topology(configuration: Configuration, template: Template) -> Configura
         raise NotImplementedError("these plans name a GSP network already; start from those that nnU-Net made.")
     n_axes = len(configuration["patch_size"])
     if template.n_axes not in (None, n_axes):
-        raise ValueError(f"template {template.name} is made for {template.n_axes} axes, these plans have {n_axes}: "
-                         f"choose configurations with {template.n_axes} axes, or other settings.")
+        raise ValueError(
+            f"template {template.name} is made for {template.n_axes} axes, these plans have {n_axes}: "
+            f"choose configurations with {template.n_axes} axes, or other settings."
+        )
     changed = deepcopy(configuration)
     changed.update({key: template.settings[key] for key in ("patch_size", "batch_size") if key in template.settings})
     if any(key in template.settings for key in TOPOLOGY):
@@ -222,9 +244,12 @@ def with_shifts(configuration: Configuration, template: Template) -> Configurati
             refuses them.
         NotImplementedError: for a network that is neither PlainConvUNet nor ResidualEncoderUNet.
     """
-    return {**configuration, "architecture": buildable_architecture(configuration["architecture"],
-                                                                    configuration["patch_size"], template.request,
-                                                                    template.kernel)}
+    return {
+        **configuration,
+        "architecture": buildable_architecture(
+            configuration["architecture"], configuration["patch_size"], template.request, template.kernel
+        ),
+    }
 
 
 def summary(plans: dict[str, Any], folder: Path) -> str:
@@ -240,8 +265,11 @@ def summary(plans: dict[str, Any], folder: Path) -> str:
         patch_size = configuration["patch_size"]
         architecture = read_architecture(configuration["architecture"], patch_size)
         asked = plans["gsp_template"]["settings"].get("spatial_groups", [])
-        lines = [f"{name}, patch {times(patch_size)}, batch {configuration['batch_size']}",
-                 describe(architecture, patch_size), *_snapped(asked, architecture, patch_size)]
+        lines = [
+            f"{name}, patch {times(patch_size)}, batch {configuration['batch_size']}",
+            describe(architecture, patch_size),
+            *_snapped(asked, architecture, patch_size),
+        ]
         paragraphs.append("\n".join(lines))
         if not (folder / configuration["data_identifier"]).is_dir():
             command = preprocess_command(folder.name, plans["plans_name"], name)
@@ -263,14 +291,25 @@ def preprocessed_folder(dataset: str) -> Path:
         name = maybe_convert_to_dataset_name(dataset)
     except (RuntimeError, ValueError) as error:
         if dataset.isdecimal() and len(twins := find_candidate_datasets(int(dataset))) > 1:
-            raise ConflictingInputError(f"one dataset with id {dataset} below nnU-Net's folders", " and ".join(twins),
-                                        remedy="rename all but one") from error
-        raise MissingInputError(f"the name or id of a dataset below nnU-Net's folders (nnUNet_preprocessed is "
-                                f"{preprocessed})", dataset, parameters=["dataset"]) from error
+            raise ConflictingInputError(
+                f"one dataset with id {dataset} below nnU-Net's folders",
+                " and ".join(twins),
+                remedy="rename all but one",
+            ) from error
+        raise MissingInputError(
+            f"the name or id of a dataset below nnU-Net's folders (nnUNet_preprocessed is {preprocessed})",
+            dataset,
+            parameters=["dataset"],
+        ) from error
     folder = preprocessed / str(name)
     if not folder.is_dir():
-        raise MissingInputError("a planned dataset", "no such folder", where=folder,
-                                remedy=f"run nnUNetv2_plan_and_preprocess -d {dataset}", parameters=["dataset"])
+        raise MissingInputError(
+            "a planned dataset",
+            "no such folder",
+            where=folder,
+            remedy=f"run nnUNetv2_plan_and_preprocess -d {dataset}",
+            parameters=["dataset"],
+        )
     return folder
 
 
@@ -280,38 +319,53 @@ def _load_json(file: Path, what: str, remedy: str, parameters: Sequence[str] = (
     try:
         return json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise DamagedFileError(f"{what} in JSON", f"something else ({error})", where=file, remedy=remedy,
-                               parameters=parameters) from error
+        raise DamagedFileError(
+            f"{what} in JSON", f"something else ({error})", where=file, remedy=remedy, parameters=parameters
+        ) from error
 
 
 def _effective(manager: PlansManager, name: str) -> Configuration:
     try:
         configuration: Configuration = manager.get_configuration(name).configuration
     except (ValueError, RuntimeError) as error:
-        raise InputError("plans in which configurations inherit from each other without a gap or a circle",
-                         f"others: {error}", remedy=MEND) from error
+        raise InputError(
+            "plans in which configurations inherit from each other without a gap or a circle",
+            f"others: {error}",
+            remedy=MEND,
+        ) from error
     except (AttributeError, KeyError, TypeError) as error:  # no object, or neither an architecture nor its old names
-        raise InputError(f"a configuration {name} with an architecture, as nnU-Net writes it", "none",
-                         remedy=MEND) from error
+        raise InputError(
+            f"a configuration {name} with an architecture, as nnU-Net writes it", "none", remedy=MEND
+        ) from error
     for entry, schema in _NEEDED.items():
         if not fits(configuration.get(entry), schema):
-            raise InputError(f"plans whose configuration {name} has a {entry} as nnU-Net writes it",
-                             repr(configuration.get(entry)), remedy=MEND)
+            raise InputError(
+                f"plans whose configuration {name} has a {entry} as nnU-Net writes it",
+                repr(configuration.get(entry)),
+                remedy=MEND,
+            )
     return configuration
 
 
 def _kept(effective: Mapping[str, Configuration], template: Template, wanted: Sequence[str] | None) -> list[str]:
     """Return the wanted configurations, in the order of the plans, and the first stages of wanted cascades."""
     if wanted is None:
-        wanted = [name for name, configuration in effective.items()
-                  if template.n_axes in (None, len(configuration["patch_size"]))]
+        wanted = [
+            name
+            for name, configuration in effective.items()
+            if template.n_axes in (None, len(configuration["patch_size"]))
+        ]
     for name in wanted:
         if name not in effective:
-            raise InputError(f"configurations of these plans ({', '.join(effective)})", name,
-                             parameters=["configurations"])
+            raise InputError(
+                f"configurations of these plans ({', '.join(effective)})", name, parameters=["configurations"]
+            )
     if not wanted:
-        raise InputError(f"plans with a configuration of {template.n_axes} axes, as template {template.name} is made "
-                         f"for", f"others ({', '.join(effective)})", parameters=["template", "plans_name"])
+        raise InputError(
+            f"plans with a configuration of {template.n_axes} axes, as template {template.name} is made for",
+            f"others ({', '.join(effective)})",
+            parameters=["template", "plans_name"],
+        )
     kept = {*wanted, *(effective[name].get("previous_stage") for name in wanted)}
     return [name for name in effective if name in kept]
 
@@ -359,8 +413,10 @@ def _with_stages(architecture: dict[str, Any], settings: Mapping[str, Any], n_ax
 def _check_lowest_map(stages: Stages, patch_size: Sequence[int]) -> None:
     """Raise ValueError if the lowest map is one voxel, which no norm can be computed of in a training."""
     if math.prod(patch_size) == math.prod(map(math.prod, stages.strides)):
-        raise ValueError(f"a patch of {patch_size} voxels leaves one voxel after the last of {len(stages.strides)} "
-                         f"stages; choose a larger patch_size, or fewer stages (features_per_stage, strides).")
+        raise ValueError(
+            f"a patch of {patch_size} voxels leaves one voxel after the last of {len(stages.strides)} "
+            f"stages; choose a larger patch_size, or fewer stages (features_per_stage, strides)."
+        )
 
 
 def _set_mask_for_norm(configuration: Configuration, use_mask: bool | None) -> None:
@@ -381,7 +437,8 @@ def _snapped(asked: Sequence[Sequence[int]], architecture: Architecture, patch_s
     if not any(architecture.shifts.shift_channels):
         return []
     maps = feature_map_sizes(patch_size, architecture.stages.strides)
-    return [f"Stage {stage}: {tuple(groups)} groups were asked for, {got} divide the map of {size} voxels."
-            for stage, (groups, got, size) in enumerate(zip(asked, architecture.shifts.spatial_groups, maps,
-                                                            strict=False))
-            if tuple(groups) != got]
+    return [
+        f"Stage {stage}: {tuple(groups)} groups were asked for, {got} divide the map of {size} voxels."
+        for stage, (groups, got, size) in enumerate(zip(asked, architecture.shifts.spatial_groups, maps, strict=False))
+        if tuple(groups) != got
+    ]

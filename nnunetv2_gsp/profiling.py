@@ -1,4 +1,5 @@
 """Parameters, MACs, activation memory and latency of a GSP network, beside stock nnU-Net."""
+
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -92,8 +93,10 @@ class Profile:
     @property
     def ratios(self) -> dict[str, float]:
         """Stock divided by GSP, by the names of the figures; latency by its median."""
-        counts = {name: getattr(self.stock, name) / getattr(self.gsp, name)
-                  for name in ("parameters", "macs", "flops", "activation_bytes")}
+        counts = {
+            name: getattr(self.stock, name) / getattr(self.gsp, name)
+            for name in ("parameters", "macs", "flops", "activation_bytes")
+        }
         return {**counts, "latency": self.stock.latency.median_ms / self.gsp.latency.median_ms}
 
     @property
@@ -101,28 +104,49 @@ class Profile:
         """How each figure is counted."""
         return {
             "parameters": "all that is learnt, with the heads of deep supervision.",
-            "MACs": ("half of what torch's FlopCounterMode counts: convolutions, transposed ones too, and nothing of "
-                     "norms, nonlinearities, pooling, interpolation and shifts; one forward pass, batch 1, without "
-                     "deep supervision."),
+            "MACs": (
+                "half of what torch's FlopCounterMode counts: convolutions, transposed ones too, and nothing of "
+                "norms, nonlinearities, pooling, interpolation and shifts; one forward pass, batch 1, without "
+                "deep supervision."
+            ),
             "FLOPs": "2 per MAC.",
-            "activations": (f"bytes that autograd keeps from the forward pass of a training step for its backward "
-                            f"pass; fp32, batch {self.batch_size}, with deep supervision, every storage once, the "
-                            f"input included; without parameters, gradients, optimizer, loss and work space."),
-            "latency": (f"forward pass on {self.device}, fp32 (on CUDA TF32 convolutions, cudnn.benchmark), eager, "
-                        f"batch 1, without deep supervision; median, 10th and 90th percentile of {self.rounds} rounds "
-                        f"in which the two take turns, after one to warm up."),
+            "activations": (
+                f"bytes that autograd keeps from the forward pass of a training step for its backward "
+                f"pass; fp32, batch {self.batch_size}, with deep supervision, every storage once, the "
+                f"input included; without parameters, gradients, optimizer, loss and work space."
+            ),
+            "latency": (
+                f"forward pass on {self.device}, fp32 (on CUDA TF32 convolutions, cudnn.benchmark), eager, "
+                f"batch 1, without deep supervision; median, 10th and 90th percentile of {self.rounds} rounds "
+                f"in which the two take turns, after one to warm up."
+            ),
             "stock / GSP": "how many times less GSP takes, and its speed-up; below 1 where it takes more.",
         }
 
     def table(self) -> str:
         """Return it for the screen."""
-        return "\n".join([*self._title(), "", self._costs().text(), "",
-                          *(f"{name}: {convention}" for name, convention in self.conventions.items())])
+        return "\n".join(
+            [
+                *self._title(),
+                "",
+                self._costs().text(),
+                "",
+                *(f"{name}: {convention}" for name, convention in self.conventions.items()),
+            ]
+        )
 
     def markdown(self) -> str:
         """Return it as Markdown."""
-        return "\n".join(["  \n".join(self._title()), "", self._costs().markdown(), "",
-                          *(f"- {name}: {convention}" for name, convention in self.conventions.items()), ""])
+        return "\n".join(
+            [
+                "  \n".join(self._title()),
+                "",
+                self._costs().markdown(),
+                "",
+                *(f"- {name}: {convention}" for name, convention in self.conventions.items()),
+                "",
+            ]
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return it for JSON, with ratios and conventions; latency in milliseconds."""
@@ -130,29 +154,59 @@ class Profile:
 
     def _title(self) -> list[str]:
         machine = self.environment
-        return [(f"{self.source}: input {times((self.input_channels, *self.patch_size))} (channels × patch), "
-                 f"{self.output_channels} output channels"),
-                (f"{self.device}; {machine['processor']}, {machine['threads']} threads; Python {machine['python']}, "
-                 f"torch {machine['torch']}")]
+        return [
+            (
+                f"{self.source}: input {times((self.input_channels, *self.patch_size))} (channels × patch), "
+                f"{self.output_channels} output channels"
+            ),
+            (
+                f"{self.device}; {machine['processor']}, {machine['threads']} threads; Python {machine['python']}, "
+                f"torch {machine['torch']}"
+            ),
+        ]
 
     def _costs(self) -> Table:
         def row(label: str, name: str, units: tuple[int, tuple[str, ...]]) -> tuple[str, ...]:
-            return (label, _scaled(getattr(self.stock, name), *units), _scaled(getattr(self.gsp, name), *units),
-                    f"{self.ratios[name]:.2f}×")
+            return (
+                label,
+                _scaled(getattr(self.stock, name), *units),
+                _scaled(getattr(self.gsp, name), *units),
+                f"{self.ratios[name]:.2f}×",
+            )
 
-        return Table(["", f"{self.stock.network} (stock)", self.gsp.network, "stock / GSP"],
-                     [row("parameters", "parameters", _DECIMAL), row("MACs", "macs", _DECIMAL),
-                      row("FLOPs", "flops", _DECIMAL),
-                      row(f"activations, batch {self.batch_size}", "activation_bytes", _BINARY),
-                      ("latency, ms (10-90 %)", str(self.stock.latency), str(self.gsp.latency),
-                       f"{self.ratios['latency']:.2f}×")])
+        return Table(
+            ["", f"{self.stock.network} (stock)", self.gsp.network, "stock / GSP"],
+            [
+                row("parameters", "parameters", _DECIMAL),
+                row("MACs", "macs", _DECIMAL),
+                row("FLOPs", "flops", _DECIMAL),
+                row(f"activations, batch {self.batch_size}", "activation_bytes", _BINARY),
+                (
+                    "latency, ms (10-90 %)",
+                    str(self.stock.latency),
+                    str(self.gsp.latency),
+                    f"{self.ratios['latency']:.2f}×",
+                ),
+            ],
+        )
 
 
-def profile(*, dataset: str | None = None, configuration: str | None = None, plans_name: str | None = None,
-            template: str | None = None, settings: Mapping[str, Any] | None = None,
-            patch_size: Sequence[int] | None = None, input_channels: int | None = None, classes: int | None = None,
-            device: str = "cpu", rounds: int = 5, json_file: Path | None = None, markdown_file: Path | None = None,
-            overwrite: bool = False) -> Profile:
+def profile(
+    *,
+    dataset: str | None = None,
+    configuration: str | None = None,
+    plans_name: str | None = None,
+    template: str | None = None,
+    settings: Mapping[str, Any] | None = None,
+    patch_size: Sequence[int] | None = None,
+    input_channels: int | None = None,
+    classes: int | None = None,
+    device: str = "cpu",
+    rounds: int = 5,
+    json_file: Path | None = None,
+    markdown_file: Path | None = None,
+    overwrite: bool = False,
+) -> Profile:
     """Profile the network of a dataset's plans, or of a template where there is no dataset, and write the figures.
 
     Args:
@@ -177,9 +231,12 @@ def profile(*, dataset: str | None = None, configuration: str | None = None, pla
     of_plans = (configuration, plans_name)
     of_a_template = (template, settings or None, patch_size, input_channels, classes)
     if any(argument is not None for argument in (of_plans if dataset is None else of_a_template)):
-        raise ConflictingInputError("either a dataset, with a configuration and plans, which say all, or a template, "
-                                    "with settings, patch, channels and classes", "some of both",
-                                    remedy="drop one side")
+        raise ConflictingInputError(
+            "either a dataset, with a configuration and plans, which say all, or a template, "
+            "with settings, patch, channels and classes",
+            "some of both",
+            remedy="drop one side",
+        )
     files = {"json_file": json_file, "markdown_file": markdown_file}
     for parameter, file in files.items():
         if file is not None:
@@ -187,8 +244,14 @@ def profile(*, dataset: str | None = None, configuration: str | None = None, pla
     if dataset is not None:
         measured = profile_dataset(dataset, configuration or "3d_fullres", plans_name or "nnUNetPlans", device, rounds)
     else:
-        measured = profile_template(load_template(template or "default", settings), patch_size, input_channels or 4,
-                                    classes or 4, device, rounds)
+        measured = profile_template(
+            load_template(template or "default", settings),
+            patch_size,
+            input_channels or 4,
+            classes or 4,
+            device,
+            rounds,
+        )
     if json_file is not None:
         write_json(measured.to_dict(), json_file)
     if markdown_file is not None:
@@ -217,19 +280,30 @@ def profile_dataset(dataset: str, configuration: str, plans_name: str, device: s
     plans = PlansManager(content)
     dataset_json = load_dataset_json(folder)
     if configuration not in plans.available_configurations:
-        raise InputError(f"a configuration of {plans_name} ({', '.join(plans.available_configurations)})",
-                         configuration, parameters=["configuration"])
+        raise InputError(
+            f"a configuration of {plans_name} ({', '.join(plans.available_configurations)})",
+            configuration,
+            parameters=["configuration"],
+        )
     manager = plans.get_configuration(configuration)
     planned, source = manager.configuration, f"{folder.name}, {plans_name}, {configuration}"
     with _mistakes_in(source):
         gsp = buildable_architecture(planned["architecture"], planned["patch_size"])
         stock = {**planned, "architecture": stock_architecture(planned["architecture"])}
-        return _profile(source, stock, gsp, determine_num_input_channels(plans, manager, dataset_json),
-                        plans.get_label_manager(dataset_json).num_segmentation_heads, device, rounds)
+        return _profile(
+            source,
+            stock,
+            gsp,
+            determine_num_input_channels(plans, manager, dataset_json),
+            plans.get_label_manager(dataset_json).num_segmentation_heads,
+            device,
+            rounds,
+        )
 
 
-def profile_template(template: Template, patch_size: Sequence[int] | None, input_channels: int, classes: int,
-                     device: str, rounds: int) -> Profile:
+def profile_template(
+    template: Template, patch_size: Sequence[int] | None, input_channels: int, classes: int, device: str, rounds: int
+) -> Profile:
     """Profile a template without a dataset, beside the stock network of the same stages.
 
     What the template leaves out is as nnU-Net plans it for this patch at isotropic spacing, with its smallest batch.
@@ -248,8 +322,11 @@ def profile_template(template: Template, patch_size: Sequence[int] | None, input
     """
     _check_device_and_rounds(device, rounds)
     if min(input_channels, classes) < 1:
-        raise InputError("at least one channel and one class", f"{input_channels} and {classes}",
-                         parameters=["input_channels", "classes"])
+        raise InputError(
+            "at least one channel and one class",
+            f"{input_channels} and {classes}",
+            parameters=["input_channels", "classes"],
+        )
     patch = _patch_for(template, patch_size)
     template = replace(template, settings={**template.settings, "patch_size": patch})
     source = f"template {template.name}"
@@ -285,8 +362,9 @@ def count_macs(network: nn.Module, x: Tensor) -> int:
     return int(counter.get_total_flops()) // 2
 
 
-def count_architecture(architecture: dict[str, Any], patch_size: Sequence[int], input_channels: int,
-                       output_channels: int) -> tuple[int, int]:
+def count_architecture(
+    architecture: dict[str, Any], patch_size: Sequence[int], input_channels: int, output_channels: int
+) -> tuple[int, int]:
     """Return the parameters of a planned network, heads of deep supervision included, and the MACs of one patch.
 
     Args:
@@ -295,10 +373,13 @@ def count_architecture(architecture: dict[str, Any], patch_size: Sequence[int], 
         input_channels: of the image, from 1 on.
         output_channels: segmentation heads, from 1 on.
     """
-    predicting, training = (_build(architecture, input_channels, output_channels, "meta", is_training)
-                            for is_training in (False, True))
-    return (count_parameters(training),
-            count_macs(predicting, torch.empty(1, input_channels, *patch_size, device="meta")))
+    predicting, training = (
+        _build(architecture, input_channels, output_channels, "meta", is_training) for is_training in (False, True)
+    )
+    return (
+        count_parameters(training),
+        count_macs(predicting, torch.empty(1, input_channels, *patch_size, device="meta")),
+    )
 
 
 def count_activation_bytes(network: nn.Module, x: Tensor) -> int:
@@ -323,21 +404,40 @@ def count_activation_bytes(network: nn.Module, x: Tensor) -> int:
     return sum(storage.nbytes() for identity, storage in kept.items() if identity not in parameters)
 
 
-def _profile(source: str, stock: Configuration, gsp: dict[str, Any], input_channels: int, output_channels: int,
-             device: str, rounds: int) -> Profile:
+def _profile(
+    source: str,
+    stock: Configuration,
+    gsp: dict[str, Any],
+    input_channels: int,
+    output_channels: int,
+    device: str,
+    rounds: int,
+) -> Profile:
     """Count and time a stock configuration's network and `gsp`, the entry that takes its place."""
     shape = (input_channels, *stock["patch_size"])
-    builders = {name: partial(_build, architecture, input_channels, output_channels)
-                for name, architecture in (("stock", stock["architecture"]), ("gsp", gsp))}
+    builders = {
+        name: partial(_build, architecture, input_channels, output_channels)
+        for name, architecture in (("stock", stock["architecture"]), ("gsp", gsp))
+    }
     counts = {name: _counts(build, shape, stock["batch_size"]) for name, build in builders.items()}
     timings = _latencies(builders, shape, device, rounds)
     costs = {name: NetworkCost(latency=timings[name], **counts[name]) for name in builders}
-    return Profile(source, input_channels, output_channels, shape[1:], stock["batch_size"], _described(device), rounds,
-                   environment(), **costs)
+    return Profile(
+        source,
+        input_channels,
+        output_channels,
+        shape[1:],
+        stock["batch_size"],
+        _described(device),
+        rounds,
+        environment(),
+        **costs,
+    )
 
 
-def _build(architecture: dict[str, Any], input_channels: int, output_channels: int, device: str,
-           deep_supervision: bool) -> nn.Module:
+def _build(
+    architecture: dict[str, Any], input_channels: int, output_channels: int, device: str, deep_supervision: bool
+) -> nn.Module:
     with torch.device(device):
         return build(architecture, input_channels, output_channels, deep_supervision, allow_init=False)
 
@@ -346,18 +446,26 @@ def _counts(build: Callable[..., nn.Module], shape: tuple[int, ...], batch_size:
     """Count on the meta device, where tensors have sizes and no content; `shape` is (C, *patch)."""
     predicting, training = (build(device="meta", deep_supervision=is_training) for is_training in (False, True))
     macs = count_macs(predicting, torch.empty(1, *shape, device="meta"))
-    return {"network": type(predicting).__name__, "parameters": count_parameters(predicting), "macs": macs,
-            "flops": 2 * macs,
-            "activation_bytes": count_activation_bytes(training, torch.empty(batch_size, *shape, device="meta"))}
+    return {
+        "network": type(predicting).__name__,
+        "parameters": count_parameters(predicting),
+        "macs": macs,
+        "flops": 2 * macs,
+        "activation_bytes": count_activation_bytes(training, torch.empty(batch_size, *shape, device="meta")),
+    }
 
 
-def _latencies(builders: Mapping[str, Callable[..., nn.Module]], shape: tuple[int, ...], device: str,
-               rounds: int) -> dict[str, Timing]:
+def _latencies(
+    builders: Mapping[str, Callable[..., nn.Module]], shape: tuple[int, ...], device: str, rounds: int
+) -> dict[str, Timing]:
     # nnU-Net predicts with cudnn.benchmark
     with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, benchmark=True):
         x = torch.randn(1, *shape, device=device)
-        return interleaved({name: partial(build(device=device, deep_supervision=False).eval(), x)
-                            for name, build in builders.items()}, rounds, device)
+        return interleaved(
+            {name: partial(build(device=device, deep_supervision=False).eval(), x) for name, build in builders.items()},
+            rounds,
+            device,
+        )
 
 
 def _planned_configuration(patch_size: Sequence[int]) -> Configuration:
@@ -368,15 +476,26 @@ def _planned_configuration(patch_size: Sequence[int]) -> Configuration:
     norm_op = get_matching_instancenorm(conv_op)
     n_stages, widest = len(strides), {2: 512, 3: 320}[n_axes]
     kwargs = {
-        "n_stages": n_stages, "features_per_stage": [min(widest, 32 * 2 ** stage) for stage in range(n_stages)],
-        "conv_op": f"{conv_op.__module__}.{conv_op.__name__}", "kernel_sizes": kernel_sizes, "strides": strides,
-        "n_conv_per_stage": [2] * n_stages, "n_conv_per_stage_decoder": [2] * (n_stages - 1), "conv_bias": True,
-        "norm_op": f"{norm_op.__module__}.{norm_op.__name__}", "norm_op_kwargs": {"eps": 1e-5, "affine": True},
-        "dropout_op": None, "dropout_op_kwargs": None, "nonlin": "torch.nn.LeakyReLU",
+        "n_stages": n_stages,
+        "features_per_stage": [min(widest, 32 * 2**stage) for stage in range(n_stages)],
+        "conv_op": f"{conv_op.__module__}.{conv_op.__name__}",
+        "kernel_sizes": kernel_sizes,
+        "strides": strides,
+        "n_conv_per_stage": [2] * n_stages,
+        "n_conv_per_stage_decoder": [2] * (n_stages - 1),
+        "conv_bias": True,
+        "norm_op": f"{norm_op.__module__}.{norm_op.__name__}",
+        "norm_op_kwargs": {"eps": 1e-5, "affine": True},
+        "dropout_op": None,
+        "dropout_op_kwargs": None,
+        "nonlin": "torch.nn.LeakyReLU",
         "nonlin_kwargs": {"inplace": True},
     }
-    architecture = {"network_class_name": PLAIN_NETWORK, "arch_kwargs": kwargs,
-                    "_kw_requires_import": ["conv_op", "norm_op", "dropout_op", "nonlin"]}
+    architecture = {
+        "network_class_name": PLAIN_NETWORK,
+        "arch_kwargs": kwargs,
+        "_kw_requires_import": ["conv_op", "norm_op", "dropout_op", "nonlin"],
+    }
     # without data there is nothing to normalise
     return {"patch_size": list(patch_size), "batch_size": 2, "use_mask_for_norm": [], "architecture": architecture}
 
@@ -385,12 +504,18 @@ def _patch_for(template: Template, patch_size: Sequence[int] | None) -> list[int
     """Return the patch asked for, or else the template's."""
     patch = patch_size or template.settings.get("patch_size")
     if not patch:
-        raise InputError(f"a patch size, which template {template.name} leaves to a dataset's plans", "none",
-                         parameters=["patch_size"])
+        raise InputError(
+            f"a patch size, which template {template.name} leaves to a dataset's plans",
+            "none",
+            parameters=["patch_size"],
+        )
     axes = [template.n_axes] if template.n_axes else [2, 3]
     if len(patch) not in axes or not fits(patch, each(COUNT)):
-        raise InputError(f"a patch of {' or '.join(map(str, axes))} positive sizes for template {template.name}",
-                         times(patch), parameters=["patch_size"])
+        raise InputError(
+            f"a patch of {' or '.join(map(str, axes))} positive sizes for template {template.name}",
+            times(patch),
+            parameters=["patch_size"],
+        )
     return list(patch)
 
 
@@ -411,8 +536,12 @@ def _mistakes_in(source: str) -> Iterator[None]:
     except RuntimeError as error:
         if not any(words in str(error) for words in _TOO_LARGE):
             raise
-        raise InputError("feature maps that fit into memory", "a patch or a batch too large for it", where=where,
-                         remedy="choose smaller ones") from error
+        raise InputError(
+            "feature maps that fit into memory",
+            "a patch or a batch too large for it",
+            where=where,
+            remedy="choose smaller ones",
+        ) from error
 
 
 def _described(device: str) -> str:
@@ -422,4 +551,4 @@ def _described(device: str) -> str:
 def _scaled(value: float, base: int, units: Sequence[str]) -> str:
     """Return a number with the unit that makes it short."""
     power = min(int(math.log(value, base)), len(units) - 1)
-    return f"{value / base ** power:.2f}{units[power]}"
+    return f"{value / base**power:.2f}{units[power]}"

@@ -1,4 +1,5 @@
 """Shows how far long work has come: the one place that draws a progress bar."""
+
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
@@ -6,8 +7,9 @@ from typing import TypeVar
 Item = TypeVar("Item")
 
 
-def progress(items: Iterable[Item], title: str, unit: str, total: int | None = None, *,
-             stays: bool = True) -> Iterator[Item]:
+def progress(
+    items: Iterable[Item], title: str, unit: str, total: int | None = None, *, stays: bool = True
+) -> Iterator[Item]:
     """Yield the items and draw a bar of how many have been taken.
 
     Args:
@@ -37,6 +39,7 @@ def progress_bar(title: str, unit: str, total: int) -> Iterator[Callable[[int, s
     from tqdm import tqdm
 
     with tqdm(desc=title, unit=unit, total=total) as bar:
+
         def show(n_done: int, at_work: str) -> None:
             bar.update(n_done - bar.n)
             bar.set_postfix_str(at_work)

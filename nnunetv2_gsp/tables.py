@@ -1,4 +1,5 @@
 """A table of texts, as it stands on a screen, in Markdown and in HTML."""
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -57,8 +58,10 @@ class Table:
         """
         lines = [[cell.replace("|", "\\|") for cell in row] for row in [self.header, *self.rows]]
         header, *rows = self._padded(lines) if padded else lines
-        rule = [("---" if is_label else "---:").rjust(len(title) + 2 if padded else 0, "-")
-                for title, is_label in zip(header, self._are_labels(), strict=True)]
+        rule = [
+            ("---" if is_label else "---:").rjust(len(title) + 2 if padded else 0, "-")
+            for title, is_label in zip(header, self._are_labels(), strict=True)
+        ]
         return "\n".join([_piped(header), f"|{'|'.join(rule)}|", *map(_piped, rows)])
 
     def html(self, caption: str) -> Markup:
@@ -75,8 +78,13 @@ class Table:
     def _padded(self, lines: Sequence[Sequence[str]]) -> list[list[str]]:
         """Fill the cells of each column to the width of its longest one."""
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-        return [[cell.ljust(width) if is_label else cell.rjust(width)
-                 for cell, width, is_label in zip(line, widths, self._are_labels(), strict=True)] for line in lines]
+        return [
+            [
+                cell.ljust(width) if is_label else cell.rjust(width)
+                for cell, width, is_label in zip(line, widths, self._are_labels(), strict=True)
+            ]
+            for line in lines
+        ]
 
 
 def _piped(cells: Sequence[str]) -> str:

@@ -1,4 +1,5 @@
 """Timings in rounds: every contender runs once a round, so that other load on the machine affects all alike."""
+
 import platform
 import time
 from collections.abc import Callable, Mapping
@@ -63,8 +64,13 @@ def interleaved(contenders: Mapping[str, Callable[[], object]], rounds: int, dev
 
 def environment() -> dict[str, str | int]:
     """Return what timings depend on: machine, processor, PyTorch's threads, and the versions of Python and PyTorch."""
-    return {"machine": platform.machine(), "processor": processor_name(), "threads": torch.get_num_threads(),
-            "python": platform.python_version(), "torch": torch.__version__}
+    return {
+        "machine": platform.machine(),
+        "processor": processor_name(),
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+    }
 
 
 def processor_name() -> str:

@@ -1,4 +1,5 @@
 """Real nnU-Net in temporary folders, on the CPU, with few processes."""
+
 import os
 import resource
 import signal

@@ -1,4 +1,5 @@
 """Triton's kernels without a GPU, in its interpreter."""
+
 import importlib.util
 import sys
 from contextlib import contextmanager
@@ -8,6 +9,7 @@ import pytest
 from nnunetv2_gsp.ops import gpu_layer
 
 needs_triton = pytest.mark.skipif(bool(gpu_layer.find_obstacle()), reason=gpu_layer.find_obstacle())
+
 
 @contextmanager
 def layer_kernels(has_fast_sums=True):

@@ -1,4 +1,5 @@
 """The demo's steps and what they leave, with a stand-in for nnU-Net's commands, which take minutes."""
+
 import json
 import logging
 import os
@@ -20,9 +21,16 @@ from nnunetv2_gsp.errors import InputError
 from nnunetv2_gsp.nnunet import FOLDERS
 from nnunetv2_gsp.trainers import nnUNetTrainerGSP
 
-PLANS = {"plans_name": "nnUNetPlans", "configurations": {CONFIGURATION: {
-    "data_identifier": "nnUNetPlans_3d_fullres", "patch_size": [56, 64, 48],
-    "architecture": {"arch_kwargs": {"n_stages": 3, "features_per_stage": [32, 64, 128]}}}}}
+PLANS = {
+    "plans_name": "nnUNetPlans",
+    "configurations": {
+        CONFIGURATION: {
+            "data_identifier": "nnUNetPlans_3d_fullres",
+            "patch_size": [56, 64, 48],
+            "architecture": {"arch_kwargs": {"n_stages": 3, "features_per_stage": [32, 64, 128]}},
+        }
+    },
+}
 
 
 @pytest.fixture
@@ -40,7 +48,8 @@ class PerfectNNUNet:
         self.commands.append(line)
         raw, preprocessed, results = (Path(os.environ[name], DATASET_NAME) for name in FOLDERS)
         {"nnUNetv2_plan_and_preprocess": self.plan, "nnUNetv2_train": self.train, "nnUNetv2_predict": self.predict}[
-            line[0]](raw, preprocessed, results, line)
+            line[0]
+        ](raw, preprocessed, results, line)
 
     def plan(self, raw, preprocessed, *_):
         shutil.copytree(raw / "labelsTr", preprocessed / "gt_segmentations")
@@ -107,15 +116,19 @@ def test_perfect_predictions_go_the_whole_way(finished, variables):
     assert commands == ["nnUNetv2_plan_and_preprocess", "nnUNetv2_train", "nnUNetv2_train", "nnUNetv2_predict"]
     scores = json.loads(demo.scores.read_text())["summary"]
     assert {region: figures["Dice"]["mean"] for region, figures in scores.items()} == {
-        "whole_tumor": 1, "tumor_core": 1, "enhancing_tumor": 1}
+        "whole_tumor": 1,
+        "tumor_core": 1,
+        "enhancing_tumor": 1,
+    }
     with zipfile.ZipFile(demo.submission) as archive:
         assert sorted(archive.namelist()) == ["BraTS2021_00002.nii.gz", "BraTS2021_00003.nii.gz"]
     compared = demo.page.with_suffix(".md").read_text()
     assert demo.page.is_file()
     assert f"{SMALL.stock} and {SMALL.gsp}" in compared
     assert "no difference" in compared
-    assert sorted(folder.name for folder in demo.folder.iterdir()) == sorted([
-        "BraTS2021_phantom", *FOLDERS, "comparison", "evaluation", "predictions", "setting.json", "submission.zip"])
+    assert sorted(folder.name for folder in demo.folder.iterdir()) == sorted(
+        ["BraTS2021_phantom", *FOLDERS, "comparison", "evaluation", "predictions", "setting.json", "submission.zip"]
+    )
     assert [os.environ.get(name) for name in FOLDERS] == variables
 
 
@@ -161,8 +174,7 @@ def test_a_folder_goes_on_with_its_own_setting_only(demo):
         Demo(demo.folder, "cuda", FULL_SIZE).claim_folder()
 
 
-@pytest.mark.parametrize(("file", "content"), [
-    ("predictions", b""), ("setting.json", b"{"), ("setting.json", b"\xff")])
+@pytest.mark.parametrize(("file", "content"), [("predictions", b""), ("setting.json", b"{"), ("setting.json", b"\xff")])
 def test_a_folder_that_holds_something_else_is_not_claimed(file, content, demo):
     (demo.folder / file).write_bytes(content)
     with pytest.raises(InputError, match=r"an empty folder or a demo, got a folder whose setting\.json is missing"):
@@ -215,7 +227,13 @@ def test_stock_and_gsp_train_equally_long(setting):
 def test_smaller_plans_change_the_patch_and_the_channels_and_nothing_else():
     before = deepcopy(PLANS)
     assert _cut_down(PLANS, "nnUNetPlansSmall") == {
-        "plans_name": "nnUNetPlansSmall", "configurations": {"3d_fullres": {
-            "data_identifier": "nnUNetPlans_3d_fullres", "patch_size": [24, 24, 24],
-            "architecture": {"arch_kwargs": {"n_stages": 3, "features_per_stage": [16, 32, 64]}}}}}
+        "plans_name": "nnUNetPlansSmall",
+        "configurations": {
+            "3d_fullres": {
+                "data_identifier": "nnUNetPlans_3d_fullres",
+                "patch_size": [24, 24, 24],
+                "architecture": {"arch_kwargs": {"n_stages": 3, "features_per_stage": [16, 32, 64]}},
+            }
+        },
+    }
     assert before == PLANS

@@ -1,4 +1,5 @@
 """Reading and writing images; nibabel and SimpleITK are the oracles."""
+
 import gzip
 
 import nibabel
@@ -89,8 +90,10 @@ def test_the_shape_is_nibabels(shape, tmp_path):
     assert nifti_shape(tmp_path / "image.nii.gz") == shape
 
 
-@pytest.mark.parametrize(("value", "dtype", "finite"), [
-    (1, np.int16, True), (1, np.float32, True), (np.nan, np.float32, False), (-np.inf, np.float64, False)])
+@pytest.mark.parametrize(
+    ("value", "dtype", "finite"),
+    [(1, np.int16, True), (1, np.float32, True), (np.nan, np.float32, False), (-np.inf, np.float64, False)],
+)
 def test_nan_and_infinity_are_noticed(value, dtype, finite, tmp_path):
     voxels = np.zeros(SIZE, dtype)
     voxels[3, 2, 1] = value

@@ -3,6 +3,7 @@
 The embedded phantom always runs it. Real scans run the same path if GSP_REAL_MRI names the folder of an nnU-Net raw
 dataset, to which nothing is written.
 """
+
 import json
 import os
 import shutil
@@ -47,7 +48,7 @@ def raw_dataset(request, nnunet_folders):
 
 
 def test_plan_preprocess_train_interrupt_continue_predict(raw_dataset, nnunet_folders):
-    dataset_id = raw_dataset.name[len("Dataset"):][:3]
+    dataset_id = raw_dataset.name[len("Dataset") :][:3]
     run("nnUNetv2_plan_and_preprocess", "-d", dataset_id, "-c", "3d_fullres", "-np", 1, "-npfp", 1)
     add_small_configuration(nnunet_folders / "nnUNet_preprocessed" / raw_dataset.name / "nnUNetPlans.json")
 
@@ -60,8 +61,27 @@ def test_plan_preprocess_train_interrupt_continue_predict(raw_dataset, nnunet_fo
 
     images = raw_dataset / ("imagesTs" if (raw_dataset / "imagesTs").is_dir() else "imagesTr")
     predictions = nnunet_folders / f"predictions_{raw_dataset.name}"
-    run("nnUNetv2_predict", "-i", images, "-o", predictions, "-d", dataset_id, "-c", CONFIGURATION, "-tr", TRAINER,
-        "-f", "all", "-device", "cpu", "-npp", 1, "-nps", 1)
+    run(
+        "nnUNetv2_predict",
+        "-i",
+        images,
+        "-o",
+        predictions,
+        "-d",
+        dataset_id,
+        "-c",
+        CONFIGURATION,
+        "-tr",
+        TRAINER,
+        "-f",
+        "all",
+        "-device",
+        "cpu",
+        "-npp",
+        1,
+        "-nps",
+        1,
+    )
     labels = set(json.loads((raw_dataset / "dataset.json").read_text())["labels"])
     cases = sorted(images.glob("*_0000.*"))
     assert cases
@@ -77,18 +97,28 @@ def add_small_configuration(plans_file):
     kwargs = architecture["arch_kwargs"]
     kwargs_small = {**kwargs, "features_per_stage": [max(8, width // 4) for width in kwargs["features_per_stage"]]}
     total_stride = np.prod(kwargs["strides"], axis=0)
-    patch_size = [int(min(planned, stride * max(2, round(32 / stride))))
-                  for planned, stride in zip(parent["patch_size"], total_stride, strict=True)]
+    patch_size = [
+        int(min(planned, stride * max(2, round(32 / stride))))
+        for planned, stride in zip(parent["patch_size"], total_stride, strict=True)
+    ]
     plans["configurations"][CONFIGURATION] = {
-        "inherits_from": "3d_fullres", "patch_size": patch_size,
-        "architecture": {**architecture, "arch_kwargs": kwargs_small}}
+        "inherits_from": "3d_fullres",
+        "patch_size": patch_size,
+        "architecture": {**architecture, "arch_kwargs": kwargs_small},
+    }
     plans_file.write_text(json.dumps(plans))
 
 
 def interrupt_in_epoch_1(train):
     """Press Ctrl-C as soon as the second epoch starts; returns what the training printed until then."""
-    with subprocess.Popen(train, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                          env={**os.environ, "PYTHONUNBUFFERED": "1"}, start_new_session=True) as process:
+    with subprocess.Popen(
+        train,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        start_new_session=True,
+    ) as process:
         printed = ""
         for line in process.stdout:
             printed += line

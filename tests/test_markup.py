@@ -1,4 +1,5 @@
 """HTML: what is filled in is escaped, and names that are not filled in are an error."""
+
 import pytest
 from jinja2 import UndefinedError
 
@@ -6,9 +7,16 @@ from nnunetv2_gsp.markup import breakable, render
 from nnunetv2_gsp.tables import Table
 
 
-@pytest.mark.parametrize(("name", "broken"), [
-    ("nnUNetTrainer_250epochs", "nnUNet<wbr>Trainer_<wbr>250epochs"), ("nnUNet", "nnUNet"), ("a<b", "a&lt;b"),
-    ("GSP", "GSP"), ("CSCSUpShift", "CSCSUp<wbr>Shift")])
+@pytest.mark.parametrize(
+    ("name", "broken"),
+    [
+        ("nnUNetTrainer_250epochs", "nnUNet<wbr>Trainer_<wbr>250epochs"),
+        ("nnUNet", "nnUNet"),
+        ("a<b", "a&lt;b"),
+        ("GSP", "GSP"),
+        ("CSCSUpShift", "CSCSUp<wbr>Shift"),
+    ],
+)
 def test_names_break_where_a_word_begins(name, broken):
     assert breakable(name) == broken
 

@@ -1,4 +1,5 @@
 """nnU-Net's folders and commands as the environment has them."""
+
 import logging
 import os
 

@@ -1,4 +1,5 @@
 """Nobody outlives who started it, whatever ends that one; asked of the operating system."""
+
 import signal
 import subprocess
 import sys
@@ -61,8 +62,9 @@ WITH_A_COMMAND = """
 
 def left_after(code, number, to_send=True):
     """Run code until it has started processes and send it a signal; returns its exit code and the processes left."""
-    with subprocess.Popen([sys.executable, "-c", textwrap.dedent(code)], stdout=subprocess.PIPE, text=True,
-                          start_new_session=True) as process:
+    with subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(code)], stdout=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
         for line in process.stdout:
             if line.strip() == "started":
                 break

@@ -62,8 +62,9 @@ def test_an_interruption_leaves_no_process(sent, asleep, tmp_path):
     """Once the command and all that it started are gone, nobody holds the other end of the pipe."""
     script = tmp_path / "sleepers.py"
     script.write_text(SLEEPERS)
-    with subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-                          start_new_session=True) as command:
+    with subprocess.Popen(
+        [sys.executable, script], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True
+    ) as command:
         if asleep:
             assert command.stdout.readline() == b"asleep\n"
         else:

@@ -26,7 +26,8 @@ def test_every_configuration_names_a_resolved_gsp_network_and_nothing_else_chang
         gsp, stock = effective(plans, name), effective(before, name)
         assert gsp.pop("architecture") == gsp_architecture(stock.pop("architecture"), stock["patch_size"])
         assert PlansManager(plans).get_configuration(name).next_stage_names == (
-            PlansManager(before).get_configuration(name).next_stage_names)
+            PlansManager(before).get_configuration(name).next_stage_names
+        )
         for key in ("next_stage", "inherits_from"):
             gsp.pop(key, None), stock.pop(key, None)
         assert gsp == stock
@@ -77,25 +78,51 @@ def test_chosen_configurations_stand_for_themselves_and_a_cascade_comes_with_its
     assert "next_stage" not in alone["3d_lowres"]  # nnU-Net would look for it after the training
 
 
-@pytest.mark.parametrize(("template", "overrides", "configurations", "message"), [
-    ("brats18_csc", {}, ["2d"], "Configuration 2d: template brats18_csc is made for 3 axes, these plans have 2"),
-    ("default", {}, ["3d"], r"Expected configurations of these plans \(2d, 3d_lowres, .*got 3d"),
-    ("default", {"spatial_groups": [[2, 2, 2]] * 2}, None, "spatial_groups must have one entry a stage, 3 here, got"),
-    ("default", {"spatial_groups": []}, None, r"spatial_groups must have one entry a stage, 3 here, got \[\]"),
-    ("default", {"features_per_stage": [16, 32]}, None, "strides must have one entry a stage, 2 here, got"),
-    ("default", {"features_per_stage": [16, 32, 64, 64], "strides": [[1] * 3] * 4}, None,
-     "n_conv_per_stage must have one entry a stage, 4 here, got"),
-    ("default", {"strides": [[1, 1], [2, 2], [2, 2]]}, ["3d_fullres"], "made for 2 axes"),
-    ("default", {"strides": [[1, 1, 1], [2, 2], [2, 2, 2]]}, ["3d_fullres"], "or 3 of them, one an axis"),
-    ("default", {"strides": [[2, 2, 2], [2, 2, 2], [1, 1, 1]]}, ["3d_fullres"], r"begin with 1, .* got \[2, 2, 2\]"),
-    ("default", {"shift_ratio": 0.8, "local_shift_ratio": 0.4}, None, "at most 1, got 0.8"),
-    ("default", {"patch_size": [18, 32, 32]}, ["3d_fullres"], "The strides must divide the patch"),
-    ("default", {"patch_size": [4, 4]}, ["2d"], r"a patch of \[4, 4\] voxels leaves one voxel after the last of 3"),
-    ("default", {"spatial_groups": [[2] * 3] * 4}, ["3d_cascade_fullres"], r"3d_lowres \(the first stage of a casc"),
-    ("default", {"spatial_groups": [[2] * 3, [2] * 3, [3, 2, 2]], "strict": True}, ["3d_fullres"],
-     "4×8×8 voxels, got 3×2×2: 2×2×2 would"),
-    ("default", {"spatial_groups": [[4] * 3] * 3}, ["3d_fullres"], "no whole channel for each of the 64 groups"),
-])
+@pytest.mark.parametrize(
+    ("template", "overrides", "configurations", "message"),
+    [
+        ("brats18_csc", {}, ["2d"], "Configuration 2d: template brats18_csc is made for 3 axes, these plans have 2"),
+        ("default", {}, ["3d"], r"Expected configurations of these plans \(2d, 3d_lowres, .*got 3d"),
+        (
+            "default",
+            {"spatial_groups": [[2, 2, 2]] * 2},
+            None,
+            "spatial_groups must have one entry a stage, 3 here, got",
+        ),
+        ("default", {"spatial_groups": []}, None, r"spatial_groups must have one entry a stage, 3 here, got \[\]"),
+        ("default", {"features_per_stage": [16, 32]}, None, "strides must have one entry a stage, 2 here, got"),
+        (
+            "default",
+            {"features_per_stage": [16, 32, 64, 64], "strides": [[1] * 3] * 4},
+            None,
+            "n_conv_per_stage must have one entry a stage, 4 here, got",
+        ),
+        ("default", {"strides": [[1, 1], [2, 2], [2, 2]]}, ["3d_fullres"], "made for 2 axes"),
+        ("default", {"strides": [[1, 1, 1], [2, 2], [2, 2, 2]]}, ["3d_fullres"], "or 3 of them, one an axis"),
+        (
+            "default",
+            {"strides": [[2, 2, 2], [2, 2, 2], [1, 1, 1]]},
+            ["3d_fullres"],
+            r"begin with 1, .* got \[2, 2, 2\]",
+        ),
+        ("default", {"shift_ratio": 0.8, "local_shift_ratio": 0.4}, None, "at most 1, got 0.8"),
+        ("default", {"patch_size": [18, 32, 32]}, ["3d_fullres"], "The strides must divide the patch"),
+        ("default", {"patch_size": [4, 4]}, ["2d"], r"a patch of \[4, 4\] voxels leaves one voxel after the last of 3"),
+        (
+            "default",
+            {"spatial_groups": [[2] * 3] * 4},
+            ["3d_cascade_fullres"],
+            r"3d_lowres \(the first stage of a casc",
+        ),
+        (
+            "default",
+            {"spatial_groups": [[2] * 3, [2] * 3, [3, 2, 2]], "strict": True},
+            ["3d_fullres"],
+            "4×8×8 voxels, got 3×2×2: 2×2×2 would",
+        ),
+        ("default", {"spatial_groups": [[4] * 3] * 3}, ["3d_fullres"], "no whole channel for each of the 64 groups"),
+    ],
+)
 def test_settings_that_do_not_fit_are_named(template, overrides, configurations, message):
     with pytest.raises(InputError, match=message) as refusal:
         gsp_plans(stock_plans(), "mine", load_template(template, overrides), configurations)
@@ -117,7 +144,11 @@ def test_written_beside_the_stock_plans_by_id_or_name(planned):
     assert json.loads((planned / "nnUNetPlans.json").read_text()) == stock_plans()
     assert write_gsp_plans("904", template="brats18_csc") == planned / "nnUNetGSPPlans_brats18_csc.json"
     assert sorted(file.name for file in planned.iterdir()) == [
-        "nnUNetGSPPlans.json", "nnUNetGSPPlans_brats18_csc.json", "nnUNetPlans.json", "other.json"]
+        "nnUNetGSPPlans.json",
+        "nnUNetGSPPlans_brats18_csc.json",
+        "nnUNetPlans.json",
+        "other.json",
+    ]
 
 
 def test_existing_plans_are_replaced_only_on_request(planned):
@@ -164,8 +195,10 @@ def in_kwargs(**changes):
 
 EDITS = {
     "no architecture": (lambda configuration: configuration.pop("architecture"), "3d_fullres with an architecture"),
-    "a nameless architecture": (lambda configuration: configuration["architecture"].pop("network_class_name"),
-                                "network_class_name and arch_kwargs"),
+    "a nameless architecture": (
+        lambda configuration: configuration["architecture"].pop("network_class_name"),
+        "network_class_name and arch_kwargs",
+    ),
     "no patch": (lambda configuration: configuration.pop("patch_size"), "a patch_size as nnU-Net writes it, got None"),
     "a patch of one number": (lambda configuration: configuration.update(patch_size=32), "patch_size .* got 32"),
     "a batch in words": (lambda configuration: configuration.update(batch_size="2"), "a batch_size .* got '2'"),
@@ -173,11 +206,15 @@ EDITS = {
     "a batch below nothing": (lambda configuration: configuration.update(batch_size=-2), "a batch_size .* got -2"),
     "no data": (lambda configuration: configuration.pop("data_identifier"), "a data_identifier"),
     "no blocks": (in_kwargs(n_blocks_per_stage=None), "n_blocks_per_stage must have one entry a stage, 3 here, got No"),
-    "decoder stages": (in_kwargs(n_conv_per_stage_decoder=[2] * 3),
-                       "n_conv_per_stage_decoder must have one entry a stage, 2 here"),
+    "decoder stages": (
+        in_kwargs(n_conv_per_stage_decoder=[2] * 3),
+        "n_conv_per_stage_decoder must have one entry a stage, 2 here",
+    ),
     "a stride too few": (in_kwargs(strides=[[1] * 3, [2] * 3]), "strides must have one entry a stage, 3 here"),
-    "a stride of 0": (in_kwargs(strides=[1, 2, 0]),
-                      "strides of stage 2 must be a whole number from 1 on, or 3 of them, one an axis, got 0"),
+    "a stride of 0": (
+        in_kwargs(strides=[1, 2, 0]),
+        "strides of stage 2 must be a whole number from 1 on, or 3 of them, one an axis, got 0",
+    ),
     "strides of two axes": (in_kwargs(strides=[[1, 1], [2, 2], [2, 2]]), "or 3 of them, one an axis"),
     "a first stride": (in_kwargs(strides=[2, 2, 2]), "strides that begin with 1"),
     "one width": (in_kwargs(features_per_stage=32), "features_per_stage .* got 32"),
@@ -253,12 +290,15 @@ def test_strides_that_are_one_number_a_stage():
     assert effective(narrow, "3d_lowres")["architecture"]["arch_kwargs"]["strides"] == [[1] * 3, [2] * 3, [2] * 3]
 
 
-@pytest.mark.parametrize(("dataset", "plans_name", "message"), [
-    ("905", "nnUNetPlans", "name or id of a dataset .* got 905"),
-    ("liver", "nnUNetPlans", "name or id of a dataset .* got liver"),
-    ("Dataset905_Liver", "nnUNetPlans", "a planned dataset, got no such folder; run nnUNetv2_plan_and_preprocess"),
-    ("904", "nnUNetResEncUNetPlans", "expected plans, got no such file"),
-])
+@pytest.mark.parametrize(
+    ("dataset", "plans_name", "message"),
+    [
+        ("905", "nnUNetPlans", "name or id of a dataset .* got 905"),
+        ("liver", "nnUNetPlans", "name or id of a dataset .* got liver"),
+        ("Dataset905_Liver", "nnUNetPlans", "a planned dataset, got no such folder; run nnUNetv2_plan_and_preprocess"),
+        ("904", "nnUNetResEncUNetPlans", "expected plans, got no such file"),
+    ],
+)
 def test_what_is_missing_is_named(planned, dataset, plans_name, message):
     with pytest.raises(InputError, match=message):
         write_gsp_plans(dataset, plans_name)

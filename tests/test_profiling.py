@@ -85,25 +85,38 @@ def hand_count(input_channels, classes, patch, features, strides):
     voxels = [math.prod(patch) // int(step.prod()) for step in steps]
     convolutions = []  # voxels, channels in, channels out
     for stage, channels in enumerate(features):
-        convolutions += [(voxels[stage], features[stage - 1] if stage else input_channels, channels),
-                         (voxels[stage], channels, channels)]
+        convolutions += [
+            (voxels[stage], features[stage - 1] if stage else input_channels, channels),
+            (voxels[stage], channels, channels),
+        ]
     for stage, channels in enumerate(features[:-1]):
-        convolutions += [(voxels[stage + 1], features[stage + 1], channels), (voxels[stage], 2 * channels, channels),
-                         (voxels[stage], channels, channels)]
+        convolutions += [
+            (voxels[stage + 1], features[stage + 1], channels),
+            (voxels[stage], 2 * channels, channels),
+            (voxels[stage], channels, channels),
+        ]
     macs = sum(math.prod(convolution) for convolution in convolutions) + voxels[0] * features[0] * classes
     # bias, and scale and shift of the norm
     parameters = sum(into * out + 3 * out for _, into, out in convolutions)
     return parameters + sum((channels + 1) * classes for channels in features[:-1]), macs
 
 
-@pytest.mark.parametrize(("patch", "strides"), [
-    ((8, 16, 8), [(1, 1, 1), (1, 2, 2), (2, 2, 2)]),
-    ((16, 24), [(1, 1), (2, 2), (2, 2)]),
-])
+@pytest.mark.parametrize(
+    ("patch", "strides"),
+    [
+        ((8, 16, 8), [(1, 1, 1), (1, 2, 2), (2, 2, 2)]),
+        ((16, 24), [(1, 1), (2, 2), (2, 2)]),
+    ],
+)
 def test_a_gsp_network_costs_what_its_widths_say(patch, strides):
     features = (8, 16, 24)
-    settings = template(patch_size=list(patch), features_per_stage=list(features), strides=strides,
-                        n_conv_per_stage=2, n_conv_per_stage_decoder=2)
+    settings = template(
+        patch_size=list(patch),
+        features_per_stage=list(features),
+        strides=strides,
+        n_conv_per_stage=2,
+        n_conv_per_stage_decoder=2,
+    )
     cost = profile_template(settings, None, 3, 4, "cpu", 1).gsp
     parameters, macs = hand_count(3, 4, patch, features, strides)
     assert counted(cost) == NetworkCost("GSPUNet", parameters, macs, 2 * macs, cost.activation_bytes, None)
@@ -114,8 +127,12 @@ def test_the_design_widths_at_128():
     parameters, macs = hand_count(4, 4, (128, 128, 128), (32, 64, 128, 256, 320, 320), isotropic(6))
     stock = profiling._planned_configuration([128, 128, 128])
     counts = profiling._counts(
-        lambda **options: profiling._build(gsp_architecture(stock["architecture"], stock["patch_size"]), 4, 4,
-                                           **options), (4, 128, 128, 128), 2)
+        lambda **options: profiling._build(
+            gsp_architecture(stock["architecture"], stock["patch_size"]), 4, 4, **options
+        ),
+        (4, 128, 128, 128),
+        2,
+    )
     assert (counts["parameters"], counts["macs"]) == (parameters, macs)
     assert (round(parameters, -3), round(macs, -7)) == (1_332_000, 18_840_000_000)
 
@@ -126,8 +143,13 @@ def test_what_is_counted_on_the_meta_device_is_what_real_tensors_keep(kind, patc
     architecture = stock_architecture((8, 16, 16), isotropic(3, dim=len(patch)), kind.replace("gsp", "plain"))
     if kind == "gsp":
         architecture = gsp_architecture(architecture, patch)
-    kept = [count_activation_bytes(profiling._build(architecture, 2, 3, device, deep_supervision=True),
-                                   torch.zeros(2, 2, *patch, device=device)) for device in ("meta", "cpu")]
+    kept = [
+        count_activation_bytes(
+            profiling._build(architecture, 2, 3, device, deep_supervision=True),
+            torch.zeros(2, 2, *patch, device=device),
+        )
+        for device in ("meta", "cpu")
+    ]
     # a GSP norm by its formula keeps a few numbers a channel more than by batch norm's operators, which meta lacks
     assert kept[0] == pytest.approx(kept[1], rel=0.02 if kind == "gsp" else 0)
     assert kept[1] > 0
@@ -161,24 +183,33 @@ def test_kernels_that_do_not_fit_become_three_voxels_wide(kernel_sizes):
 
 def stock_plans():
     """Return plans with a 2d, a lowres, a cascaded and a residual configuration."""
-    def configuration(architecture, patch_size, **more):
-        return {"data_identifier": "any", "patch_size": patch_size, "batch_size": 2, "architecture": architecture,
-                **more}
 
-    return {"dataset_name": DATASET, "plans_name": "nnUNetPlans", "configurations": {
-        "2d": configuration(stock_architecture((8, 16, 16), isotropic(3, dim=2)), [16, 24], batch_size=5),
-        "3d_lowres": configuration(stock_architecture((8, 16, 16), isotropic(3)), [8, 16, 16]),
-        "3d_cascade_fullres": {"inherits_from": "3d_lowres", "previous_stage": "3d_lowres"},
-        "3d_residual": configuration(stock_architecture((8, 16, 16), isotropic(3), "residual"), [8, 16, 16]),
-    }}
+    def configuration(architecture, patch_size, **more):
+        return {
+            "data_identifier": "any",
+            "patch_size": patch_size,
+            "batch_size": 2,
+            "architecture": architecture,
+            **more,
+        }
+
+    return {
+        "dataset_name": DATASET,
+        "plans_name": "nnUNetPlans",
+        "configurations": {
+            "2d": configuration(stock_architecture((8, 16, 16), isotropic(3, dim=2)), [16, 24], batch_size=5),
+            "3d_lowres": configuration(stock_architecture((8, 16, 16), isotropic(3)), [8, 16, 16]),
+            "3d_cascade_fullres": {"inherits_from": "3d_lowres", "previous_stage": "3d_lowres"},
+            "3d_residual": configuration(stock_architecture((8, 16, 16), isotropic(3), "residual"), [8, 16, 16]),
+        },
+    }
 
 
 def gsp_plans():
     plans = stock_plans()
     for configuration in plans["configurations"].values():
         if "architecture" in configuration:
-            configuration["architecture"] = gsp_architecture(configuration["architecture"],
-                                                             configuration["patch_size"])
+            configuration["architecture"] = gsp_architecture(configuration["architecture"], configuration["patch_size"])
     return plans
 
 
@@ -191,8 +222,10 @@ def planned(tmp_path, monkeypatch):
     folder.mkdir(parents=True)
     write(folder / "nnUNetPlans.json", stock_plans())
     write(folder / "mine.json", gsp_plans())
-    write(folder / "dataset.json", {"channel_names": {"0": "T1", "1": "T2"},
-                                    "labels": {"background": 0, "edema": 1, "tumour": 2, "core": 3}})
+    write(
+        folder / "dataset.json",
+        {"channel_names": {"0": "T1", "1": "T2"}, "labels": {"background": 0, "edema": 1, "tumour": 2, "core": 3}},
+    )
     return folder
 
 
@@ -213,7 +246,11 @@ def test_stock_plans_and_the_gsp_plans_made_from_them_cost_the_same(planned, con
 def test_channels_heads_patch_and_batch_are_the_plans_own(planned):
     profile = profile_dataset(DATASET, "2d", "nnUNetPlans", "cpu", 2)
     assert (profile.input_channels, profile.output_channels, profile.patch_size, profile.batch_size) == (
-        2, 4, (16, 24), 5)
+        2,
+        4,
+        (16, 24),
+        5,
+    )
     assert (profile.device, profile.rounds) == ("cpu", 2)
     parameters, macs = hand_count(2, 4, (16, 24), (8, 16, 16), isotropic(3, dim=2))
     assert (profile.gsp.parameters, profile.gsp.macs) == (parameters, macs)
@@ -230,8 +267,14 @@ def test_memory_is_that_of_the_planned_batch_with_deep_supervision_and_the_rest_
 
 
 def test_a_cascade_sees_the_previous_stage_and_regions_have_a_head_each(planned):
-    write(planned / "dataset.json", {"channel_names": {"0": "T1", "1": "T2"}, "regions_class_order": [1, 2],
-                                     "labels": {"background": 0, "whole": [1, 2], "core": [2]}})
+    write(
+        planned / "dataset.json",
+        {
+            "channel_names": {"0": "T1", "1": "T2"},
+            "regions_class_order": [1, 2],
+            "labels": {"background": 0, "whole": [1, 2], "core": [2]},
+        },
+    )
     profile = profile_dataset("905", "3d_cascade_fullres", "nnUNetPlans", "cpu", 1)
     assert (profile.input_channels, profile.output_channels) == (4, 2)
 
@@ -253,12 +296,20 @@ def planned_by_nnunet(folder, shape, monkeypatch):
     for variable in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
         monkeypatch.setenv(variable, str(folder / variable))
         (folder / variable / DATASET).mkdir(parents=True)
-    write(folder / "nnUNet_raw" / DATASET / "dataset.json", {
-        "channel_names": {"0": "T1"}, "labels": {"background": 0, "tumour": 1}, "numTraining": 1,
-        "file_ending": ".nii.gz"})
+    write(
+        folder / "nnUNet_raw" / DATASET / "dataset.json",
+        {
+            "channel_names": {"0": "T1"},
+            "labels": {"background": 0, "tumour": 1},
+            "numTraining": 1,
+            "file_ending": ".nii.gz",
+        },
+    )
     (folder / "nnUNet_raw" / DATASET / "imagesTr").mkdir()
-    write(folder / "nnUNet_preprocessed" / DATASET / "dataset_fingerprint.json", {
-        "spacings": [[1] * len(shape)], "shapes_after_crop": [shape], "median_relative_size_after_cropping": 1})
+    write(
+        folder / "nnUNet_preprocessed" / DATASET / "dataset_fingerprint.json",
+        {"spacings": [[1] * len(shape)], "shapes_after_crop": [shape], "median_relative_size_after_cropping": 1},
+    )
     planner = ExperimentPlanner(DATASET)
     # estimating memory is what takes the planner long, and these patches are small
     monkeypatch.setattr(planner, "static_estimate_VRAM_usage", lambda *_: 1)
@@ -282,9 +333,15 @@ def test_a_template_without_stages_takes_the_planned_ones():
 
 
 def test_the_patch_asked_for_overrules_the_templates():
-    settings = template(patch_size=[8, 16, 16], batch_size=3, features_per_stage=[8, 16],
-                        strides=[[1, 1, 1], [2, 2, 2]], n_conv_per_stage=2, n_conv_per_stage_decoder=2,
-                        use_mask_for_norm=True)
+    settings = template(
+        patch_size=[8, 16, 16],
+        batch_size=3,
+        features_per_stage=[8, 16],
+        strides=[[1, 1, 1], [2, 2, 2]],
+        n_conv_per_stage=2,
+        n_conv_per_stage_decoder=2,
+        use_mask_for_norm=True,
+    )
     before = deepcopy(settings)
     assert profile_template(settings, None, 1, 2, "cpu", 1).patch_size == (8, 16, 16)
     profile = profile_template(settings, [6, 10, 4], 1, 2, "cpu", 1)
@@ -294,8 +351,10 @@ def test_the_patch_asked_for_overrules_the_templates():
 
 
 def test_a_templates_shifts_cost_no_parameter_no_mac_and_no_memory():
-    shifted, still = (profile_template(template(shift_position=position), [16, 16, 16], 1, 2, "cpu", 1).gsp
-                      for position in ("CSC", "none"))
+    shifted, still = (
+        profile_template(template(shift_position=position), [16, 16, 16], 1, 2, "cpu", 1).gsp
+        for position in ("CSC", "none")
+    )
     assert counted(shifted) == counted(still)
 
 
@@ -303,11 +362,22 @@ def test_a_templates_shifts_cost_no_parameter_no_mac_and_no_memory():
 
 
 def known():
-    stock = NetworkCost("PlainConvUNet", 31_199_796, 482_801_614_848, 965_603_229_696, 6 * 1024 ** 3,
-                        Timing(900, 800, 1e3))
-    gsp = NetworkCost("GSPUNet", 1_332_084, 18_835_308_544, 37_670_617_088, 8 * 1024 ** 3, Timing(300.0, 290.0, 310.0))
-    return Profile("template mine", 4, 3, (128, 128, 128), 2, "cpu", 5,
-                   {"machine": "m", "processor": "P", "threads": 2, "python": "3", "torch": "2"}, stock, gsp)
+    stock = NetworkCost(
+        "PlainConvUNet", 31_199_796, 482_801_614_848, 965_603_229_696, 6 * 1024**3, Timing(900, 800, 1e3)
+    )
+    gsp = NetworkCost("GSPUNet", 1_332_084, 18_835_308_544, 37_670_617_088, 8 * 1024**3, Timing(300.0, 290.0, 310.0))
+    return Profile(
+        "template mine",
+        4,
+        3,
+        (128, 128, 128),
+        2,
+        "cpu",
+        5,
+        {"machine": "m", "processor": "P", "threads": 2, "python": "3", "torch": "2"},
+        stock,
+        gsp,
+    )
 
 
 def test_the_table_shows_figures_ratios_and_conventions():
@@ -320,16 +390,25 @@ def test_the_table_shows_figures_ratios_and_conventions():
         "MACs                                482.80 G              18.84 G       25.63×",
         "FLOPs                               965.60 G              37.67 G       25.63×",
         "activations, batch 2                6.00 GiB             8.00 GiB        0.75×",
-        "latency, ms (10-90 %)   900.0 (800.0-1000.0)  300.0 (290.0-310.0)        3.00×"]
+        "latency, ms (10-90 %)   900.0 (800.0-1000.0)  300.0 (290.0-310.0)        3.00×",
+    ]
     assert [line.split(":")[0] for line in lines[10:]] == list(known().conventions)
 
 
 def test_markdown_has_the_same_figures():
     lines = known().markdown().splitlines()
-    assert lines[3:6] == ["|  | PlainConvUNet (stock) | GSPUNet | stock / GSP |", "|---|---:|---:|---:|",
-                          "| parameters | 31.20 M | 1.33 M | 23.42× |"]
-    assert [line.split()[1].rstrip(",") for line in lines[5:10]] == ["parameters", "MACs", "FLOPs", "activations",
-                                                                     "latency"]
+    assert lines[3:6] == [
+        "|  | PlainConvUNet (stock) | GSPUNet | stock / GSP |",
+        "|---|---:|---:|---:|",
+        "| parameters | 31.20 M | 1.33 M | 23.42× |",
+    ]
+    assert [line.split()[1].rstrip(",") for line in lines[5:10]] == [
+        "parameters",
+        "MACs",
+        "FLOPs",
+        "activations",
+        "latency",
+    ]
     assert [line.split(":")[0] for line in lines[11:]] == [f"- {name}" for name in known().conventions]
 
 
@@ -346,14 +425,19 @@ def test_json_has_whole_figures():
 # Mistakes
 
 
-@pytest.mark.parametrize(("arguments", "message"), [
-    (("905", "3d_fullres", "nnUNetPlans", "cpu", 1), r"\(2d, 3d_lowres, .*got 3d_fullres; change configuration"),
-    (("905", "2d", "other", "cpu", 1),
-     r"other\.json: expected plans, got no such file; run nnUNetv2_plan_and_preprocess -d 905"),
-    (("Dataset906_No", "2d", "nnUNetPlans", "cpu", 1), "got no such folder"),
-    (("905", "2d", "nnUNetPlans", "tpu", 1), "Expected a tpu device, got none that torch finds"),
-    (("905", "2d", "nnUNetPlans", "cpu", 0), "at least 1 round, got 0"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("905", "3d_fullres", "nnUNetPlans", "cpu", 1), r"\(2d, 3d_lowres, .*got 3d_fullres; change configuration"),
+        (
+            ("905", "2d", "other", "cpu", 1),
+            r"other\.json: expected plans, got no such file; run nnUNetv2_plan_and_preprocess -d 905",
+        ),
+        (("Dataset906_No", "2d", "nnUNetPlans", "cpu", 1), "got no such folder"),
+        (("905", "2d", "nnUNetPlans", "tpu", 1), "Expected a tpu device, got none that torch finds"),
+        (("905", "2d", "nnUNetPlans", "cpu", 0), "at least 1 round, got 0"),
+    ],
+)
 def test_what_is_not_there_is_named(planned, arguments, message):
     with pytest.raises(InputError, match=message):
         profile_dataset(*arguments)
@@ -372,13 +456,20 @@ def test_a_missing_dataset_json_is_named(planned):
         profile_dataset("905", "2d", "nnUNetPlans", "cpu", 1)
 
 
-@pytest.mark.parametrize(("changes", "message"), [
-    ({"patch_size": [18, 24]}, "Dataset905_Profile, nnUNetPlans, 2d: The strides must divide the patch"),
-    ({"patch_size": [16, 24, 24]},
-     "Dataset905_Profile, nnUNetPlans, 2d: strides of stage 0 must be .* or 3 of them, one an axis"),
-    ({"architecture": {**stock_architecture((8, 16), isotropic(2)), "network_class_name": "somewhere.Primus"}},
-     "GSP replaces the convolutions of .* name somewhere.Primus"),
-])
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"patch_size": [18, 24]}, "Dataset905_Profile, nnUNetPlans, 2d: The strides must divide the patch"),
+        (
+            {"patch_size": [16, 24, 24]},
+            "Dataset905_Profile, nnUNetPlans, 2d: strides of stage 0 must be .* or 3 of them, one an axis",
+        ),
+        (
+            {"architecture": {**stock_architecture((8, 16), isotropic(2)), "network_class_name": "somewhere.Primus"}},
+            "GSP replaces the convolutions of .* name somewhere.Primus",
+        ),
+    ],
+)
 def test_plans_that_make_no_network_are_named(planned, changes, message):
     plans = stock_plans()
     plans["configurations"]["2d"].update(changes)
@@ -395,28 +486,50 @@ def test_gsp_plans_whose_settings_do_not_fit_are_named(planned):
         profile_dataset("905", "2d", "mine", "cpu", 1)
 
 
-@pytest.mark.parametrize(("settings", "patch", "message"), [
-    ({}, None, "a patch size, which template mine leaves to a dataset's plans, got none; change patch_size"),
-    ({}, [16], "2 or 3 positive sizes for template mine, got 16; change patch_size"),
-    ({}, [16, 0, 16], "got 16×0×16"),
-    ({"spatial_groups": [[2, 2, 2]]}, [16, 16], "a patch of 3 positive sizes for template mine, got 16×16"),
-    ({}, [30, 32, 32], r"patch \(30, 32, 32\)\); take a patch whose axes are multiples of 8×8×8, the product of"),
-    ({"strides": [[1, 1, 1], [1, 2, 2]], "features_per_stage": [8, 8], "n_conv_per_stage": 2,
-      "n_conv_per_stage_decoder": 2}, [5, 6, 7], "multiples of 1×2×2, the product of the strides"),
-    ({}, [8, 7, 4], "A U-Net needs at least two stages, got n_stages = 1"),
-    ({"strides": [[1, 1, 1], [2, 2, 2]], "features_per_stage": [8, 8], "n_conv_per_stage": 2,
-      "n_conv_per_stage_decoder": 2}, [2, 2, 2], "leaves one voxel after the last of 2 stages"),
-    ({"spatial_groups": [[2, 2, 2]]}, [16, 16, 16], "Template mine: "),
-])
+@pytest.mark.parametrize(
+    ("settings", "patch", "message"),
+    [
+        ({}, None, "a patch size, which template mine leaves to a dataset's plans, got none; change patch_size"),
+        ({}, [16], "2 or 3 positive sizes for template mine, got 16; change patch_size"),
+        ({}, [16, 0, 16], "got 16×0×16"),
+        ({"spatial_groups": [[2, 2, 2]]}, [16, 16], "a patch of 3 positive sizes for template mine, got 16×16"),
+        ({}, [30, 32, 32], r"patch \(30, 32, 32\)\); take a patch whose axes are multiples of 8×8×8, the product of"),
+        (
+            {
+                "strides": [[1, 1, 1], [1, 2, 2]],
+                "features_per_stage": [8, 8],
+                "n_conv_per_stage": 2,
+                "n_conv_per_stage_decoder": 2,
+            },
+            [5, 6, 7],
+            "multiples of 1×2×2, the product of the strides",
+        ),
+        ({}, [8, 7, 4], "A U-Net needs at least two stages, got n_stages = 1"),
+        (
+            {
+                "strides": [[1, 1, 1], [2, 2, 2]],
+                "features_per_stage": [8, 8],
+                "n_conv_per_stage": 2,
+                "n_conv_per_stage_decoder": 2,
+            },
+            [2, 2, 2],
+            "leaves one voxel after the last of 2 stages",
+        ),
+        ({"spatial_groups": [[2, 2, 2]]}, [16, 16, 16], "Template mine: "),
+    ],
+)
 def test_a_patch_or_settings_that_do_not_fit_are_named(settings, patch, message):
     with pytest.raises(InputError, match=message):
         profile_template(template(**settings), patch, 1, 2, "cpu", 1)
 
 
-@pytest.mark.parametrize(("patch", "batch_size"), [
-    ([2**24] * 2, 2),       # 2**50 bytes: beyond what a process can address, but countable
-    ([16] * 3, 10**16),     # more bytes than 64 bits can count
-])
+@pytest.mark.parametrize(
+    ("patch", "batch_size"),
+    [
+        ([2**24] * 2, 2),  # 2**50 bytes: beyond what a process can address, but countable
+        ([16] * 3, 10**16),  # more bytes than 64 bits can count
+    ],
+)
 def test_what_does_not_fit_into_memory_is_refused(patch, batch_size):
     with pytest.raises(InputError, match="Template mine: expected feature maps that fit into memory"):
         profile_template(template(batch_size=batch_size), patch, 1, 2, "cpu", 1)

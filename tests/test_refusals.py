@@ -2,6 +2,7 @@
 
 The oracle is the constructor: each refusal is an argument that it does not take.
 """
+
 import json
 import shutil
 
@@ -21,8 +22,14 @@ PATCH = [8, 8, 8]
 STOCK = stock_architecture((8, 16), isotropic(2))
 GSP = gsp_architecture(STOCK, PATCH)
 # the same network by the settings of a template
-SETTINGS = {"patch_size": PATCH, "features_per_stage": [8, 16], "strides": isotropic(2),
-            "n_conv_per_stage": [2, 2], "n_conv_per_stage_decoder": [2], "spatial_groups": [[1, 1, 2]] * 2}
+SETTINGS = {
+    "patch_size": PATCH,
+    "features_per_stage": [8, 16],
+    "strides": isotropic(2),
+    "n_conv_per_stage": [2, 2],
+    "n_conv_per_stage_decoder": [2],
+    "spatial_groups": [[1, 1, 2]] * 2,
+}
 
 OF_STAGES = {
     "one stage": {"n_stages": 1},
@@ -61,10 +68,22 @@ OF_SHIFTS = {
 }
 REFUSALS = {**OF_STAGES, **OF_SHIFTS}
 BY_SETTING = {
-    **{name: REFUSALS[name] for name in (
-        "a width of nothing", "a stride too few", "a stride of nothing", "a block too few", "a block of nothing",
-        "a block too many in the decoder", "a kernel of five voxels", "a position of nobody", "a location of nobody",
-        "groups of a stage too few", "no group along an axis")},
+    **{
+        name: REFUSALS[name]
+        for name in (
+            "a width of nothing",
+            "a stride too few",
+            "a stride of nothing",
+            "a block too few",
+            "a block of nothing",
+            "a block too many in the decoder",
+            "a kernel of five voxels",
+            "a position of nobody",
+            "a location of nobody",
+            "groups of a stage too few",
+            "no group along an axis",
+        )
+    },
     "one stage": {"features_per_stage": [8]},
     "no stage": {"features_per_stage": []},
 }
@@ -153,11 +172,14 @@ def test_of_settings(refusal, verb, write_plans):
     assert words_of_the_constructor(REFUSALS[refusal]) in sentence
 
 
-@pytest.mark.parametrize(("trainer", "architecture", "refusal"), [
-    *(("nnUNetTrainerGSP", GSP, refusal) for refusal in REFUSALS),
-    *(("nnUNetTrainerGSP", STOCK, refusal) for refusal in OF_STAGES),
-    *(("nnUNetTrainer", GSP, refusal) for refusal in REFUSALS),
-])
+@pytest.mark.parametrize(
+    ("trainer", "architecture", "refusal"),
+    [
+        *(("nnUNetTrainerGSP", GSP, refusal) for refusal in REFUSALS),
+        *(("nnUNetTrainerGSP", STOCK, refusal) for refusal in OF_STAGES),
+        *(("nnUNetTrainer", GSP, refusal) for refusal in REFUSALS),
+    ],
+)
 def test_of_trainers(trainer, architecture, refusal, write_plans, base):
     write_plans(architecture, REFUSALS[refusal])
     is_gsp = trainer == "nnUNetTrainerGSP"
@@ -170,8 +192,17 @@ def test_of_trainers(trainer, architecture, refusal, write_plans, base):
 
 
 def test_stages_of_a_template_mend_plans_that_have_one(write_plans, base):
-    write_plans(STOCK, {"n_stages": 1, "features_per_stage": [8], "strides": [[1, 1, 1]], "n_conv_per_stage": [2],
-                        "n_conv_per_stage_decoder": [], "kernel_sizes": [[3, 3, 3]]})
+    write_plans(
+        STOCK,
+        {
+            "n_stages": 1,
+            "features_per_stage": [8],
+            "strides": [[1, 1, 1]],
+            "n_conv_per_stage": [2],
+            "n_conv_per_stage_decoder": [],
+            "kernel_sizes": [[3, 3, 3]],
+        },
+    )
     settings = [f"{name}={json.dumps(value)}" for name, value in SETTINGS.items()]
     with pytest.raises(SystemExit) as end:
         main([*WITH_PLANS["plan"], "--name", "mended", "--set", *settings])

@@ -1,12 +1,14 @@
 """Tables as text, Markdown and HTML, by hand."""
+
 from html.parser import HTMLParser
 
 import pytest
 
 from nnunetv2_gsp.tables import Table
 
-TABLE = Table(["region", "metric", "mean"], [["core", "Dice", "0.9"], ["a|b <c>", "", "12.25"]], n_labels=2,
-              marked=frozenset({1}))
+TABLE = Table(
+    ["region", "metric", "mean"], [["core", "Dice", "0.9"], ["a|b <c>", "", "12.25"]], n_labels=2, marked=frozenset({1})
+)
 
 
 class Cells(HTMLParser):
@@ -36,24 +38,37 @@ def test_the_screen_has_labels_flush_left_and_values_flush_right():
 
 
 def test_markdown_escapes_what_would_end_a_cell():
-    assert TABLE.markdown().splitlines() == ["| region | metric | mean |", "|---|---|---:|", "| core | Dice | 0.9 |",
-                                             r"| a\|b <c> |  | 12.25 |"]
+    assert TABLE.markdown().splitlines() == [
+        "| region | metric | mean |",
+        "|---|---|---:|",
+        "| core | Dice | 0.9 |",
+        r"| a\|b <c> |  | 12.25 |",
+    ]
 
 
 def test_padded_markdown_is_aligned_in_its_source():
     assert TABLE.markdown(padded=True).splitlines() == [
-        "| region   | metric |  mean |", "|----------|--------|------:|", "| core     | Dice   |   0.9 |",
-        r"| a\|b <c> |        | 12.25 |"]
+        "| region   | metric |  mean |",
+        "|----------|--------|------:|",
+        "| core     | Dice   |   0.9 |",
+        r"| a\|b <c> |        | 12.25 |",
+    ]
 
 
 def test_html_escapes_and_names_every_cell():
     cells = Cells(TABLE.html('a "caption" & <more>'))
-    assert cells.rows == [["region", "metric", "mean"], ["core", "Dice", "0.9"], ["a|b <c>", "\N{NO-BREAK SPACE}",
-                                                                                "12.25"]]
+    assert cells.rows == [
+        ["region", "metric", "mean"],
+        ["core", "Dice", "0.9"],
+        ["a|b <c>", "\N{NO-BREAK SPACE}", "12.25"],
+    ]
     assert cells.row_attributes == [{}, {}, {"class": "marked"}]
     label = {"class": "label"}
-    assert cells.cells[3:6] == [("th", {"scope": "row", **label}), ("td", {**label, "data-label": "metric"}),
-                                ("td", {"data-label": "mean"})]
+    assert cells.cells[3:6] == [
+        ("th", {"scope": "row", **label}),
+        ("td", {**label, "data-label": "metric"}),
+        ("td", {"data-label": "mean"}),
+    ]
     assert "a &#34;caption&#34; &amp; &lt;more&gt;" in TABLE.html('a "caption" & <more>')
 
 

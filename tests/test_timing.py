@@ -9,8 +9,11 @@ from nnunetv2_gsp.timing import Timing, environment, interleaved
 
 def test_contenders_take_turns_and_the_clock_waits_for_the_device(monkeypatch):
     events = []
-    monkeypatch.setattr(torch, "get_device_module",
-                        lambda device: SimpleNamespace(synchronize=lambda: events.append(f"wait for {device}")))
+    monkeypatch.setattr(
+        torch,
+        "get_device_module",
+        lambda device: SimpleNamespace(synchronize=lambda: events.append(f"wait for {device}")),
+    )
     interleaved({"a": lambda: events.append("a"), "b": lambda: events.append("b")}, 2, "cuda")
     one_round = ["wait for cuda", "a", "wait for cuda", "wait for cuda", "b", "wait for cuda"]
     assert events == 3 * one_round

@@ -3,6 +3,7 @@
 What is not timed runs first, side by side, which also fills the compilers' caches; what is timed runs alone, the most
 important first. A section that fails or overruns its limit is given up and named. Needs what nnU-Net needs.
 """
+
 import argparse
 import os
 import shutil
@@ -18,13 +19,19 @@ from benchmarks.gpu.settings import Settings
 from benchmarks.gpu.workers import News, Section, run
 
 HERE = "benchmarks.gpu"
-ALONE = [Section("device", f"{HERE}.device:tables", 60), Section("training", f"{HERE}.training:tables", 150),
-         Section("engines", f"{HERE}.engines:tables", 240), Section("prediction", f"{HERE}.prediction:tables", 150),
-         Section("pieces", f"{HERE}.pieces:tables", 60)]
+ALONE = [
+    Section("device", f"{HERE}.device:tables", 60),
+    Section("training", f"{HERE}.training:tables", 150),
+    Section("engines", f"{HERE}.engines:tables", 240),
+    Section("prediction", f"{HERE}.prediction:tables", 150),
+    Section("pieces", f"{HERE}.pieces:tables", 60),
+]
 # groups, the sections of one in one process
-BESIDE = [[Section("checks", f"{HERE}.checks:tables", 120), Section("constant", f"{HERE}.checks:constant_tables", 60)],
-          [Section("tests", f"{HERE}.commands:test_tables", 300)],
-          [Section("commands", f"{HERE}.commands:tables", 240)]]
+BESIDE = [
+    [Section("checks", f"{HERE}.checks:tables", 120), Section("constant", f"{HERE}.checks:constant_tables", 60)],
+    [Section("tests", f"{HERE}.commands:test_tables", 300)],
+    [Section("commands", f"{HERE}.commands:tables", 240)],
+]
 LOSSES = Section("losses", f"{HERE}.losses:tables", 600)
 SECTIONS = [section.name for section in [*ALONE, *(section for group in BESIDE for section in group), LOSSES]]
 COMPILED = {"training": ("gsp", "stock"), "prediction": ("gsp", "stock"), "engines": ("gsp",)}  # before they are timed
@@ -49,6 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             results.take(news)
         if news.is_the_end:
             print(f"{time.monotonic() - began:4.0f} s  {news.section.name}: {news.failure or 'done'}", flush=True)
+
     scratch = Path(mkdtemp(prefix="gsp_bench"))
     try:
         _set_environment(scratch)
@@ -60,16 +68,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(f"did not finish: {', '.join(results.failures())}")
 
 
-def _measure(asked: argparse.Namespace, settings: Settings, until: float,
-             tell: Callable[[News], None]) -> None:
+def _measure(asked: argparse.Namespace, settings: Settings, until: float, tell: Callable[[News], None]) -> None:
     """First all that is not timed, then the rest."""
     alone = [section for section in ALONE if section.name in asked.only]
     beside = [[section for section in group if section.name in asked.only] for group in [*BESIDE, [LOSSES]]]
     share = PART_BESIDE if alone else 1.0
     log = asked.out / "gpu.log"
     log.write_bytes(b"")
-    run([*_warm_ups(alone, settings), *beside], settings, log, time.monotonic() + share * (until - time.monotonic()),
-        tell)
+    run(
+        [*_warm_ups(alone, settings), *beside],
+        settings,
+        log,
+        time.monotonic() + share * (until - time.monotonic()),
+        tell,
+    )
     run([alone], settings, log, until, tell)
 
 
@@ -77,8 +89,11 @@ def _warm_ups(alone: Sequence[Section], settings: Settings) -> list[list[Section
     """Return what compiles for sections that will be timed."""
     if not settings.on_gpu:
         return []
-    return [[Section(f"compiling for {section.name}, {kind}", f"{HERE}.{section.name}:warm_{kind}", 300, is_kept=False)]
-            for section in alone for kind in COMPILED.get(section.name, ())]
+    return [
+        [Section(f"compiling for {section.name}, {kind}", f"{HERE}.{section.name}:warm_{kind}", 300, is_kept=False)]
+        for section in alone
+        for kind in COMPILED.get(section.name, ())
+    ]
 
 
 def _set_environment(scratch: Path) -> None:
@@ -92,14 +107,21 @@ def _set_environment(scratch: Path) -> None:
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.gpu", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--budget", type=float, default=300, metavar="SECONDS", help="in all; default: 300")
-    parser.add_argument("--only", metavar="NAME,NAME", help=f"sections, of {', '.join(SECTIONS)}; default: all that "
-                                                            f"can run")
+    parser.add_argument(
+        "--only", metavar="NAME,NAME", help=f"sections, of {', '.join(SECTIONS)}; default: all that can run"
+    )
     parser.add_argument("--raw", type=Path, metavar="FOLDER", help="an nnU-Net raw dataset to train on, for `losses`")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parents[1] / "results", metavar="FOLDER",
-                        help="default: benchmarks/results")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path(__file__).parents[1] / "results",
+        metavar="FOLDER",
+        help="default: benchmarks/results",
+    )
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="cpu: to see that it runs")
     parser.add_argument("--tiny", action="store_true", help="a few voxels, to see that it runs")
     parser.add_argument("--code", metavar="TEXT", help="which state of the code this is; default: as git says")

@@ -1,4 +1,5 @@
 """Correctness on a GPU: logits and gradients against the CPU in fp32, and a patch of one value."""
+
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
@@ -31,10 +32,13 @@ def tables(settings: Settings) -> Iterator[Table]:
     with without_tf32():
         for kind in KINDS:
             rows += _rows_beside_cpu(kind, settings)
-    yield Table("Against the CPU in fp32", rows,
-                f"Norm of the difference, as a part of the norm; TF32 off. Batch {BATCH}, {CHANNELS}×{EDGE}³, cross "
-                f"entropy, without the biases of convolutions; half precision under AMP, the loss multiplied by 2^16 "
-                f"as in nnU-Net's first steps. Everything was finite, and the shift alone is exact in all three.")
+    yield Table(
+        "Against the CPU in fp32",
+        rows,
+        f"Norm of the difference, as a part of the norm; TF32 off. Batch {BATCH}, {CHANNELS}×{EDGE}³, cross "
+        f"entropy, without the biases of convolutions; half precision under AMP, the loss multiplied by 2^16 "
+        f"as in nnU-Net's first steps. Everything was finite, and the shift alone is exact in all three.",
+    )
 
 
 def constant_tables(settings: Settings) -> Iterator[Table]:
@@ -42,13 +46,21 @@ def constant_tables(settings: Settings) -> Iterator[Table]:
     rows: list[Row] = []
     for kind in KINDS:
         spreads = _largest_spreads(kind, settings)
-        rows += [{"": f"{kind}, noise {noise:g}", "fp32": f"{spreads[noise, False]:.2g}",
-                  "fp16 AMP" if settings.on_gpu else "bf16 AMP": f"{spreads[noise, True]:.2g}"}
-                 for noise in NOISES]
-    yield Table("A patch of one value", rows,
-                f"Standard deviation of a class's logits over the patch, as a part of the largest logit; the largest "
-                f"of the values {', '.join(f'{value:g}' for value in CONSTANTS)} and two patches. Stock, whose "
-                f"convolutions pad with zeros, without 16 voxels at its border. Random weights.")
+        rows += [
+            {
+                "": f"{kind}, noise {noise:g}",
+                "fp32": f"{spreads[noise, False]:.2g}",
+                "fp16 AMP" if settings.on_gpu else "bf16 AMP": f"{spreads[noise, True]:.2g}",
+            }
+            for noise in NOISES
+        ]
+    yield Table(
+        "A patch of one value",
+        rows,
+        f"Standard deviation of a class's logits over the patch, as a part of the largest logit; the largest "
+        f"of the values {', '.join(f'{value:g}' for value in CONSTANTS)} and two patches. Stock, whose "
+        f"convolutions pad with zeros, without 16 voxels at its border. Random weights.",
+    )
 
 
 @contextmanager
@@ -82,18 +94,21 @@ def _rows_beside_cpu(kind: str, settings: Settings) -> list[Row]:
         if dtype is torch.float16 and not settings.on_gpu:
             continue  # nnU-Net does not use it there, and torch takes minutes
         name = f"{kind}, {str(dtype).removeprefix('torch.')}"
-        computed = logits_and_gradient(deepcopy(network).to(settings.device), image.to(settings.device),
-                                        target.to(settings.device), dtype)
+        computed = logits_and_gradient(
+            deepcopy(network).to(settings.device), image.to(settings.device), target.to(settings.device), dtype
+        )
         pairs = zip(computed, expected, strict=True)
-        errors = [check(f"{name}, {what}", *pair, tolerance, torch.linalg.vector_norm)
-                  for what, pair, tolerance in zip(("logits", "gradient"), pairs, tolerances, strict=True)]
-        rows.append({"": name, "logits off by": f"{errors[0]:.1e}",
-                     "whole gradient off by": f"{errors[1]:.1e}"})
+        errors = [
+            check(f"{name}, {what}", *pair, tolerance, torch.linalg.vector_norm)
+            for what, pair, tolerance in zip(("logits", "gradient"), pairs, tolerances, strict=True)
+        ]
+        rows.append({"": name, "logits off by": f"{errors[0]:.1e}", "whole gradient off by": f"{errors[1]:.1e}"})
     return rows
 
 
-def logits_and_gradient(network: nn.Module, image: Tensor, target: Tensor,
-                        dtype: torch.dtype = torch.float32) -> list[Tensor]:
+def logits_and_gradient(
+    network: nn.Module, image: Tensor, target: Tensor, dtype: torch.dtype = torch.float32
+) -> list[Tensor]:
     """Return the logits, and the gradient in one vector, on the CPU in fp32.
 
     A bias in front of a norm has no gradient but rounding, so it stays out.
@@ -103,8 +118,13 @@ def logits_and_gradient(network: nn.Module, image: Tensor, target: Tensor,
         logits = network(image)
         loss = functional.cross_entropy(logits.float(), target)
     (loss * scale).backward()
-    gradient = torch.cat([parameter.grad.flatten() for name, parameter in network.named_parameters()
-                          if parameter.grad is not None and not name.endswith("conv.bias")])
+    gradient = torch.cat(
+        [
+            parameter.grad.flatten()
+            for name, parameter in network.named_parameters()
+            if parameter.grad is not None and not name.endswith("conv.bias")
+        ]
+    )
     return [logits.detach().float().cpu(), (gradient / scale).cpu()]
 
 

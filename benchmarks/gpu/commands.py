@@ -1,4 +1,5 @@
 """nnU-Net's commands as a user types them, with the installed trainer, and the tests that need a GPU."""
+
 import json
 import os
 import subprocess
@@ -37,9 +38,12 @@ def tables(settings: Settings) -> Iterator[Table]:
         start = time.perf_counter()
         run(command, {"GSP_BENCH_EPOCHS": "2", "GSP_BENCH_ITERATIONS": "4"})
         rows.append({"": f"`{command[0]}`", "s": time.perf_counter() - start})
-        yield Table("As a user types it", list(rows),
-                    f"{N_CASES} generated cases of {'×'.join(map(str, SIZE))} voxels, two epochs of four steps, beside "
-                    f"other work: seconds say only that it ends.")
+        yield Table(
+            "As a user types it",
+            list(rows),
+            f"{N_CASES} generated cases of {'×'.join(map(str, SIZE))} voxels, two epochs of four steps, beside "
+            f"other work: seconds say only that it ends.",
+        )
     _check_losses(training_log(fold_folder(Path(os.environ["nnUNet_results"]), DATASET, TRAINER)))
     n_predicted = len(list(output.glob("*.nii.gz")))
     if n_predicted != N_CASES:
@@ -48,13 +52,18 @@ def tables(settings: Settings) -> Iterator[Table]:
 
 def test_tables(settings: Settings) -> Iterator[Table]:
     """Run the tests that need a GPU; they are found by the reason for which they are skipped elsewhere."""
-    files = sorted(file.relative_to(ROOT) for file in (ROOT / "tests").rglob("test_*.py")
-                   if NEEDS_GPU in file.read_text(encoding="utf-8"))
+    files = sorted(
+        file.relative_to(ROOT)
+        for file in (ROOT / "tests").rglob("test_*.py")
+        if NEEDS_GPU in file.read_text(encoding="utf-8")
+    )
     # -m "" runs those, too, that `make test` leaves to others
-    lines = _output([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "", "-k", "cuda or half",
-                     *files], {}).splitlines()
-    yield Table("The tests that need a GPU", [{"": ", ".join(f"`{file}`" for file in files),
-                                               "outcome": lines[-1].strip("= ")}])
+    lines = _output(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "", "-k", "cuda or half", *files], {}
+    ).splitlines()
+    yield Table(
+        "The tests that need a GPU", [{"": ", ".join(f"`{file}`" for file in files), "outcome": lines[-1].strip("= ")}]
+    )
 
 
 def run(command: Command, variables: Mapping[str, str]) -> None:
@@ -88,10 +97,20 @@ def _check_losses(log: Mapping[str, Any]) -> None:
 
 def _output(command: Command, variables: Mapping[str, str]) -> str:
     """Run a command on this checkout; what it prints goes into the log, too."""
-    environment = {**os.environ, VARIABLE: os.pathsep.join([str(TRAINERS), EXT_TRAINER_FOLDER]),
-                   "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]), **variables}
-    done = subprocess.run([str(part) for part in command], cwd=ROOT, env=environment, text=True,
-                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    environment = {
+        **os.environ,
+        VARIABLE: os.pathsep.join([str(TRAINERS), EXT_TRAINER_FOLDER]),
+        "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
+        **variables,
+    }
+    done = subprocess.run(
+        [str(part) for part in command],
+        cwd=ROOT,
+        env=environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
     print(done.stdout, flush=True)
     if done.returncode:
         raise WrongError(f"Exit code {done.returncode}: ... {done.stdout[-250:]}")
@@ -100,10 +119,31 @@ def _output(command: Command, variables: Mapping[str, str]) -> str:
 
 def _commands(images: Path, output: Path, settings: Settings) -> list[Command]:
     number = dataset_id(DATASET)
-    return [["nnUNetv2_plan_and_preprocess", "-d", number, "-c", CONFIGURATION, "-npfp", 1, "-np", 1],
-            ["nnUNetv2_train", number, CONFIGURATION, FOLD, "-tr", TRAINER, "-device", settings.device],
-            ["nnUNetv2_predict", "-i", images, "-o", output, "-d", number, "-c", CONFIGURATION, "-f", FOLD, "-tr",
-             TRAINER, "-device", settings.device, "-npp", 1, "-nps", 1]]
+    return [
+        ["nnUNetv2_plan_and_preprocess", "-d", number, "-c", CONFIGURATION, "-npfp", 1, "-np", 1],
+        ["nnUNetv2_train", number, CONFIGURATION, FOLD, "-tr", TRAINER, "-device", settings.device],
+        [
+            "nnUNetv2_predict",
+            "-i",
+            images,
+            "-o",
+            output,
+            "-d",
+            number,
+            "-c",
+            CONFIGURATION,
+            "-f",
+            FOLD,
+            "-tr",
+            TRAINER,
+            "-device",
+            settings.device,
+            "-npp",
+            1,
+            "-nps",
+            1,
+        ],
+    ]
 
 
 def _write_boxes(folder: Path) -> Path:
@@ -113,11 +153,16 @@ def _write_boxes(folder: Path) -> Path:
     random = np.random.default_rng(0)
     for case in range(N_CASES):
         label = np.zeros(SIZE, np.uint8)
-        label[4:12, 5:13, 4 + case:14] = 1
+        label[4:12, 5:13, 4 + case : 14] = 1
         image = random.normal(label, 0.5).astype(np.float32)
         for array, name in ((image, f"imagesTr/box{case}_0000.nii.gz"), (label, f"labelsTr/box{case}.nii.gz")):
             nibabel.save(nibabel.Nifti1Image(array, np.eye(4)), folder / name)
-    description = {"channel_names": {"0": "MR"}, "labels": {"background": 0, "box": 1}, "numTraining": N_CASES,
-                   "file_ending": ".nii.gz", "overwrite_image_reader_writer": "NibabelIO"}
+    description = {
+        "channel_names": {"0": "MR"},
+        "labels": {"background": 0, "box": 1},
+        "numTraining": N_CASES,
+        "file_ending": ".nii.gz",
+        "overwrite_image_reader_writer": "NibabelIO",
+    }
     (folder / "dataset.json").write_text(json.dumps(description))
     return folder

@@ -1,4 +1,5 @@
 """Which engine trains faster on a GPU, and how near do they come to fp64? GSP by each of its engines, beside stock."""
+
 from collections.abc import Iterator
 from copy import deepcopy
 
@@ -25,14 +26,23 @@ def tables(settings: Settings) -> Iterator[Table]:
         contenders = {name: Training("GSP", way, settings, name) for name in _engines(settings)}
         contenders["stock"] = Training("stock", way, settings)
         for what in ("step", "forward"):
-            timings = interleaved({name: getattr(each, what) for name, each in contenders.items()},
-                                  settings.rounds(20), settings.device)
+            timings = interleaved(
+                {name: getattr(each, what) for name, each in contenders.items()}, settings.rounds(20), settings.device
+            )
             faster = {f"stock / {name}": ratio for name, ratio in ratios(timings, "stock").items() if name != "stock"}
             rows.append({"": f"{what}, {way}", **faster, **{f"{name}, ms": timings[name] for name in contenders}})
-        rows[-2].update({f"{name}'s {what}": getattr(each, attribute) for name, each in contenders.items()
-                         for what, attribute in (("peak, GiB", "peak_gib"), ("first step, s", "first_step_s"))})
-        yield Table(f"Engines, {settings.batch}×{CHANNELS}×{times(settings.patch)}", list(rows),
-                    f"As in the table of trainings; {settings.rounds(20)} rounds.")
+        rows[-2].update(
+            {
+                f"{name}'s {what}": getattr(each, attribute)
+                for name, each in contenders.items()
+                for what, attribute in (("peak, GiB", "peak_gib"), ("first step, s", "first_step_s"))
+            }
+        )
+        yield Table(
+            f"Engines, {settings.batch}×{CHANNELS}×{times(settings.patch)}",
+            list(rows),
+            f"As in the table of trainings; {settings.rounds(20)} rounds.",
+        )
         first = _engines(settings)[0]
         yield longest_kernels(f"a training step, {first}, {way}", contenders[first].step, settings)
         del contenders
@@ -62,10 +72,19 @@ def _errors(settings: Settings) -> Table:
                 ours = deepcopy(network).to(settings.device)
                 ours.engine = name  # type: ignore[assignment]
                 found = logits_and_gradient(ours, image.to(settings.device), target.to(settings.device), dtype)
-                errors = [float((mine - theirs).norm() / theirs.norm())
-                          for mine, theirs in zip(found, exact, strict=True)]
-                rows.append({"": f"{name}, {str(dtype).removeprefix('torch.')}", "logits off by": f"{errors[0]:.1e}",
-                             "whole gradient off by": f"{errors[1]:.1e}"})
-    return Table("Engines against fp64", rows,
-                 f"Norm of the difference, as a part of the norm, to plain PyTorch in fp64 on the CPU. Batch {BATCH}, "
-                 f"{CHANNELS}×{EDGE}³, three stages; half precision under AMP, the loss multiplied by 2^16.")
+                errors = [
+                    float((mine - theirs).norm() / theirs.norm()) for mine, theirs in zip(found, exact, strict=True)
+                ]
+                rows.append(
+                    {
+                        "": f"{name}, {str(dtype).removeprefix('torch.')}",
+                        "logits off by": f"{errors[0]:.1e}",
+                        "whole gradient off by": f"{errors[1]:.1e}",
+                    }
+                )
+    return Table(
+        "Engines against fp64",
+        rows,
+        f"Norm of the difference, as a part of the norm, to plain PyTorch in fp64 on the CPU. Batch {BATCH}, "
+        f"{CHANNELS}×{EDGE}³, three stages; half precision under AMP, the loss multiplied by 2^16.",
+    )

@@ -1,4 +1,5 @@
 """Losses and Dice of stock and GSP after a few short epochs on a raw dataset, some seeds each, side by side."""
+
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -14,20 +15,24 @@ from nnunetv2_gsp.nnunet import dataset_id
 
 SEEDS, EPOCHS, ITERATIONS = (0, 1, 2), 5, 50
 TRAINERS = {"GSP": "nnUNetTrainerGSPBench", "stock": "nnUNetTrainerBench"}
-CURVES = {"training loss": "train_losses", "validation loss": "val_losses",
-          "Dice of validation patches": "mean_fg_dice"}
+CURVES = {
+    "training loss": "train_losses",
+    "validation loss": "val_losses",
+    "Dice of validation patches": "mean_fg_dice",
+}
 
 
 def tables(settings: Settings) -> Iterator[Table]:
     """Preprocess the dataset, train on it, and put what nnU-Net logged side by side."""
     dataset = _link_raw(settings)
     cores = os.cpu_count() or 1
-    run(["nnUNetv2_plan_and_preprocess", "-d", dataset_id(dataset), "-c", CONFIGURATION, "-npfp", cores, "-np", cores],
-        {})
+    run(
+        ["nnUNetv2_plan_and_preprocess", "-d", dataset_id(dataset), "-c", CONFIGURATION, "-npfp", cores, "-np", cores],
+        {},
+    )
     runs = list(product(KINDS, SEEDS[:1] if settings.is_tiny else SEEDS))
     with ThreadPoolExecutor(min(len(runs), max(1, cores // 2))) as pool:
-        found = dict(zip(runs, pool.map(
-            lambda each: _train(each, dataset, len(runs), settings), runs), strict=True))
+        found = dict(zip(runs, pool.map(lambda each: _train(each, dataset, len(runs), settings), runs), strict=True))
     yield _table(dataset, found, settings)
 
 
@@ -52,9 +57,17 @@ def _train(kind_and_seed: tuple[str, int], dataset: str, n_runs: int, settings: 
     results = Path(os.environ["nnUNet_results"], f"seed_{seed}")
     epochs, iterations = _length(settings)
     n_loaders = max(1, (os.cpu_count() or 1) // n_runs)
-    run(["nnUNetv2_train", dataset_id(dataset), CONFIGURATION, FOLD, "-tr", TRAINERS[kind], "-device", settings.device],
-        {"nnUNet_results": str(results), "nnUNet_compile": "false", "nnUNet_n_proc_DA": str(n_loaders),
-         "GSP_BENCH_EPOCHS": str(epochs), "GSP_BENCH_ITERATIONS": str(iterations), "GSP_BENCH_SEED": str(seed)})
+    run(
+        ["nnUNetv2_train", dataset_id(dataset), CONFIGURATION, FOLD, "-tr", TRAINERS[kind], "-device", settings.device],
+        {
+            "nnUNet_results": str(results),
+            "nnUNet_compile": "false",
+            "nnUNet_n_proc_DA": str(n_loaders),
+            "GSP_BENCH_EPOCHS": str(epochs),
+            "GSP_BENCH_ITERATIONS": str(iterations),
+            "GSP_BENCH_SEED": str(seed),
+        },
+    )
     fold = fold_folder(results, dataset, TRAINERS[kind])
     summary = json.loads((fold / "validation" / "summary.json").read_text())
     return {**training_log(fold), "Dice": summary["foreground_mean"]["Dice"]}
@@ -64,14 +77,23 @@ def _table(dataset: str, found: Mapping[tuple[str, int], Mapping[str, Any]], set
     epochs, iterations = _length(settings)
 
     def row(name: str, values: Mapping[tuple[str, int], float]) -> Row:
-        return {"": name, **{kind: ", ".join(f"{value:.3f}" for (of, _), value in values.items() if of == kind)
-                             for kind in KINDS}}
-    rows = [row(f"{name}, epoch {epoch + 1}", {each: log[key][epoch] for each, log in found.items()})
-            for name, key in CURVES.items() for epoch in range(epochs)]
+        return {
+            "": name,
+            **{kind: ", ".join(f"{value:.3f}" for (of, _), value in values.items() if of == kind) for kind in KINDS},
+        }
+
+    rows = [
+        row(f"{name}, epoch {epoch + 1}", {each: log[key][epoch] for each, log in found.items()})
+        for name, key in CURVES.items()
+        for epoch in range(epochs)
+    ]
     rows.append(row("Dice of whole cases", {each: log["Dice"] for each, log in found.items()}))
-    return Table(f"Learning, {dataset}", rows,
-                 f"Fold {FOLD}, {epochs} epochs of {iterations} steps, a value for each of "
-                 f"{len({seed for _, seed in found})} seeds of the weights; eager, all trainings beside each other.")
+    return Table(
+        f"Learning, {dataset}",
+        rows,
+        f"Fold {FOLD}, {epochs} epochs of {iterations} steps, a value for each of "
+        f"{len({seed for _, seed in found})} seeds of the weights; eager, all trainings beside each other.",
+    )
 
 
 def _length(settings: Settings) -> tuple[int, int]:

@@ -1,4 +1,5 @@
 """Meters of a run: time without kernel launches, peak memory, and the kernels that take longest."""
+
 import gc
 import shutil
 import subprocess
@@ -26,19 +27,29 @@ def environment(settings: Settings) -> dict[str, Cell]:
     card: dict[str, Cell] = {}
     if settings.on_gpu:
         properties = torch.cuda.get_device_properties(0)
-        card = {"GPU": properties.name, "GiB": f"{properties.total_memory / 2**30:.1f}",
-                "multiprocessors": properties.multi_processor_count, "CUDA": torch.version.cuda,
-                "cuDNN": torch.backends.cudnn.version()}
-    return {"date": date.today().isoformat(), **card, **timing.environment(),
-            **{package: package_version(package) for package in PACKAGES}, "code": settings.code}
+        card = {
+            "GPU": properties.name,
+            "GiB": f"{properties.total_memory / 2**30:.1f}",
+            "multiprocessors": properties.multi_processor_count,
+            "CUDA": torch.version.cuda,
+            "cuDNN": torch.backends.cudnn.version(),
+        }
+    return {
+        "date": date.today().isoformat(),
+        **card,
+        **timing.environment(),
+        **{package: package_version(package) for package in PACKAGES},
+        "code": settings.code,
+    }
 
 
 def state_of_the_code() -> str:
     """Return git's name for what is checked out here, or `unknown`."""
     if shutil.which("git") is None:
         return "unknown"
-    done = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=Path(__file__).parent, capture_output=True,
-                          text=True)
+    done = subprocess.run(
+        ["git", "describe", "--always", "--dirty"], cwd=Path(__file__).parent, capture_output=True, text=True
+    )
     return done.stdout.strip() or "unknown"
 
 
@@ -77,18 +88,28 @@ def longest_kernels(title: str, run: Run, settings: Settings) -> Table:
     """Return the kernels in which a run spends most of its time; on a CPU, torch's operators."""
     events = _profiled(run, settings)
     total = sum(map(_microseconds(settings), events))
-    rows: list[Row] = [{"": f"`{event.key[:LONGEST_NAME]}`", "part of all": _microseconds(settings)(event) / total,
-                        "ms": _microseconds(settings)(event) / 1e3 / PROFILED_RUNS,
-                        "calls": event.count / PROFILED_RUNS} for event in events[:N_KERNELS]]
-    return Table(f"The {N_KERNELS} longest kernels of {title}", rows,
-                 f"Of {total / 1e3 / PROFILED_RUNS:.1f} ms in all kernels, by torch's profiler, the mean of "
-                 f"{PROFILED_RUNS} runs.")
+    rows: list[Row] = [
+        {
+            "": f"`{event.key[:LONGEST_NAME]}`",
+            "part of all": _microseconds(settings)(event) / total,
+            "ms": _microseconds(settings)(event) / 1e3 / PROFILED_RUNS,
+            "calls": event.count / PROFILED_RUNS,
+        }
+        for event in events[:N_KERNELS]
+    ]
+    return Table(
+        f"The {N_KERNELS} longest kernels of {title}",
+        rows,
+        f"Of {total / 1e3 / PROFILED_RUNS:.1f} ms in all kernels, by torch's profiler, the mean of "
+        f"{PROFILED_RUNS} runs.",
+    )
 
 
 def _repeated(run: Run, calls: int) -> Run:
     def repeated() -> None:
         for _ in range(calls):
             run()
+
     return repeated
 
 
@@ -102,8 +123,11 @@ def _profiled(run: Run, settings: Settings) -> list[Any]:
             torch.cuda.synchronize()
     microseconds = _microseconds(settings)
     # what a kernel takes counts for the operator that launched it, too
-    of_the_device = [event for event in profiler.key_averages()
-                     if microseconds(event) > 0 and (not settings.on_gpu or str(event.device_type).endswith("CUDA"))]
+    of_the_device = [
+        event
+        for event in profiler.key_averages()
+        if microseconds(event) > 0 and (not settings.on_gpu or str(event.device_type).endswith("CUDA"))
+    ]
     return sorted(of_the_device, key=microseconds, reverse=True)
 
 

@@ -1,4 +1,5 @@
 """Times of the parts of a layer at the highest resolution, in half precision, beside copying as many bytes."""
+
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -31,8 +32,13 @@ class Piece:
 def tables(settings: Settings) -> Iterator[Table]:
     """Time each piece forward and backward."""
     torch.manual_seed(0)
-    x = torch.randn(settings.batch, settings.features[0], *settings.patch, device=settings.device,
-                    dtype=torch.float16 if settings.on_gpu else torch.float32)
+    x = torch.randn(
+        settings.batch,
+        settings.features[0],
+        *settings.patch,
+        device=settings.device,
+        dtype=torch.float16 if settings.on_gpu else torch.float32,
+    )
     pieces = _pieces(x, settings)
     runs: dict[str, tuple[Run, float]] = {"copy": (x.clone, 2.0)}
     for name, piece in pieces.items():
@@ -44,8 +50,10 @@ def tables(settings: Settings) -> Iterator[Table]:
 
 def _pieces(x: Tensor, settings: Settings) -> dict[str, Piece]:
     channels, low = x.shape[1], functional.max_pool3d(x, 2)
-    weight, kernel = (torch.randn(channels, channels, *size, device=x.device, dtype=x.dtype, requires_grad=True)
-                      for size in ((), (3, 3, 3)))
+    weight, kernel = (
+        torch.randn(channels, channels, *size, device=x.device, dtype=x.dtype, requires_grad=True)
+        for size in ((), (3, 3, 3))
+    )
     bias = torch.randn(channels, device=x.device, dtype=x.dtype, requires_grad=True)
     affine = tuple(torch.ones(channels, device=x.device, requires_grad=True) for _ in range(2))  # fp32 under AMP, too
 
@@ -69,16 +77,20 @@ def _pieces(x: Tensor, settings: Settings) -> dict[str, Piece]:
         "baddbmm": Piece(lambda y: torch.baddbmm(bias[:, None], matrices(), y.flatten(2)), x, 2, 4, (weight, bias)),
         "convolution 3×3×3": Piece(lambda y: functional.conv3d(y, kernel, padding=1), x, 2, 4, (kernel,)),
         "pointwise convolution": Piece(convolve, x, 2, 4, (weight, bias)),
-        "instance norm, PyTorch's": Piece(lambda y: functional.instance_norm(y, weight=affine[0], bias=affine[1]), x,
-                                          3, 5, affine),
+        "instance norm, PyTorch's": Piece(
+            lambda y: functional.instance_norm(y, weight=affine[0], bias=affine[1]), x, 3, 5, affine
+        ),
         "instance norm": Piece(normalise, x, 3, 5, affine),
         "group shift": Piece(shift, x, 2, 2),
         "max-pool": Piece(lambda y: functional.max_pool3d(y, 2), x, 1 + HALVED, 1 + HALVED),
-        "interpolation, PyTorch's": Piece(lambda y: functional.interpolate(y, scale_factor=2, mode="trilinear"), low,
-                                          1 + HALVED, 1 + HALVED),
-        "interpolation": Piece(LinearUpsampling(scale_factor=(2.0, 2.0, 2.0), mode="trilinear"), low, 1 + HALVED,
-                               1 + HALVED),
-        "a layer": Piece(layer, x, 4, 8, (weight, bias, *affine))}
+        "interpolation, PyTorch's": Piece(
+            lambda y: functional.interpolate(y, scale_factor=2, mode="trilinear"), low, 1 + HALVED, 1 + HALVED
+        ),
+        "interpolation": Piece(
+            LinearUpsampling(scale_factor=(2.0, 2.0, 2.0), mode="trilinear"), low, 1 + HALVED, 1 + HALVED
+        ),
+        "a layer": Piece(layer, x, 4, 8, (weight, bias, *affine)),
+    }
     if settings.on_gpu:
         pieces["a layer, compiled"] = Piece(torch.compile(layer), x, 4)
         pieces["a layer, Triton"] = _triton_layer(x)
@@ -90,14 +102,16 @@ def _triton_layer(x: Tensor) -> Piece:
     channels, access = x.shape[1], list(Access(*GROUPS, x.shape[1] // 2))
     weight = torch.randn(channels, channels, device=x.device, requires_grad=True)
     norm = [torch.randn(len(x), channels, device=x.device, requires_grad=True) for _ in range(3)]
-    return Piece(lambda y: gpu_layer.layer(y, *norm, weight, None, 0.01, access, y.dtype, True)[0], x, 2, 4,
-                 (weight, *norm))
+    return Piece(
+        lambda y: gpu_layer.layer(y, *norm, weight, None, 0.01, access, y.dtype, True)[0], x, 2, 4, (weight, *norm)
+    )
 
 
 def _forward(piece: Piece) -> Run:
     def forward() -> None:
         with torch.no_grad():
             piece.run(piece.x)
+
     return forward
 
 
@@ -110,14 +124,23 @@ def _backward(piece: Piece) -> Run:
 
 
 def _table(runs: dict[str, tuple[Run, float]], x: Tensor, settings: Settings) -> Table:
-    timings = in_a_row({name: run for name, (run, _) in runs.items()}, 1 if settings.is_tiny else CALLS,
-                       settings.rounds(ROUNDS), settings.device)
+    timings = in_a_row(
+        {name: run for name, (run, _) in runs.items()},
+        1 if settings.is_tiny else CALLS,
+        settings.rounds(ROUNDS),
+        settings.device,
+    )
     map_bytes = x.numel() * x.element_size()
     rates = {name: maps * map_bytes / timings[name].median_ms / 1e9 for name, (_, maps) in runs.items()}
-    rows: list[Row] = [{"": name, "time relative to copying its bytes": rates["copy"] / rate, "TB/s": rate,
-                        "ms": timings[name]} for name, rate in rates.items()]
-    return Table(f"Pieces of a layer, {times(tuple(x.shape))}", rows,
-                 f"{x.dtype}, eager, unless it says compiled; {settings.rounds(ROUNDS)} rounds. TB/s: of the maps that "
-                 f"a piece has to read and write, an instance norm its input twice. A layer: convolution, instance "
-                 f"norm, leaky ReLU and group shift; its bytes are those of the bmm and of one pass behind it. "
-                 f"Backward: to the input and the weights.")
+    rows: list[Row] = [
+        {"": name, "time relative to copying its bytes": rates["copy"] / rate, "TB/s": rate, "ms": timings[name]}
+        for name, rate in rates.items()
+    ]
+    return Table(
+        f"Pieces of a layer, {times(tuple(x.shape))}",
+        rows,
+        f"{x.dtype}, eager, unless it says compiled; {settings.rounds(ROUNDS)} rounds. TB/s: of the maps that "
+        f"a piece has to read and write, an instance norm its input twice. A layer: convolution, instance "
+        f"norm, leaky ReLU and group shift; its bytes are those of the bmm and of one pass behind it. "
+        f"Backward: to the input and the weights.",
+    )

@@ -1,4 +1,5 @@
 """Times and memory of predictions: a patch, beside copying the fewest bytes, and a case by nnU-Net's sliding window."""
+
 import os
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -63,10 +64,18 @@ class Prediction:
         plan = Plan(settings.patch, settings.features)
         network, manager = network_of(kind, plan).to(settings.device).eval(), PlansManager(plans_of(plan))
         self.network = torch.compile(network) if way == "compiled" else network
-        self.predictor = nnUNetPredictor(perform_everything_on_device=settings.on_gpu, allow_tqdm=False,
-                                         device=torch.device(settings.device))
-        self.predictor.manual_initialization(self.network, manager, manager.get_configuration(CONFIGURATION), None,
-                                             DATASET, TRAINERS[kind].__name__, (0, 1, 2))
+        self.predictor = nnUNetPredictor(
+            perform_everything_on_device=settings.on_gpu, allow_tqdm=False, device=torch.device(settings.device)
+        )
+        self.predictor.manual_initialization(
+            self.network,
+            manager,
+            manager.get_configuration(CONFIGURATION),
+            None,
+            DATASET,
+            TRAINERS[kind].__name__,
+            (0, 1, 2),
+        )
         torch.manual_seed(2)
         self.image = torch.randn(CHANNELS, *settings.case)
         self.corner = torch.randn(1, CHANNELS, *settings.patch, device=settings.device)
@@ -101,40 +110,62 @@ def least_bytes(patch: Sequence[int], features: Sequence[int]) -> int:
 
 
 def _patch_row(way: str, contenders: Mapping[str, Prediction], settings: Settings) -> Row:
-    source, target = (torch.empty(least_bytes(settings.patch, settings.features) // 2, dtype=torch.uint8,
-                                  device=settings.device).random_() for _ in range(2))
-    timings = interleaved({**{kind: each.patch for kind, each in contenders.items()},
-                           COPY: lambda: target.copy_(source)}, settings.rounds(20), settings.device)
-    return {**_times(f"a patch, {way}", timings), "GSP / copying its fewest bytes": 1 / ratios(timings, COPY)["GSP"],
-            "that copy, ms": timings[COPY]}
+    source, target = (
+        torch.empty(
+            least_bytes(settings.patch, settings.features) // 2, dtype=torch.uint8, device=settings.device
+        ).random_()
+        for _ in range(2)
+    )
+    timings = interleaved(
+        {**{kind: each.patch for kind, each in contenders.items()}, COPY: lambda: target.copy_(source)},
+        settings.rounds(20),
+        settings.device,
+    )
+    return {
+        **_times(f"a patch, {way}", timings),
+        "GSP / copying its fewest bytes": 1 / ratios(timings, COPY)["GSP"],
+        "that copy, ms": timings[COPY],
+    }
 
 
-def _case_row(way: str, contenders: Mapping[str, Prediction], expected: dict[str, Tensor],
-              settings: Settings) -> Row:
+def _case_row(way: str, contenders: Mapping[str, Prediction], expected: dict[str, Tensor], settings: Settings) -> Row:
     peaks, errors = {}, {}
     for kind, each in contenders.items():
         logits: list[Tensor] = []
-        peaks[kind] = peak_gibibytes(lambda run=each.case, found=logits: found.append(run()),  # type: ignore[misc]
-                                     allocated_bytes(settings) - each.own_bytes, settings)
+        peaks[kind] = peak_gibibytes(
+            lambda run=each.case, found=logits: found.append(run()),  # type: ignore[misc]
+            allocated_bytes(settings) - each.own_bytes,
+            settings,
+        )
         predicted = logits.pop().float().cpu()
-        errors[kind] = check(f"{kind}, {way}", predicted, expected.setdefault(kind, predicted), TOLERANCE,
-                             size=torch.linalg.vector_norm)
+        errors[kind] = check(
+            f"{kind}, {way}", predicted, expected.setdefault(kind, predicted), TOLERANCE, size=torch.linalg.vector_norm
+        )
     timings = interleaved({kind: each.case for kind, each in contenders.items()}, settings.rounds(3), settings.device)
-    return {**_times(f"a case, {way}", timings), **{f"{kind}'s peak, GiB": peak for kind, peak in peaks.items()},
-            **{f"{kind}'s error": f"{error:.1e}" for kind, error in errors.items() if way != "eager"}}
+    return {
+        **_times(f"a case, {way}", timings),
+        **{f"{kind}'s peak, GiB": peak for kind, peak in peaks.items()},
+        **{f"{kind}'s error": f"{error:.1e}" for kind, error in errors.items() if way != "eager"},
+    }
 
 
 def _times(name: str, timings: Mapping[str, Timing]) -> Row:
-    return {"": name, "GSP / stock": 1 / ratios(timings, "stock")["GSP"],
-            **{f"{kind}, ms": timings[kind] for kind in KINDS}}
+    return {
+        "": name,
+        "GSP / stock": 1 / ratios(timings, "stock")["GSP"],
+        **{f"{kind}, ms": timings[kind] for kind in KINDS},
+    }
 
 
 def _table(rows: Sequence[Row], settings: Settings) -> Table:
     columns = dict.fromkeys(column for row in rows for column in row)
-    return Table("Prediction", [{column: row.get(column) for column in columns} for row in rows],
-                 f"A patch: {CHANNELS}×{times(settings.patch)}, batch 1, {settings.rounds(20)} rounds; the fewest "
-                 f"bytes are {least_bytes(settings.patch, settings.features) / 1e9:.2f} GB. A case: "
-                 f"{times(settings.case)}, nnU-Net's sliding window with half a patch a step, mirrored along all axes, "
-                 f"from image to logits, {settings.rounds(3)} rounds. {settings.precision}, features as in training, "
-                 f"random weights. nnU-Net predicts eagerly unless `nnUNet_compile` is set. Error: of a case's logits "
-                 f"against eager, by the norm.")
+    return Table(
+        "Prediction",
+        [{column: row.get(column) for column in columns} for row in rows],
+        f"A patch: {CHANNELS}×{times(settings.patch)}, batch 1, {settings.rounds(20)} rounds; the fewest "
+        f"bytes are {least_bytes(settings.patch, settings.features) / 1e9:.2f} GB. A case: "
+        f"{times(settings.case)}, nnU-Net's sliding window with half a patch a step, mirrored along all axes, "
+        f"from image to logits, {settings.rounds(3)} rounds. {settings.precision}, features as in training, "
+        f"random weights. nnU-Net predicts eagerly unless `nnUNet_compile` is set. Error: of a case's logits "
+        f"against eager, by the norm.",
+    )

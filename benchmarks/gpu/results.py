@@ -1,4 +1,5 @@
 """Results of a GPU on disk: one JSON file, and the Markdown page made from it."""
+
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -56,8 +57,12 @@ class Results:
     def short(self, sections: Sequence[str]) -> str:
         """Return the first tables of some sections, and a line for each section of this run that did not finish."""
         found = [self.sections[name] for name in sections if name in self._of_this_run]
-        return "\n".join([*(markdown(section["tables"][0]) for section in found if section["tables"]),
-                          *(_unfinished(name, self.sections[name]) for name in self.failures())])
+        return "\n".join(
+            [
+                *(markdown(section["tables"][0]) for section in found if section["tables"]),
+                *(_unfinished(name, self.sections[name]) for name in self.failures()),
+            ]
+        )
 
     def failures(self) -> list[str]:
         """Return the names of this run's sections that did not finish."""
@@ -81,7 +86,7 @@ def _put(tables: list[dict[str, Any]], table: dict[str, Any]) -> None:
     """Replace the table of the same title, or append the table."""
     titles = [each["title"] for each in tables]
     index = titles.index(table["title"]) if table["title"] in titles else len(tables)
-    tables[index:index + 1] = [table]
+    tables[index : index + 1] = [table]
 
 
 def _unfinished(name: str, section: Mapping[str, Any]) -> str:

@@ -1,4 +1,5 @@
 """Device and sizes of all sections. Imports no torch, for the process that only waits for others."""
+
 from dataclasses import dataclass
 from pathlib import Path
 

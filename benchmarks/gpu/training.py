@@ -1,4 +1,5 @@
 """Times and memory of a training step: nnU-Net's own trainers on a batch of noise, stock and GSP in turns."""
+
 import time
 from collections.abc import Iterator, Mapping
 
@@ -80,29 +81,48 @@ class Training:
         batch, patch, device = self.settings.batch, self.settings.patch, self.settings.device
         scales = self.trainer._get_deep_supervision_scales()
         sizes = [[int(edge * factor) for edge, factor in zip(patch, scale, strict=True)] for scale in scales]
-        return {"data": torch.randn(batch, CHANNELS, *patch, device=device),
-                "target": [torch.randint(CLASSES, (batch, 1, *size), device=device).float() for size in sizes]}
+        return {
+            "data": torch.randn(batch, CHANNELS, *patch, device=device),
+            "target": [torch.randint(CLASSES, (batch, 1, *size), device=device).float() for size in sizes],
+        }
 
 
 def _rows(way: str, contenders: Mapping[str, Training], settings: Settings) -> list[Row]:
     gsp, stock = (contenders[kind] for kind in KINDS)
     rows: list[Row] = []
     for what in ("step", "forward"):
-        timings = interleaved({kind: getattr(each, what) for kind, each in contenders.items()}, settings.rounds(20),
-                              settings.device)
-        rows.append({"": f"{what}, {way}", "GSP / stock": 1 / ratios(timings, "stock")["GSP"],
-                     **{f"{kind}, ms": timing for kind, timing in timings.items()}})
-    rows[0].update({"GSP's peak, GiB": gsp.peak_gib, "stock's peak, GiB": stock.peak_gib,
-                    "GSP's first step, s": gsp.first_step_s, "stock's first step, s": stock.first_step_s})
+        timings = interleaved(
+            {kind: getattr(each, what) for kind, each in contenders.items()}, settings.rounds(20), settings.device
+        )
+        rows.append(
+            {
+                "": f"{what}, {way}",
+                "GSP / stock": 1 / ratios(timings, "stock")["GSP"],
+                **{f"{kind}, ms": timing for kind, timing in timings.items()},
+            }
+        )
+    rows[0].update(
+        {
+            "GSP's peak, GiB": gsp.peak_gib,
+            "stock's peak, GiB": stock.peak_gib,
+            "GSP's first step, s": gsp.first_step_s,
+            "stock's first step, s": stock.first_step_s,
+        }
+    )
     return rows
 
 
 def _table(rows: list[Row], contenders: Mapping[str, Training], settings: Settings) -> Table:
-    millions = {kind: sum(weights.numel() for weights in each.trainer.network.parameters()) / 1e6
-                for kind, each in contenders.items()}
+    millions = {
+        kind: sum(weights.numel() for weights in each.trainer.network.parameters()) / 1e6
+        for kind, each in contenders.items()
+    }
     features = settings.features
-    return Table(f"Training, {settings.batch}×{CHANNELS}×{times(settings.patch)}", list(rows),
-                 f"nnU-Net's trainers on a batch of noise, {settings.precision}, {features[0]} to {features[-1]} "
-                 f"features ({', '.join(f'{kind} {count:.2f} M parameters' for kind, count in millions.items())}), "
-                 f"{settings.rounds(20)} rounds. Forward: gradients on. Peak: what torch allocates, weights and "
-                 f"momentum included. A first step includes the compilation, most of it from a cache.")
+    return Table(
+        f"Training, {settings.batch}×{CHANNELS}×{times(settings.patch)}",
+        list(rows),
+        f"nnU-Net's trainers on a batch of noise, {settings.precision}, {features[0]} to {features[-1]} "
+        f"features ({', '.join(f'{kind} {count:.2f} M parameters' for kind, count in millions.items())}), "
+        f"{settings.rounds(20)} rounds. Forward: gradients on. Peak: what torch allocates, weights and "
+        f"momentum included. A first step includes the compilation, most of it from a cache.",
+    )

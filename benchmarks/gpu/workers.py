@@ -1,4 +1,5 @@
 """Processes that run sections; one may die or be stopped at its limit without affecting the others."""
+
 import multiprocessing
 import os
 import pkgutil
@@ -48,8 +49,9 @@ class News:
         return self.table is None
 
 
-def run(groups: Sequence[Sequence[Section]], settings: Settings, log: Path, until: float,
-        tell: Callable[[News], None]) -> None:
+def run(
+    groups: Sequence[Sequence[Section]], settings: Settings, log: Path, until: float, tell: Callable[[News], None]
+) -> None:
     """Run groups side by side, the sections of a group one after the other in one process.
 
     A section that fails, dies or overruns its limit is given up; those after it go on, in a new process if need be.
@@ -83,8 +85,9 @@ def run(groups: Sequence[Sequence[Section]], settings: Settings, log: Path, unti
             worker.stop()
 
 
-def _go_on(sections: Sequence[Section], settings: Settings, log: Path, until: float,
-           tell: Callable[[News], None]) -> list["_Worker"]:
+def _go_on(
+    sections: Sequence[Section], settings: Settings, log: Path, until: float, tell: Callable[[News], None]
+) -> list["_Worker"]:
     if sections and time.monotonic() < until:
         return [_Worker(sections, settings, log)]
     for section in sections:
@@ -99,7 +102,8 @@ class _Worker:
         self.sections = list(sections)
         self.news, reports = multiprocessing.Pipe(duplex=False)
         self.process = multiprocessing.get_context("spawn").Process(  # CUDA does not survive a fork
-            target=_work, args=(self.sections, settings, log, reports))
+            target=_work, args=(self.sections, settings, log, reports)
+        )
         self.process.start()
         reports.close()  # so that the end of the process is the end of the pipe
         self.started = time.monotonic()

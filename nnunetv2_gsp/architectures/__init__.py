@@ -1,4 +1,5 @@
 """The network: a U-Net of pointwise convolutions with Group Shifts in between."""
+
 from nnunetv2_gsp.architectures.gsp_unet import GSPUNet
 
 __all__ = ["GSPUNet"]

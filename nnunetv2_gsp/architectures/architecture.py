@@ -1,4 +1,5 @@
 """What a GSP network is built from, checked and complete: stages, shifts, kernel and operators."""
+
 from dataclasses import asdict, dataclass, field
 from itertools import repeat
 from typing import Any
@@ -19,8 +20,9 @@ from nnunetv2_gsp.architectures.rules import (
 from nnunetv2_gsp.architectures.settings import ShiftSettings
 from nnunetv2_gsp.ops import pointwise, steady
 
-KERNEL: Schema = described({"type": "integer", "enum": [1, 3]},
-                           "edge of every convolution but the heads, in voxels (default 1)")
+KERNEL: Schema = described(
+    {"type": "integer", "enum": [1, 3]}, "edge of every convolution but the heads, in voxels (default 1)"
+)
 
 
 @dataclass(frozen=True)
@@ -36,33 +38,52 @@ class Stages:
     """
 
     features_per_stage: tuple[int, ...] = field(metadata=described(each(COUNT, minItems=1), "channels of every stage"))
-    strides: tuple[tuple[int, ...], ...] = field(metadata=described(
-        each(one_or_each(COUNT), minItems=1), "of every stage, the first one's included"))
-    n_conv_per_stage: tuple[int, ...] = field(metadata=described(
-        one_or_each(COUNT), "convolutions of every encoder stage"))
-    n_conv_per_stage_decoder: tuple[int, ...] = field(metadata=described(
-        one_or_each(COUNT), "convolutions of every decoder stage, one stage fewer"))
+    strides: tuple[tuple[int, ...], ...] = field(
+        metadata=described(each(one_or_each(COUNT), minItems=1), "of every stage, the first one's included")
+    )
+    n_conv_per_stage: tuple[int, ...] = field(
+        metadata=described(one_or_each(COUNT), "convolutions of every encoder stage")
+    )
+    n_conv_per_stage_decoder: tuple[int, ...] = field(
+        metadata=described(one_or_each(COUNT), "convolutions of every decoder stage, one stage fewer")
+    )
 
     @classmethod
-    def checked(cls, n_axes: int, n_stages: Any, features_per_stage: Any, strides: Any, n_conv_per_stage: Any,
-                n_conv_per_stage_decoder: Any) -> "Stages":
+    def checked(
+        cls,
+        n_axes: int,
+        n_stages: Any,
+        features_per_stage: Any,
+        strides: Any,
+        n_conv_per_stage: Any,
+        n_conv_per_stage_decoder: Any,
+    ) -> "Stages":
         """Take the arguments of a network by their names; one number counts for every stage and axis.
 
         Raises:
             ValueError: they do not make a U-Net.
 
         Examples:
-            >>> Stages.checked(2, n_stages=2, features_per_stage=[16, 32], strides=[1, [2, 1]], n_conv_per_stage=2,
-            ...                n_conv_per_stage_decoder=1).strides
+            >>> Stages.checked(
+            ...     2,
+            ...     n_stages=2,
+            ...     features_per_stage=[16, 32],
+            ...     strides=[1, [2, 1]],
+            ...     n_conv_per_stage=2,
+            ...     n_conv_per_stage_decoder=1,
+            ... ).strides
             ((1, 1), (2, 1))
         """
         check_number_of_stages(n_stages)
-        steps = one_entry_a_stage("strides", repeated(strides, n_stages), n_stages,
-                                  repeat(count_or_count_per_axis(n_axes)))
-        return cls(numbers_per_stage("features_per_stage", features_per_stage, n_stages),
-                   tuple(tuple(repeated(step, n_axes)) for step in steps),
-                   numbers_per_stage("n_conv_per_stage", n_conv_per_stage, n_stages),
-                   numbers_per_stage("n_conv_per_stage_decoder", n_conv_per_stage_decoder, n_stages - 1))
+        steps = one_entry_a_stage(
+            "strides", repeated(strides, n_stages), n_stages, repeat(count_or_count_per_axis(n_axes))
+        )
+        return cls(
+            numbers_per_stage("features_per_stage", features_per_stage, n_stages),
+            tuple(tuple(repeated(step, n_axes)) for step in steps),
+            numbers_per_stage("n_conv_per_stage", n_conv_per_stage, n_stages),
+            numbers_per_stage("n_conv_per_stage_decoder", n_conv_per_stage_decoder, n_stages - 1),
+        )
 
 
 @dataclass(frozen=True)
@@ -86,12 +107,17 @@ class Architecture:
     def check_something_shifts(self) -> None:
         """Raise ValueError if channels are to move, and no block has two convolutions to move them between."""
         shifts, stages = self.shifts, self.stages
-        blocks = {"encoder": stages.n_conv_per_stage, "decoder": stages.n_conv_per_stage_decoder,
-                  "both": stages.n_conv_per_stage + stages.n_conv_per_stage_decoder}[shifts.shift_location]
+        blocks = {
+            "encoder": stages.n_conv_per_stage,
+            "decoder": stages.n_conv_per_stage_decoder,
+            "both": stages.n_conv_per_stage + stages.n_conv_per_stage_decoder,
+        }[shifts.shift_location]
         is_asked = any(shifts.shift_channels) or any(shifts.local_shift_channels)
         if is_asked and shifts.shift_position == "CSC" and max(blocks) < 2:
-            raise ValueError("CSC shifts between the convolutions of a block, but these plans have one a block, so "
-                             "nothing would move: give n_conv_per_stage 2, or set shift_position to CCS.")
+            raise ValueError(
+                "CSC shifts between the convolutions of a block, but these plans have one a block, so "
+                "nothing would move: give n_conv_per_stage 2, or set shift_position to CCS."
+            )
 
 
 @dataclass(frozen=True)
@@ -114,8 +140,13 @@ class Operators:
         Args:
             kernel: edge in voxels; with 1 a convolution is a matrix product.
         """
-        return {**vars(self), "conv_op": pointwise(self.conv_op) if kernel == 1 else self.conv_op,
-                "norm_op": steady(self.norm_op), "kernel_size": kernel, "stride": 1}
+        return {
+            **vars(self),
+            "conv_op": pointwise(self.conv_op) if kernel == 1 else self.conv_op,
+            "norm_op": steady(self.norm_op),
+            "kernel_size": kernel,
+            "stride": 1,
+        }
 
 
 def entry_schemas() -> dict[str, Schema]:
@@ -125,11 +156,14 @@ def entry_schemas() -> dict[str, Schema]:
 
 def shift_entries(architecture: Architecture) -> dict[str, Any]:
     """Return what a GSP network's plans say beyond those of a stock one, as JSON has it."""
+
     def listed(value: Any) -> Any:
         return [listed(entry) for entry in value] if isinstance(value, tuple) else value
 
-    return {**{name: listed(value) for name, value in asdict(architecture.shifts).items()},
-            "kernel": architecture.kernel}
+    return {
+        **{name: listed(value) for name, value in asdict(architecture.shifts).items()},
+        "kernel": architecture.kernel,
+    }
 
 
 def numbers_per_stage(name: str, value: Any, n_stages: int) -> tuple[int, ...]:

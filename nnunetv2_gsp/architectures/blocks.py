@@ -1,4 +1,5 @@
 """Blocks of convolutions, with shifts at their insert positions."""
+
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -46,18 +47,30 @@ class GSPConvBlock(Part):
             kernel_size, norm_op, ...).
     """
 
-    def __init__(self, n_convolutions: int, input_channels: int, output_channels: int,
-                 make_shift: Callable[[], nn.Module], shift_position: str, convolution: dict[str, Any]):
+    def __init__(
+        self,
+        n_convolutions: int,
+        input_channels: int,
+        output_channels: int,
+        make_shift: Callable[[], nn.Module],
+        shift_position: str,
+        convolution: dict[str, Any],
+    ):
         super().__init__()
         self.output_channels = output_channels
         self.convs = nn.ModuleList(
-            ConvDropoutNormReLU(input_channels=input_channels if index == 0 else output_channels,
-                                output_channels=output_channels, **convolution)
-            for index in range(n_convolutions))
+            ConvDropoutNormReLU(
+                input_channels=input_channels if index == 0 else output_channels,
+                output_channels=output_channels,
+                **convolution,
+            )
+            for index in range(n_convolutions)
+        )
         # apart from the convolutions, so that weights have the same names whatever the position
         self.shifts = nn.ModuleList(
             make_shift() if is_shifted_after(index, n_convolutions, shift_position) else nn.Identity()
-            for index in range(n_convolutions))
+            for index in range(n_convolutions)
+        )
 
     def walk(self, x: Map, engine: Engine[Map]) -> Map:
         """Map (N, input_channels, *spatial) to (N, output_channels, *spatial)."""

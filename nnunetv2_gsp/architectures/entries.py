@@ -2,6 +2,7 @@
 
 Each type stands on the field of the dataclass that holds the entry, under the entry's name in plans.
 """
+
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any
@@ -82,5 +83,7 @@ def _is_array(_: Any, value: Any) -> bool:
 
 
 # 2.0 is no integer, as it is none to whom takes the settings; tuples and arrays are what a list in a file becomes
-_Validator: Any = extend(Draft202012Validator, type_checker=Draft202012Validator.TYPE_CHECKER.redefine_many(
-    {"integer": _is_whole, "array": _is_array}))
+_Validator: Any = extend(
+    Draft202012Validator,
+    type_checker=Draft202012Validator.TYPE_CHECKER.redefine_many({"integer": _is_whole, "array": _is_array}),
+)

@@ -1,4 +1,5 @@
 """The `architecture` entry of nnU-Net's plans: read into an `Architecture`, stock or GSP, and written with GSP's."""
+
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import fields
@@ -49,13 +50,15 @@ def check_network(entry: Entry, patch_size: Sequence[int]) -> None:
     """
     kwargs = entry.get("arch_kwargs") if isinstance(entry, dict) else None
     if not isinstance(kwargs, dict) or not isinstance(entry.get("network_class_name"), str):
-        raise ValueError(f"Expected plans whose architecture has a network_class_name and arch_kwargs, found none; "
-                         f"{MEND}.")
+        raise ValueError(
+            f"Expected plans whose architecture has a network_class_name and arch_kwargs, found none; {MEND}."
+        )
     if not (is_gsp(entry) or is_residual(entry) or _is_plain(entry)):
         raise _unknown_network(entry)
     if not fits(patch_size, PATCH_SIZE):
-        raise ValueError(f"Expected plans with a patch_size of two or three whole numbers of voxels, got {patch_size}; "
-                         f"{MEND}.")
+        raise ValueError(
+            f"Expected plans with a patch_size of two or three whole numbers of voxels, got {patch_size}; {MEND}."
+        )
 
 
 def is_gsp(entry: Entry) -> bool:
@@ -94,16 +97,23 @@ def read_stages(entry: Entry, patch_size: Sequence[int]) -> Stages:
     for name in ("features_per_stage", "strides"):  # nnU-Net reads them itself, and wants them spelt out
         one_entry_a_stage(name, kwargs[name], n_stages, [])
     if any(step != 1 for step in stages.strides[0]):
-        raise ValueError(f"Expected strides that begin with 1, since a segmentation has the size of its patch, got "
-                         f"{kwargs['strides'][0]} for the first stage; change strides.")
+        raise ValueError(
+            f"Expected strides that begin with 1, since a segmentation has the size of its patch, got "
+            f"{kwargs['strides'][0]} for the first stage; change strides."
+        )
     if not is_gsp(entry):  # which takes kernel_sizes along and ignores them
-        one_entry_a_stage("kernel_sizes", repeated(kwargs.get("kernel_sizes"), n_stages), n_stages,
-                          repeat(count_or_count_per_axis(n_axes)))
+        one_entry_a_stage(
+            "kernel_sizes",
+            repeated(kwargs.get("kernel_sizes"), n_stages),
+            n_stages,
+            repeat(count_or_count_per_axis(n_axes)),
+        )
     return stages
 
 
-def read_architecture(entry: Entry, patch_size: Sequence[int], request: ShiftRequest | None = None,
-                      kernel: int = 1) -> Architecture:
+def read_architecture(
+    entry: Entry, patch_size: Sequence[int], request: ShiftRequest | None = None, kernel: int = 1
+) -> Architecture:
     """Return what a GSP network is built from in the place of the network that an `architecture` entry names.
 
     A GSP entry is taken at its word; what it leaves out is the paper's choice.
@@ -123,8 +133,9 @@ def read_architecture(entry: Entry, patch_size: Sequence[int], request: ShiftReq
     maps = feature_map_sizes(patch_size, stages.strides)
     if is_gsp(entry):
         kwargs = entry["arch_kwargs"]
-        shifts = ShiftSettings.checked(stages.features_per_stage, len(patch_size),
-                                       **{name: kwargs.get(name) for name in _SETTINGS})
+        shifts = ShiftSettings.checked(
+            stages.features_per_stage, len(patch_size), **{name: kwargs.get(name) for name in _SETTINGS}
+        )
         read = Architecture(stages, shifts, 1 if kwargs.get("kernel") is None else kwargs["kernel"])
         check_groups_divide(shifts.spatial_groups, maps)
     else:
@@ -133,8 +144,9 @@ def read_architecture(entry: Entry, patch_size: Sequence[int], request: ShiftReq
     return read
 
 
-def gsp_architecture(entry: Entry, patch_size: Sequence[int], request: ShiftRequest | None = None,
-                     kernel: int = 1) -> Entry:
+def gsp_architecture(
+    entry: Entry, patch_size: Sequence[int], request: ShiftRequest | None = None, kernel: int = 1
+) -> Entry:
     """Return the GSP counterpart of an `architecture` entry, with spatial groups and shifted channels resolved.
 
     A GSP entry comes back with its own groups; what it leaves out is filled in with the defaults. The input is not
@@ -151,12 +163,16 @@ def gsp_architecture(entry: Entry, patch_size: Sequence[int], request: ShiftRequ
     """
     read = read_architecture(entry, patch_size, request, kernel)
     resolved = deepcopy(entry) if is_gsp(entry) else plain_architecture(entry)
-    return {**resolved, "network_class_name": GSP_NETWORK,
-            "arch_kwargs": {**resolved["arch_kwargs"], **shift_entries(read)}}
+    return {
+        **resolved,
+        "network_class_name": GSP_NETWORK,
+        "arch_kwargs": {**resolved["arch_kwargs"], **shift_entries(read)},
+    }
 
 
-def buildable_architecture(entry: Entry, patch_size: Sequence[int], request: ShiftRequest | None = None,
-                           kernel: int = 1) -> Entry:
+def buildable_architecture(
+    entry: Entry, patch_size: Sequence[int], request: ShiftRequest | None = None, kernel: int = 1
+) -> Entry:
     """Return what `gsp_architecture` does, after a try to build it, which imports the operators that the entry names.
 
     Args:
@@ -171,8 +187,9 @@ def buildable_architecture(entry: Entry, patch_size: Sequence[int], request: Shi
     return resolved
 
 
-def build(entry: Entry, input_channels: int, output_channels: int, deep_supervision: bool, allow_init: bool
-          ) -> nn.Module:
+def build(
+    entry: Entry, input_channels: int, output_channels: int, deep_supervision: bool, allow_init: bool
+) -> nn.Module:
     """Build the network of an `architecture` entry, stock or GSP, as nnU-Net does.
 
     Args:
@@ -187,11 +204,19 @@ def build(entry: Entry, input_channels: int, output_channels: int, deep_supervis
     """
     try:
         network: nn.Module = get_network_from_plans(
-            entry["network_class_name"], entry["arch_kwargs"], entry["_kw_requires_import"], input_channels,
-            output_channels, allow_init, deep_supervision)
+            entry["network_class_name"],
+            entry["arch_kwargs"],
+            entry["_kw_requires_import"],
+            input_channels,
+            output_channels,
+            allow_init,
+            deep_supervision,
+        )
     except (TypeError, AttributeError, LookupError, ImportError) as error:  # not there, or nothing for it
-        raise ValueError(f"Expected plans whose arch_kwargs {_class_name(entry)} takes, got a "
-                         f"{type(error).__name__}: {error}; {MEND}.") from error
+        raise ValueError(
+            f"Expected plans whose arch_kwargs {_class_name(entry)} takes, got a "
+            f"{type(error).__name__}: {error}; {MEND}."
+        ) from error
     return network
 
 
@@ -243,22 +268,34 @@ def describe(architecture: Architecture, patch_size: Sequence[int]) -> str:
     has_local_shift = any(shifts.local_shift_channels)
     edges = times([architecture.kernel] * len(patch_size))
     header = f"{'stage':>5}  {'map':<15} {'channels':>8}  {'groups':<12} {'block':<15} {'shifted channels':>16}"
-    lines = [f"Group Shift, {shifts.shift_position} in {location}, {edges} convolutions:",
-             header + ("  locally" if has_local_shift else "")]
-    rows = zip(feature_map_sizes(patch_size, stages.strides), stages.features_per_stage, shifts.spatial_groups,
-               shifts.shift_channels, shifts.local_shift_channels, strict=True)
+    lines = [
+        f"Group Shift, {shifts.shift_position} in {location}, {edges} convolutions:",
+        header + ("  locally" if has_local_shift else ""),
+    ]
+    rows = zip(
+        feature_map_sizes(patch_size, stages.strides),
+        stages.features_per_stage,
+        shifts.spatial_groups,
+        shifts.shift_channels,
+        shifts.local_shift_channels,
+        strict=True,
+    )
     for stage, (size, channels, groups, shifted, local) in enumerate(rows):
         block = [voxels // count for voxels, count in zip(size, groups, strict=True)]
         note = "" if has_equal_groups_on_equal_axes(size, groups) else "  (no equal split of equal axes)"
-        lines.append(f"{stage:>5}  {times(size):<15} {channels:>8}  {times(groups):<12} {times(block):<15} "
-                     f"{shifted:>16}{f'{local:>9}' if has_local_shift else ''}{note}")
+        lines.append(
+            f"{stage:>5}  {times(size):<15} {channels:>8}  {times(groups):<12} {times(block):<15} "
+            f"{shifted:>16}{f'{local:>9}' if has_local_shift else ''}{note}"
+        )
     return "\n".join(lines)
 
 
 def _unknown_network(entry: Entry) -> NotImplementedError:
-    return NotImplementedError(f"GSP replaces the convolutions of PlainConvUNet and ResidualEncoderUNet; these plans "
-                               f"name {entry['network_class_name']}, which it does not know: train with plans that "
-                               f"name one of the two, such as nnUNetPlans.")
+    return NotImplementedError(
+        f"GSP replaces the convolutions of PlainConvUNet and ResidualEncoderUNet; these plans "
+        f"name {entry['network_class_name']}, which it does not know: train with plans that "
+        f"name one of the two, such as nnUNetPlans."
+    )
 
 
 def _is_plain(entry: Entry) -> bool:

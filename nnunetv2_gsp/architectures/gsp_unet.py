@@ -1,4 +1,5 @@
 """GSPUNet: the U-Net that nnU-Net planned, every convolution 1×1×1, Group Shifts in between."""
+
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -62,29 +63,62 @@ class GSPUNet(Part):
 
     engine = "auto"  # what networks have that were pickled whole before there was a choice
 
-    def __init__(self, input_channels: int, n_stages: int, features_per_stage: PerStage, conv_op: type[_ConvNd],
-                 strides: int | Sequence[int | Sequence[int]], n_conv_per_stage: PerStage, num_classes: int,
-                 n_conv_per_stage_decoder: PerStage, spatial_groups: Sequence[Sequence[int]],
-                 shift_channels: Sequence[int] | None = None, shift_position: str = DEFAULT_POSITION,
-                 shift_location: str = DEFAULT_LOCATION, local_shift_channels: Sequence[int] | None = None,
-                 kernel: int = 1, kernel_sizes: Any = None, conv_bias: bool = False,
-                 norm_op: type[nn.Module] | None = None, norm_op_kwargs: dict[str, Any] | None = None,
-                 dropout_op: type[_DropoutNd] | None = None, dropout_op_kwargs: dict[str, Any] | None = None,
-                 nonlin: type[nn.Module] | None = None, nonlin_kwargs: dict[str, Any] | None = None,
-                 deep_supervision: bool = False, nonlin_first: bool = False):
+    def __init__(
+        self,
+        input_channels: int,
+        n_stages: int,
+        features_per_stage: PerStage,
+        conv_op: type[_ConvNd],
+        strides: int | Sequence[int | Sequence[int]],
+        n_conv_per_stage: PerStage,
+        num_classes: int,
+        n_conv_per_stage_decoder: PerStage,
+        spatial_groups: Sequence[Sequence[int]],
+        shift_channels: Sequence[int] | None = None,
+        shift_position: str = DEFAULT_POSITION,
+        shift_location: str = DEFAULT_LOCATION,
+        local_shift_channels: Sequence[int] | None = None,
+        kernel: int = 1,
+        kernel_sizes: Any = None,
+        conv_bias: bool = False,
+        norm_op: type[nn.Module] | None = None,
+        norm_op_kwargs: dict[str, Any] | None = None,
+        dropout_op: type[_DropoutNd] | None = None,
+        dropout_op_kwargs: dict[str, Any] | None = None,
+        nonlin: type[nn.Module] | None = None,
+        nonlin_kwargs: dict[str, Any] | None = None,
+        deep_supervision: bool = False,
+        nonlin_first: bool = False,
+    ):
         super().__init__()
         n_axes = convert_conv_op_to_dim(conv_op)
-        stages = Stages.checked(n_axes, n_stages, features_per_stage, strides, n_conv_per_stage,
-                                n_conv_per_stage_decoder)
+        stages = Stages.checked(
+            n_axes, n_stages, features_per_stage, strides, n_conv_per_stage, n_conv_per_stage_decoder
+        )
         self.shift_settings = ShiftSettings.checked(
-            stages.features_per_stage, n_axes, spatial_groups=spatial_groups, shift_channels=shift_channels,
-            shift_position=shift_position, shift_location=shift_location, local_shift_channels=local_shift_channels)
+            stages.features_per_stage,
+            n_axes,
+            spatial_groups=spatial_groups,
+            shift_channels=shift_channels,
+            shift_position=shift_position,
+            shift_location=shift_location,
+            local_shift_channels=local_shift_channels,
+        )
         architecture = Architecture(stages, self.shift_settings, kernel)
         self.register_buffer("gsp_settings", self.shift_settings.to_tensor())
         self.engine = wished_engine()  # of `nnunetv2_gsp.engines.ENGINES`; may be set
 
-        convolution = Operators(conv_op, conv_bias, norm_op, norm_op_kwargs, dropout_op, dropout_op_kwargs, nonlin,
-                                nonlin_kwargs, nonlin_first).of_convolution(architecture.kernel)
+        convolution = Operators(
+            conv_op,
+            conv_bias,
+            norm_op,
+            norm_op_kwargs,
+            dropout_op,
+            dropout_op_kwargs,
+            nonlin,
+            nonlin_kwargs,
+            nonlin_first,
+        ).of_convolution(architecture.kernel)
         self.encoder = GSPEncoder(input_channels, architecture, convolution)
         self.decoder = GSPDecoder(num_classes, architecture, convolution, deep_supervision)
 
@@ -114,8 +148,9 @@ class GSPUNet(Part):
             input_size: the patch in voxels, without batch and channels.
         """
         map_sizes = feature_map_sizes(input_size, self.encoder.strides)
-        return (self.encoder.compute_conv_feature_map_size(map_sizes)
-                + self.decoder.compute_conv_feature_map_size(map_sizes))
+        return self.encoder.compute_conv_feature_map_size(map_sizes) + self.decoder.compute_conv_feature_map_size(
+            map_sizes
+        )
 
     @staticmethod
     def initialize(module: nn.Module) -> None:
@@ -126,9 +161,11 @@ class GSPUNet(Part):
         """Refuse weights of other settings: they would fit in every shape and predict nonsense."""
         theirs = state_dict.get(prefix + "gsp_settings")
         if theirs is not None and ShiftSettings.from_tensor(theirs) != self.shift_settings:
-            raise ValueError(f"These weights were trained with other GSP settings than this network has; theirs are "
-                             f"[{ShiftSettings.from_tensor(theirs)}], the network's are [{self.shift_settings}]: use "
-                             f"the plans that were saved beside the weights.")
+            raise ValueError(
+                f"These weights were trained with other GSP settings than this network has; theirs are "
+                f"[{ShiftSettings.from_tensor(theirs)}], the network's are [{self.shift_settings}]: use "
+                f"the plans that were saved beside the weights."
+            )
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
 
@@ -141,13 +178,22 @@ class GSPEncoder(Part):
         features = stages.features_per_stage
         self.strides = stages.strides
         max_pool = get_matching_pool_op(convolution["conv_op"], pool_type="max")
-        self.pools = nn.ModuleList(nn.Identity() if math.prod(stride) == 1 else max_pool(stride, stride)
-                                   for stride in stages.strides)
+        self.pools = nn.ModuleList(
+            nn.Identity() if math.prod(stride) == 1 else max_pool(stride, stride) for stride in stages.strides
+        )
         self.stages = nn.ModuleList(
-            GSPConvBlock(n_convolutions, channels_in, channels, _shift_maker(settings, stage),
-                         _position_in("encoder", settings), convolution)
+            GSPConvBlock(
+                n_convolutions,
+                channels_in,
+                channels,
+                _shift_maker(settings, stage),
+                _position_in("encoder", settings),
+                convolution,
+            )
             for stage, (n_convolutions, channels_in, channels) in enumerate(
-                zip(stages.n_conv_per_stage, [input_channels, *features[:-1]], features, strict=True)))
+                zip(stages.n_conv_per_stage, [input_channels, *features[:-1]], features, strict=True)
+            )
+        )
 
     def walk(self, x: Map, engine: Engine[Map]) -> list[Map]:
         """Map the image to the features of every stage, the highest resolution first."""
@@ -170,8 +216,9 @@ class GSPEncoder(Part):
 class GSPDecoder(Part):
     """Up-sampling, the skip and a block of convolutions a stage, lowest resolution first, and the heads."""
 
-    def __init__(self, num_classes: int, architecture: Architecture, convolution: dict[str, Any],
-                 deep_supervision: bool):
+    def __init__(
+        self, num_classes: int, architecture: Architecture, convolution: dict[str, Any], deep_supervision: bool
+    ):
         super().__init__()
         planned, settings = architecture.stages, architecture.shifts
         features = planned.features_per_stage
@@ -182,10 +229,20 @@ class GSPDecoder(Part):
         for index, stage in enumerate(reversed(range(len(features) - 1))):
             make_shift = _shift_maker(settings, stage)
             channels = features[stage]
-            upsamplings.append(ConvUpsampling(features[stage + 1], channels, planned.strides[stage + 1], convolution,
-                                              make_shift() if position == "CSCSUpShift" else nn.Identity()))
-            stages.append(GSPConvBlock(planned.n_conv_per_stage_decoder[index], 2 * channels, channels, make_shift,
-                                       position, convolution))
+            upsamplings.append(
+                ConvUpsampling(
+                    features[stage + 1],
+                    channels,
+                    planned.strides[stage + 1],
+                    convolution,
+                    make_shift() if position == "CSCSUpShift" else nn.Identity(),
+                )
+            )
+            stages.append(
+                GSPConvBlock(
+                    planned.n_conv_per_stage_decoder[index], 2 * channels, channels, make_shift, position, convolution
+                )
+            )
             seg_layers.append(convolution["conv_op"](channels, num_classes, 1, bias=True))
         self.upsamplings = nn.ModuleList(upsamplings)
         self.stages = nn.ModuleList(stages)
@@ -214,9 +271,11 @@ class GSPDecoder(Part):
         upsamplings = (module for module in self.modules() if isinstance(module, ConvUpsampling))
         blocks = (module for module in self.modules() if isinstance(module, GSPConvBlock))
         heads = high if self.deep_supervision else high[-1:]
-        return (sum(map(ConvUpsampling.compute_conv_feature_map_size, upsamplings, low))
-                + sum(map(GSPConvBlock.compute_conv_feature_map_size, blocks, high))
-                + sum(self.num_classes * math.prod(size) for size in heads))
+        return (
+            sum(map(ConvUpsampling.compute_conv_feature_map_size, upsamplings, low))
+            + sum(map(GSPConvBlock.compute_conv_feature_map_size, blocks, high))
+            + sum(self.num_classes * math.prod(size) for size in heads)
+        )
 
 
 class ConvUpsampling(Part):
@@ -225,13 +284,21 @@ class ConvUpsampling(Part):
     The other order costs eight times as much; a bare 1×1×1 convolution and the interpolation commute exactly.
     """
 
-    def __init__(self, input_channels: int, output_channels: int, stride: tuple[int, ...],
-                 convolution: dict[str, Any], shift: nn.Module):
+    def __init__(
+        self,
+        input_channels: int,
+        output_channels: int,
+        stride: tuple[int, ...],
+        convolution: dict[str, Any],
+        shift: nn.Module,
+    ):
         super().__init__()
-        self.convolution = ConvDropoutNormReLU(input_channels=input_channels, output_channels=output_channels,
-                                               **convolution)
-        self.interpolation = LinearUpsampling(scale_factor=tuple(float(step) for step in stride),
-                                              mode="trilinear" if len(stride) == 3 else "bilinear")
+        self.convolution = ConvDropoutNormReLU(
+            input_channels=input_channels, output_channels=output_channels, **convolution
+        )
+        self.interpolation = LinearUpsampling(
+            scale_factor=tuple(float(step) for step in stride), mode="trilinear" if len(stride) == 3 else "bilinear"
+        )
         self.shift = shift
 
     def compute_conv_feature_map_size(self, low_size: Sequence[int]) -> int:
@@ -248,5 +315,9 @@ def _position_in(location: str, settings: ShiftSettings) -> str:
 
 
 def _shift_maker(settings: ShiftSettings, stage: int) -> Callable[[], nn.Module]:
-    return partial(shift_or_identity, settings.spatial_groups[stage], settings.shift_channels[stage],
-                   settings.local_shift_channels[stage])
+    return partial(
+        shift_or_identity,
+        settings.spatial_groups[stage],
+        settings.shift_channels[stage],
+        settings.local_shift_channels[stage],
+    )

@@ -1,4 +1,5 @@
 """Shifts in ratios and wishes, and their settings once feature maps and channels are known."""
+
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -40,16 +41,28 @@ class ShiftRequest:
         shift_location: in the encoder, the decoder or both.
     """
 
-    spatial_groups: Sequence[Sequence[int]] | None = field(default=None, metadata=described(
-        SPATIAL_GROUPS, "groups along each axis of the patch, one entry a stage, the highest resolution first; without "
-                        "it the rule decides"))
-    strict: bool = field(default=False, metadata=described(
-        {"type": "boolean"}, "refuse spatial_groups that do not divide a feature map, instead of snapping them to the "
-                             "largest divisor below"))
-    shift_ratio: float = field(default=0.5, metadata=described(
-        _RATIO, "C_s/C, the part of the channels that moves by blocks (default 0.5)"))
-    local_shift_ratio: float = field(default=0.0, metadata=described(
-        _RATIO, "the part of the channels that moves by single voxels (default 0)"))
+    spatial_groups: Sequence[Sequence[int]] | None = field(
+        default=None,
+        metadata=described(
+            SPATIAL_GROUPS,
+            "groups along each axis of the patch, one entry a stage, the highest resolution first; without "
+            "it the rule decides",
+        ),
+    )
+    strict: bool = field(
+        default=False,
+        metadata=described(
+            {"type": "boolean"},
+            "refuse spatial_groups that do not divide a feature map, instead of snapping them to the "
+            "largest divisor below",
+        ),
+    )
+    shift_ratio: float = field(
+        default=0.5, metadata=described(_RATIO, "C_s/C, the part of the channels that moves by blocks (default 0.5)")
+    )
+    local_shift_ratio: float = field(
+        default=0.0, metadata=described(_RATIO, "the part of the channels that moves by single voxels (default 0)")
+    )
     shift_position: str = field(default=DEFAULT_POSITION, metadata=SHIFT_POSITION)
     shift_location: str = field(default=DEFAULT_LOCATION, metadata=SHIFT_LOCATION)
 
@@ -59,8 +72,10 @@ class ShiftRequest:
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must be from 0 to 1, got {getattr(self, name)}.")
         if _exact(self.shift_ratio) + _exact(self.local_shift_ratio) > 1:
-            raise ValueError(f"shift_ratio + local_shift_ratio must be at most 1, got {self.shift_ratio} + "
-                             f"{self.local_shift_ratio}: a channel moves by blocks or by voxels, not both.")
+            raise ValueError(
+                f"shift_ratio + local_shift_ratio must be at most 1, got {self.shift_ratio} + "
+                f"{self.local_shift_ratio}: a channel moves by blocks or by voxels, not both."
+            )
 
     def resolve(self, maps: Sequence[Sequence[int]], features_per_stage: Sequence[int]) -> ShiftSettings:
         """Settle groups and channels of every stage.
@@ -88,20 +103,26 @@ class ShiftRequest:
             if self.strict and ratio > 0:
                 check_groups_divide(self.spatial_groups, maps)
         max_shifted = [math.floor(ratio * channels) for channels in features_per_stage]
-        groups = [self._groups_of(stage, size, limit) if ratio > 0 else (1,) * len(size)
-                  for stage, (size, limit) in enumerate(zip(maps, max_shifted, strict=True))]
+        groups = [
+            self._groups_of(stage, size, limit) if ratio > 0 else (1,) * len(size)
+            for stage, (size, limit) in enumerate(zip(maps, max_shifted, strict=True))
+        ]
         shifted = [shift_channels_of(counts, limit) for counts, limit in zip(groups, max_shifted, strict=True)]
         n_directions = 2 * len(maps[0])
         local = [n_directions * math.floor(local_ratio * channels / n_directions) for channels in features_per_stage]
         for stage, channels in enumerate(features_per_stage):
             if ratio > 0 and shifted[stage] == 0:
-                raise ValueError(f"shift_ratio {self.shift_ratio} leaves no whole channel for each of the "
-                                 f"{math.prod(groups[stage])} groups {groups[stage]} of stage {stage}, which has "
-                                 f"{channels} channels: raise the ratio, or ask for fewer groups.")
+                raise ValueError(
+                    f"shift_ratio {self.shift_ratio} leaves no whole channel for each of the "
+                    f"{math.prod(groups[stage])} groups {groups[stage]} of stage {stage}, which has "
+                    f"{channels} channels: raise the ratio, or ask for fewer groups."
+                )
         if local_ratio > 0 and not any(local):
-            raise ValueError(f"local_shift_ratio {self.local_shift_ratio} leaves no whole channel for each of the "
-                             f"{n_directions} directions in any stage, of {max(features_per_stage)} channels at most: "
-                             f"raise the ratio, or set it to 0.")
+            raise ValueError(
+                f"local_shift_ratio {self.local_shift_ratio} leaves no whole channel for each of the "
+                f"{n_directions} directions in any stage, of {max(features_per_stage)} channels at most: "
+                f"raise the ratio, or set it to 0."
+            )
         return ShiftSettings(tuple(groups), tuple(shifted), self.shift_position, self.shift_location, tuple(local))
 
     def _groups_of(self, stage: int, size: Sequence[int], max_groups: int) -> tuple[int, ...]:

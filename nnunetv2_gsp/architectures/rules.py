@@ -1,4 +1,5 @@
 """The rules that arguments of a network keep, each once: the network and all that plan one refuse in the same words."""
+
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -29,14 +30,18 @@ def count_per_axis(n_axes: int) -> Expected:
 
 def count_or_count_per_axis(n_axes: int) -> Expected:
     """Expect one whole number from 1 on for all of `n_axes` axes, or one for each."""
-    return Expected(f"a whole number from 1 on, or {n_axes} of them, one an axis",
-                    one_or_each(COUNT, minItems=n_axes, maxItems=n_axes))
+    return Expected(
+        f"a whole number from 1 on, or {n_axes} of them, one an axis",
+        one_or_each(COUNT, minItems=n_axes, maxItems=n_axes),
+    )
 
 
 def multiple(factor: int, largest: int, of_what: str, of_largest: str = "") -> Expected:
     """Expect a multiple of `factor` from 0 to `largest`; the words say what the two numbers are."""
-    return Expected(f"a multiple of {factor} (the {of_what}) from 0 to {largest}{of_largest}",
-                    {**WHOLE, "minimum": 0, "maximum": largest, "multipleOf": factor})
+    return Expected(
+        f"a multiple of {factor} (the {of_what}) from 0 to {largest}{of_largest}",
+        {**WHOLE, "minimum": 0, "maximum": largest, "multipleOf": factor},
+    )
 
 
 def check_choice(name: str, value: Any, schema: Schema) -> None:
@@ -48,8 +53,10 @@ def check_choice(name: str, value: Any, schema: Schema) -> None:
 def check_number_of_stages(n_stages: Any) -> None:
     """Raise ValueError unless there are two stages at least."""
     if not fits(n_stages, {**WHOLE, "minimum": 2}):
-        raise ValueError(f"A U-Net needs at least two stages, got n_stages = {n_stages!r}: take a larger patch, or "
-                         f"leave this configuration out; nnU-Net's own network has no output either then.")
+        raise ValueError(
+            f"A U-Net needs at least two stages, got n_stages = {n_stages!r}: take a larger patch, or "
+            f"leave this configuration out; nnU-Net's own network has no output either then."
+        )
 
 
 def one_entry_a_stage(name: str, value: Any, n_stages: int, expected: Iterable[Expected]) -> list[Any]:
@@ -70,8 +77,10 @@ def one_entry_a_stage(name: str, value: Any, n_stages: int, expected: Iterable[E
         ValueError: features_per_stage of stage 1 must be a whole number from 1 on, got 0.
     """
     if not has_one_entry_a_stage(value, n_stages):
-        raise ValueError(f"{name} must have one entry a stage, {n_stages} here, got {value!r}: add or drop entries, or "
-                         f"change the stages with them.")
+        raise ValueError(
+            f"{name} must have one entry a stage, {n_stages} here, got {value!r}: add or drop entries, or "
+            f"change the stages with them."
+        )
     entries = list(value)
     for stage, (entry, wanted) in enumerate(zip(entries, expected, strict=False)):
         if not fits(entry, wanted.schema):

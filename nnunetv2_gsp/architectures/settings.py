@@ -3,6 +3,7 @@
 A shift has no weights, so weights trained with other groups would load without an error and predict nonsense. The
 network therefore carries its settings in its state_dict, as a buffer of integers.
 """
+
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -21,9 +22,11 @@ SHIFT_LOCATIONS = ("encoder", "decoder", "both")
 DEFAULT_POSITION, DEFAULT_LOCATION = "CSC", "both"
 SHIFT_POSITION: Schema = described(
     {"type": "string", "enum": list(SHIFT_POSITIONS)},
-    "where the shifts come in a block of convolutions, Fig. 2 of the paper (default CSC)")
+    "where the shifts come in a block of convolutions, Fig. 2 of the paper (default CSC)",
+)
 SHIFT_LOCATION: Schema = described(
-    {"type": "string", "enum": list(SHIFT_LOCATIONS)}, "which half of the network shifts (default both)")
+    {"type": "string", "enum": list(SHIFT_LOCATIONS)}, "which half of the network shifts (default both)"
+)
 _CHANNELS: Schema = each({**WHOLE, "minimum": 0}, minItems=1)
 # of the buffer: a network without local shifts writes the first, so that weights from before there were any still load
 _FORMAT_GROUP_SHIFT, _FORMAT_LOCAL_SHIFT = 1, 2
@@ -56,9 +59,17 @@ class ShiftSettings:
         check_choice("shift_location", self.shift_location, SHIFT_LOCATION)
 
     @classmethod
-    def checked(cls, features_per_stage: Sequence[int], n_axes: int, *, spatial_groups: Any, shift_channels: Any = None,
-                shift_position: Any = None, shift_location: Any = None,
-                local_shift_channels: Any = None) -> "ShiftSettings":
+    def checked(
+        cls,
+        features_per_stage: Sequence[int],
+        n_axes: int,
+        *,
+        spatial_groups: Any,
+        shift_channels: Any = None,
+        shift_position: Any = None,
+        shift_location: Any = None,
+        local_shift_channels: Any = None,
+    ) -> "ShiftSettings":
         """Return settings that fit the stages; what is not given is the paper's choice.
 
         Args:
@@ -71,49 +82,89 @@ class ShiftSettings:
             ValueError: there is not one fitting entry a stage, or the position or location is not known.
         """
         n_stages = len(features_per_stage)
-        groups = [tuple(counts) for counts in one_entry_a_stage("spatial_groups", spatial_groups, n_stages,
-                                                                repeat(count_per_axis(n_axes)))]
+        groups = [
+            tuple(counts)
+            for counts in one_entry_a_stage("spatial_groups", spatial_groups, n_stages, repeat(count_per_axis(n_axes)))
+        ]
         if shift_channels is None:
-            shift_channels = [shift_channels_of(counts, channels // 2)
-                              for counts, channels in zip(groups, features_per_stage, strict=True)]
-        shifted = one_entry_a_stage("shift_channels", shift_channels, n_stages, (
-            multiple(math.prod(counts), channels, f"product of its spatial groups {counts}")
-            for counts, channels in zip(groups, features_per_stage, strict=True)))
+            shift_channels = [
+                shift_channels_of(counts, channels // 2)
+                for counts, channels in zip(groups, features_per_stage, strict=True)
+            ]
+        shifted = one_entry_a_stage(
+            "shift_channels",
+            shift_channels,
+            n_stages,
+            (
+                multiple(math.prod(counts), channels, f"product of its spatial groups {counts}")
+                for counts, channels in zip(groups, features_per_stage, strict=True)
+            ),
+        )
         if local_shift_channels is None:
             local_shift_channels = [0] * n_stages
-        local = one_entry_a_stage("local_shift_channels", local_shift_channels, n_stages, (
-            multiple(2 * n_axes, channels - moved, "directions", " (the channels behind shift_channels)")
-            for moved, channels in zip(shifted, features_per_stage, strict=True)))
-        return cls(tuple(groups), tuple(shifted), DEFAULT_POSITION if shift_position is None else shift_position,
-                   DEFAULT_LOCATION if shift_location is None else shift_location, tuple(local))
+        local = one_entry_a_stage(
+            "local_shift_channels",
+            local_shift_channels,
+            n_stages,
+            (
+                multiple(2 * n_axes, channels - moved, "directions", " (the channels behind shift_channels)")
+                for moved, channels in zip(shifted, features_per_stage, strict=True)
+            ),
+        )
+        return cls(
+            tuple(groups),
+            tuple(shifted),
+            DEFAULT_POSITION if shift_position is None else shift_position,
+            DEFAULT_LOCATION if shift_location is None else shift_location,
+            tuple(local),
+        )
 
     def to_tensor(self) -> torch.Tensor:
         """Encode as a flat int64 tensor for a state_dict."""
         has_local_shift = any(self.local_shift_channels)
-        stages = [value for groups, shifted, local in zip(self.spatial_groups, self.shift_channels,
-                                                          self.local_shift_channels, strict=True)
-                  for value in (*groups, shifted, *([local] if has_local_shift else []))]
-        return torch.tensor([_FORMAT_LOCAL_SHIFT if has_local_shift else _FORMAT_GROUP_SHIFT,
-                             SHIFT_POSITIONS.index(self.shift_position), SHIFT_LOCATIONS.index(self.shift_location),
-                             len(self.spatial_groups[0]), *stages])
+        stages = [
+            value
+            for groups, shifted, local in zip(
+                self.spatial_groups, self.shift_channels, self.local_shift_channels, strict=True
+            )
+            for value in (*groups, shifted, *([local] if has_local_shift else []))
+        ]
+        return torch.tensor(
+            [
+                _FORMAT_LOCAL_SHIFT if has_local_shift else _FORMAT_GROUP_SHIFT,
+                SHIFT_POSITIONS.index(self.shift_position),
+                SHIFT_LOCATIONS.index(self.shift_location),
+                len(self.spatial_groups[0]),
+                *stages,
+            ]
+        )
 
     @classmethod
     def from_tensor(cls, encoded: torch.Tensor) -> "ShiftSettings":
         """Decode `to_tensor`; raises ValueError for a format that this version does not know."""
         version, position, location, n_axes, *stages = encoded.tolist()
         if version not in (_FORMAT_GROUP_SHIFT, _FORMAT_LOCAL_SHIFT):
-            raise ValueError(f"These weights carry their GSP settings in format {version}, this version of "
-                             f"nnunetv2_gsp knows the formats up to {_FORMAT_LOCAL_SHIFT}: install the version that "
-                             f"wrote them.")
+            raise ValueError(
+                f"These weights carry their GSP settings in format {version}, this version of "
+                f"nnunetv2_gsp knows the formats up to {_FORMAT_LOCAL_SHIFT}: install the version that "
+                f"wrote them."
+            )
         length = n_axes + version  # the groups, C_s, and in the second format the locally shifted channels
-        per_stage = [stages[start:start + length] for start in range(0, len(stages), length)]
-        return cls(tuple(tuple(stage[:n_axes]) for stage in per_stage), tuple(stage[n_axes] for stage in per_stage),
-                   SHIFT_POSITIONS[position], SHIFT_LOCATIONS[location],
-                   tuple(sum(stage[n_axes + 1:]) for stage in per_stage))
+        per_stage = [stages[start : start + length] for start in range(0, len(stages), length)]
+        return cls(
+            tuple(tuple(stage[:n_axes]) for stage in per_stage),
+            tuple(stage[n_axes] for stage in per_stage),
+            SHIFT_POSITIONS[position],
+            SHIFT_LOCATIONS[location],
+            tuple(sum(stage[n_axes + 1 :]) for stage in per_stage),
+        )
 
     def __str__(self) -> str:
         """Say it in one line, for logs and errors."""
-        stages = ", ".join(f"{groups} on {shifted} channels{f' and locally on {local}' if local else ''}"
-                           for groups, shifted, local in zip(self.spatial_groups, self.shift_channels,
-                                                             self.local_shift_channels, strict=True))
+        stages = ", ".join(
+            f"{groups} on {shifted} channels{f' and locally on {local}' if local else ''}"
+            for groups, shifted, local in zip(
+                self.spatial_groups, self.shift_channels, self.local_shift_channels, strict=True
+            )
+        )
         return f"{self.shift_position} in {self.shift_location}: {stages}"

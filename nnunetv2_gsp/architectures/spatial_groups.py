@@ -1,4 +1,5 @@
 """Feature-map sizes, spatial groups and shifted channels of every stage."""
+
 import itertools
 import math
 from collections.abc import Iterable, Sequence
@@ -24,9 +25,11 @@ def feature_map_sizes(patch_size: Sequence[int], strides: Sequence[int | Sequenc
     steps = [(stride,) * len(size) if isinstance(stride, int) else tuple(stride) for stride in strides]
     for stage, step in enumerate(steps):
         if len(step) != len(size) or any(voxels % edge for voxels, edge in zip(size, step, strict=True)):
-            raise ValueError(f"The strides must divide the patch: stage {stage} strides a map of {size} voxels by "
-                             f"{step} (patch {tuple(patch_size)}); take a patch whose axes are multiples of "
-                             f"{times(map(math.prod, zip(*steps, strict=False)))}, the product of the strides.")
+            raise ValueError(
+                f"The strides must divide the patch: stage {stage} strides a map of {size} voxels by "
+                f"{step} (patch {tuple(patch_size)}); take a patch whose axes are multiples of "
+                f"{times(map(math.prod, zip(*steps, strict=False)))}, the product of the strides."
+            )
         size = tuple(voxels // edge for voxels, edge in zip(size, step, strict=True))
         sizes.append(size)
     return sizes
@@ -93,8 +96,10 @@ def check_groups_divide(spatial_groups: Sequence[Sequence[int]], maps: Sequence[
     for stage, (groups, size) in enumerate(zip(spatial_groups, maps, strict=True)):
         fitting = snapped_groups(groups, size)
         if fitting != tuple(groups):
-            raise ValueError(f"spatial_groups of stage {stage} must divide its feature map of {times(size)} voxels, "
-                             f"got {times(groups)}: {times(fitting)} would.")
+            raise ValueError(
+                f"spatial_groups of stage {stage} must divide its feature map of {times(size)} voxels, "
+                f"got {times(groups)}: {times(fitting)} would."
+            )
 
 
 def shift_channels_of(groups: Sequence[int], max_channels: int) -> int:

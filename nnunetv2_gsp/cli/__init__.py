@@ -1,4 +1,5 @@
 """`nnUNetv2_gsp VERB`: a module a verb parses, calls one function of the library, and prints what it returns."""
+
 import argparse
 import os
 import sys
@@ -25,8 +26,21 @@ from nnunetv2_gsp.errors import InputError
 from nnunetv2_gsp.messages import show_messages
 from nnunetv2_gsp.plugin import startup  # noqa: F401  (where the .pth did not run, the verbs work all the same)
 
-_VERBS = (doctor, plan, templates, profile, experiments, export, import_, convert, evaluate, compare, submit,
-          check_submission, demo)
+_VERBS = (
+    doctor,
+    plan,
+    templates,
+    profile,
+    experiments,
+    export,
+    import_,
+    convert,
+    evaluate,
+    compare,
+    submit,
+    check_submission,
+    demo,
+)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -34,7 +48,7 @@ def parser() -> argparse.ArgumentParser:
     command = CompletedParser(
         prog="nnUNetv2_gsp",
         description="Group Shift Pointwise networks for nnU-Net. Training and prediction are nnU-Net's own commands: "
-                    "nnUNetv2_train DATASET 3d_fullres 0 -tr nnUNetTrainerGSP",
+        "nnUNetv2_train DATASET 3d_fullres 0 -tr nnUNetTrainerGSP",
     )
     command.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     add_completion(command)

@@ -1,4 +1,5 @@
 """Arguments that several verbs have in common, and what texts on the command line mean."""
+
 import argparse
 import json
 from collections.abc import Mapping
@@ -17,17 +18,29 @@ Verbs = Any  # argparse has no public name for what add_subparsers returns
 
 def add_template(parser: argparse.ArgumentParser, default: str | None = "default") -> None:
     """Add --template and --set."""
-    parser.add_argument("--template", default=default, metavar="NAME",
-                        help="settings with a name, see nnUNetv2_gsp templates; or a .json file (default: default)")
-    add_set(parser, "settings in place of the template's, as in shift_ratio=1 shift_position=CCS "
-                     "'spatial_groups=[[2,2,2],[2,4,4]]'")
+    parser.add_argument(
+        "--template",
+        default=default,
+        metavar="NAME",
+        help="settings with a name, see nnUNetv2_gsp templates; or a .json file (default: default)",
+    )
+    add_set(
+        parser,
+        "settings in place of the template's, as in shift_ratio=1 shift_position=CCS "
+        "'spatial_groups=[[2,2,2],[2,4,4]]'",
+    )
 
 
 def add_definition(parser: argparse.ArgumentParser) -> None:
     """Add --definition."""
     *others, last = DEFINITIONS
-    parser.add_argument("--definition", choices=list(DEFINITIONS), default="brats2023", metavar="NAME",
-                        help=f"{', '.join(others)} or {last} (default: %(default)s)")
+    parser.add_argument(
+        "--definition",
+        choices=list(DEFINITIONS),
+        default="brats2023",
+        metavar="NAME",
+        help=f"{', '.join(others)} or {last} (default: %(default)s)",
+    )
 
 
 def add_device(parser: argparse.ArgumentParser, default: str, what: str) -> None:
@@ -42,12 +55,21 @@ def add_set(parser: argparse.ArgumentParser, what: str) -> None:
 
 def add_challenge(parser: argparse.ArgumentParser) -> None:
     """Add --challenge and --images."""
-    parser.add_argument("--challenge", required=True, metavar="CHALLENGE",
-                        choices=SUBMISSIONS, help=f"{', '.join(SUBMISSIONS[:-1])} or {SUBMISSIONS[-1]}")
-    parser.add_argument("--images", type=Path, metavar="SOURCE",
-                        help="the challenge's images of the cases to predict, or the imagesTs made of them: they say "
-                             "which cases have to be there, and where they lie (default: only the edition's size is "
-                             "checked)")
+    parser.add_argument(
+        "--challenge",
+        required=True,
+        metavar="CHALLENGE",
+        choices=SUBMISSIONS,
+        help=f"{', '.join(SUBMISSIONS[:-1])} or {SUBMISSIONS[-1]}",
+    )
+    parser.add_argument(
+        "--images",
+        type=Path,
+        metavar="SOURCE",
+        help="the challenge's images of the cases to predict, or the imagesTs made of them: they say "
+        "which cases have to be there, and where they lie (default: only the edition's size is "
+        "checked)",
+    )
 
 
 def listed(title: str, choices: Mapping[str, str]) -> str:
@@ -78,8 +100,9 @@ def settings(pairs: list[tuple[str, object]]) -> dict[str, object]:
     """
     settings = dict(pairs)
     if len(settings) < len(pairs):
-        raise ConflictingInputError("each setting once", " ".join(key for key, _ in pairs),
-                                    remedy="drop the repeated ones")
+        raise ConflictingInputError(
+            "each setting once", " ".join(key for key, _ in pairs), remedy="drop the repeated ones"
+        )
     return settings
 
 

@@ -1,4 +1,5 @@
 """What a shell completes: verbs, flags and choices by themselves, paths by what they are."""
+
 import argparse
 from pathlib import Path
 from typing import Any
@@ -19,5 +20,9 @@ class CompletedParser(argparse.ArgumentParser):
 
 def add_completion(parser: argparse.ArgumentParser) -> None:
     """Add --print-completion."""
-    shtab.add_argument_to(parser, "--print-completion", help="print the completion of this command for a shell, to be "
-                                                             "sourced or put where the shell looks for completions")
+    shtab.add_argument_to(
+        parser,
+        "--print-completion",
+        help="print the completion of this command for a shell, to be "
+        "sourced or put where the shell looks for completions",
+    )

@@ -1,4 +1,5 @@
 """`nnUNetv2_gsp convert`: makes an nnU-Net raw dataset of a challenge's data."""
+
 import argparse
 from pathlib import Path
 
@@ -12,10 +13,19 @@ def run(arguments: argparse.Namespace) -> int:
     from nnunetv2_gsp.nnunet import n_processes
 
     dataset, report = convert_challenge(
-        arguments.challenge, arguments.source, arguments.d, name=arguments.name, edition=arguments.edition,
-        overwrite=arguments.overwrite, strict=arguments.strict, processes=arguments.np or n_processes())
-    print(f"{report.edition}: {len(report.training)} cases to train with, {len(report.test)} to predict, "
-          f"{len(report.skipped)} skipped")
+        arguments.challenge,
+        arguments.source,
+        arguments.d,
+        name=arguments.name,
+        edition=arguments.edition,
+        overwrite=arguments.overwrite,
+        strict=arguments.strict,
+        processes=arguments.np or n_processes(),
+    )
+    print(
+        f"{report.edition}: {len(report.training)} cases to train with, {len(report.test)} to predict, "
+        f"{len(report.skipped)} skipped"
+    )
     for note in report.notes:
         print(f"note: {note}")
     for skipped in report.skipped:
@@ -27,22 +37,34 @@ def run(arguments: argparse.Namespace) -> int:
 def add(verbs: Verbs) -> None:
     """Add the verb and its arguments."""
     convert = verbs.add_parser(
-        "convert", help="make an nnU-Net raw dataset of a challenge's data",
+        "convert",
+        help="make an nnU-Net raw dataset of a challenge's data",
         description="Check every file of BraTS 2018-2024, PROMISE12, or Task01 and Task05 of the Medical Segmentation "
-                    "Decathlon, and make a dataset in nnUNet_raw. Cases that are not in order are skipped; the reasons "
-                    "stand on the screen and in conversion_report.json. After an interruption, the same command goes "
-                    "on where it stopped.")
+        "Decathlon, and make a dataset in nnUNet_raw. Cases that are not in order are skipped; the reasons "
+        "stand on the screen and in conversion_report.json. After an interruption, the same command goes "
+        "on where it stopped.",
+    )
     *others, last = CHALLENGES
-    convert.add_argument("challenge", choices=tuple(CHALLENGES), metavar="CHALLENGE",
-                         help=f"{', '.join(others)} or {last}")
+    convert.add_argument(
+        "challenge", choices=tuple(CHALLENGES), metavar="CHALLENGE", help=f"{', '.join(others)} or {last}"
+    )
     convert.add_argument("source", type=Path, metavar="SOURCE", help="folder of the unpacked data; it is only read")
     convert.add_argument("-d", type=int, required=True, metavar="ID", help="id of the new dataset")
-    convert.add_argument("--name", help="name of the new dataset (default: "
-                                        f"{', '.join(challenge.title for challenge in CHALLENGES.values())})")
-    convert.add_argument("--edition", choices=BRATS.editions,
-                         help="of BraTS, by which labels are read (default: the one that the names of the cases tell)")
+    convert.add_argument(
+        "--name",
+        help=f"name of the new dataset (default: {', '.join(challenge.title for challenge in CHALLENGES.values())})",
+    )
+    convert.add_argument(
+        "--edition",
+        choices=BRATS.editions,
+        help="of BraTS, by which labels are read (default: the one that the names of the cases tell)",
+    )
     convert.add_argument("--overwrite", action="store_true", help="replace a dataset of that name")
     convert.add_argument("--strict", action="store_true", help="make no dataset if a case has to be skipped")
-    convert.add_argument("-np", type=positive, metavar="N",
-                         help="cases that are converted at a time (default: one for each core, at most 8)")
+    convert.add_argument(
+        "-np",
+        type=positive,
+        metavar="N",
+        help="cases that are converted at a time (default: one for each core, at most 8)",
+    )
     convert.set_defaults(run=run)

@@ -1,4 +1,5 @@
 """`nnUNetv2_gsp demo`: shows the whole way on a phantom."""
+
 import argparse
 from pathlib import Path
 
@@ -17,11 +18,18 @@ def run(arguments: argparse.Namespace) -> int:
 def add(verbs: Verbs) -> None:
     """Add the verb and its arguments."""
     demo = verbs.add_parser(
-        "demo", help="on a brain tumour phantom, train stock nnU-Net and GSP, compare, predict and submit",
+        "demo",
+        help="on a brain tumour phantom, train stock nnU-Net and GSP, compare, predict and submit",
         description="Make a brain tumour phantom, convert it, let nnU-Net plan, train stock and GSP equally long, "
-                    "compare them, predict held-out cases, evaluate, and make a challenge's archive. Interrupted, the "
-                    "same command goes on where it stands.")
-    demo.add_argument("-o", type=Path, default=Path("nnUNet_gsp_demo"), metavar="FOLDER",
-                      help="where the files go (default: %(default)s)")
+        "compare them, predict held-out cases, evaluate, and make a challenge's archive. Interrupted, the "
+        "same command goes on where it stands.",
+    )
+    demo.add_argument(
+        "-o",
+        type=Path,
+        default=Path("nnUNet_gsp_demo"),
+        metavar="FOLDER",
+        help="where the files go (default: %(default)s)",
+    )
     add_device(demo, "cpu", "where nnU-Net trains and predicts; cuda and mps take a full-size setting, cpu a small one")
     demo.set_defaults(run=run)

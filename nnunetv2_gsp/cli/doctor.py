@@ -1,4 +1,5 @@
 """`nnUNetv2_gsp doctor`: says what training finds here, what it does not, and what mends it."""
+
 import argparse
 
 from nnunetv2_gsp.cli.arguments import Verbs

@@ -1,4 +1,5 @@
 """`nnUNetv2_gsp experiments`: trains what a table of the paper needs."""
+
 import argparse
 from textwrap import fill
 
@@ -10,13 +11,27 @@ def run(arguments: argparse.Namespace) -> int:
     from nnunetv2_gsp.experiments.executors import SlurmResources
     from nnunetv2_gsp.experiments.experiment import run_experiments
 
-    wishes = {"partition": arguments.partition, "gpus": arguments.gpus, "cpus": arguments.cpus,
-              "time_min": arguments.time}
+    wishes = {
+        "partition": arguments.partition,
+        "gpus": arguments.gpus,
+        "cpus": arguments.cpus,
+        "time_min": arguments.time,
+    }
     wishes = {name: wish for name, wish in wishes.items() if wish is not None}
     outcome = run_experiments(
-        arguments.table, arguments.d, configuration=arguments.c, plans_name=arguments.p, trainers=arguments.tr,
-        settings=settings(arguments.set), device=arguments.device, executor=arguments.executor, at_a_time=arguments.n,
-        slurm=SlurmResources(**wishes) if wishes else None, retry=arguments.retry, dry_run=arguments.dry_run)
+        arguments.table,
+        arguments.d,
+        configuration=arguments.c,
+        plans_name=arguments.p,
+        trainers=arguments.tr,
+        settings=settings(arguments.set),
+        device=arguments.device,
+        executor=arguments.executor,
+        at_a_time=arguments.n,
+        slurm=SlurmResources(**wishes) if wishes else None,
+        retry=arguments.retry,
+        dry_run=arguments.dry_run,
+    )
     print("\n".join([outcome.text, *outcome.failed]))
     if outcome.failed:
         print("Failed runs are trained again with --retry.")
@@ -29,37 +44,61 @@ def add(verbs: Verbs) -> None:
     from nnunetv2_gsp.experiments.tables import PAPER_TRAINER, TABLES
 
     experiments = verbs.add_parser(
-        "experiments", help="train what a table of the paper needs, and put it beside the paper's values",
-        description=fill("Write the plans of a table, train each of its runs with nnU-Net, and collect. The same "
-                         "command again goes on where it stands: finished runs stay, interrupted ones go on from their "
-                         "checkpoint, failed ones are named with their log."),
-        epilog="\n\n".join([listed("tables", {name: table.description for name, table in TABLES.items()}),
-                            listed("executors", EXECUTORS)]),
-        formatter_class=argparse.RawDescriptionHelpFormatter)
-    experiments.add_argument("table", choices=list(TABLES), metavar="TABLE",
-                             help="one of those listed below")
+        "experiments",
+        help="train what a table of the paper needs, and put it beside the paper's values",
+        description=fill(
+            "Write the plans of a table, train each of its runs with nnU-Net, and collect. The same "
+            "command again goes on where it stands: finished runs stay, interrupted ones go on from their "
+            "checkpoint, failed ones are named with their log."
+        ),
+        epilog="\n\n".join(
+            [
+                listed("tables", {name: table.description for name, table in TABLES.items()}),
+                listed("executors", EXECUTORS),
+            ]
+        ),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    experiments.add_argument("table", choices=list(TABLES), metavar="TABLE", help="one of those listed below")
     experiments.add_argument("-d", required=True, metavar="DATASET", help="name or id of a planned dataset")
-    experiments.add_argument("-c", default="3d_fullres", metavar="CONFIGURATION",
-                             help="of the plans (default: %(default)s)")
-    experiments.add_argument("-p", default="nnUNetPlans", metavar="PLANS",
-                             help="plans to derive the table's from; cross-validation trains these themselves "
-                                  "(default: %(default)s)")
-    experiments.add_argument("-tr", nargs="+", metavar="TRAINER",
-                             help=f"in place of the table's own (default: {PAPER_TRAINER}; for cross-validation "
-                                  f"{' and '.join(TABLES['cross-validation'].trainers)})")
+    experiments.add_argument(
+        "-c", default="3d_fullres", metavar="CONFIGURATION", help="of the plans (default: %(default)s)"
+    )
+    experiments.add_argument(
+        "-p",
+        default="nnUNetPlans",
+        metavar="PLANS",
+        help="plans to derive the table's from; cross-validation trains these themselves (default: %(default)s)",
+    )
+    experiments.add_argument(
+        "-tr",
+        nargs="+",
+        metavar="TRAINER",
+        help=f"in place of the table's own (default: {PAPER_TRAINER}; for cross-validation "
+        f"{' and '.join(TABLES['cross-validation'].trainers)})",
+    )
     add_set(experiments, "settings for every run, as in patch_size=[16,96,96] batch_size=2")
     add_device(experiments, "cuda", "where nnU-Net trains")
-    experiments.add_argument("--executor", choices=list(EXECUTORS), default="local",
-                             help="see below (default: %(default)s)")
-    experiments.add_argument("-n", type=positive, metavar="N",
-                             help="so many trainings at once (default: 1 locally, all in Slurm)")
+    experiments.add_argument(
+        "--executor", choices=list(EXECUTORS), default="local", help="see below (default: %(default)s)"
+    )
+    experiments.add_argument(
+        "-n", type=positive, metavar="N", help="so many trainings at once (default: 1 locally, all in Slurm)"
+    )
     experiments.add_argument("--partition", metavar="NAME", help="a Slurm job's partition (default: Slurm's own)")
-    experiments.add_argument("--gpus", metavar="GPUS",
-                             help="a Slurm job's GPUs, as sbatch's --gpus-per-node takes them: 1 or a100:1 (default: 1 "
-                                  "where the device is cuda)")
+    experiments.add_argument(
+        "--gpus",
+        metavar="GPUS",
+        help="a Slurm job's GPUs, as sbatch's --gpus-per-node takes them: 1 or a100:1 (default: 1 "
+        "where the device is cuda)",
+    )
     experiments.add_argument("--cpus", type=positive, metavar="N", help="a Slurm job's cores (default: Slurm's own)")
-    experiments.add_argument("--time", type=positive, metavar="MINUTES",
-                             help="limit of a Slurm job; one that needs more is requeued and goes on (default: a day)")
+    experiments.add_argument(
+        "--time",
+        type=positive,
+        metavar="MINUTES",
+        help="limit of a Slurm job; one that needs more is requeued and goes on (default: a day)",
+    )
     experiments.add_argument("--retry", action="store_true", help="train failed runs again")
     experiments.add_argument("--dry-run", action="store_true", help="list the runs and their state, write nothing")
     experiments.set_defaults(run=run)

@@ -1,4 +1,5 @@
 """How a parameter of the library is given on the command line, for the hint behind an error."""
+
 import argparse
 from collections.abc import Iterable
 
@@ -61,5 +62,6 @@ def hints_for(parameters: Iterable[str], parsed: argparse.Namespace) -> list[str
         >>> hints_for(["output", "overwrite"], argparse.Namespace(verb="demo", o="folder"))
         ['choose another with -o']
     """
-    return [hint for parameter in parameters for kept_as, hint in _HINTS.get(parameter, {}).items()
-            if kept_as in parsed]
+    return [
+        hint for parameter in parameters for kept_as, hint in _HINTS.get(parameter, {}).items() if kept_as in parsed
+    ]

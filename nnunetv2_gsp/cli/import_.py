@@ -1,4 +1,5 @@
 """`nnUNetv2_gsp import`: makes a model folder of what `export` wrote."""
+
 import argparse
 from pathlib import Path
 
@@ -16,7 +17,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 def add(verbs: Verbs) -> None:
     """Add the verb and its arguments."""
-    importing = verbs.add_parser("import",
-                                 help="check what export wrote, and make a model folder of it in nnUNet_results")
+    importing = verbs.add_parser(
+        "import", help="check what export wrote, and make a model folder of it in nnUNet_results"
+    )
     importing.add_argument("file", type=Path, metavar="FILE", help="the zip")
     importing.set_defaults(run=run)

@@ -1,4 +1,5 @@
 """`nnUNetv2_gsp templates`: lists the templates."""
+
 import argparse
 
 from nnunetv2_gsp.cli.arguments import Verbs

@@ -1,4 +1,5 @@
 """Scores contenders on the same cases and compares each with the first one."""
+
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -69,10 +70,16 @@ class Comparison:
         """What makes it less than a fair comparison, or is not known of it, a sentence each."""
         of_each = {contender.name: contender.protocol for contender in self.pairing.contenders}
         found = protocols.differences(of_each)
-        return [*found, *(["So a difference between them is not due to the network alone."] if found else []),
-                *protocols.unknown_lengths(of_each),
-                *(["All were trained on these very cases (fold all), so this says nothing about new ones."]
-                  if ALL in self.pairing.folds.values() else [])]
+        return [
+            *found,
+            *(["So a difference between them is not due to the network alone."] if found else []),
+            *protocols.unknown_lengths(of_each),
+            *(
+                ["All were trained on these very cases (fold all), so this says nothing about new ones."]
+                if ALL in self.pairing.folds.values()
+                else []
+            ),
+        ]
 
     @property
     def notes(self) -> list[str]:
@@ -92,9 +99,14 @@ class Comparison:
 
     def ranked_cases(self) -> list[str]:
         """Return the cases from the worst on, by mean Dice over regions and contenders; those without Dice last."""
+
         def mean_dice(case: str) -> float:
-            dice = [scores[DICE.name] for of_contender in self.scores.values() for scores in of_contender
-                    if scores["case"] == case]
+            dice = [
+                scores[DICE.name]
+                for of_contender in self.scores.values()
+                for scores in of_contender
+                if scores["case"] == case
+            ]
             there = [value for value in dice if not math.isnan(value)]
             return sum(there) / len(there) if there else math.inf
 
@@ -112,11 +124,19 @@ def compare(pairing: Pairing, definition: Definition, processes: int | None = No
     Raises:
         InputError: a file can't be read or does not fit its reference.
     """
-    scores = {contender.name: score_cases(pair(pairing.references, contender.predictions), pairing.labels, definition,
-                                          processes=processes) for contender in pairing.contenders}
+    scores = {
+        contender.name: score_cases(
+            pair(pairing.references, contender.predictions), pairing.labels, definition, processes=processes
+        )
+        for contender in pairing.contenders
+    }
     scored = Comparison(pairing, definition, _aligned(scores, definition), [])
-    paired = [_paired(scored, contender.name, region, metric) for contender in scored.others
-              for region in scored.regions for metric in scored.metrics]
+    paired = [
+        _paired(scored, contender.name, region, metric)
+        for contender in scored.others
+        for region in scored.regions
+        for metric in scored.metrics
+    ]
     return replace(scored, paired=with_holm(paired))
 
 
@@ -128,8 +148,11 @@ def _aligned(scores: Mapping[str, list[CaseScores]], definition: Definition) -> 
     for name, entries in scores.items():
         there = {(entry["case"], entry["region"]): entry for entry in entries}
         cases = dict.fromkeys(entry["case"] for entry in entries)
-        aligned[name] = [there.get((case, region)) or {"case": case, "region": region, **absent}
-                         for case in cases for region in regions]
+        aligned[name] = [
+            there.get((case, region)) or {"case": case, "region": region, **absent}
+            for case in cases
+            for region in regions
+        ]
     return aligned
 
 
@@ -137,5 +160,8 @@ def _paired(comparison: Comparison, contender: str, region: str, metric: Metric)
     names = comparison.baseline.name, contender
     baseline, other = ((name, comparison.scores_of(name, region, metric.name)) for name in names)
     penalties = [sum(empty in _PENALISED for empty in comparison.scores_of(name, region, "empty")) for name in names]
-    return replace(paired_difference(region, metric, baseline, other), baseline_penalties=penalties[0],
-                   contender_penalties=penalties[1])
+    return replace(
+        paired_difference(region, metric, baseline, other),
+        baseline_penalties=penalties[0],
+        contender_penalties=penalties[1],
+    )

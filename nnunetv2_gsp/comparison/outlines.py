@@ -1,4 +1,5 @@
 """Draws cases: the slice with the most voxels labelled wrong, with the outlines of every segmentation."""
+
 import io
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +20,7 @@ Array = npt.NDArray[Any]
 
 REFERENCE_STYLE: dict[str, Any] = {"colors": "#F0E442", "linewidths": 3.2, "linestyles": "solid"}
 MOST_REGIONS = 4  # of a case's pictures
-_MARGIN = 12      # voxels around what is outlined
+_MARGIN = 12  # voxels around what is outlined
 
 
 def worst_slice(comparison: Comparison, case: str) -> list[Picture]:
@@ -34,8 +35,10 @@ def worst_slice(comparison: Comparison, case: str) -> list[Picture]:
         the first four regions.
     """
     pairing = comparison.pairing
-    read = [read_segmentation(file) for file in (pairing.references[case],
-                                                 *(each.predictions[case] for each in pairing.contenders))]
+    read = [
+        read_segmentation(file)
+        for file in (pairing.references[case], *(each.predictions[case] for each in pairing.contenders))
+    ]
     volumes = [_volume(segmentation.labels) for segmentation in read]
     level = _worst_level(*volumes)
     box = _box(np.any([volume[level] > 0 for volume in volumes], axis=0))
@@ -47,16 +50,24 @@ def worst_slice(comparison: Comparison, case: str) -> list[Picture]:
 
     pictures = []
     if pairing.images is not None:
-        title, words = (("image", "without outlines") if image is not None else
-                        ("no image that fits", "black, as no image of one channel and this size is there"))
+        title, words = (
+            ("image", "without outlines")
+            if image is not None
+            else ("no image that fits", "black, as no image of one channel and this size is there")
+        )
         pictures.append(Picture(title, f"{where}, {words}.", _outlined(background, None, [], aspect)))
     names = ["reference", *(contender.name for contender in pairing.contenders)]
     regions = pairing.labels.regions_among(set().union(*map(labels_in, volumes)))
     for region, labels in list(regions.items())[:MOST_REGIONS]:
         masks = [np.isin(segmentation, labels) for segmentation in (reference, *predictions)]
         areas = ", ".join(f"{name} {int(mask.sum())}" for name, mask in zip(names, masks, strict=True))
-        pictures.append(Picture(region, f"{where}, outlines of {region}; voxels inside: {areas}.",
-                                _outlined(background, masks[0], masks[1:], aspect)))
+        pictures.append(
+            Picture(
+                region,
+                f"{where}, outlines of {region}; voxels inside: {areas}.",
+                _outlined(background, masks[0], masks[1:], aspect),
+            )
+        )
     return pictures
 
 
@@ -71,12 +82,29 @@ def legend(names: Sequence[str]) -> Picture:
     styles = {name: style_of(number) for number, name in enumerate(names)}
     with svg_canvas((3.4, 0.3 * (len(names) + 1))) as (canvas, result):
         canvas.set_facecolor("#222222")
-        lines = [Line2D([], [], color=REFERENCE_STYLE["colors"], linewidth=3.2, label="reference"),
-                 *(Line2D([], [], color=style["color"], linestyle=style["linestyle"], linewidth=1.8,
-                          path_effects=_halo(), label=name) for name, style in styles.items())]
+        lines = [
+            Line2D([], [], color=REFERENCE_STYLE["colors"], linewidth=3.2, label="reference"),
+            *(
+                Line2D(
+                    [],
+                    [],
+                    color=style["color"],
+                    linestyle=style["linestyle"],
+                    linewidth=1.8,
+                    path_effects=_halo(),
+                    label=name,
+                )
+                for name, style in styles.items()
+            ),
+        ]
         canvas.legend(handles=lines, loc="center", frameon=False, labelcolor="white", handlelength=4)
-    return Picture("outlines", "Legend: the reference is a thick yellow line; " + ", ".join(
-        f"{name} is {style['in_words']}" for name, style in styles.items()) + ".", result())
+    return Picture(
+        "outlines",
+        "Legend: the reference is a thick yellow line; "
+        + ", ".join(f"{name} is {style['in_words']}" for name, style in styles.items())
+        + ".",
+        result(),
+    )
 
 
 def _worst_level(reference: LabelMap, *predictions: LabelMap) -> int:
@@ -95,8 +123,14 @@ def _outlined(background: Image, reference: Mask | None, predictions: Sequence[M
     canvas = Figure(figsize=(max(width * scale, 0.8), max(height * scale, 0.8)), facecolor="black")
     FigureCanvasAgg(canvas)
     axes = canvas.add_axes((0, 0, 1, 1))
-    axes.imshow(background, cmap="gray", aspect=aspect, vmin=0,
-                vmax=float(np.percentile(background, 99.5)) or 1, interpolation="nearest")
+    axes.imshow(
+        background,
+        cmap="gray",
+        aspect=aspect,
+        vmin=0,
+        vmax=float(np.percentile(background, 99.5)) or 1,
+        interpolation="nearest",
+    )
     axes.axis("off")
     limits = {"xlim": axes.get_xlim(), "ylim": axes.get_ylim()}
     if reference is not None:

@@ -1,4 +1,5 @@
 """Collects what the page of a comparison shows: verdict, tables, plots, cases and notes; the template lays it out."""
+
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -53,9 +54,17 @@ def as_html(comparison: Comparison) -> str:
     Raises:
         InputError: a segmentation or an image can't be read.
     """
-    page = render("comparison/page.html.j2", title=title_of(comparison), comparison=comparison,
-                  verdict=verdict(comparison), tables=result_tables(comparison), plots=list(_plots(comparison)),
-                  key=legend(list(comparison.scores)), case_groups=_case_groups(comparison), most_regions=MOST_REGIONS)
+    page = render(
+        "comparison/page.html.j2",
+        title=title_of(comparison),
+        comparison=comparison,
+        verdict=verdict(comparison),
+        tables=result_tables(comparison),
+        plots=list(_plots(comparison)),
+        key=legend(list(comparison.scores)),
+        case_groups=_case_groups(comparison),
+        most_regions=MOST_REGIONS,
+    )
     return str(page)  # no longer one that escapes what is added to it
 
 
@@ -81,22 +90,26 @@ def _plots(comparison: Comparison) -> Iterator[Plots]:
             f"Each mark is a case: the score of {baseline} on the horizontal axis, that of {name} on the vertical one. "
             f"On the dashed line both are equal. Where higher is better (Dice), marks above the line favour {name}; "
             f"where lower is better (HD95), marks below it do. Distances are drawn to scale up to 1 mm and "
-            f"logarithmically beyond. Check whether a few distant marks dominate the mean.")
+            f"logarithmically beyond. Check whether a few distant marks dominate the mean.",
+        )
         yield Plots(
             f"Differences, sorted: {name} minus {baseline}",
             [sorted_differences(comparison, number, *panel) for panel in panels],
             f"A bar for each case, from the smallest difference to the largest. Plain bars are cases in which {name} "
             f"is better, hatched ones those in which {baseline} is. A difference that holds for most cases shows as a "
             f"wide block of bars, one that a few cases cause shows as a spike at one end. Distances are drawn to scale "
-            f"up to 1 mm and logarithmically beyond.")
+            f"up to 1 mm and logarithmically beyond.",
+        )
     pictures = learning_curves(comparison)
     if pictures:
         yield Plots(
-            "How training went", pictures,
+            "How training went",
+            pictures,
             "From nnU-Net's logs; the thick line is the mean over folds, thin ones are single folds. Where the "
             "validation loss rises while the training loss falls, a network overfits. A curve that is still rising at "
             "its end suggests that more epochs might change the comparison. Pseudo Dice is measured on patches, and is "
-            "no substitute for the tables.")
+            "no substitute for the tables.",
+        )
 
 
 def _case_groups(comparison: Comparison) -> list[CaseGroup]:
@@ -104,17 +117,22 @@ def _case_groups(comparison: Comparison) -> list[CaseGroup]:
     ranked = comparison.ranked_cases()
     worst = ranked[:N_CASES_SHOWN]
     start = max(0, (len(ranked) - N_CASES_SHOWN) // 2)
-    middle = [case for case in ranked[start:start + N_CASES_SHOWN] if case not in worst]
-    views = {case: _case_view(comparison, case)
-             for case in progress([*worst, *middle], "drawing", "case", stays=False)}
-    about_worst = ("Those with the lowest mean Dice over regions and contenders. They show what goes wrong: a missed "
-                   "lesion, a false one, or a displaced border.")
+    middle = [case for case in ranked[start : start + N_CASES_SHOWN] if case not in worst]
+    views = {case: _case_view(comparison, case) for case in progress([*worst, *middle], "drawing", "case", stays=False)}
+    about_worst = (
+        "Those with the lowest mean Dice over regions and contenders. They show what goes wrong: a missed "
+        "lesion, a false one, or a displaced border."
+    )
     about_middle = "Those in the middle of the same order. They show what to expect."
     groups = (("The worst cases", about_worst, worst), ("Median cases", about_middle, middle))
     return [CaseGroup(heading, words, [views[case] for case in cases]) for heading, words, cases in groups if cases]
 
 
 def _case_view(comparison: Comparison, case: str) -> CaseView:
-    dice = {name: ", ".join(f"{entry['region']} {score_text(entry[DICE.name], DICE)}" for entry in entries
-                            if entry["case"] == case) for name, entries in comparison.scores.items()}
+    dice = {
+        name: ", ".join(
+            f"{entry['region']} {score_text(entry[DICE.name], DICE)}" for entry in entries if entry["case"] == case
+        )
+        for name, entries in comparison.scores.items()
+    }
     return CaseView(case, comparison.pairing.folds.get(case), dice, worst_slice(comparison, case))

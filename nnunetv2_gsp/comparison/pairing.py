@@ -1,4 +1,5 @@
 """Pairs the predictions of several contenders with the same references."""
+
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -51,8 +52,9 @@ class Pairing:
     title: str
 
 
-def pair_folders(predictions: Sequence[Path], references: Path, *, dataset_json: Path | None = None,
-                 images: Path | None = None) -> Pairing:
+def pair_folders(
+    predictions: Sequence[Path], references: Path, *, dataset_json: Path | None = None, images: Path | None = None
+) -> Pairing:
     """Pair folders of predictions, named after what tells their paths apart.
 
     Args:
@@ -73,8 +75,12 @@ def pair_folders(predictions: Sequence[Path], references: Path, *, dataset_json:
     for contender in contenders:
         check_same_cases(reference_files, contender.predictions)
     if images is not None and not any(first_channel_of(case, images) for case in reference_files):
-        raise MissingInputError(f"images of the cases (such as {min(reference_files)}_0000.nii.gz)", "none",
-                                where=images, parameters=["images"])
+        raise MissingInputError(
+            f"images of the cases (such as {min(reference_files)}_0000.nii.gz)",
+            "none",
+            where=images,
+            parameters=["images"],
+        )
     labels = common_labels([find_region_labels(dataset_json, references, folder) for folder in predictions])
     return Pairing(contenders, dict(sorted(reference_files.items())), {}, labels, images, str(references))
 
@@ -97,7 +103,9 @@ def common_labels(several: Sequence[RegionLabels]) -> RegionLabels:
             raise ConflictingInputError(
                 "the same regions and ignore label of all contenders",
                 f"{_listed(named[0])} in the {named[0].source}, but {_listed(labels)} in the {labels.source}",
-                remedy="compare only what was trained for the same regions", parameters=labels.chosen_by)
+                remedy="compare only what was trained for the same regions",
+                parameters=labels.chosen_by,
+            )
     return named[0] if named else several[0]
 
 

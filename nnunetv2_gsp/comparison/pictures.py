@@ -2,6 +2,7 @@
 
 Colours are Okabe and Ito's, told apart with any colour vision; line style and marker say the same once more.
 """
+
 import base64
 import io
 from collections.abc import Callable, Iterator
@@ -15,7 +16,8 @@ STYLES: tuple[dict[str, Any], ...] = (
     {"color": "#009E73", "linestyle": "dashdot", "marker": "s", "in_words": "dash-dotted green"},
     {"color": "#CC79A7", "linestyle": "dotted", "marker": "D", "in_words": "dotted pink"},
     {"color": "#000000", "linestyle": (0, (5, 1, 1, 1, 1, 1)), "marker": "v", "in_words": "dash-dot-dotted black"},
-    {"color": "#56B4E9", "linestyle": (0, (1, 3)), "marker": "P", "in_words": "finely dotted light blue"})
+    {"color": "#56B4E9", "linestyle": (0, (1, 3)), "marker": "P", "in_words": "finely dotted light blue"},
+)
 _SIZE = (3.4, 3.1)  # inches
 
 
@@ -56,8 +58,16 @@ def svg_canvas(size: tuple[float, float] = _SIZE) -> Iterator[tuple[Any, Callabl
 
     file = io.BytesIO()
     # text stays text; equal content gives equal bytes
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "nnunetv2_gsp", "font.size": 9,
-                                "font.family": "sans-serif", "axes.spines.top": False, "axes.spines.right": False}):
+    with matplotlib.rc_context(
+        {
+            "svg.fonttype": "none",
+            "svg.hashsalt": "nnunetv2_gsp",
+            "font.size": 9,
+            "font.family": "sans-serif",
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+        }
+    ):
         canvas = Figure(figsize=size, facecolor="white", layout="constrained")
         FigureCanvasSVG(canvas)
         yield canvas, lambda: data_uri("image/svg+xml", file.getvalue())

@@ -1,4 +1,5 @@
 """Plots scores case by case, and trainings epoch by epoch."""
+
 from typing import Any
 
 import numpy as np
@@ -32,16 +33,32 @@ def paired_scatter(comparison: Comparison, number: int, region: str, metric: Met
             for axis in ("x", "y"):
                 _scale(axes, axis, metric)
             axes.set(xlim=limits, ylim=limits)
-            axes.set_title(f"{'above' if metric.higher_is_better else 'below'} the line: better",
-                           fontsize=8, color="#333333", loc="left")
+            axes.set_title(
+                f"{'above' if metric.higher_is_better else 'below'} the line: better",
+                fontsize=8,
+                color="#333333",
+                loc="left",
+            )
             style = style_of(number)
-            axes.scatter(x, y, s=26, color=style["color"], marker=style["marker"], edgecolor="black", linewidth=0.5,
-                         alpha=0.85, zorder=2)
+            axes.scatter(
+                x,
+                y,
+                s=26,
+                color=style["color"],
+                marker=style["marker"],
+                edgecolor="black",
+                linewidth=0.5,
+                alpha=0.85,
+                zorder=2,
+            )
         axes.set(xlabel=f"{baseline}: {metric.title}", ylabel=f"{contender}: {metric.title}", aspect="equal")
     above, below = int((y > x).sum()), int((y < x).sum())
-    return Picture(f"{metric.title}, {region}",
-                   f"Scatter of {metric.title} of {region}: {contender} against {baseline}, {len(x)} cases, {above} "
-                   f"above the line of equality, {below} below, {len(x) - above - below} on it.", result())
+    return Picture(
+        f"{metric.title}, {region}",
+        f"Scatter of {metric.title} of {region}: {contender} against {baseline}, {len(x)} cases, {above} "
+        f"above the line of equality, {below} below, {len(x) - above - below} on it.",
+        result(),
+    )
 
 
 def sorted_differences(comparison: Comparison, number: int, region: str, metric: Metric) -> Picture:
@@ -60,21 +77,33 @@ def sorted_differences(comparison: Comparison, number: int, region: str, metric:
         axes = canvas.subplots()
         places = np.arange(1, len(differences) + 1)
         for group, colour, hatch, words in (
-                (is_better, style_of(number)["color"], "", f"{contender} better"),
-                (~is_better & (differences != 0), style_of(0)["color"], "////", f"{baseline} better")):
+            (is_better, style_of(number)["color"], "", f"{contender} better"),
+            (~is_better & (differences != 0), style_of(0)["color"], "////", f"{baseline} better"),
+        ):
             if group.any():
-                axes.bar(places[group], differences[group], color=colour, hatch=hatch, edgecolor="white", width=0.9,
-                         linewidth=0, label=words)
+                axes.bar(
+                    places[group],
+                    differences[group],
+                    color=colour,
+                    hatch=hatch,
+                    edgecolor="white",
+                    width=0.9,
+                    linewidth=0,
+                    label=words,
+                )
         axes.axhline(0, color="black", linewidth=0.8)
         _scale(axes, "y", metric)
         axes.set(xlabel="cases, sorted", ylabel=f"difference of {metric.title}")
         axes.set_xticks(sorted({1, len(differences)}) if len(differences) else [])
         if differences.any():
             canvas.legend(loc="outside upper center", fontsize=8, frameon=False)
-    return Picture(f"{metric.title}, {region}",
-                   f"Sorted differences of {metric.title} of {region}, {contender} minus {baseline}: "
-                   f"{len(differences)} cases, {contender} better in {int(is_better.sum())}, no difference in "
-                   f"{int((differences == 0).sum())}.", result())
+    return Picture(
+        f"{metric.title}, {region}",
+        f"Sorted differences of {metric.title} of {region}, {contender} minus {baseline}: "
+        f"{len(differences)} cases, {contender} better in {int(is_better.sum())}, no difference in "
+        f"{int((differences == 0).sum())}.",
+        result(),
+    )
 
 
 def learning_curves(comparison: Comparison) -> list[Picture]:
@@ -88,9 +117,14 @@ def learning_curves(comparison: Comparison) -> list[Picture]:
     """
     if not any(contender.curves for contender in comparison.pairing.contenders):
         return []
-    return [_curve(comparison, name, title) for name, title in (
-        ("training_loss", "training loss"), ("validation_loss", "validation loss"),
-        ("pseudo_dice", "pseudo Dice"))]
+    return [
+        _curve(comparison, name, title)
+        for name, title in (
+            ("training_loss", "training loss"),
+            ("validation_loss", "validation loss"),
+            ("pseudo_dice", "pseudo Dice"),
+        )
+    ]
 
 
 def _scale(axes: Any, axis: str, metric: Metric) -> None:
@@ -118,8 +152,16 @@ def _curve(comparison: Comparison, name: str, title: str) -> Picture:
                 for fold in folds:
                     axes.plot(np.arange(1, len(fold) + 1), fold, **line, linewidth=0.7, alpha=0.45)
             mean = np.mean([fold[:n_epochs] for fold in folds], axis=0)
-            axes.plot(np.arange(1, n_epochs + 1), mean, **line, linewidth=2.2, label=contender.name,
-                      marker=style["marker"], markersize=4, markevery=max(1, n_epochs // 8))
+            axes.plot(
+                np.arange(1, n_epochs + 1),
+                mean,
+                **line,
+                linewidth=2.2,
+                label=contender.name,
+                marker=style["marker"],
+                markersize=4,
+                markevery=max(1, n_epochs // 8),
+            )
             words.append(f"{contender.name} ends at {mean[-1]:.3g} after {n_epochs} epochs")
         axes.set(xlabel="epoch", ylabel=title)
         canvas.legend(loc="outside upper center", fontsize=8, frameon=False)

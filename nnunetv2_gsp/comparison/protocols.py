@@ -1,4 +1,5 @@
 """Tells in what contenders were not trained alike."""
+
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -32,8 +33,12 @@ def differences(protocols: Mapping[str, TrainingProtocol]) -> list[str]:
         ['Trained with different batch sizes: a 2, b 4.']
     """
     sentences = []
-    for name, words in (("patch_size", "with different patch sizes"), ("batch_size", "with different batch sizes"),
-                        ("epochs", "for different numbers of epochs"), ("devices", "on different devices")):
+    for name, words in (
+        ("patch_size", "with different patch sizes"),
+        ("batch_size", "with different batch sizes"),
+        ("epochs", "for different numbers of epochs"),
+        ("devices", "on different devices"),
+    ):
         values = {contender: getattr(protocol, name) for contender, protocol in protocols.items()}
         known = {contender: _in_words(name, value) for contender, value in values.items() if value is not None}
         if len(set(known.values())) > 1:
@@ -50,8 +55,11 @@ def unknown_lengths(protocols: Mapping[str, TrainingProtocol]) -> list[str]:
     """
     if all(protocol == TrainingProtocol() for protocol in protocols.values()):
         return []
-    return [f"How long {contender} was trained is not known." for contender, protocol in protocols.items()
-            if protocol.epochs is None]
+    return [
+        f"How long {contender} was trained is not known."
+        for contender, protocol in protocols.items()
+        if protocol.epochs is None
+    ]
 
 
 def _in_words(name: str, value: Any) -> str:

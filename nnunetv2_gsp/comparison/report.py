@@ -1,4 +1,5 @@
 """Writes a comparison: comparison.csv, .json, .md, and comparison.html, a page that needs nothing else."""
+
 import csv
 import io
 from collections.abc import Callable, Sequence
@@ -18,10 +19,18 @@ from nnunetv2_gsp.metrics.evaluation import without_nan
 from nnunetv2_gsp.metrics.scoring import VOLUMES
 
 
-def compare_trained_models(dataset: str, trainers: Sequence[str], definition: Definition, output: Path, *,
-                           configuration: str = "3d_fullres", plans_names: Sequence[str] = ("nnUNetPlans",),
-                           folds: Sequence[str] = FOLDS, processes: int | None = None,
-                           overwrite: bool = False) -> Comparison:
+def compare_trained_models(
+    dataset: str,
+    trainers: Sequence[str],
+    definition: Definition,
+    output: Path,
+    *,
+    configuration: str = "3d_fullres",
+    plans_names: Sequence[str] = ("nnUNetPlans",),
+    folds: Sequence[str] = FOLDS,
+    processes: int | None = None,
+    overwrite: bool = False,
+) -> Comparison:
     """Compare trained models by the predictions of their validation, and write the report.
 
     Args:
@@ -38,13 +47,28 @@ def compare_trained_models(dataset: str, trainers: Sequence[str], definition: De
     Raises:
         InputError: the files can't be written, or what `pair_trained_models` and `compare` raise; nothing is written.
     """
-    return _compare_into(output, overwrite, definition, processes, lambda: pair_trained_models(
-        dataset, trainers, configuration=configuration, plans_names=plans_names, folds=folds))
+    return _compare_into(
+        output,
+        overwrite,
+        definition,
+        processes,
+        lambda: pair_trained_models(
+            dataset, trainers, configuration=configuration, plans_names=plans_names, folds=folds
+        ),
+    )
 
 
-def compare_folders(predictions: Sequence[Path], references: Path, definition: Definition, output: Path, *,
-                    dataset_json: Path | None = None, images: Path | None = None, processes: int | None = None,
-                    overwrite: bool = False) -> Comparison:
+def compare_folders(
+    predictions: Sequence[Path],
+    references: Path,
+    definition: Definition,
+    output: Path,
+    *,
+    dataset_json: Path | None = None,
+    images: Path | None = None,
+    processes: int | None = None,
+    overwrite: bool = False,
+) -> Comparison:
     """Compare folders of predictions, and write the report.
 
     Args:
@@ -60,8 +84,13 @@ def compare_folders(predictions: Sequence[Path], references: Path, definition: D
     Raises:
         InputError: the files can't be written, or what `pair_folders` and `compare` raise; nothing is written.
     """
-    return _compare_into(output, overwrite, definition, processes, lambda: pair_folders(
-        predictions, references, dataset_json=dataset_json, images=images))
+    return _compare_into(
+        output,
+        overwrite,
+        definition,
+        processes,
+        lambda: pair_folders(predictions, references, dataset_json=dataset_json, images=images),
+    )
 
 
 def output_files(folder: Path) -> dict[str, Path]:
@@ -104,13 +133,28 @@ def as_csv(comparison: Comparison) -> str:
     of_reference, of_prediction = VOLUMES
     columns = [*(metric.name for metric in comparison.metrics), of_prediction, "empty"]
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["definition", "case", "fold", "region", of_reference,
-                     *(f"{name}: {column}" for name in comparison.scores for column in columns)])
+    writer.writerow(
+        [
+            "definition",
+            "case",
+            "fold",
+            "region",
+            of_reference,
+            *(f"{name}: {column}" for name in comparison.scores for column in columns),
+        ]
+    )
     for entries in zip(*comparison.scores.values(), strict=True):
         first = entries[0]
-        writer.writerow([comparison.definition.name, first["case"], comparison.pairing.folds.get(first["case"], ""),
-                         first["region"], first[of_reference],
-                         *(without_nan(entry[column]) for entry in entries for column in columns)])
+        writer.writerow(
+            [
+                comparison.definition.name,
+                first["case"],
+                comparison.pairing.folds.get(first["case"], ""),
+                first["region"],
+                first[of_reference],
+                *(without_nan(entry[column]) for entry in entries for column in columns),
+            ]
+        )
     return text.getvalue()
 
 
@@ -121,17 +165,32 @@ def as_dict(comparison: Comparison) -> dict[str, Any]:
         comparison: of two or more contenders.
     """
     pairing = comparison.pairing
-    content: dict[str, Any] = without_nan({
-        "title": pairing.title, "definition": comparison.definition.name, "caveats": comparison.caveats,
-        "verdict": verdict(comparison), "notes": comparison.notes, "labels": pairing.labels.source,
-        "units": {metric.name: metric.unit or "1" for metric in comparison.metrics},
-        "baseline": comparison.baseline.name, "folds": dict(pairing.folds),
-        "comparisons": [{**asdict(paired), "interval": list(paired.interval),
-                         "is_significant": paired.is_significant} for paired in comparison.paired],
-        "contenders": {contender.name: {"cost": asdict(contender.cost), "protocol": asdict(contender.protocol),
-                                        "learning_curves": [asdict(curves) for curves in contender.curves],
-                                        "cases": comparison.scores[contender.name]}
-                       for contender in pairing.contenders}})
+    content: dict[str, Any] = without_nan(
+        {
+            "title": pairing.title,
+            "definition": comparison.definition.name,
+            "caveats": comparison.caveats,
+            "verdict": verdict(comparison),
+            "notes": comparison.notes,
+            "labels": pairing.labels.source,
+            "units": {metric.name: metric.unit or "1" for metric in comparison.metrics},
+            "baseline": comparison.baseline.name,
+            "folds": dict(pairing.folds),
+            "comparisons": [
+                {**asdict(paired), "interval": list(paired.interval), "is_significant": paired.is_significant}
+                for paired in comparison.paired
+            ],
+            "contenders": {
+                contender.name: {
+                    "cost": asdict(contender.cost),
+                    "protocol": asdict(contender.protocol),
+                    "learning_curves": [asdict(curves) for curves in contender.curves],
+                    "cases": comparison.scores[contender.name],
+                }
+                for contender in pairing.contenders
+            },
+        }
+    )
     return content
 
 
@@ -149,8 +208,9 @@ def as_markdown(comparison: Comparison) -> str:
     return "\n".join([*lines, "## Notes", "", *(f"- {note}" for note in comparison.notes), ""])
 
 
-def _compare_into(output: Path, overwrite: bool, definition: Definition, processes: int | None,
-                  find_pairing: Callable[[], Pairing]) -> Comparison:
+def _compare_into(
+    output: Path, overwrite: bool, definition: Definition, processes: int | None, find_pairing: Callable[[], Pairing]
+) -> Comparison:
     """Compare and write, after a look whether the files can be written, which is quick."""
     for file in output_files(output).values():
         check_target(file, overwrite)

@@ -1,4 +1,5 @@
 """Fills the tables of a comparison: scores side by side with their tests, and costs."""
+
 import math
 from collections.abc import Callable
 
@@ -16,8 +17,11 @@ _COSTS: tuple[tuple[str, Callable[[ModelCost], str]], ...] = (
     ("epoch, s", lambda cost: _three_digits(cost.epoch_s)),
     ("prediction of a case, s", lambda cost: _three_digits(cost.prediction_s)),
     ("GPU memory, GiB", lambda cost: _three_digits(cost.gpu_memory_gib)),
-    ("checkpoint, MB", lambda cost: _three_digits(
-        None if cost.checkpoint_bytes is None else cost.checkpoint_bytes / 1e6)))
+    (
+        "checkpoint, MB",
+        lambda cost: _three_digits(None if cost.checkpoint_bytes is None else cost.checkpoint_bytes / 1e6),
+    ),
+)
 
 
 def result_tables(comparison: Comparison) -> list[tuple[str, Table]]:
@@ -26,8 +30,10 @@ def result_tables(comparison: Comparison) -> list[tuple[str, Table]]:
     Args:
         comparison: of two or more contenders.
     """
-    tables = [(f"{contender.name} against {comparison.baseline.name}", _results(comparison, contender))
-              for contender in comparison.others]
+    tables = [
+        (f"{contender.name} against {comparison.baseline.name}", _results(comparison, contender))
+        for contender in comparison.others
+    ]
     return [*tables, *([("What it cost", _costs(comparison))] if comparison.has_costs else [])]
 
 
@@ -62,35 +68,58 @@ def with_prefix(count: int | None) -> str:
     """
     if count is None:
         return ""
-    power = next((power for power in range(4) if count / 1000 ** power < 999.5), 4)  # 999.5 is rounded to 1e+03
-    return f"{count / 1000 ** power:.3g}{('', ' k', ' M', ' G', ' T')[power]}"
+    power = next((power for power in range(4) if count / 1000**power < 999.5), 4)  # 999.5 is rounded to 1e+03
+    return f"{count / 1000**power:.3g}{('', ' k', ' M', ' G', ' T')[power]}"
 
 
 def _results(comparison: Comparison, contender: Contender) -> Table:
     metrics = {metric.name: metric for metric in comparison.metrics}
     paired = [each for each in comparison.paired if each.contender == contender.name]
-    header = ["region", "metric", f"mean of {comparison.baseline.name}", f"mean of {contender.name}",
-              "mean difference", "95 % interval", "median difference", "p", "p, Holm", "wins / ties / losses",
-              "penalty cases, each", "pairs (dropped)"]
-    return Table(header, [_result(each, metrics[each.metric]) for each in paired], n_labels=2,
-                 marked=frozenset(row for row, each in enumerate(paired) if each.is_significant))
+    header = [
+        "region",
+        "metric",
+        f"mean of {comparison.baseline.name}",
+        f"mean of {contender.name}",
+        "mean difference",
+        "95 % interval",
+        "median difference",
+        "p",
+        "p, Holm",
+        "wins / ties / losses",
+        "penalty cases, each",
+        "pairs (dropped)",
+    ]
+    return Table(
+        header,
+        [_result(each, metrics[each.metric]) for each in paired],
+        n_labels=2,
+        marked=frozenset(row for row, each in enumerate(paired) if each.is_significant),
+    )
 
 
 def _result(paired: PairedDifference, metric: Metric) -> list[str]:
-    return [paired.region, f"{metric.title} {'↑' if metric.higher_is_better else '↓'}",
-            score_text(paired.baseline_mean, metric), score_text(paired.contender_mean, metric),
-            score_text(paired.mean_difference, metric, signed=True), _interval(paired, metric),
-            score_text(paired.median_difference, metric, signed=True), _p(paired.p),
-            _p(paired.p_holm) + (" *" if paired.is_significant else ""),
-            f"{paired.wins} / {paired.ties} / {paired.losses}",
-            f"{paired.baseline_penalties}, {paired.contender_penalties}",
-            f"{paired.n}" + (f" ({paired.dropped})" if paired.dropped else "")]
+    return [
+        paired.region,
+        f"{metric.title} {'↑' if metric.higher_is_better else '↓'}",
+        score_text(paired.baseline_mean, metric),
+        score_text(paired.contender_mean, metric),
+        score_text(paired.mean_difference, metric, signed=True),
+        _interval(paired, metric),
+        score_text(paired.median_difference, metric, signed=True),
+        _p(paired.p),
+        _p(paired.p_holm) + (" *" if paired.is_significant else ""),
+        f"{paired.wins} / {paired.ties} / {paired.losses}",
+        f"{paired.baseline_penalties}, {paired.contender_penalties}",
+        f"{paired.n}" + (f" ({paired.dropped})" if paired.dropped else ""),
+    ]
 
 
 def _costs(comparison: Comparison) -> Table:
     contenders = comparison.pairing.contenders
-    return Table(["", *(contender.name for contender in contenders)],
-                 [[label, *(show(contender.cost) for contender in contenders)] for label, show in _COSTS])
+    return Table(
+        ["", *(contender.name for contender in contenders)],
+        [[label, *(show(contender.cost) for contender in contenders)] for label, show in _COSTS],
+    )
 
 
 def _interval(paired: PairedDifference, metric: Metric) -> str:

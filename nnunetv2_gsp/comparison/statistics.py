@@ -1,4 +1,5 @@
 """Tells whether a difference is more than chance: paired tests and intervals."""
+
 import math
 import warnings
 from collections.abc import Sequence
@@ -15,13 +16,15 @@ Floats = npt.NDArray[np.float64]
 ALPHA = 0.05
 N_RESAMPLES = 9999
 MOST_EXACT = 50  # pairs; beyond, scipy takes the normal approximation, too
-IN_WORDS = (f"p: Wilcoxon's signed-rank test, two-sided, zero differences ranked by Pratt's method; exact up to "
-            f"{MOST_EXACT} pairs, with ties and zeros, by the normal approximation beyond. Holm: p corrected for all "
-            f"regions, metrics and contenders together. Interval: 95 % bootstrap interval of the mean difference, "
-            f"not corrected ({N_RESAMPLES} resamples of cases, BCa; percentile where BCa does not exist). Pairs in "
-            f"which either score is left out are dropped and counted. Significant means p below {ALPHA:g} after Holm's "
-            f"correction. The cases are the sample: how much another training, with another seed, would differ is not "
-            f"measured.")
+IN_WORDS = (
+    f"p: Wilcoxon's signed-rank test, two-sided, zero differences ranked by Pratt's method; exact up to "
+    f"{MOST_EXACT} pairs, with ties and zeros, by the normal approximation beyond. Holm: p corrected for all "
+    f"regions, metrics and contenders together. Interval: 95 % bootstrap interval of the mean difference, "
+    f"not corrected ({N_RESAMPLES} resamples of cases, BCa; percentile where BCa does not exist). Pairs in "
+    f"which either score is left out are dropped and counted. Significant means p below {ALPHA:g} after Holm's "
+    f"correction. The cases are the sample: how much another training, with another seed, would differ is not "
+    f"measured."
+)
 
 
 @dataclass(frozen=True)
@@ -78,8 +81,9 @@ class PairedDifference:
         return self.p_holm < ALPHA
 
 
-def paired_difference(region: str, metric: Metric, baseline: tuple[str, Sequence[float]],
-                      contender: tuple[str, Sequence[float]]) -> PairedDifference:
+def paired_difference(
+    region: str, metric: Metric, baseline: tuple[str, Sequence[float]], contender: tuple[str, Sequence[float]]
+) -> PairedDifference:
     """Compare two contenders on the same cases; p_holm is not corrected yet, see `with_holm`.
 
     Args:
@@ -103,9 +107,25 @@ def paired_difference(region: str, metric: Metric, baseline: tuple[str, Sequence
     p = wilcoxon_p(differences)
     interval, method = bootstrap_interval(differences)
     return PairedDifference(
-        region, metric.name, baseline[0], contender[0], n, both.shape[1] - n, means[0], means[1],
-        float(differences.mean()) if n else math.nan, float(np.median(differences)) if n else math.nan, interval,
-        method, p, p, int((better > 0).sum()), int((better == 0).sum()), int((better < 0).sum()), _leaning(better))
+        region,
+        metric.name,
+        baseline[0],
+        contender[0],
+        n,
+        both.shape[1] - n,
+        means[0],
+        means[1],
+        float(differences.mean()) if n else math.nan,
+        float(np.median(differences)) if n else math.nan,
+        interval,
+        method,
+        p,
+        p,
+        int((better > 0).sum()),
+        int((better == 0).sum()),
+        int((better < 0).sum()),
+        _leaning(better),
+    )
 
 
 def wilcoxon_p(differences: Floats) -> float:
@@ -135,7 +155,7 @@ def wilcoxon_p(differences: Floats) -> float:
         shares[rank:] = (shares[rank:] + shares[:-rank]) / 2
         shares[:rank] /= 2
     rank_sum = ranks[is_positive].sum()
-    return float(min(1.0, 2 * min(shares[:rank_sum + 1].sum(), shares[rank_sum:].sum())))
+    return float(min(1.0, 2 * min(shares[: rank_sum + 1].sum(), shares[rank_sum:].sum())))
 
 
 def bootstrap_interval(differences: Floats) -> tuple[tuple[float, float], str]:
@@ -152,8 +172,9 @@ def bootstrap_interval(differences: Floats) -> tuple[tuple[float, float], str]:
     for method in ("BCa", "percentile"):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # scipy warns where BCa does not exist, and gives NaN
-            interval = stats.bootstrap((differences,), np.mean, n_resamples=N_RESAMPLES, method=method,
-                                       random_state=np.random.default_rng(0)).confidence_interval
+            interval = stats.bootstrap(
+                (differences,), np.mean, n_resamples=N_RESAMPLES, method=method, random_state=np.random.default_rng(0)
+            ).confidence_interval
         if not np.isnan(interval).any():
             break
     return (float(interval.low), float(interval.high)), method

@@ -1,4 +1,5 @@
 """Reads what nnU-Net wrote down of a fold's training: its checkpoint, its logs and its debug.json."""
+
 import json
 import math
 import re
@@ -14,7 +15,7 @@ from nnunetv2_gsp.errors import DamagedFileError
 
 _PREDICTING = re.compile(r"^(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:\.\d+)?): predicting (\S+)", re.MULTILINE)
 _GPU_MEMORY = re.compile(r"(?:GPU|CUDA) memory\D{0,40}?(\d+(?:\.\d+)?) ?(GiB|GB|MiB|MB)", re.IGNORECASE)
-_GIB = {"gib": 1.0, "gb": 1e9 / 2 ** 30, "mib": 1 / 1024, "mb": 1e6 / 2 ** 30}
+_GIB = {"gib": 1.0, "gb": 1e9 / 2**30, "mib": 1 / 1024, "mb": 1e6 / 2**30}
 
 Log = Mapping[str, Any]  # as nnU-Net keeps it in a checkpoint: lists with an entry an epoch
 
@@ -50,12 +51,16 @@ def read_checkpoint(file: Path) -> tuple[int, dict[str, Any]]:
     try:
         checkpoint = torch.load(file, map_location="cpu", weights_only=False)
         # nnU-Net's blocks register a convolution under two names, but its storage is one; integers are settings.
-        sizes = {weight.data_ptr(): weight.numel() for weight in checkpoint["network_weights"].values()
-                 if weight.is_floating_point()}
+        sizes = {
+            weight.data_ptr(): weight.numel()
+            for weight in checkpoint["network_weights"].values()
+            if weight.is_floating_point()
+        }
         log = checkpoint.get("logging")
     except Exception as error:  # torch names no exception for a broken pickle
-        raise DamagedFileError("nnU-Net's checkpoint", "something that can't be read", where=file,
-                               remedy="train that fold again") from error
+        raise DamagedFileError(
+            "nnU-Net's checkpoint", "something that can't be read", where=file, remedy="train that fold again"
+        ) from error
     return sum(sizes.values()), log if isinstance(log, dict) else {}
 
 
@@ -112,8 +117,9 @@ def gpu_memory_gib(fold_folder: Path) -> float | None:
     Args:
         fold_folder: with nnU-Net's training_log_*.txt.
     """
-    return max((float(size) * _GIB[unit.lower()] for size, unit in _GPU_MEMORY.findall(_texts(fold_folder))),
-               default=None)
+    return max(
+        (float(size) * _GIB[unit.lower()] for size, unit in _GPU_MEMORY.findall(_texts(fold_folder))), default=None
+    )
 
 
 def training_device(fold_folder: Path) -> str | None:
@@ -141,8 +147,9 @@ def known_median(values: Sequence[float | None]) -> float | None:
 
 
 def _texts(fold_folder: Path) -> str:
-    return "\n".join(file.read_text(encoding="utf-8", errors="replace")
-                     for file in sorted(fold_folder.glob("training_log_*.txt")))
+    return "\n".join(
+        file.read_text(encoding="utf-8", errors="replace") for file in sorted(fold_folder.glob("training_log_*.txt"))
+    )
 
 
 def _logged(log: Log, name: str) -> list[float]:

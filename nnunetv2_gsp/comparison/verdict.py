@@ -1,4 +1,5 @@
 """Says in words what the statistics show, and no more than that."""
+
 import math
 from collections.abc import Sequence
 
@@ -23,28 +24,40 @@ def _verdict_on(comparison: Comparison, name: str) -> str:
     untested, n_cases = len(paired) - len(tested), len(comparison.cases)
     on_cases = f"On {n_cases} case{'s' * (n_cases != 1)}"
     if not tested:
-        return (f"{on_cases} nothing could be tested between {name} and {comparison.baseline.name}: no case has "
-                f"scores of both.")
+        return (
+            f"{on_cases} nothing could be tested between {name} and {comparison.baseline.name}: no case has "
+            f"scores of both."
+        )
     left = f"; {untested} more could not be tested, as no case has scores of both" if untested else ""
     better = [each for each in tested if each.is_significant and each.leaning > 0]
     worse = [each for each in tested if each.is_significant and each.leaning < 0]
     if not better and not worse:
-        return (f"{on_cases} no difference between {name} and {comparison.baseline.name} is significant in any of "
-                f"{len(tested)} comparisons ({_TEST}){_why_none(comparison, tested)}{left}.")
-    found = [f"{words} in {len(group)}: {', '.join(_in_words(comparison, each) for each in group)}"
-             for words, group in (("better", better), ("worse", worse)) if group]
+        return (
+            f"{on_cases} no difference between {name} and {comparison.baseline.name} is significant in any of "
+            f"{len(tested)} comparisons ({_TEST}){_why_none(comparison, tested)}{left}."
+        )
+    found = [
+        f"{words} in {len(group)}: {', '.join(_in_words(comparison, each) for each in group)}"
+        for words, group in (("better", better), ("worse", worse))
+        if group
+    ]
     rest = len(tested) - len(better) - len(worse)
-    return (f"{on_cases}, of {len(tested)} comparisons with {comparison.baseline.name}, {name} is significantly "
-            f"{'; and '.join(found)} (mean difference; {_TEST})"
-            f"{f'; the other {rest} are not significant' if rest else ''}{left}.")
+    return (
+        f"{on_cases}, of {len(tested)} comparisons with {comparison.baseline.name}, {name} is significantly "
+        f"{'; and '.join(found)} (mean difference; {_TEST})"
+        f"{f'; the other {rest} are not significant' if rest else ''}{left}."
+    )
 
 
 def _why_none(comparison: Comparison, tested: Sequence[PairedDifference]) -> str:
     """Say whether so many cases could have shown a difference at all."""
     n_corrected = sum(not math.isnan(each.p) for each in comparison.paired)
     possible = smallest_p(max(each.n for each in tested)) * n_corrected
-    return ("; with so few cases these tests could not show any" if possible >= ALPHA
-            else ", which does not show that they are equal")
+    return (
+        "; with so few cases these tests could not show any"
+        if possible >= ALPHA
+        else ", which does not show that they are equal"
+    )
 
 
 def _in_words(comparison: Comparison, paired: PairedDifference) -> str:

@@ -1,4 +1,5 @@
 """The compiled layers: which build fits this CPU, and the structures it takes (layers/layer.h, field by field)."""
+
 import ctypes
 import logging
 from collections.abc import Callable
@@ -23,27 +24,50 @@ _BUILDS = {"AVX512": ("avx512", "avx2", "plain"), "AVX2": ("avx2", "plain")}
 class Map(ctypes.Structure):
     """A feature map in the arena, the image or the logits."""
 
-    _fields_ = [("offset", ctypes.c_int64), ("sample_stride", ctypes.c_int64), ("tile_stride", ctypes.c_int64),
-                ("channel_stride", ctypes.c_int64), ("space", ctypes.c_int32), ("channels", ctypes.c_int32),
-                ("size", ctypes.c_int32 * 3), ("log2_rows", ctypes.c_int32)]
+    _fields_ = [
+        ("offset", ctypes.c_int64),
+        ("sample_stride", ctypes.c_int64),
+        ("tile_stride", ctypes.c_int64),
+        ("channel_stride", ctypes.c_int64),
+        ("space", ctypes.c_int32),
+        ("channels", ctypes.c_int32),
+        ("size", ctypes.c_int32 * 3),
+        ("log2_rows", ctypes.c_int32),
+    ]
 
 
 class Input(ctypes.Structure):
     """What a layer reads, and how."""
 
-    _fields_ = [("map", Map), ("scale", ctypes.c_int64), ("offset", ctypes.c_int64), ("slope", ctypes.c_float),
-                ("groups", ctypes.c_int32 * 3), ("shift_channels", ctypes.c_int32), ("local_axis", ctypes.c_int32),
-                ("local_channels", ctypes.c_int32), ("pool", ctypes.c_int32 * 3)]
+    _fields_ = [
+        ("map", Map),
+        ("scale", ctypes.c_int64),
+        ("offset", ctypes.c_int64),
+        ("slope", ctypes.c_float),
+        ("groups", ctypes.c_int32 * 3),
+        ("shift_channels", ctypes.c_int32),
+        ("local_axis", ctypes.c_int32),
+        ("local_channels", ctypes.c_int32),
+        ("pool", ctypes.c_int32 * 3),
+    ]
 
 
 class Layer(ctypes.Structure):
     """One convolution and everything around it."""
 
-    _fields_ = [("inputs", Input * 2), ("low", Map), ("out", Map),
-                *((name, ctypes.c_void_p) for name in ("weight", "bias", "gamma", "beta")),
-                *((name, ctypes.c_int64) for name in ("weight_stride", "packed", "scale", "offset", "moments")),
-                ("n_inputs", ctypes.c_int32), ("has_low", ctypes.c_int32), ("factor", ctypes.c_int32 * 3),
-                ("log2_rows", ctypes.c_int32), ("eps", ctypes.c_float), ("least_deviation", ctypes.c_float)]
+    _fields_ = [
+        ("inputs", Input * 2),
+        ("low", Map),
+        ("out", Map),
+        *((name, ctypes.c_void_p) for name in ("weight", "bias", "gamma", "beta")),
+        *((name, ctypes.c_int64) for name in ("weight_stride", "packed", "scale", "offset", "moments")),
+        ("n_inputs", ctypes.c_int32),
+        ("has_low", ctypes.c_int32),
+        ("factor", ctypes.c_int32 * 3),
+        ("log2_rows", ctypes.c_int32),
+        ("eps", ctypes.c_float),
+        ("least_deviation", ctypes.c_float),
+    ]
 
 
 class FusedLayers(NamedTuple):
@@ -70,8 +94,10 @@ def fused_layers() -> FusedLayers | None:
     found = find_fused_layers()
     if isinstance(found, FusedLayers):
         return found
-    _log.warning("GSP networks run in plain PyTorch on the CPU, several times slower than they could: the fused layers "
-                 "%s.", found)
+    _log.warning(
+        "GSP networks run in plain PyTorch on the CPU, several times slower than they could: the fused layers %s.",
+        found,
+    )
     return None
 
 
@@ -96,8 +122,15 @@ def load(build: str, file: Path) -> FusedLayers:
     if ctypes.c_int64.in_dll(library, "gsp_layer_bytes").value != ctypes.sizeof(Layer):
         raise ValueError(f"{file.name} was built from another version of the C layers")
     run = library.gsp_run
-    run.argtypes = [ctypes.POINTER(Layer), ctypes.c_int32, ctypes.c_int32, ctypes.c_int32,
-                    ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p]
+    run.argtypes = [
+        ctypes.POINTER(Layer),
+        ctypes.c_int32,
+        ctypes.c_int32,
+        ctypes.c_int32,
+        ctypes.c_void_p,
+        ctypes.c_void_p,
+        ctypes.c_void_p,
+    ]
     run.restype = ctypes.c_int32
     ask_for_large_pages = library.gsp_ask_for_large_pages
     ask_for_large_pages.argtypes = [ctypes.c_void_p, ctypes.c_int64]

@@ -1,4 +1,5 @@
 """A network as a flat program of fused layers: what each of them reads, computes and writes."""
+
 import math
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,6 +13,7 @@ from nnunetv2_gsp.ops import GroupShift, LocalShift
 TILE_FLOATS = 1 << 16
 # longer runs through memory gain nothing more, and shorter ones lose more than a fitting tile gains
 _MIN_VOXELS, _MAX_VOXELS = 512, 2048
+
 
 class NotFusable(Exception):  # noqa: N818 (an answer, not a mistake: PyTorch takes over)
     """The network or the image has something that the fused layers do not know; says what."""

@@ -1,4 +1,5 @@
 """Programs in memory: where each buffer lies, and one call into C that runs all layers."""
+
 import ctypes
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -56,8 +57,15 @@ class Runner:
         Raises:
             MemoryError: if there is none left for the threads.
         """
-        if fused_layers.run(self._layers, len(self._layers), self.n_samples, torch.get_num_threads(), arena.data_ptr(),
-                            image.data_ptr(), logits.data_ptr()):
+        if fused_layers.run(
+            self._layers,
+            len(self._layers),
+            self.n_samples,
+            torch.get_num_threads(),
+            arena.data_ptr(),
+            image.data_ptr(),
+            logits.data_ptr(),
+        ):
             raise MemoryError("No memory is left for the threads of the fused layers: predict with fewer threads.")
 
 
@@ -71,9 +79,11 @@ class _Layout:
         self.floats = 0
         self.offsets: dict[Buffer, int] = {}
         self._place_maps(program.steps)
-        self.coefficients = {step: (self._reserve(n_samples * step.out.channels),
-                                    self._reserve(n_samples * step.out.channels))
-                             for step in program.steps if step.norm is not None}
+        self.coefficients = {
+            step: (self._reserve(n_samples * step.out.channels), self._reserve(n_samples * step.out.channels))
+            for step in program.steps
+            if step.norm is not None
+        }
 
     def layer(self, step: Step) -> Layer:
         """Describe a step to C, but for its weights, which change between calls."""
@@ -81,10 +91,19 @@ class _Layout:
         channels = step.out.channels
         moments = NONE if step.norm is None else self._reserve(self.n_samples * MAX_CHUNKS * channels * 2 * _DOUBLE)
         packed = self._reserve(sum(read.buffer.channels for read in step.reads) * round_up(channels, PACKED_MULTIPLE))
-        return Layer(inputs=(Input * 2)(*map(self._input, step.reads)),
-                     low=Map() if step.low is None else self._map(step.low), out=self._map(step.out),
-                     packed=packed, scale=scale, offset=offset, moments=moments, n_inputs=len(step.reads),
-                     has_low=step.low is not None, factor=_Three(*step.factor), log2_rows=step.log2_rows)
+        return Layer(
+            inputs=(Input * 2)(*map(self._input, step.reads)),
+            low=Map() if step.low is None else self._map(step.low),
+            out=self._map(step.out),
+            packed=packed,
+            scale=scale,
+            offset=offset,
+            moments=moments,
+            n_inputs=len(step.reads),
+            has_low=step.low is not None,
+            factor=_Three(*step.factor),
+            log2_rows=step.log2_rows,
+        )
 
     def _input(self, read: Read) -> Input:
         scale, offset = self.coefficients.get(read.producer, (NONE, NONE)) if read.producer else (NONE, NONE)
@@ -92,19 +111,33 @@ class _Layout:
         groups = (1,) * 3 if group is None else three(group.spatial_groups, 1)
         first_local = 0 if local is None else local.first_channel
         # of the image and of what was interpolated the nonlinearity is the identity
-        return Input(map=self._map(read.buffer), scale=scale, offset=offset,
-                     slope=1 if read.nonlin is None else read.nonlin.negative_slope, groups=_Three(*groups),
-                     shift_channels=first_local if group is None else group.shift_channels,
-                     local_axis=3 - self.n_axes,
-                     local_channels=0 if local is None else local.shift_channels, pool=_Three(*read.pool))
+        return Input(
+            map=self._map(read.buffer),
+            scale=scale,
+            offset=offset,
+            slope=1 if read.nonlin is None else read.nonlin.negative_slope,
+            groups=_Three(*groups),
+            shift_channels=first_local if group is None else group.shift_channels,
+            local_axis=3 - self.n_axes,
+            local_channels=0 if local is None else local.shift_channels,
+            pool=_Three(*read.pool),
+        )
 
     def _map(self, buffer: Buffer) -> Map:
         size = _Three(*buffer.size)
         if buffer in self.spaces:
             voxels = buffer.size[0] * buffer.size[1] * buffer.size[2]
             return Map(0, buffer.channels * voxels, 0, voxels, self.spaces[buffer], buffer.channels, size, ALL_ROWS)
-        return Map(self.offsets[buffer], buffer.sample_stride, buffer.tile_stride, buffer.channel_stride, ARENA,
-                   buffer.channels, size, buffer.log2_rows)
+        return Map(
+            self.offsets[buffer],
+            buffer.sample_stride,
+            buffer.tile_stride,
+            buffer.channel_stride,
+            ARENA,
+            buffer.channels,
+            size,
+            buffer.log2_rows,
+        )
 
     def _place_maps(self, steps: Sequence[Step]) -> None:
         """Place the largest maps first, each at the lowest offset where nothing else lies while it lives.
@@ -121,8 +154,11 @@ class _Layout:
         placed: list[_Life] = []
         for life in sorted(lives, key=lambda life: -life.buffer.sample_stride):
             size = self.n_samples * life.buffer.sample_stride
-            taken = sorted((self.offsets[other.buffer], self.n_samples * other.buffer.sample_stride)
-                           for other in placed if other.first <= life.last and life.first <= other.last)
+            taken = sorted(
+                (self.offsets[other.buffer], self.n_samples * other.buffer.sample_stride)
+                for other in placed
+                if other.first <= life.last and life.first <= other.last
+            )
             self.offsets[life.buffer] = begin = _first_gap(taken, size)
             self.floats = max(self.floats, begin + size)
             placed.append(life)
@@ -156,19 +192,28 @@ def _point_at_weights(layer: Layer, step: Step) -> None:
     if step.weights is not None:
         convolution, first_column, has_bias = step.weights
         columns, ones = convolution.in_channels, (1,) * len(convolution.kernel_size)
-        layer.weight = (_address(convolution.weight, (step.out.channels, columns, *ones))
-                        + first_column * ctypes.sizeof(ctypes.c_float))
+        layer.weight = _address(convolution.weight, (step.out.channels, columns, *ones)) + first_column * ctypes.sizeof(
+            ctypes.c_float
+        )
         layer.weight_stride = columns
         if has_bias and convolution.bias is not None:
             layer.bias = _address(convolution.bias, (step.out.channels,))
     if step.norm is not None:
         layer.eps, layer.least_deviation = step.norm.eps, LEAST_DEVIATION
-        layer.gamma, layer.beta = (None if parameter is None else _address(parameter, (step.out.channels,))
-                                   for parameter in (step.norm.weight, step.norm.bias))
+        layer.gamma, layer.beta = (
+            None if parameter is None else _address(parameter, (step.out.channels,))
+            for parameter in (step.norm.weight, step.norm.bias)
+        )
 
 
 def _address(parameter: Any, shape: tuple[int, ...]) -> int:
-    if not (type(parameter) is torch.nn.Parameter and parameter.shape == shape and parameter.dtype is torch.float32
-            and parameter.device.type == "cpu" and parameter.layout is torch.strided and parameter.is_contiguous()):
+    if not (
+        type(parameter) is torch.nn.Parameter
+        and parameter.shape == shape
+        and parameter.dtype is torch.float32
+        and parameter.device.type == "cpu"
+        and parameter.layout is torch.strided
+        and parameter.is_contiguous()
+    ):
         raise NotFusable(f"expected a contiguous fp32 parameter of shape {shape} on the CPU, got {type(parameter)}")
     return parameter.data_ptr()

@@ -3,6 +3,7 @@
 The edition is told from the cases' names. Channels, labels (`labels.LABEL_MAPPINGS`) and regions are the same for all,
 so that a network trained on one edition can be used on another.
 """
+
 import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable
@@ -17,8 +18,11 @@ from nnunetv2_gsp.errors import ConflictingInputError, MissingInputError
 from nnunetv2_gsp.images import NIFTI, visible_files
 
 CHANNELS = ("t1", "t1ce", "t2", "flair")
-REGIONS = {"whole_tumor": (NECROSIS, EDEMA, ENHANCING), "tumor_core": (NECROSIS, ENHANCING),
-           "enhancing_tumor": (ENHANCING,)}
+REGIONS = {
+    "whole_tumor": (NECROSIS, EDEMA, ENHANCING),
+    "tumor_core": (NECROSIS, ENHANCING),
+    "enhancing_tumor": (ENHANCING,),
+}
 REGIONS_CLASS_ORDER = (EDEMA, NECROSIS, ENHANCING)  # what is left of each region once the next one is painted over it
 CAVITY_REGION = {"resection_cavity": (CAVITY,)}
 
@@ -96,15 +100,27 @@ def survey_brats(source: Path, edition: str | None = None) -> Survey:
     """
     folders = _case_folders(source)
     if not folders:
-        raise MissingInputError("case folders named as BraTS 2018 to 2024 name them (BraTS2021_00000, "
-                                "BraTS-GLI-00000-000)", "none", where=source, remedy="give the folder that holds them")
+        raise MissingInputError(
+            "case folders named as BraTS 2018 to 2024 name them (BraTS2021_00000, BraTS-GLI-00000-000)",
+            "none",
+            where=source,
+            remedy="give the folder that holds them",
+        )
     survey = Survey(format_of(edition or _one_edition(folders, source)))
     survey.collect(folders, partial(_find_case, source=source, notes=survey.notes), lambda folder: folder.name)
     return survey
 
 
-def convert_brats(source: Path, dataset: Path, held_out: Collection[str] = (), edition: str | None = None, *,
-                  overwrite: bool = False, strict: bool = False, processes: int = 1) -> ConversionReport:
+def convert_brats(
+    source: Path,
+    dataset: Path,
+    held_out: Collection[str] = (),
+    edition: str | None = None,
+    *,
+    overwrite: bool = False,
+    strict: bool = False,
+    processes: int = 1,
+) -> ConversionReport:
     """Make an nnU-Net raw dataset of BraTS 2018, 2019, 2020, 2021, 2023 (glioma) or 2024 (glioma after treatment).
 
     Cases with a segmentation go to imagesTr and labelsTr, validation cases to imagesTs.
@@ -121,6 +137,7 @@ def convert_brats(source: Path, dataset: Path, held_out: Collection[str] = (), e
     Raises:
         InputError: as `survey_brats` and `conversion.convert`, or a held-out case is not among the cases.
     """
+
     def look_through(source: Path) -> Survey:
         survey = survey_brats(source, edition)
         survey.hold_out(held_out)
@@ -142,8 +159,9 @@ def _one_edition(folders: Iterable[Path], source: Path) -> str:
         of_edition[edition_of(folder.name) or ""].append(folder)
     if len(of_edition) > 1:
         found = ", ".join(f"{edition} ({len(cases)}, {cases[0].name} for one)" for edition, cases in of_edition.items())
-        raise ConflictingInputError("cases of one edition", found, where=source, remedy="give the folder of one",
-                                    parameters=["edition"])
+        raise ConflictingInputError(
+            "cases of one edition", found, where=source, remedy="give the folder of one", parameters=["edition"]
+        )
     return next(iter(of_edition))
 
 
@@ -161,8 +179,12 @@ def _existing(folder: Path, ending: str, naming: Naming) -> Path:
     file = _image(folder, ending)
     if file is None:
         needed = ", ".join(each[1:] for each in (*naming.modalities, naming.segmentation))
-        raise MissingInputError(f"{folder.name}{ending}.nii.gz or .nii", "neither", where=folder,
-                                remedy=f"add it: a case to train with has {needed}")
+        raise MissingInputError(
+            f"{folder.name}{ending}.nii.gz or .nii",
+            "neither",
+            where=folder,
+            remedy=f"add it: a case to train with has {needed}",
+        )
     return file
 
 

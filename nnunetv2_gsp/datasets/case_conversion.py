@@ -1,4 +1,5 @@
 """Converts one case: its images and label are read, compared and written into an nnU-Net raw dataset."""
+
 import gzip
 import shutil
 import tempfile
@@ -78,8 +79,12 @@ def _copy(source: Path, target: Path) -> None:
 
 
 def _compress(source: Path, target: Path) -> None:
-    with whole(target) as unfinished, source.open("rb") as plain, unfinished.open("wb") as packed, \
-            gzip.GzipFile("", "wb", 6, packed, mtime=0) as compressed:  # without a name or time, the same bytes again
+    with (
+        whole(target) as unfinished,
+        source.open("rb") as plain,
+        unfinished.open("wb") as packed,
+        gzip.GzipFile("", "wb", 6, packed, mtime=0) as compressed,
+    ):  # without a name or time, the same bytes again
         shutil.copyfileobj(plain, compressed)
 
 

@@ -1,4 +1,5 @@
 """The challenges by name, cheap to import; the modules that know their data are imported when one is converted."""
+
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -43,13 +44,22 @@ PROMISE12 = Challenge("promise12", "PROMISE12")
 MSD = Challenge("msd", "MSD", takes_archives=False)
 
 CHALLENGES: Mapping[str, Challenge] = {challenge.name: challenge for challenge in (BRATS, PROMISE12, MSD)}
-SUBMISSIONS = tuple(name for challenge in CHALLENGES.values() if challenge.takes_archives
-                    for name in challenge.full_names)
+SUBMISSIONS = tuple(
+    name for challenge in CHALLENGES.values() if challenge.takes_archives for name in challenge.full_names
+)
 
 
-def convert_challenge(challenge: str, source: Path, dataset_id: int, *, name: str | None = None,
-                      edition: str | None = None, overwrite: bool = False, strict: bool = False,
-                      processes: int = 1) -> "tuple[Path, ConversionReport]":
+def convert_challenge(
+    challenge: str,
+    source: Path,
+    dataset_id: int,
+    *,
+    name: str | None = None,
+    edition: str | None = None,
+    overwrite: bool = False,
+    strict: bool = False,
+    processes: int = 1,
+) -> "tuple[Path, ConversionReport]":
     """Make a dataset in nnUNet_raw of a challenge's data.
 
     Args:
@@ -90,7 +100,9 @@ def _check_edition(challenge: Challenge, edition: str | None) -> None:
     if edition is None or edition in challenge.editions:
         return
     if challenge.editions:
-        raise ConflictingInputError(f"an edition of {challenge.title} among {', '.join(challenge.editions)}", edition,
-                                    parameters=["edition"])
-    raise ConflictingInputError(f"no edition with {challenge.title}, whose files tell what they are", edition,
-                                remedy="leave the edition out")
+        raise ConflictingInputError(
+            f"an edition of {challenge.title} among {', '.join(challenge.editions)}", edition, parameters=["edition"]
+        )
+    raise ConflictingInputError(
+        f"no edition with {challenge.title}, whose files tell what they are", edition, remedy="leave the edition out"
+    )

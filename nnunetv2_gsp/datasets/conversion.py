@@ -2,6 +2,7 @@
 
 A module for each challenge looks through a source and says what it found (`Survey`); what follows is the same for all.
 """
+
 import json
 import re
 import shutil
@@ -46,8 +47,15 @@ class ConversionReport:
     notes: list[str]
 
 
-def convert(look_through: Callable[[Path], Survey], source: Path, dataset: Path, *, overwrite: bool = False,
-            strict: bool = False, processes: int = 1) -> ConversionReport:
+def convert(
+    look_through: Callable[[Path], Survey],
+    source: Path,
+    dataset: Path,
+    *,
+    overwrite: bool = False,
+    strict: bool = False,
+    processes: int = 1,
+) -> ConversionReport:
     """Make an nnU-Net raw dataset of a source.
 
     Every image is read and compared with the others of its case. The dataset appears under its name when it is
@@ -102,8 +110,11 @@ def raw_dataset(dataset_id: int, name: str) -> Path:
     dataset = f"Dataset{dataset_id:03d}_{name}"
     others = set(find_candidate_datasets(dataset_id)) - {dataset}
     if others:
-        raise ConflictingInputError(f"an id for {dataset} that no other dataset has",
-                                    f"{dataset_id}, which {min(others)} has", parameters=["dataset_id"])
+        raise ConflictingInputError(
+            f"an id for {dataset} that no other dataset has",
+            f"{dataset_id}, which {min(others)} has",
+            parameters=["dataset_id"],
+        )
     return raw / dataset
 
 
@@ -116,8 +127,9 @@ def _check_folders(source: Path, dataset: Path, overwrite: bool) -> None:
         check_target(passing, True, is_folder=True, parameters=("dataset",))
     for written in (dataset, beside(dataset)):
         if source.resolve().is_relative_to(written.resolve()):
-            raise ConflictingInputError(f"a source outside of {written}, which is written to", str(source),
-                                        parameters=["source", "dataset"])
+            raise ConflictingInputError(
+                f"a source outside of {written}, which is written to", str(source), parameters=["source", "dataset"]
+            )
 
 
 def _check_survey(survey: Survey, source: Path, strict: bool) -> None:
@@ -128,8 +140,13 @@ def _check_survey(survey: Survey, source: Path, strict: bool) -> None:
 def _refuse(skipped: Sequence[SkippedCase], source: Path, strict: bool) -> None:
     problems = [f"{each.case}: {each.reason}" for each in skipped]
     if strict:
-        raise SeveralProblemsError("every case to be in order", problems, where=source,
-                                   remedy="mend the cases or move them away", parameters=["strict"])
+        raise SeveralProblemsError(
+            "every case to be in order",
+            problems,
+            where=source,
+            remedy="mend the cases or move them away",
+            parameters=["strict"],
+        )
     raise SeveralProblemsError("a case that is in order", problems, where=source, remedy="mend one at least")
 
 
@@ -170,12 +187,15 @@ def _convert_unless_finished(dataset_format: DatasetFormat, dataset: Path, case:
 
 def _report(survey: Survey, source: Path, failed: list[SkippedCase]) -> ConversionReport:
     lost = {skipped.case for skipped in failed}
-    names = {part: sorted(case.name for case in survey.cases if case.part == part and case.name not in lost)
-             for part in (TRAINING, TEST)}
+    names = {
+        part: sorted(case.name for case in survey.cases if case.part == part and case.name not in lost)
+        for part in (TRAINING, TEST)
+    }
     skipped = sorted([*survey.skipped, *failed], key=lambda skipped: skipped.case)
     edition = survey.format.edition
-    return ConversionReport(str(source), edition, LABEL_MAPPINGS[edition], names[TRAINING], names[TEST], skipped,
-                            survey.notes)
+    return ConversionReport(
+        str(source), edition, LABEL_MAPPINGS[edition], names[TRAINING], names[TEST], skipped, survey.notes
+    )
 
 
 def _remove_leftovers(unfinished: Path, dataset_format: DatasetFormat, report: ConversionReport) -> None:
@@ -185,7 +205,7 @@ def _remove_leftovers(unfinished: Path, dataset_format: DatasetFormat, report: C
         for folder, n_letters in (("labels", 0), ("images", len("_0000"))):
             for file in (unfinished / f"{folder}{part}").glob("*"):
                 name = file.name.removesuffix(dataset_format.file_ending)
-                if name[:len(name) - n_letters] not in kept:
+                if name[: len(name) - n_letters] not in kept:
                     file.unlink()
 
 

@@ -4,6 +4,7 @@ Inside nnU-Net every edition of BraTS has the labels of 2023: 1 necrosis (NCR), 
 and from 2024 on 4 resection cavity (RC). A 4 on disk is ET up to 2022 and RC from 2024 on, so values never tell the
 edition.
 """
+
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
@@ -85,8 +86,12 @@ def check_labels(segmentation: np.ndarray, labels: Collection[int], file: Path |
     found: list[int] = np.unique(segmentation).tolist()
     unknown = [value for value in found if value not in labels]
     if unknown:
-        raise ConflictingInputError(f"labels among {sorted(labels)}", _listed(unknown), where=file,
-                                    remedy="check that the file belongs to this edition of the challenge")
+        raise ConflictingInputError(
+            f"labels among {sorted(labels)}",
+            _listed(unknown),
+            where=file,
+            remedy="check that the file belongs to this edition of the challenge",
+        )
     return found
 
 

@@ -6,6 +6,7 @@ Task05 keeps PZ and TZ as plain labels, with no region for the whole prostate: t
 how nnU-Net's published figures were made, the zones exclude each other, and regions would change the loss. The prostate
 is the union of both, in any evaluation.
 """
+
 import json
 from collections.abc import Mapping
 from dataclasses import replace
@@ -42,8 +43,9 @@ def survey_msd(source: Path) -> Survey:
     return survey
 
 
-def convert_msd(source: Path, dataset: Path, *, overwrite: bool = False, strict: bool = False,
-                processes: int = 1) -> ConversionReport:
+def convert_msd(
+    source: Path, dataset: Path, *, overwrite: bool = False, strict: bool = False, processes: int = 1
+) -> ConversionReport:
     """Make an nnU-Net raw dataset of Task01_BrainTumour or Task05_Prostate; nnU-Net's converter splits the 4D images.
 
     Args:
@@ -75,8 +77,12 @@ def _modalities(source: Path) -> tuple[str, ...]:
         modality: Mapping[str, Any] = json.loads(file.read_text(encoding="utf-8"))["modality"]
         return tuple(str(modality[number]) for number in sorted(modality, key=int))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DamagedFileError("the Decathlon's dataset.json with its modalities", "none that can be read", where=file,
-                               remedy="give the folder Task01_BrainTumour or Task05_Prostate") from error
+        raise DamagedFileError(
+            "the Decathlon's dataset.json with its modalities",
+            "none that can be read",
+            where=file,
+            remedy="give the folder Task01_BrainTumour or Task05_Prostate",
+        ) from error
 
 
 def _format(modalities: tuple[str, ...], source: Path) -> DatasetFormat:
@@ -87,8 +93,12 @@ def _format(modalities: tuple[str, ...], source: Path) -> DatasetFormat:
     if sorted(names) == sorted(_TASK05_MODALITIES):
         order = tuple(range(len(modalities)))
         return DatasetFormat("msd_task05", modalities, {"PZ": 1, "TZ": 2}, split=partial(_split, order))
-    raise InputError("the modalities of Task01 (FLAIR, T1w, t1gd, T2w) or Task05 (T2, ADC)", ", ".join(modalities),
-                     where=source / "dataset.json", remedy="convert other tasks with nnUNetv2_convert_MSD_dataset")
+    raise InputError(
+        "the modalities of Task01 (FLAIR, T1w, t1gd, T2w) or Task05 (T2, ADC)",
+        ", ".join(modalities),
+        where=source / "dataset.json",
+        remedy="convert other tasks with nnUNetv2_convert_MSD_dataset",
+    )
 
 
 def _split(order: tuple[int, ...], case: Case, folder: Path) -> Case:

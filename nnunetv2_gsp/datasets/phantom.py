@@ -5,6 +5,7 @@ case is the same patient at every spacing.
 
 Arrays are (X, Y, Z) with the axes of BraTS: towards the patient's left, back and top. Coordinates are (3, X, Y, Z).
 """
+
 from collections.abc import Sequence
 from functools import cache, partial
 from pathlib import Path
@@ -28,13 +29,13 @@ BRAIN_CENTRE_MNI_MM = (0.0, -17.0, 5.0)
 # look like oedema, enhancing nodules like the rim, cysts like the core, and the darkest cores like CSF.
 SIGNAL = {
     #                  t1    t1ce  t2    flair
-    "white matter":   (1.00, 1.00, 0.60, 0.75),
-    "grey matter":    (0.76, 0.78, 0.80, 0.92),
-    "csf":            (0.35, 0.36, 1.50, 0.30),
-    "edema":          (0.80, 0.80, 1.15, 1.35),
-    "enhancing":      (0.74, 1.45, 0.95, 1.12),
-    "vessel":         (0.62, 1.60, 0.40, 0.60),
-    "bleeding":       (1.45, 1.50, 0.65, 1.05),
+    "white matter": (1.00, 1.00, 0.60, 0.75),
+    "grey matter": (0.76, 0.78, 0.80, 0.92),
+    "csf": (0.35, 0.36, 1.50, 0.30),
+    "edema": (0.80, 0.80, 1.15, 1.35),
+    "enhancing": (0.74, 1.45, 0.95, 1.12),
+    "vessel": (0.62, 1.60, 0.40, 0.60),
+    "bleeding": (1.45, 1.50, 0.65, 1.05),
 }
 
 
@@ -62,13 +63,15 @@ def load_head() -> Head:
     try:
         from nilearn.datasets import load_mni152_gm_template, load_mni152_template, load_mni152_wm_template
     except ImportError as error:
-        raise UnavailableError("nilearn, which the phantom's head comes with", "none",
-                               remedy="run: pip install 'nnunetv2_gsp[demo]'") from error
+        raise UnavailableError(
+            "nilearn, which the phantom's head comes with", "none", remedy="run: pip install 'nnunetv2_gsp[demo]'"
+        ) from error
     from scipy.ndimage import uniform_filter
 
     brain = load_mni152_template(resolution=1)
-    grey, white = (load(resolution=1).get_fdata(dtype=np.float32)
-                   for load in (load_mni152_gm_template, load_mni152_wm_template))
+    grey, white = (
+        load(resolution=1).get_fdata(dtype=np.float32) for load in (load_mni152_gm_template, load_mni152_wm_template)
+    )
     inside = brain.get_fdata(dtype=np.float32) > 0
     tissue = np.stack([white, grey, 1 - white - grey]).clip(0, 1) * inside
 
@@ -135,8 +138,9 @@ def make_phantom(folder: Path, n_cases: int, spacing_mm: float, seed: int = 0, p
     """
     load_head()
     folder.mkdir(parents=True, exist_ok=True)
-    return list(in_parallel(partial(_write_case, folder, spacing_mm, seed), range(n_cases), processes,
-                            "Making the phantom"))
+    return list(
+        in_parallel(partial(_write_case, folder, spacing_mm, seed), range(n_cases), processes, "Making the phantom")
+    )
 
 
 def _write_case(folder: Path, spacing_mm: float, seed: int, number: int) -> Path:
@@ -178,8 +182,12 @@ def make_case(rng: np.random.Generator, spacing_mm: float) -> tuple[dict[str, np
     seed_point = rng.choice(head.deep_white_matter)
     core, necrosis, edema = _tumour_depths_mm(rng, position, seed_point, tissue, spacing_mm)
     signal = _vary_contrast(rng)
-    layers = [*_decoys(rng, head, position, seed_point, spacing_mm),
-              ("edema", edema), ("enhancing", core), ("necrosis", necrosis)]
+    layers = [
+        *_decoys(rng, head, position, seed_point, spacing_mm),
+        ("edema", edema),
+        ("enhancing", core),
+        ("necrosis", necrosis),
+    ]
 
     images = {}
     noise_level = rng.uniform(0.04, 0.09)
@@ -210,12 +218,14 @@ def _sample_tissue(head: Head, position_mm: np.ndarray, spacing_mm: float) -> np
     voxel = np.tensordot(head.mni_to_voxel[:3, :3], position_mm, 1) + _column(head.mni_to_voxel[:3, 3])
     voxel = voxel.astype(np.float32)
     # A scanner averages over its voxel; sampling the 1 mm template at points would alias.
-    return np.stack([map_coordinates(gaussian_filter(fraction, 0.3 * spacing_mm), voxel, order=1)
-                     for fraction in head.tissue])
+    return np.stack(
+        [map_coordinates(gaussian_filter(fraction, 0.3 * spacing_mm), voxel, order=1) for fraction in head.tissue]
+    )
 
 
-def _tumour_depths_mm(rng: np.random.Generator, position_mm: np.ndarray, centre_mm: np.ndarray,
-                      tissue: np.ndarray, spacing_mm: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _tumour_depths_mm(
+    rng: np.random.Generator, position_mm: np.ndarray, centre_mm: np.ndarray, tissue: np.ndarray, spacing_mm: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Depths (X, Y, Z) below the surfaces of the core, of the necrosis within it and of the oedema around it."""
     white_matter, _, csf = tissue
     elongation = rng.normal(0, 6, 3)
@@ -227,14 +237,16 @@ def _tumour_depths_mm(rng: np.random.Generator, position_mm: np.ndarray, centre_
     return core, core - rim, np.minimum(core + spread, 4 * (0.5 - csf))
 
 
-def _decoys(rng: np.random.Generator, head: Head, position_mm: np.ndarray, tumour_mm: np.ndarray,
-            spacing_mm: float) -> list[tuple[str, np.ndarray]]:
+def _decoys(
+    rng: np.random.Generator, head: Head, position_mm: np.ndarray, tumour_mm: np.ndarray, spacing_mm: float
+) -> list[tuple[str, np.ndarray]]:
     """Return what looks like tumour and is none, as (name, depth), far enough off it that no label is in doubt."""
     clear = head.deep_white_matter[np.linalg.norm(head.deep_white_matter - tumour_mm, axis=1) > 45]
     unevenness = 1.5 * _smooth_noise(rng, 12, spacing_mm)
 
-    def blobs(name: str, count: tuple[int, int], radius_mm: tuple[float, float],
-              half_length_mm: float) -> list[tuple[str, np.ndarray]]:
+    def blobs(
+        name: str, count: tuple[int, int], radius_mm: tuple[float, float], half_length_mm: float
+    ) -> list[tuple[str, np.ndarray]]:
         made = []
         for centre in rng.choice(clear, rng.integers(*count, endpoint=True)):
             half_axis = rng.normal(0, half_length_mm, 3)
@@ -242,9 +254,13 @@ def _decoys(rng: np.random.Generator, head: Head, position_mm: np.ndarray, tumou
             made.append((name, blob.depth_mm(position_mm) + unevenness))
         return made
 
-    return [*blobs("edema", (3, 7), (4, 10), 4), *blobs("necrosis", (1, 3), (4, 9), 2),
-            *blobs("enhancing", (1, 3), (3, 6), 3), *blobs("bleeding", (1, 2), (4, 8), 2),
-            *blobs("vessel", (2, 4), (2, 3.5), 12)]
+    return [
+        *blobs("edema", (3, 7), (4, 10), 4),
+        *blobs("necrosis", (1, 3), (4, 9), 2),
+        *blobs("enhancing", (1, 3), (3, 6), 3),
+        *blobs("bleeding", (1, 2), (4, 8), 2),
+        *blobs("vessel", (2, 4), (2, 3.5), 12),
+    ]
 
 
 def _vary_contrast(rng: np.random.Generator) -> dict[str, np.ndarray]:
@@ -295,12 +311,12 @@ def _smooth_noise(rng: np.random.Generator, wavelength_mm: float, spacing_mm: fl
         weights.append(_cubic_b_spline(np.abs(axis_mm[:, None] / wavelength_mm - knots)).astype(np.float32))
     coefficients = rng.normal(size=[weight.shape[1] for weight in weights]).astype(np.float32)
     field: np.ndarray = np.einsum("abc,xa,yb,zc->xyz", coefficients, *weights, optimize=True)
-    field /= np.float32(0.479 ** 1.5)  # an axis' squared weights sum to 0.479, averaged over positions
+    field /= np.float32(0.479**1.5)  # an axis' squared weights sum to 0.479, averaged over positions
     return field
 
 
 def _cubic_b_spline(distance: np.ndarray) -> np.ndarray:
-    near = 2 / 3 - distance ** 2 + distance ** 3 / 2
+    near = 2 / 3 - distance**2 + distance**3 / 2
     far = (2 - distance).clip(0) ** 3 / 6
     weight: np.ndarray = np.where(distance < 1, near, far)
     return weight

@@ -2,6 +2,7 @@
 
 nnU-Net's reader does not list `.mhd`; `.mha` keeps voxels and geometry to the last bit, `.nii.gz` is off by 3e-6.
 """
+
 import re
 from functools import partial
 from pathlib import Path
@@ -35,18 +36,24 @@ def survey_promise12(source: Path) -> Survey:
     Raises:
         MissingInputError: there is no case.
     """
-    images = [file for folder in folders_below(source) for file in visible_files(folder, "*.mhd")
-              if re.fullmatch(r"Case\d+", file.stem)]
+    images = [
+        file
+        for folder in folders_below(source)
+        for file in visible_files(folder, "*.mhd")
+        if re.fullmatch(r"Case\d+", file.stem)
+    ]
     if not images:
-        raise MissingInputError("PROMISE12's Case00.mhd and so on", "none", where=source,
-                                remedy="give the folder that holds them")
+        raise MissingInputError(
+            "PROMISE12's Case00.mhd and so on", "none", where=source, remedy="give the folder that holds them"
+        )
     survey = Survey(FORMAT)
     survey.collect(images, partial(_find_case, source=source), partial(_name, source=source))
     return survey
 
 
-def convert_promise12(source: Path, dataset: Path, *, overwrite: bool = False, strict: bool = False,
-                      processes: int = 1) -> ConversionReport:
+def convert_promise12(
+    source: Path, dataset: Path, *, overwrite: bool = False, strict: bool = False, processes: int = 1
+) -> ConversionReport:
     """Make an nnU-Net raw dataset of PROMISE12.
 
     Cases to train with go to imagesTr and labelsTr, the others, with their labels if they have any, to imagesTs and
@@ -86,8 +93,7 @@ def _find_case(image: Path, source: Path) -> Case:
     part = part_told_by(image.parent, source, has_label)
     if part == TRAINING and not has_label:
         raise MissingInputError(f"{label.name} beside an image to train with", "none", where=image)
-    return Case(_name(image, source), (image,), label if has_label else None,
-                part or (TRAINING if has_label else TEST))
+    return Case(_name(image, source), (image,), label if has_label else None, part or (TRAINING if has_label else TEST))
 
 
 def _name(image: Path, source: Path) -> str:

@@ -1,4 +1,5 @@
 """What a folder of challenge data holds: its cases, their files, and whether they are to train with or to predict."""
+
 import os
 import re
 from collections import defaultdict
@@ -115,8 +116,9 @@ class Survey:
         """
         unknown = set(held_out) - {case.name for case in self.cases}
         if unknown:
-            raise MissingInputError("held-out cases among those of the source", ", ".join(sorted(unknown)),
-                                    parameters=["held_out"])
+            raise MissingInputError(
+                "held-out cases among those of the source", ", ".join(sorted(unknown)), parameters=["held_out"]
+            )
         self.cases = [replace(case, part=TEST) if case.name in held_out else case for case in self.cases]
 
 
@@ -126,9 +128,15 @@ def _drop_repeated(cases: Iterable[Case]) -> tuple[list[Case], list[SkippedCase]
     for case in cases:
         of_name[case.name].append(case)
     unique = [same[0] for same in of_name.values() if len(same) == 1]
-    repeated = [SkippedCase(name, f"Expected one case {name}, got {len(same)}: in "
-                                  f"{' and '.join(str(case.images[0].parent) for case in same)}; keep one of them.")
-                for name, same in of_name.items() if len(same) > 1]
+    repeated = [
+        SkippedCase(
+            name,
+            f"Expected one case {name}, got {len(same)}: in "
+            f"{' and '.join(str(case.images[0].parent) for case in same)}; keep one of them.",
+        )
+        for name, same in of_name.items()
+        if len(same) > 1
+    ]
     return unique, repeated
 
 

@@ -1,4 +1,5 @@
 """How is a network computed? One walk through it, several engines, each a file of its own."""
+
 from nnunetv2_gsp.engines.choice import ENGINES, VARIABLE, compute, explain, wished_engine
 from nnunetv2_gsp.engines.engine import Engine, NotApplicable
 from nnunetv2_gsp.engines.part import Part

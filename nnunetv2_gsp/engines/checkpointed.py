@@ -4,6 +4,7 @@ Norm, nonlinearity, shift, pooling, interpolation and concatenation cost little 
 layer only the convolution's output is kept; its input is computed again when its gradient is due. What a second call
 would change runs once (`has_state`), and its output is what is kept.
 """
+
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -112,7 +113,8 @@ def has_state(module: nn.Module) -> bool:
     code is known here (parametrizations, norms of other libraries).
     """
     return len(list(module.buffers())) > 0 or any(
-        isinstance(part, _RANDOM) or not type(part).__module__.startswith(_KNOWN_CODE) for part in module.modules())
+        isinstance(part, _RANDOM) or not type(part).__module__.startswith(_KNOWN_CODE) for part in module.modules()
+    )
 
 
 def after_convolution(layer: Any, shift: nn.Module, y: Tensor) -> Tensor:
@@ -126,7 +128,7 @@ def after_convolution(layer: Any, shift: nn.Module, y: Tensor) -> Tensor:
     Returns:
         (N, C, *spatial).
     """
-    modules = layer.all_modules[_n_run_once(layer):]
+    modules = layer.all_modules[_n_run_once(layer) :]
     if list(modules[:1]) != [getattr(layer, "norm", None)]:
         y = y.clone()  # dropout or a nonlinearity in place would overwrite what is kept; a norm makes a new map
     return then_shift(modules, shift, y)
@@ -150,7 +152,7 @@ def _recomputed(x: Kept, convolution: nn.Module) -> Tensor:
 
 def _run_once(layer: Any) -> nn.Sequential:
     """Return what of a ConvDropoutNormReLU comes behind its convolution, up to the last module with state."""
-    return layer.all_modules[1:_n_run_once(layer)]  # type: ignore[no-any-return]
+    return layer.all_modules[1 : _n_run_once(layer)]  # type: ignore[no-any-return]
 
 
 def _n_run_once(layer: Any) -> int:
@@ -162,6 +164,7 @@ def _composed(outer: Callable[[Tensor], Tensor], inner: Callable[..., Tensor], *
     return outer(inner(*tensors))
 
 
-def _joined(x: Callable[..., Tensor] | None, skip: Callable[..., Tensor] | None, n_of_x: int,
-            *tensors: Tensor) -> Tensor:
+def _joined(
+    x: Callable[..., Tensor] | None, skip: Callable[..., Tensor] | None, n_of_x: int, *tensors: Tensor
+) -> Tensor:
     return torch.cat((Kept(tensors[:n_of_x], x).now(), Kept(tensors[n_of_x:], skip).now()), dim=1)

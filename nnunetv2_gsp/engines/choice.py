@@ -1,4 +1,5 @@
 """Chooses the engine of a call: by itself, or as NNUNETV2_GSP_ENGINE says."""
+
 import logging
 import os
 from collections.abc import Callable
@@ -45,8 +46,9 @@ def wished_engine() -> str:
     """
     wish = os.environ.get(VARIABLE) or AUTO
     if wish not in ENGINES:
-        raise ValueError(f"Expected {VARIABLE} to be one of {', '.join(ENGINES)}, got {wish!r}; export another, or "
-                         f"unset it.")
+        raise ValueError(
+            f"Expected {VARIABLE} to be one of {', '.join(ENGINES)}, got {wish!r}; export another, or unset it."
+        )
     return wish
 
 
@@ -83,8 +85,10 @@ def _computed(network: Any, image: Tensor) -> tuple[Tensor | list[Tensor], Choic
             return _walk(network, image, _OPENERS[name](network, image)), Choice(name, reason)
         except NotApplicable as obstacle:
             if network.engine != AUTO:
-                raise RuntimeError(f"The engine {name}, which {VARIABLE} or `network.engine` asks for, does not apply "
-                                   f"to this call: {obstacle}. Ask for plain or {AUTO}.") from obstacle
+                raise RuntimeError(
+                    f"The engine {name}, which {VARIABLE} or `network.engine` asks for, does not apply "
+                    f"to this call: {obstacle}. Ask for plain or {AUTO}."
+                ) from obstacle
             if not isinstance(obstacle, NotMeant):
                 reason = f"{name} does not apply: {obstacle}"
     raise AssertionError("plain applies to every call")
@@ -94,8 +98,11 @@ def _traceable(network: Any, image: Tensor) -> Engine[Any]:
     """Return the engine of a call under the compiler, where nothing can be tried and nothing logged."""
     if network.engine == "triton":
         return triton(network, image)
-    if network.engine in (AUTO, "checkpointed") and is_training_step(network) and not any(
-            map(has_hooks, network.modules())):
+    if (
+        network.engine in (AUTO, "checkpointed")
+        and is_training_step(network)
+        and not any(map(has_hooks, network.modules()))
+    ):
         return CHECKPOINTED
     return PLAIN
 
@@ -106,5 +113,6 @@ def _walk(network: Any, image: Tensor, engine: Engine[Any]) -> Any:
 
 @lru_cache(maxsize=100)
 def _say_once(choice: Choice) -> None:
-    _log.warning("GSP network: %s; the %s engine computes instead, slower or with more memory.", choice.reason,
-                 choice.engine)
+    _log.warning(
+        "GSP network: %s; the %s engine computes instead, slower or with more memory.", choice.reason, choice.engine
+    )

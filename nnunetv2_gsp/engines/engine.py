@@ -1,4 +1,5 @@
 """The terms in which a network walks through itself, whatever computes it."""
+
 from abc import ABC, abstractmethod
 from typing import Any, Generic, TypeVar
 

@@ -3,6 +3,7 @@
 A norm, nonlinearity, shift or pooling stays pending until the next convolution reads the map: then it is part of the
 load, and costs no pass over memory.
 """
+
 import math
 from collections import deque
 from contextlib import suppress
@@ -94,10 +95,16 @@ class Fused(Engine[Recorded]):
         read = _read(x)
         if isinstance(pool, nn.Identity):
             return read
-        _check(isinstance(pool, (nn.MaxPool2d, nn.MaxPool3d))
-               and type(pool) is {2: nn.MaxPool2d, 3: nn.MaxPool3d}[self.n_axes]
-               and pool.kernel_size == pool.stride and not pool.ceil_mode and not pool.return_indices
-               and three(pool.padding, 0) == (0, 0, 0) and three(pool.dilation, 1) == (1, 1, 1), pool)
+        _check(
+            isinstance(pool, (nn.MaxPool2d, nn.MaxPool3d))
+            and type(pool) is {2: nn.MaxPool2d, 3: nn.MaxPool3d}[self.n_axes]
+            and pool.kernel_size == pool.stride
+            and not pool.ceil_mode
+            and not pool.return_indices
+            and three(pool.padding, 0) == (0, 0, 0)
+            and three(pool.dilation, 1) == (1, 1, 1),
+            pool,
+        )
         stride = three(pool.stride, 1)
         _check(all(size % step == 0 for size, step in zip(read.buffer.size, stride, strict=True)), read.buffer.size)
         return replace(read, pool=stride)
@@ -141,7 +148,7 @@ class Fused(Engine[Recorded]):
         except NotFusable as reason:
             raise NotApplicable(str(reason)) from reason
         arena = _take_arena(self.network, runner.arena_floats)
-        result = self.layers.new_memory(n_samples, program.logits.channels, *program.logits.size[-self.n_axes:])
+        result = self.layers.new_memory(n_samples, program.logits.channels, *program.logits.size[-self.n_axes :])
         runner.run(self.layers, self.image.contiguous(), result, arena)
         _idle_arenas_of(self.network).append(arena)
         return result
@@ -154,8 +161,14 @@ class Fused(Engine[Recorded]):
         product = self._append((low,), Weights(layer.conv))
         return self._convolved(layer, (skip,), Weights(layer.conv, n_columns, False), product.out, factor)
 
-    def _convolved(self, layer: Any, reads: tuple[Read, ...], weights: Weights | None = None,
-                   low: Buffer | None = None, factor: tuple[int, ...] = (1, 1, 1)) -> Read:
+    def _convolved(
+        self,
+        layer: Any,
+        reads: tuple[Read, ...],
+        weights: Weights | None = None,
+        low: Buffer | None = None,
+        factor: tuple[int, ...] = (1, 1, 1),
+    ) -> Read:
         """Record convolution, norm and nonlinearity of a ConvDropoutNormReLU."""
         weights = weights or Weights(layer.conv)
         self._check_pointwise(layer.conv, weights.first_column + sum(read.buffer.channels for read in reads))
@@ -164,19 +177,29 @@ class Fused(Engine[Recorded]):
         _check(norm is None or math.prod(step.out.size) > 1, "InstanceNorm of a single voxel")
         return Read(step.out, step, nonlin)
 
-    def _append(self, reads: tuple[Read, ...], weights: Weights | None, norm: nn.Module | None = None,
-                low: Buffer | None = None, factor: tuple[int, ...] = (1, 1, 1)) -> Step:
+    def _append(
+        self,
+        reads: tuple[Read, ...],
+        weights: Weights | None,
+        norm: nn.Module | None = None,
+        low: Buffer | None = None,
+        factor: tuple[int, ...] = (1, 1, 1),
+    ) -> Step:
         channels = reads[0].buffer.channels if weights is None else weights.convolution.out_channels
         step = Step(reads, Buffer(channels, _pooled_size(reads[0])), weights, norm, low, factor)
         self.steps.append(step)
         return step
 
     def _factor(self, interpolation: Any) -> tuple[int, ...]:
-        _check(type(interpolation) is LinearUpsampling
-               and interpolation.mode == {2: "bilinear", 3: "trilinear"}[self.n_axes]
-               and not interpolation.align_corners and isinstance(interpolation.scale_factor, tuple)
-               and len(interpolation.scale_factor) == self.n_axes
-               and all(step == int(step) for step in interpolation.scale_factor), interpolation)
+        _check(
+            type(interpolation) is LinearUpsampling
+            and interpolation.mode == {2: "bilinear", 3: "trilinear"}[self.n_axes]
+            and not interpolation.align_corners
+            and isinstance(interpolation.scale_factor, tuple)
+            and len(interpolation.scale_factor) == self.n_axes
+            and all(step == int(step) for step in interpolation.scale_factor),
+            interpolation,
+        )
         return three([int(step) for step in interpolation.scale_factor], 1)
 
     def _shifted(self, read: Read, shift: nn.Module) -> Read:
@@ -196,30 +219,48 @@ class Fused(Engine[Recorded]):
         n_shifted = 0
         if read.group_shift is not None:
             groups, n_shifted = read.group_shift.spatial_groups, read.group_shift.shift_channels
-            _check(len(groups) == self.n_axes and min(groups) > 0 and 0 < n_shifted <= channels
-                   and n_shifted % math.prod(groups) == 0
-                   and all(n % count == 0 for n, count in zip(size, three(groups, 1), strict=True)), read.group_shift)
+            _check(
+                len(groups) == self.n_axes
+                and min(groups) > 0
+                and 0 < n_shifted <= channels
+                and n_shifted % math.prod(groups) == 0
+                and all(n % count == 0 for n, count in zip(size, three(groups, 1), strict=True)),
+                read.group_shift,
+            )
         if read.local_shift is not None:
             first, n_local = read.local_shift.first_channel, read.local_shift.shift_channels
-            _check((first == n_shifted or read.group_shift is None) and 0 < n_local <= channels - first
-                   and first >= 0 and n_local % (2 * self.n_axes) == 0, read.local_shift)
+            _check(
+                (first == n_shifted or read.group_shift is None)
+                and 0 < n_local <= channels - first
+                and first >= 0
+                and n_local % (2 * self.n_axes) == 0,
+                read.local_shift,
+            )
 
     def _norm_and_nonlin(self, layer: Any) -> tuple[nn.Module | None, nn.LeakyReLU]:
         """Return the two of a ConvDropoutNormReLU, checked to come in this order."""
-        convolution, *rest = [module for module in layer.all_modules
-                              if not isinstance(module, (nn.Dropout, nn.Dropout2d, nn.Dropout3d))]
+        convolution, *rest = [
+            module for module in layer.all_modules if not isinstance(module, (nn.Dropout, nn.Dropout2d, nn.Dropout3d))
+        ]
         _check(convolution is layer.conv and 1 <= len(rest) <= 2 and type(rest[-1]) is nn.LeakyReLU, layer)
         norm = rest[0] if len(rest) == 2 else None
         if norm is not None:
-            _check(type(norm) is {2: SteadyInstanceNorm2d, 3: SteadyInstanceNorm3d}[self.n_axes]
-                   and not norm.track_running_stats, norm)
+            _check(
+                type(norm) is {2: SteadyInstanceNorm2d, 3: SteadyInstanceNorm3d}[self.n_axes]
+                and not norm.track_running_stats,
+                norm,
+            )
         return norm, rest[-1]
 
     def _check_pointwise(self, convolution: Any, channels: int) -> None:
-        _check(type(convolution) in _CONVOLUTIONS[self.n_axes]
-               and convolution.groups == 1 and convolution.in_channels == channels
-               and {*convolution.kernel_size, *convolution.stride} == {1} and set(convolution.padding) == {0},
-               convolution)
+        _check(
+            type(convolution) in _CONVOLUTIONS[self.n_axes]
+            and convolution.groups == 1
+            and convolution.in_channels == channels
+            and {*convolution.kernel_size, *convolution.stride} == {1}
+            and set(convolution.padding) == {0},
+            convolution,
+        )
 
 
 def fused(network: Any, image: Tensor) -> Fused:
@@ -252,8 +293,14 @@ def fused(network: Any, image: Tensor) -> Fused:
 
 
 def _check_image(image: Tensor) -> None:
-    if not (type(image) is Tensor and image.dtype is torch.float32 and image.layout is torch.strided
-            and image.numel() > 0 and not image.is_neg() and image.data_ptr() != 0):
+    if not (
+        type(image) is Tensor
+        and image.dtype is torch.float32
+        and image.layout is torch.strided
+        and image.numel() > 0
+        and not image.is_neg()
+        and image.data_ptr() != 0
+    ):
         # the memory of a negative view holds something else, an efficient zero tensor has none
         raise NotApplicable(f"an image that is no plain fp32 tensor with voxels: {type(image).__name__}, {image.dtype}")
     if torch.is_autocast_enabled("cpu"):

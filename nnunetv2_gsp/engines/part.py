@@ -1,4 +1,5 @@
 """A part of a network: walks through its modules in the terms of whichever engine computes it."""
+
 from collections.abc import Iterable
 from typing import Any
 
@@ -30,8 +31,9 @@ def check_as_written(part: nn.Module) -> None:
     if not (isinstance(part, Part) and type(part).forward is Part.forward and "forward" not in vars(part)):
         raise NotApplicable(f"a part with a forward of its own: {type(part).__name__}")
     for module in part.modules():
-        if isinstance(module, ConvDropoutNormReLU) and (type(module) is not ConvDropoutNormReLU
-                                                        or "forward" in vars(module)):
+        if isinstance(module, ConvDropoutNormReLU) and (
+            type(module) is not ConvDropoutNormReLU or "forward" in vars(module)
+        ):
             raise NotApplicable(f"a layer with a forward of its own: {type(module).__name__}")
     for inner in part.parts():
         check_as_written(inner)

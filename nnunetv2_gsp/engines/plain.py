@@ -2,6 +2,7 @@
 
 Whoever hooks, traces or transforms them sees each of them run.
 """
+
 from typing import Any
 
 import torch
@@ -67,10 +68,17 @@ def then_shift(layer: Any, shift: Any, x: Tensor) -> Tensor:
         shift: the module behind it.
         x: (N, C, *spatial).
     """
-    if (x.device.type != "cpu" or torch.compiler.is_compiling() or is_watched()
-            or not isinstance(shift, GroupShift) or len(layer) < 2
-            or not isinstance(layer[-1], nn.LeakyReLU) or layer[-1].negative_slope <= 0
-            or any(map(has_hooks, (layer, layer[-1], shift)))):
+    if (
+        x.device.type != "cpu"
+        or torch.compiler.is_compiling()
+        or is_watched()
+        or not isinstance(shift, GroupShift)
+        or len(layer) < 2
+        or not isinstance(layer[-1], nn.LeakyReLU)
+        or layer[-1].negative_slope <= 0
+        or any(map(has_hooks, (layer, layer[-1], shift)))
+    ):
         return shift(layer(x))  # type: ignore[no-any-return]
-    return leaky_relu_group_shift_(layer[:-1](x).contiguous(), layer[-1].negative_slope, shift.spatial_groups,
-                                   shift.shift_channels)
+    return leaky_relu_group_shift_(
+        layer[:-1](x).contiguous(), layer[-1].negative_slope, shift.spatial_groups, shift.shift_channels
+    )

@@ -3,6 +3,7 @@
 A norm, nonlinearity, shift or pooling stays pending until the next convolution reads the map: then it is part of the
 load, forward and backward.
 """
+
 import math
 from functools import partial
 from operator import mul
@@ -109,8 +110,13 @@ class Triton(Engine[Pending]):
         if isinstance(shift, nn.Identity):
             return Interpolated(low, factors)
         _check(low.access == Access(), "a shift in front of an interpolation")
-        y = checkpoint(partial(_interpolated, interpolation, low.slope), low.y, *(low.affine or ()),
-                       use_reentrant=False, preserve_rng_state=False)
+        y = checkpoint(
+            partial(_interpolated, interpolation, low.slope),
+            low.y,
+            *(low.affine or ()),
+            use_reentrant=False,
+            preserve_rng_state=False,
+        )
         return Read(y, access=_access_of(shift, y))
 
     def join(self, x: Pending, skip: Pending) -> Joined:
@@ -151,8 +157,10 @@ def triton(network: Any, image: Tensor) -> Triton:
     if _OBSTACLE:
         raise NotApplicable(_OBSTACLE)
     if not _is_on_gpu(image):
-        raise NotApplicable(f"the image is on the {image.device.type}, not on an NVIDIA GPU of compute capability "
-                            f"{'.'.join(map(str, _LEAST_CAPABILITY))} or higher")
+        raise NotApplicable(
+            f"the image is on the {image.device.type}, not on an NVIDIA GPU of compute capability "
+            f"{'.'.join(map(str, _LEAST_CAPABILITY))} or higher"
+        )
     if image.dtype not in _DTYPES:
         raise NotApplicable(f"an image of {image.dtype}")
     if not torch.compiler.is_compiling():
@@ -180,8 +188,13 @@ def _is_on_gpu(image: Tensor) -> bool:
 
 def _convolved(x: Pending, convolution: Any, has_moments: bool) -> tuple[Tensor, Tensor, Tensor]:
     """Return the product of a map with a convolution's weight, and its mean and variance, (N, channels out)."""
-    _check(type(convolution) in _CONVOLUTIONS and convolution.groups == 1 and set(convolution.padding) == {0}
-           and {*convolution.kernel_size, *convolution.stride} == {1}, convolution)
+    _check(
+        type(convolution) in _CONVOLUTIONS
+        and convolution.groups == 1
+        and set(convolution.padding) == {0}
+        and {*convolution.kernel_size, *convolution.stride} == {1},
+        convolution,
+    )
     weight = convolution.weight.flatten(1)
     if not isinstance(x, Joined):
         return _product(_read(x), weight, None, has_moments)
@@ -189,8 +202,10 @@ def _convolved(x: Pending, convolution: Any, has_moments: bool) -> tuple[Tensor,
     first, factors = x.first if isinstance(x.first, Interpolated) else (x.first, [1] * (x.skip.y.ndim - 2))
     channels = first.y.shape[1]
     low = _product(first, weight[:, :channels], None, False)[0]
-    _check(list(map(mul, low.shape[2:], factors)) == gpu_layer.pooled(x.skip.y.shape[2:], x.skip.access),
-           f"maps of {tuple(low.shape[2:])} times {factors} and {tuple(x.skip.y.shape[2:])} voxels")
+    _check(
+        list(map(mul, low.shape[2:], factors)) == gpu_layer.pooled(x.skip.y.shape[2:], x.skip.access),
+        f"maps of {tuple(low.shape[2:])} times {factors} and {tuple(x.skip.y.shape[2:])} voxels",
+    )
     return _product(x.skip, weight[:, channels:], low, has_moments)
 
 
@@ -199,8 +214,16 @@ def _product(x: Read, weight: Tensor, low: Tensor | None, has_moments: bool) -> 
     size = gpu_layer.pooled(x.y.shape[2:], x.access)
     _check(max(x.y[0].numel(), weight.shape[0] * math.prod(size)) < _MOST_ELEMENTS, f"a map of {size} voxels")
     _check(not has_moments or math.prod(size) > 1, "InstanceNorm of a single voxel")
-    return gpu_layer.layer(x.y, *(x.affine or (None,) * 3), weight.float(), low, x.slope,  # type: ignore[no-any-return]
-                           list(x.access), _dtype_of(x.y, weight), has_moments)
+    return gpu_layer.layer(
+        x.y,
+        *(x.affine or (None,) * 3),
+        weight.float(),
+        low,
+        x.slope,  # type: ignore[no-any-return]
+        list(x.access),
+        _dtype_of(x.y, weight),
+        has_moments,
+    )
 
 
 def _dtype_of(y: Tensor, weight: Tensor) -> torch.dtype:
@@ -236,8 +259,12 @@ def _norm_and_slope(layer: Any) -> tuple[Any, float]:
     if rest and type(rest[-1]) in (nn.LeakyReLU, nn.ReLU):
         slope = rest[-1].negative_slope if type(rest[-1]) is nn.LeakyReLU else 0.0
         rest = rest[:-1]
-    _check(convolution is layer.conv and len(rest) <= 1
-           and all(type(norm) in _NORMS and not norm.track_running_stats for norm in rest), layer)
+    _check(
+        convolution is layer.conv
+        and len(rest) <= 1
+        and all(type(norm) in _NORMS and not norm.track_running_stats for norm in rest),
+        layer,
+    )
     return rest[0] if rest else None, slope
 
 
@@ -248,8 +275,15 @@ def _does_nothing(module: nn.Module) -> bool:
 def _pooling(pool: Any, size: tuple[int, ...]) -> tuple[int, ...]:
     """Return the stride of a max-pooling that divides the map."""
     n_axes = len(size)
-    _check(type(pool) in _POOLS and pool.kernel_size == pool.stride and not pool.ceil_mode and not pool.return_indices
-           and _each(pool.padding, n_axes) == (0,) * n_axes and _each(pool.dilation, n_axes) == (1,) * n_axes, pool)
+    _check(
+        type(pool) in _POOLS
+        and pool.kernel_size == pool.stride
+        and not pool.ceil_mode
+        and not pool.return_indices
+        and _each(pool.padding, n_axes) == (0,) * n_axes
+        and _each(pool.dilation, n_axes) == (1,) * n_axes,
+        pool,
+    )
     stride = _each(pool.stride, n_axes)
     _check(all(n % step == 0 for n, step in zip(size, stride, strict=True)), f"{pool} of {tuple(size)} voxels")
     return stride
@@ -257,9 +291,14 @@ def _pooling(pool: Any, size: tuple[int, ...]) -> tuple[int, ...]:
 
 def _factors(interpolation: Any, n_axes: int) -> list[int]:
     """Return the whole factors of an interpolation."""
-    _check(type(interpolation) is LinearUpsampling and not interpolation.align_corners
-           and isinstance(interpolation.scale_factor, tuple) and len(interpolation.scale_factor) == n_axes
-           and all(factor == int(factor) for factor in interpolation.scale_factor), interpolation)
+    _check(
+        type(interpolation) is LinearUpsampling
+        and not interpolation.align_corners
+        and isinstance(interpolation.scale_factor, tuple)
+        and len(interpolation.scale_factor) == n_axes
+        and all(factor == int(factor) for factor in interpolation.scale_factor),
+        interpolation,
+    )
     return [int(factor) for factor in interpolation.scale_factor]
 
 
@@ -269,11 +308,17 @@ def _access_of(shift: nn.Module, z: Tensor) -> Access:
     for part in shift if isinstance(shift, nn.Sequential) else [shift]:
         if type(part) is GroupShift and access.shift_channels == 0:
             groups, moved = part.spatial_groups, part.shift_channels
-            _check(len(groups) == len(size) and min(groups) > 0 and 0 < moved <= channels
-                   and moved % math.prod(groups) == 0
-                   and all(n % count == 0 for n, count in zip(size, groups, strict=True)), part)
-            access = access._replace(**dict(zip(("g_d", "g_h", "g_w"), _three(groups), strict=True)),
-                                     shift_channels=moved)
+            _check(
+                len(groups) == len(size)
+                and min(groups) > 0
+                and 0 < moved <= channels
+                and moved % math.prod(groups) == 0
+                and all(n % count == 0 for n, count in zip(size, groups, strict=True)),
+                part,
+            )
+            access = access._replace(
+                **dict(zip(("g_d", "g_h", "g_w"), _three(groups), strict=True)), shift_channels=moved
+            )
         elif type(part) is LocalShift and access.local_channels == 0:
             first, moved = part.first_channel, part.shift_channels
             _check(first >= 0 and 0 < moved <= channels - first and moved % (2 * len(size)) == 0, part)

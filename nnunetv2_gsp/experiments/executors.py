@@ -1,4 +1,5 @@
 """Has trainings done through submitit: on this machine, N at a time, or as a job array of Slurm."""
+
 import os
 import shutil
 import subprocess
@@ -51,8 +52,9 @@ def check_executor(executor: str) -> None:
         UnavailableError: submitit is not installed, or Slurm is asked for and not there.
     """
     if find_spec("submitit") is None:
-        raise UnavailableError("submitit to be installed", "none",
-                               remedy="run: pip install 'nnunetv2_gsp[experiments]'")
+        raise UnavailableError(
+            "submitit to be installed", "none", remedy="run: pip install 'nnunetv2_gsp[experiments]'"
+        )
     if executor == "slurm" and shutil.which("sbatch") is None:
         raise UnavailableError("Slurm's sbatch on PATH", "none", remedy=_SUBMIT_ELSEWHERE, parameters=["executor"])
 
@@ -71,6 +73,7 @@ def train_locally(runs: Sequence[TrainingRun], at_a_time: int, after_each: Calla
     waiting, free = deque(runs), deque(range(at_a_time))
     running: list[tuple[TrainingRun, int, submitit.Job[None]]] = []
     with progress_bar("train", "run", len(runs)) as show:
+
         def show_progress() -> None:
             show(len(runs) - len(waiting) - len(running), ", ".join(run.row.label for run, *_ in running))
 
@@ -108,18 +111,27 @@ def submit_to_slurm(runs: Sequence[TrainingRun], at_a_time: int | None, resource
 
     executor = submitit.SlurmExecutor(runs[0].experiments / "logs")
     gpus = resources.gpus or ("1" if runs[0].device == "cuda" else None)
-    wishes: dict[str, Any] = {"partition": resources.partition, "gpus_per_node": gpus,
-                              "array_parallelism": at_a_time, "cpus_per_task": resources.cpus}
+    wishes: dict[str, Any] = {
+        "partition": resources.partition,
+        "gpus_per_node": gpus,
+        "array_parallelism": at_a_time,
+        "cpus_per_task": resources.cpus,
+    }
     if resources.cpus is not None:
         wishes["srun_args"] = [f"--cpus-per-task={resources.cpus}"]  # srun does not take it from sbatch since 22.05
-    executor.update_parameters(job_name="nnUNetv2_gsp", time=resources.time_min, stderr_to_stdout=True,
-                               **{name: wish for name, wish in wishes.items() if wish is not None})
+    executor.update_parameters(
+        job_name="nnUNetv2_gsp",
+        time=resources.time_min,
+        stderr_to_stdout=True,
+        **{name: wish for name, wish in wishes.items() if wish is not None},
+    )
     try:
         jobs = executor.submit_array([TrainingJob(run, _nnunet_variables()) for run in runs])
     except submitit.core.utils.FailedJobError as error:
         reason = "; ".join(str(error).split(os.linesep)).strip("; ")
-        raise InputError("jobs that Slurm takes", f"a refusal ({reason})", remedy="ask for what the cluster has"
-                         ) from error
+        raise InputError(
+            "jobs that Slurm takes", f"a refusal ({reason})", remedy="ask for what the cluster has"
+        ) from error
     for run, job in zip(runs, jobs, strict=True):
         run.remember(_job("slurm", job))
     return [job.job_id for job in jobs]
@@ -142,12 +154,15 @@ def slurm_states(runs: Iterable[TrainingRun]) -> dict[str, RunState]:
     if shutil.which("squeue") is None:
         raise UnavailableError(f"Slurm's squeue on PATH to ask for job {jobs[0].id}", "none", remedy=_SUBMIT_ELSEWHERE)
     ids = ",".join(sorted({job.id.split("_")[0] for job in jobs}))
-    asked = subprocess.run(["squeue", "--noheader", "--array", "--format=%i %T", f"--jobs={ids}"],
-                           capture_output=True, text=True)
+    asked = subprocess.run(
+        ["squeue", "--noheader", "--array", "--format=%i %T", f"--jobs={ids}"], capture_output=True, text=True
+    )
     if asked.returncode != 0 and "Invalid job id" not in asked.stderr:  # a single job of long ago
         raise UnavailableError("an answer of Slurm's squeue", f"an error ({asked.stderr.strip()})")
-    return {job: RunState.QUEUED if state == "PENDING" else RunState.RUNNING
-            for job, state in map(str.split, asked.stdout.splitlines())}
+    return {
+        job: RunState.QUEUED if state == "PENDING" else RunState.RUNNING
+        for job, state in map(str.split, asked.stdout.splitlines())
+    }
 
 
 def _start(run: TrainingRun, environment: dict[str, str], folder: Path) -> "submitit.Job[None]":

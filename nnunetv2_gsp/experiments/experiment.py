@@ -1,4 +1,5 @@
 """Writes the plans of a table, trains what is missing, and collects."""
+
 import contextlib
 import hashlib
 import io
@@ -58,10 +59,21 @@ class Outcome:
     is_good: bool = True
 
 
-def run_experiments(table: str, dataset: str, *, configuration: str = _CONFIGURATION, plans_name: str = _PLANS,
-                    trainers: Sequence[str] | None = None, settings: Mapping[str, Any] | None = None,
-                    device: str = "cuda", executor: str = "local", at_a_time: int | None = None,
-                    slurm: SlurmResources | None = None, retry: bool = False, dry_run: bool = False) -> Outcome:
+def run_experiments(
+    table: str,
+    dataset: str,
+    *,
+    configuration: str = _CONFIGURATION,
+    plans_name: str = _PLANS,
+    trainers: Sequence[str] | None = None,
+    settings: Mapping[str, Any] | None = None,
+    device: str = "cuda",
+    executor: str = "local",
+    at_a_time: int | None = None,
+    slurm: SlurmResources | None = None,
+    retry: bool = False,
+    dry_run: bool = False,
+) -> Outcome:
     """Train what a table of the paper needs and is not trained yet, and put what came out beside the paper's values.
 
     Each run is nnU-Net's own nnUNetv2_train. A local executor works in the foreground until all have ended; Slurm gets
@@ -92,10 +104,15 @@ def run_experiments(table: str, dataset: str, *, configuration: str = _CONFIGURA
     if executor == "slurm":
         slurm = slurm or SlurmResources()
     elif slurm is not None:
-        raise ConflictingInputError("Slurm's partition, GPUs, CPUs and time with Slurm alone",
-                                    f"them with the executor {executor}", remedy="drop them", parameters=["slurm"])
-    experiment = Experiment(table, preprocessed_folder(dataset), configuration, plans_name, trainers, settings or {},
-                            device)
+        raise ConflictingInputError(
+            "Slurm's partition, GPUs, CPUs and time with Slurm alone",
+            f"them with the executor {executor}",
+            remedy="drop them",
+            parameters=["slurm"],
+        )
+    experiment = Experiment(
+        table, preprocessed_folder(dataset), configuration, plans_name, trainers, settings or {}, device
+    )
     check_executor(executor)
     if executor == "local":
         check_device(device)
@@ -106,8 +123,10 @@ def run_experiments(table: str, dataset: str, *, configuration: str = _CONFIGURA
     with locked(experiment.folder / "lock", wait=False):
         todo = experiment.prepare(retry)
         if todo and slurm is not None:
-            _log.info("Submitted to Slurm: %s. The same call again collects.",
-                      " ".join(submit_to_slurm(todo, at_a_time, slurm)))
+            _log.info(
+                "Submitted to Slurm: %s. The same call again collects.",
+                " ".join(submit_to_slurm(todo, at_a_time, slurm)),
+            )
         elif todo:
             train_locally(todo, at_a_time or 1, experiment.collect)
         text = experiment.collect()
@@ -156,8 +175,10 @@ class Experiment:
         """The runs of the table, one for each row."""
         results = nnunet_folder("nnUNet_results").absolute() / self.dataset
         rows = rows_of(self.table, self._n_channels(), self.trainers)
-        return [TrainingRun(row, self.dataset, self.configuration, self._plans_of(row), self.device, results)
-                for row in rows]
+        return [
+            TrainingRun(row, self.dataset, self.configuration, self._plans_of(row), self.device, results)
+            for row in rows
+        ]
 
     @cached_property
     def plans(self) -> dict[str, dict[str, Any]]:
@@ -186,9 +207,12 @@ class Experiment:
         """Return each run with its plans, trainer, fold, state and command line, and the preprocessing that is due."""
         lines = [self._title()]
         for run, state in zip(self.runs, self.states(), strict=True):
-            lines += ["", f"{run.row.label}: {report.describe(run, state)}",
-                      f"    plans {run.plans}, trainer {run.row.trainer}, fold {run.row.fold}",
-                      f"    {shlex.join(run.command())}"]
+            lines += [
+                "",
+                f"{run.row.label}: {report.describe(run, state)}",
+                f"    plans {run.plans}, trainer {run.row.trainer}, fold {run.row.fold}",
+                f"    {shlex.join(run.command())}",
+            ]
         due = due_preprocessing(self.preprocessed, self.plans, self.configuration).values()
         return "\n".join([*lines, *(["", "Before the first training:"] if due else []), *map(shlex.join, due)])
 
@@ -232,8 +256,11 @@ class Experiment:
             may_be_unfinished: whether it is good, too, if runs have not finished yet.
         """
         states = self.states()
-        failed = [f"{run.row.label} {report.describe(run, state)}"
-                  for run, state in zip(self.runs, states, strict=True) if state is RunState.FAILED]
+        failed = [
+            f"{run.row.label} {report.describe(run, state)}"
+            for run, state in zip(self.runs, states, strict=True)
+            if state is RunState.FAILED
+        ]
         return Outcome(text, failed, not failed and (may_be_unfinished or set(states) == {RunState.FINISHED}))
 
     @property
@@ -244,31 +271,48 @@ class Experiment:
         varied = {key for run in self.runs for key in run.row.settings}
         for key in self.settings:
             if key in varied:
-                raise ConflictingInputError(f"settings that are the same in all runs of {self.table}",
-                                            f"{key}, which the table varies", parameters=["settings"])
+                raise ConflictingInputError(
+                    f"settings that are the same in all runs of {self.table}",
+                    f"{key}, which the table varies",
+                    parameters=["settings"],
+                )
         if self.settings and self._trains_own_plans:
-            raise ConflictingInputError(f"no settings for {self.table}, which trains plans as they are",
-                                        ", ".join(self.settings), remedy="derive plans with these settings first",
-                                        parameters=["plans_name"])
+            raise ConflictingInputError(
+                f"no settings for {self.table}, which trains plans as they are",
+                ", ".join(self.settings),
+                remedy="derive plans with these settings first",
+                parameters=["plans_name"],
+            )
 
     def _check_plans_of_these_names(self) -> None:
         for name, content in self.plans.items():
             file = self.preprocessed / f"{name}.json"
             if file.is_file() and self._trained(load_plans(self.preprocessed, name)) != self._trained(content):
-                raise ConflictingInputError("the plans that this table trains", "plans with other settings", where=file,
-                                            remedy="move them away, with the results trained from them")
+                raise ConflictingInputError(
+                    "the plans that this table trains",
+                    "plans with other settings",
+                    where=file,
+                    remedy="move them away, with the results trained from them",
+                )
 
     def _check_number_of_cases(self) -> None:
         if (self.preprocessed / "splits_final.json").is_file():
             return
         n_cases = self.dataset_json.get("numTraining")
         if not isinstance(n_cases, int):
-            raise DamagedFileError("numTraining, the number of cases", str(n_cases),
-                                   where=self.preprocessed / "dataset.json",
-                                   remedy="write it there, and into the one in nnUNet_raw")
+            raise DamagedFileError(
+                "numTraining, the number of cases",
+                str(n_cases),
+                where=self.preprocessed / "dataset.json",
+                remedy="write it there, and into the one in nnUNet_raw",
+            )
         if n_cases < N_FOLDS:
-            raise InputError(f"at least {N_FOLDS} training cases for nnU-Net's split", str(n_cases), where=self.dataset,
-                             remedy="add cases, or write a splits_final.json yourself")
+            raise InputError(
+                f"at least {N_FOLDS} training cases for nnU-Net's split",
+                str(n_cases),
+                where=self.dataset,
+                remedy="add cases, or write a splits_final.json yourself",
+            )
 
     def _check_own_plans(self, trainers: Sequence[type[nnUNetTrainer]]) -> None:
         """Raise InputError if one of the trainers would build a GSP network, and the plans make none."""
@@ -279,8 +323,10 @@ class Experiment:
         try:
             buildable_architecture(architecture, configuration["patch_size"])
         except (ValueError, NotImplementedError) as error:
-            raise InputError("plans that make a GSP network", f"{self.configuration} of {self.plans_name}, which makes "
-                             f"none: {str(error).removesuffix('.')}") from error
+            raise InputError(
+                "plans that make a GSP network",
+                f"{self.configuration} of {self.plans_name}, which makes none: {str(error).removesuffix('.')}",
+            ) from error
 
     def _n_channels(self) -> int:
         return len(self.dataset_json.get("channel_names", self.dataset_json.get("modality", ())))
@@ -301,25 +347,42 @@ class Experiment:
         return ["set-" + hashlib.sha256(json.dumps(self.settings, sort_keys=True).encode()).hexdigest()[:8]]
 
     def _file_name(self) -> str:
-        return "__".join([self.table, *self._unusual([self.plans_name, self.configuration]), *(self.trainers or []),
-                          *self._settings_by_name()])
+        return "__".join(
+            [
+                self.table,
+                *self._unusual([self.plans_name, self.configuration]),
+                *(self.trainers or []),
+                *self._settings_by_name(),
+            ]
+        )
 
     def _title(self) -> str:
         settings = "".join(f", {key}={json.dumps(value)}" for key, value in self.settings.items())
         trainers = " and ".join(dict.fromkeys(run.row.trainer for run in self.runs))
-        return (f"{self.table} on {self.dataset}, {self.configuration}, {trainers}{settings}. Dice of nnU-Net's "
-                f"validation in percent, mDice the mean over the foreground classes.")
+        return (
+            f"{self.table} on {self.dataset}, {self.configuration}, {trainers}{settings}. Dice of nnU-Net's "
+            f"validation in percent, mDice the mean over the foreground classes."
+        )
 
     def _content(self, run: TrainingRun) -> dict[str, Any]:
         if run.row.template is not None:
-            _, content = derive_gsp_plans(self.dataset, self.plans_name, run.plans, run.row.template,
-                                          {**run.row.settings, **self.settings}, [self.configuration])
+            _, content = derive_gsp_plans(
+                self.dataset,
+                self.plans_name,
+                run.plans,
+                run.row.template,
+                {**run.row.settings, **self.settings},
+                [self.configuration],
+            )
             return content
         content = load_plans(self.preprocessed, self.plans_name)
         if self.configuration not in content["configurations"]:
-            raise MissingInputError(f"plans with {self.configuration}", "none",
-                                    where=self.preprocessed / f"{self.plans_name}.json",
-                                    parameters=["plans_name", "configuration"])
+            raise MissingInputError(
+                f"plans with {self.configuration}",
+                "none",
+                where=self.preprocessed / f"{self.plans_name}.json",
+                parameters=["plans_name", "configuration"],
+            )
         return content
 
     def _trained(self, plans: dict[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,5 @@
 """Prepares what trainings that start together must find done: preprocessed data and nnU-Net's split."""
+
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,11 @@ def due_preprocessing(dataset: Path, plans: Mapping[str, dict[str, Any]], config
         configuration: name of a configuration that all of these plans have.
     """
     folders = {_data(dataset, content, configuration): name for name, content in plans.items()}
-    return {folder: preprocess_command(dataset.name, name, configuration)
-            for folder, name in folders.items() if not folder.is_dir() or beside(folder).exists()}
+    return {
+        folder: preprocess_command(dataset.name, name, configuration)
+        for folder, name in folders.items()
+        if not folder.is_dir() or beside(folder).exists()
+    }
 
 
 def preprocess(folder: Path, command: list[str]) -> None:

@@ -1,4 +1,5 @@
 """Puts what came out beside the paper's values, as Markdown and CSV."""
+
 import csv
 import io
 from collections.abc import Mapping, Sequence
@@ -74,9 +75,16 @@ def _over_folds(table: Sequence[Cells], runs: Sequence[TrainingRun]) -> list[Cel
         finished = [cells for run, cells in folds if cells["mDice"] is not None and run.row.template is None]
         if len(finished) > 1:
             values = {name: [cells[name] for cells in finished] for name in finished[0] if name not in ("run", "state")}
-            rows.append({"run": f"{trainer}, mean ± SD of {len(finished)} folds",
-                         **{name: f"{mean(each):.1f} ± {stdev(each):.1f}" for name, each in values.items()
-                            if None not in each}})
+            rows.append(
+                {
+                    "run": f"{trainer}, mean ± SD of {len(finished)} folds",
+                    **{
+                        name: f"{mean(each):.1f} ± {stdev(each):.1f}"
+                        for name, each in values.items()
+                        if None not in each
+                    },
+                }
+            )
     return rows
 
 

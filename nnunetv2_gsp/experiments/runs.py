@@ -1,4 +1,5 @@
 """Knows one training of nnU-Net, and its state as the files tell it."""
+
 import json
 import pickle
 import signal
@@ -111,8 +112,19 @@ class TrainingRun:
     def command(self) -> list[str]:
         """Return nnU-Net's command line, with --c where there is a checkpoint to continue from."""
         started = any(self.fold_folder.glob("checkpoint_*.pth")) and not self.finished
-        return ["nnUNetv2_train", self.dataset, self.configuration, str(self.row.fold), "-p", self.plans,
-                "-tr", self.row.trainer, "-device", self.device, *(["--c"] if started else [])]
+        return [
+            "nnUNetv2_train",
+            self.dataset,
+            self.configuration,
+            str(self.row.fold),
+            "-p",
+            self.plans,
+            "-tr",
+            self.row.trainer,
+            "-device",
+            self.device,
+            *(["--c"] if started else []),
+        ]
 
     def remember(self, job: SubmittedJob) -> None:
         """Write down where the run was sent."""
@@ -152,8 +164,12 @@ class TrainingRun:
         found = self._dice()
         dice = {name: 100 * found[_key(label)] for name, label in labels.items() if _key(label) in found}
         if not dice:
-            raise ConflictingInputError(f"the Dice of {', '.join(labels)}", f"that of the labels {', '.join(found)}",
-                                        where=self.summary, remedy="use the dataset.json that was trained with")
+            raise ConflictingInputError(
+                f"the Dice of {', '.join(labels)}",
+                f"that of the labels {', '.join(found)}",
+                where=self.summary,
+                remedy="use the dataset.json that was trained with",
+            )
         return {"mDice": sum(dice.values()) / len(dice), **dice}
 
     def _dice(self) -> dict[str, float]:
@@ -224,8 +240,9 @@ def locked(file: Path, wait: bool = True) -> Iterator[int]:
         try:
             flock(opened, LOCK_EX if wait else LOCK_EX | LOCK_NB)
         except BlockingIOError as error:
-            raise ConflictingInputError("one call at a time", "another one at work", where=file, remedy="wait for it",
-                                        parameters=["dry_run"]) from error
+            raise ConflictingInputError(
+                "one call at a time", "another one at work", where=file, remedy="wait for it", parameters=["dry_run"]
+            ) from error
         except OSError:  # some clusters mount file systems without locks; Slurm knows its jobs without
             pass
         yield opened.fileno()

@@ -1,4 +1,5 @@
 """Lists the tables of the paper: which trainings make each, and what the paper reports for them."""
+
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -10,14 +11,23 @@ PAPER_TRAINER = "nnUNetTrainerGSPPaper"
 
 # (template without its dataset, values); by the number of channels, which tells the paper's two datasets apart
 _TABLE1 = {
-    4: ("brats18", {"pointwise": {"mDice": 79.6, "WT": 86.4, "TC": 79.7, "ET": 72.7},
-                    "conv3d": {"mDice": 80.5, "WT": 89.0, "TC": 78.7, "ET": 73.7}}),
+    4: (
+        "brats18",
+        {
+            "pointwise": {"mDice": 79.6, "WT": 86.4, "TC": 79.7, "ET": 72.7},
+            "conv3d": {"mDice": 80.5, "WT": 89.0, "TC": 78.7, "ET": 73.7},
+        },
+    ),
     1: ("promise12", {"pointwise": {"mDice": 65.5}, "conv3d": {"mDice": 87.3}}),
 }
 _BASELINES = {"pointwise": "pointwise FCN without GS", "conv3d": "3D FCN"}
 _POSITIONS = ("CSC", "CCS", "CSCS", "CSCSUpShift")
-_TABLE2 = {"ProSGv1": (84.9, 84.0, 83.1, 83.0), "ProSGv2": (84.5, 85.4, 85.2, 84.5),
-           "ProSGv3": (85.6, 84.3, 84.8, 83.6), "ProSGv4": (85.0, 84.3, 85.3, 84.6)}
+_TABLE2 = {
+    "ProSGv1": (84.9, 84.0, 83.1, 83.0),
+    "ProSGv2": (84.5, 85.4, 85.2, 84.5),
+    "ProSGv3": (85.6, 84.3, 84.8, 83.6),
+    "ProSGv4": (85.0, 84.3, 85.3, 84.6),
+}
 _BRATS_POSITIONS = (81.2, 80.7, 80.1, 80.2)
 
 
@@ -49,8 +59,10 @@ class TableRow:
             >>> TableRow("C_s = C", "promise12_prosgv3", {"shift_ratio": 1}).name_of_setting
             'promise12_prosgv3_ratio1'
         """
-        replaced = [value if isinstance(value, str) else f"{key.removeprefix('shift_')}{value}"
-                    for key, value in self.settings.items()]
+        replaced = [
+            value if isinstance(value, str) else f"{key.removeprefix('shift_')}{value}"
+            for key, value in self.settings.items()
+        ]
         return "_".join([self.template or "", *replaced])
 
 
@@ -99,32 +111,46 @@ def rows_of(table: str, n_channels: int, trainers: Sequence[str] | None = None) 
 
 def _table1(n_channels: int) -> list[TableRow]:
     if n_channels not in _TABLE1:
-        raise ConflictingInputError("a dataset of 4 channels (BraTS18) or 1 (PROMISE12) for table1",
-                                    f"one of {n_channels} channels", parameters=["dataset"])
+        raise ConflictingInputError(
+            "a dataset of 4 channels (BraTS18) or 1 (PROMISE12) for table1",
+            f"one of {n_channels} channels",
+            parameters=["dataset"],
+        )
     dataset, values = _TABLE1[n_channels]
-    return [TableRow(label, f"{dataset}_baseline_{baseline}", paper=values[baseline])
-            for baseline, label in _BASELINES.items()]
+    return [
+        TableRow(label, f"{dataset}_baseline_{baseline}", paper=values[baseline])
+        for baseline, label in _BASELINES.items()
+    ]
 
 
 def _table2(_: int) -> list[TableRow]:
-    return [TableRow(f"{groups}, {position}", f"promise12_{groups.lower()}", _at(position), paper={"mDice": value})
-            for groups, values in _TABLE2.items() for position, value in zip(_POSITIONS, values, strict=True)]
+    return [
+        TableRow(f"{groups}, {position}", f"promise12_{groups.lower()}", _at(position), paper={"mDice": value})
+        for groups, values in _TABLE2.items()
+        for position, value in zip(_POSITIONS, values, strict=True)
+    ]
 
 
 def _ratio(_: int) -> list[TableRow]:
-    return [TableRow("C_s = C/2", "promise12_prosgv3", paper={"mDice": 85.6}),
-            TableRow("C_s = C", "promise12_prosgv3", {"shift_ratio": 1}, paper={"mDice": 81.4})]
+    return [
+        TableRow("C_s = C/2", "promise12_prosgv3", paper={"mDice": 85.6}),
+        TableRow("C_s = C", "promise12_prosgv3", {"shift_ratio": 1}, paper={"mDice": 81.4}),
+    ]
 
 
 def _brats_positions(_: int) -> list[TableRow]:
-    return [TableRow(position, "brats18_csc", _at(position), paper={"mDice": value})
-            for position, value in zip(_POSITIONS, _BRATS_POSITIONS, strict=True)]
+    return [
+        TableRow(position, "brats18_csc", _at(position), paper={"mDice": value})
+        for position, value in zip(_POSITIONS, _BRATS_POSITIONS, strict=True)
+    ]
 
 
 def _brats_location(_: int) -> list[TableRow]:
-    return [TableRow("encoder", "brats18_csc", {"shift_location": "encoder"}, paper={"mDice": 81.5}),
-            TableRow("decoder", "brats18_csc_dec", paper={"mDice": 82.6}),
-            TableRow("both", "brats18_csc", paper={"mDice": 81.2})]
+    return [
+        TableRow("encoder", "brats18_csc", {"shift_location": "encoder"}, paper={"mDice": 81.5}),
+        TableRow("decoder", "brats18_csc_dec", paper={"mDice": 82.6}),
+        TableRow("both", "brats18_csc", paper={"mDice": 81.2}),
+    ]
 
 
 def _cross_validation(_: int) -> list[TableRow]:
@@ -142,6 +168,9 @@ TABLES = {
     "ratio": Table("half or all channels shifted on PROMISE12 (Sec. 3.1)", _ratio),
     "brats-positions": Table("insert positions on BraTS18 (Sec. 3.2)", _brats_positions),
     "brats-location": Table("shifts in encoder, decoder or both on BraTS18 (Sec. 3.2)", _brats_location),
-    "cross-validation": Table("stock nnU-Net and GSP in five folds (not in the paper)",
-                              _cross_validation, ("nnUNetTrainer", "nnUNetTrainerGSP")),
+    "cross-validation": Table(
+        "stock nnU-Net and GSP in five folds (not in the paper)",
+        _cross_validation,
+        ("nnUNetTrainer", "nnUNetTrainerGSP"),
+    ),
 }

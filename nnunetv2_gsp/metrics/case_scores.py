@@ -1,4 +1,5 @@
 """Scores each region of each case: files in, an entry for each case and region out, several cases at a time."""
+
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -19,8 +20,13 @@ from nnunetv2_gsp.parallel import in_parallel
 CaseScores = dict[str, Any]  # "case" and "region", then the scores by name
 
 
-def score_cases(pairs: Mapping[str, tuple[Path, Path]], labels: RegionLabels, definition: Definition,
-                lesion_wise: bool = False, processes: int | None = None) -> list[CaseScores]:
+def score_cases(
+    pairs: Mapping[str, tuple[Path, Path]],
+    labels: RegionLabels,
+    definition: Definition,
+    lesion_wise: bool = False,
+    processes: int | None = None,
+) -> list[CaseScores]:
     """Score pairs of files, several at a time, with a progress bar.
 
     Args:
@@ -47,12 +53,16 @@ def score_cases(pairs: Mapping[str, tuple[Path, Path]], labels: RegionLabels, de
         regions.sort(key=lambda name: int(name.partition(",")[0]))  # thirds behind their whole, in their order
     nothing = np.zeros((1, 1, 1), bool)
     absent = _score_region(nothing, nothing, (1, 1, 1), definition, lesion_wise)
-    return [{"case": case, "region": region, **scores.get(region, absent)}
-            for case, scores in by_case.items() for region in regions]
+    return [
+        {"case": case, "region": region, **scores.get(region, absent)}
+        for case, scores in by_case.items()
+        for region in regions
+    ]
 
 
-def _score_case(files: tuple[Path, Path], labels: RegionLabels, definition: Definition,
-                lesion_wise: bool) -> dict[str, Scores]:
+def _score_case(
+    files: tuple[Path, Path], labels: RegionLabels, definition: Definition, lesion_wise: bool
+) -> dict[str, Scores]:
     """Return the scores of a case by region."""
     reference, prediction = read_pair(*files, labels)
     found = labels_in(reference.labels) | labels_in(prediction.labels)
@@ -68,8 +78,9 @@ def _score_case(files: tuple[Path, Path], labels: RegionLabels, definition: Defi
     return scores
 
 
-def _score_region(reference: Mask, prediction: Mask, spacing_mm: Sequence[float], definition: Definition,
-                  lesion_wise: bool) -> Scores:
+def _score_region(
+    reference: Mask, prediction: Mask, spacing_mm: Sequence[float], definition: Definition, lesion_wise: bool
+) -> Scores:
     scores = score_masks(reference, prediction, spacing_mm, definition)
     if lesion_wise:
         scores.update(lesions.score_lesions(reference, prediction, spacing_mm, definition))

@@ -1,4 +1,5 @@
 """Finds the files of each case: a reference and its prediction carry the same name, up to its ending."""
+
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
@@ -27,8 +28,9 @@ def find_segmentations(folder: Path, parameters: Sequence[str] = ()) -> dict[str
             continue
         case = file.name.removesuffix(ending)
         if case in files:
-            raise ConflictingInputError("one file for each case", f"{files[case].name} and {file.name}", where=folder,
-                                        remedy="move one away")
+            raise ConflictingInputError(
+                "one file for each case", f"{files[case].name} and {file.name}", where=folder, remedy="move one away"
+            )
         files[case] = file
     if not files:
         raise MissingInputError(f"segmentations ({', '.join(ENDINGS)})", "none", where=folder, parameters=parameters)
@@ -48,14 +50,18 @@ def pair(references: Mapping[str, Path], predictions: Mapping[str, Path]) -> dic
     common = sorted(set(references) & set(predictions))
     if not common:
         a_reference, a_prediction = next(iter(references.values())), next(iter(predictions.values()))
-        raise ConflictingInputError(f"predictions of the cases in {a_reference.parent} (such as {a_reference.name})",
-                                    f"others ({a_prediction.name})", where=a_prediction.parent,
-                                    parameters=["references", "predictions"])
+        raise ConflictingInputError(
+            f"predictions of the cases in {a_reference.parent} (such as {a_reference.name})",
+            f"others ({a_prediction.name})",
+            where=a_prediction.parent,
+            parameters=["references", "predictions"],
+        )
     return {case: (references[case], predictions[case]) for case in common}
 
 
-def check_same_cases(references: Mapping[str, Path], predictions: Mapping[str, Path],
-                     parameters: Sequence[str] = ()) -> None:
+def check_same_cases(
+    references: Mapping[str, Path], predictions: Mapping[str, Path], parameters: Sequence[str] = ()
+) -> None:
     """Check that no case has a reference without a prediction, or the reverse.
 
     Args:
@@ -67,12 +73,18 @@ def check_same_cases(references: Mapping[str, Path], predictions: Mapping[str, P
         MissingInputError: there is such a case.
     """
     folders = [next(iter(files.values())).parent for files in (references, predictions)]
-    for missing, folder in ((set(references) - set(predictions), folders[1]),
-                            (set(predictions) - set(references), folders[0])):
+    for missing, folder in (
+        (set(references) - set(predictions), folders[1]),
+        (set(predictions) - set(references), folders[0]),
+    ):
         if missing:
-            raise MissingInputError("the same cases as on the other side", f"none of {first_few(missing)}",
-                                    where=folder, remedy="add what is missing, or move away what only one side has",
-                                    parameters=parameters)
+            raise MissingInputError(
+                "the same cases as on the other side",
+                f"none of {first_few(missing)}",
+                where=folder,
+                remedy="add what is missing, or move away what only one side has",
+                parameters=parameters,
+            )
 
 
 def first_channel_of(case: str, folder: Path) -> Path | None:

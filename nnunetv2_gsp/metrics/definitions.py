@@ -4,6 +4,7 @@ A score without its definition means nothing: a single stray blob moved HD95 fro
 Scores of empty masks are the challenges' for Dice and HD95; NSD and ABD follow them, as no challenge gives any. This
 module holds data alone, so that a command line can list the names without loading what computes.
 """
+
 import math
 from dataclasses import dataclass
 from enum import Enum
@@ -86,9 +87,11 @@ class Definition:
     def in_words(self) -> str:
         """What a reader of the scores has to know, in a few sentences."""
         penalty = "the image diagonal" if self.distance_one_empty_mm is None else _mm(self.distance_one_empty_mm)
-        return (f"{self.name} ({self.source}): HD95 is {self.hd95.value}. Both empty: Dice and NSD "
-                f"{_share(self.overlap_both_empty)}, HD95 and ABD {_mm(self.distance_both_empty_mm)}. One empty: Dice "
-                f"and NSD 0, HD95 and ABD {penalty}. Scores left out do not enter a mean.")
+        return (
+            f"{self.name} ({self.source}): HD95 is {self.hd95.value}. Both empty: Dice and NSD "
+            f"{_share(self.overlap_both_empty)}, HD95 and ABD {_mm(self.distance_both_empty_mm)}. One empty: Dice "
+            f"and NSD 0, HD95 and ABD {penalty}. Scores left out do not enter a mean."
+        )
 
 
 def _share(value: float) -> str:
@@ -99,13 +102,29 @@ def _mm(value: float) -> str:
     return "left out" if math.isnan(value) else f"{value:.7g} mm"
 
 
-DEFINITIONS = {definition.name: definition for definition in (
-    Definition("captk", Percentile.POOLED, 1, 0, 373.1287, "CaPTk, BraTS 2021 and 2022"),
-    Definition("brats2023", Percentile.BY_AREA, 1, 0, 374, "BraTS 2023", has_lesions=True),
-    Definition("directed", Percentile.DIRECTED, 1, 0, 374, "BraTS 2023 without weights by area"),
-    Definition("panoptica", Percentile.POOLED, NAN, NAN, 373, "panoptica, BraTS from 2025"),
-    Definition("nnunet", Percentile.POOLED, NAN, NAN, NAN,
-               "Dice is nnU-Net's, which computes no distances; those are this package's"),
-    Definition("promise12", Percentile.DIRECTED, 1, 0, None,
-               "PROMISE12, which gives no scores for empty masks; those are this package's", has_thirds=True),
-)}
+DEFINITIONS = {
+    definition.name: definition
+    for definition in (
+        Definition("captk", Percentile.POOLED, 1, 0, 373.1287, "CaPTk, BraTS 2021 and 2022"),
+        Definition("brats2023", Percentile.BY_AREA, 1, 0, 374, "BraTS 2023", has_lesions=True),
+        Definition("directed", Percentile.DIRECTED, 1, 0, 374, "BraTS 2023 without weights by area"),
+        Definition("panoptica", Percentile.POOLED, NAN, NAN, 373, "panoptica, BraTS from 2025"),
+        Definition(
+            "nnunet",
+            Percentile.POOLED,
+            NAN,
+            NAN,
+            NAN,
+            "Dice is nnU-Net's, which computes no distances; those are this package's",
+        ),
+        Definition(
+            "promise12",
+            Percentile.DIRECTED,
+            1,
+            0,
+            None,
+            "PROMISE12, which gives no scores for empty masks; those are this package's",
+            has_thirds=True,
+        ),
+    )
+}

@@ -1,4 +1,5 @@
 """Evaluates a folder of predictions: scores of every case and region, their means, and the files that keep them."""
+
 import csv
 import io
 import math
@@ -63,21 +64,28 @@ class Evaluation:
         summaries = {}
         for region in self.regions:
             cases = [scores for scores in self.cases if scores["region"] == region]
-            summary: dict[str, Any] = {metric.name: _summary([scores[metric.name] for scores in cases])
-                                       for metric in self.metrics}
-            summary["empty"] = {which: sum(scores["empty"] == which for scores in cases)
-                                for which in ("both", "reference", "prediction")}
+            summary: dict[str, Any] = {
+                metric.name: _summary([scores[metric.name] for scores in cases]) for metric in self.metrics
+            }
+            summary["empty"] = {
+                which: sum(scores["empty"] == which for scores in cases)
+                for which in ("both", "reference", "prediction")
+            }
             summaries[region] = summary
         return summaries
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything for JSON; scores that are left out are null."""
-        return {"definition": self.definition.name, "notes": self.notes,
-                "units": {**{metric.name: metric.unit or "1" for metric in self.metrics},
-                          **dict.fromkeys(VOLUMES, "mm³")},
-                "references": str(self.reference_folder), "predictions": str(self.prediction_folder),
-                "labels": self.labels.source, "summary": without_nan(self.summary()),
-                "cases": without_nan(self.cases)}
+        return {
+            "definition": self.definition.name,
+            "notes": self.notes,
+            "units": {**{metric.name: metric.unit or "1" for metric in self.metrics}, **dict.fromkeys(VOLUMES, "mm³")},
+            "references": str(self.reference_folder),
+            "predictions": str(self.prediction_folder),
+            "labels": self.labels.source,
+            "summary": without_nan(self.summary()),
+            "cases": without_nan(self.cases),
+        }
 
     def csv(self) -> str:
         """Return a line for each case and region with all digits; scores that are left out are blank."""
@@ -95,15 +103,29 @@ class Evaluation:
         return "\n".join([title, "", self._table().text(), "", *(fill(note, 100) for note in self.notes)])
 
     def _table(self) -> Table:
-        rows = [[region, *(_mean_and_sd(summary[metric.name]) for metric in self.metrics),
-                 str(summary["empty"]["reference"] + summary["empty"]["prediction"])]
-                for region, summary in self.summary().items()]
+        rows = [
+            [
+                region,
+                *(_mean_and_sd(summary[metric.name]) for metric in self.metrics),
+                str(summary["empty"]["reference"] + summary["empty"]["prediction"]),
+            ]
+            for region, summary in self.summary().items()
+        ]
         return Table(["region", *(metric.title for metric in self.metrics), "one empty"], rows)
 
 
-def evaluate_folders(references: Path, predictions: Path, definition: Definition, *, dataset_json: Path | None = None,
-                     lesion_wise: bool = False, processes: int | None = None, chill: bool = False,
-                     output: Path | None = None, overwrite: bool = False) -> Evaluation:
+def evaluate_folders(
+    references: Path,
+    predictions: Path,
+    definition: Definition,
+    *,
+    dataset_json: Path | None = None,
+    lesion_wise: bool = False,
+    processes: int | None = None,
+    chill: bool = False,
+    output: Path | None = None,
+    overwrite: bool = False,
+) -> Evaluation:
     """Evaluate the predictions of a folder, and write the scores as JSON and CSV.
 
     Args:
@@ -122,8 +144,11 @@ def evaluate_folders(references: Path, predictions: Path, definition: Definition
             under a definition that knows none, or the files can't be written; then nothing is.
     """
     if lesion_wise and not definition.has_lesions:
-        raise ConflictingInputError(f"a definition that scores lesions ({_names_with_lesions()})", definition.name,
-                                    parameters=["definition", "lesion_wise"])
+        raise ConflictingInputError(
+            f"a definition that scores lesions ({_names_with_lesions()})",
+            definition.name,
+            parameters=["definition", "lesion_wise"],
+        )
     if output is not None:
         for file in output_files(output, definition):
             check_target(file, overwrite)
@@ -134,8 +159,15 @@ def evaluate_folders(references: Path, predictions: Path, definition: Definition
         check_same_cases(reference_files, prediction_files, ["chill"])
     labels = find_region_labels(dataset_json, references, predictions)
     scored = score_cases(pairs, labels, definition, lesion_wise, processes)
-    evaluation = Evaluation(definition, labels, lesion_wise, references, predictions, scored,
-                            len(set(reference_files) ^ set(prediction_files)))
+    evaluation = Evaluation(
+        definition,
+        labels,
+        lesion_wise,
+        references,
+        predictions,
+        scored,
+        len(set(reference_files) ^ set(prediction_files)),
+    )
     if output is not None:
         _write(evaluation, output)
     return evaluation
@@ -158,8 +190,11 @@ def notes_on(definition: Definition, lesion_wise: bool = False) -> list[str]:
         definition: of the metrics.
         lesion_wise: True where single lesions are scored, too.
     """
-    return [definition.in_words, *([lesions.IN_WORDS] if lesion_wise else []),
-            *([prostate.IN_WORDS] if definition.has_thirds else [])]
+    return [
+        definition.in_words,
+        *([lesions.IN_WORDS] if lesion_wise else []),
+        *([prostate.IN_WORDS] if definition.has_thirds else []),
+    ]
 
 
 def without_nan(content: Any) -> Any:
@@ -190,8 +225,13 @@ def _summary(values: Sequence[float]) -> dict[str, Any]:
     there = [value for value in values if not math.isnan(value)]
     if not there:
         return {"mean": math.nan, "sd": math.nan, "median": math.nan, "n": 0, "left_out": len(values)}
-    return {"mean": mean(there), "sd": stdev(there) if len(there) > 1 else math.nan, "median": median(there),
-            "n": len(there), "left_out": len(values) - len(there)}
+    return {
+        "mean": mean(there),
+        "sd": stdev(there) if len(there) > 1 else math.nan,
+        "median": median(there),
+        "n": len(there),
+        "left_out": len(values) - len(there),
+    }
 
 
 def _mean_and_sd(summary: Mapping[str, Any]) -> str:

@@ -1,4 +1,5 @@
 """Scores single lesions: lesion-wise Dice and HD95 as BraTS 2023 scores glioma."""
+
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,16 +14,18 @@ from nnunetv2_gsp.metrics.scoring import Scores, score_masks
 Numbers = npt.NDArray[np.integer[Any]]
 
 SMALLEST_MM3 = 50  # lesions of the reference up to this size are not scored
-DILATIONS = 3      # voxels; closer lesions of the reference are one
+DILATIONS = 3  # voxels; closer lesions of the reference are one
 FALSE_HD95_MM = 374.0
 _TOUCHING = ndimage.generate_binary_structure(3, 3)  # by faces, edges and corners
 _DILATION = ndimage.generate_binary_structure(3, 2)  # by faces and edges
 COUNTS = ("lesions", "missed lesions", "false lesions")
 
-IN_WORDS = (f"Lesion-wise: lesions of the reference that touch after {DILATIONS} dilations count as one; a lesion of "
-            f"the prediction belongs to each of them that it meets within {DILATIONS} dilations. Means are taken over "
-            f"the reference's lesions above {SMALLEST_MM3} mm³ and the false ones; a missed or false lesion has Dice 0 "
-            f"and HD95 {FALSE_HD95_MM:g} mm. Where there is neither, Dice is 1 and HD95 0 mm.")
+IN_WORDS = (
+    f"Lesion-wise: lesions of the reference that touch after {DILATIONS} dilations count as one; a lesion of "
+    f"the prediction belongs to each of them that it meets within {DILATIONS} dilations. Means are taken over "
+    f"the reference's lesions above {SMALLEST_MM3} mm³ and the false ones; a missed or false lesion has Dice 0 "
+    f"and HD95 {FALSE_HD95_MM:g} mm. Where there is neither, Dice is 1 and HD95 0 mm."
+)
 
 
 def score_lesions(reference: Mask, prediction: Mask, spacing_mm: Sequence[float], definition: Definition) -> Scores:
@@ -55,12 +58,16 @@ def score_lesions(reference: Mask, prediction: Mask, spacing_mm: Sequence[float]
     n_false, n_lesions = n_predicted - len(found), len(scores)
     scores.extend([(0.0, FALSE_HD95_MM)] * n_false)
     dice, hd95 = np.mean(scores, axis=0).tolist() if scores else (1.0, 0.0)
-    return {LESION_DICE.name: dice, LESION_HD95.name: hd95,
-            **dict(zip(COUNTS, (n_lesions, missed, n_false), strict=True))}
+    return {
+        LESION_DICE.name: dice,
+        LESION_HD95.name: hd95,
+        **dict(zip(COUNTS, (n_lesions, missed, n_false), strict=True)),
+    }
 
 
-def _score_lesion(lesion: Mask, predicted: Mask, spacing_mm: Sequence[float],
-                  definition: Definition) -> tuple[float, float]:
+def _score_lesion(
+    lesion: Mask, predicted: Mask, spacing_mm: Sequence[float], definition: Definition
+) -> tuple[float, float]:
     """Return Dice and HD95 of a lesion."""
     if not predicted.any():
         return 0.0, FALSE_HD95_MM

@@ -1,4 +1,5 @@
 """Measures what two masks have in common: Dice, volumes, and their difference."""
+
 from collections.abc import Sequence
 
 import numpy as np

@@ -1,4 +1,5 @@
 """Cuts the prostate into apex, mid and base, thirds of the reference from foot to head, as in PROMISE12."""
+
 from collections.abc import Iterator
 
 import numpy as np
@@ -6,13 +7,14 @@ import numpy.typing as npt
 
 from nnunetv2_gsp.metrics.overlap import Mask
 
-IN_WORDS = ("Apex, mid and base are thirds of the reference's slices from foot to head; both masks are cut there, and "
-            "what a prediction has beyond the reference counts towards the adjacent third.")
+IN_WORDS = (
+    "Apex, mid and base are thirds of the reference's slices from foot to head; both masks are cut there, and "
+    "what a prediction has beyond the reference counts towards the adjacent third."
+)
 THIRDS = ("apex", "mid", "base")
 
 
-def thirds(reference: Mask, prediction: Mask,
-           direction: npt.NDArray[np.float64]) -> Iterator[tuple[str, Mask, Mask]]:
+def thirds(reference: Mask, prediction: Mask, direction: npt.NDArray[np.float64]) -> Iterator[tuple[str, Mask, Mask]]:
     """Yield each third's name with both masks, empty outside it; without a reference the prediction's slices are cut.
 
     Args:

@@ -1,4 +1,5 @@
 """Tells which labels make up each region that is scored, as a dataset.json has it, or as labels are found."""
+
 import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -57,12 +58,17 @@ def read_region_labels(dataset_json: Path, chosen_by: Sequence[str] = ()) -> Reg
         groups = {name: _group(value) for name, value in labels.items()}
         [ignore_label] = groups.get("ignore", (None,))
     except FileNotFoundError as error:
-        raise MissingInputError("nnU-Net's dataset.json", "none", where=dataset_json, remedy="put it there",
-                                parameters=chosen_by) from error
+        raise MissingInputError(
+            "nnU-Net's dataset.json", "none", where=dataset_json, remedy="put it there", parameters=chosen_by
+        ) from error
     except (ValueError, KeyError, TypeError) as error:
-        raise DamagedFileError("nnU-Net's dataset.json with whole numbers for its labels (one for ignore)",
-                               "something else", where=dataset_json, remedy="mend it",
-                               parameters=chosen_by) from error
+        raise DamagedFileError(
+            "nnU-Net's dataset.json with whole numbers for its labels (one for ignore)",
+            "something else",
+            where=dataset_json,
+            remedy="mend it",
+            parameters=chosen_by,
+        ) from error
     regions = {name: group for name, group in groups.items() if name != "ignore" and set(group) != {0}}
     known_labels = frozenset(label for group in groups.values() for label in group) | {0}
     return RegionLabels(regions, ignore_label, known_labels, f"labels of {dataset_json}", tuple(chosen_by))

@@ -1,4 +1,5 @@
 """Scores a pair of masks under a definition."""
+
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,8 +13,11 @@ from nnunetv2_gsp.metrics.overlap import Mask, absolute_relative_volume_differen
 VOLUMES = ("reference_mm3", "prediction_mm3")
 Scores = dict[str, Any]  # by the names of metrics and counts; VOLUMES; "empty"
 
-_HD95 = {Percentile.POOLED: surfaces.pooled_hd95, Percentile.DIRECTED: surfaces.directed_hd95,
-         Percentile.BY_AREA: surfaces.area_weighted_hd95}
+_HD95 = {
+    Percentile.POOLED: surfaces.pooled_hd95,
+    Percentile.DIRECTED: surfaces.directed_hd95,
+    Percentile.BY_AREA: surfaces.area_weighted_hd95,
+}
 
 
 def score_masks(reference: Mask, prediction: Mask, spacing_mm: Sequence[float], definition: Definition) -> Scores:
@@ -33,12 +37,19 @@ def score_masks(reference: Mask, prediction: Mask, spacing_mm: Sequence[float], 
         InputError: the masks have two axes, and the definition weights surfaces by their area.
     """
     if definition.hd95 is Percentile.BY_AREA and reference.ndim != 3:
-        raise InputError(f"images with 3 axes for {definition.name}, whose surfaces have an area",
-                         f"{reference.ndim} axes", parameters=["definition"])
+        raise InputError(
+            f"images with 3 axes for {definition.name}, whose surfaces have an area",
+            f"{reference.ndim} axes",
+            parameters=["definition"],
+        )
     empty = {(True, True): "both", (True, False): "reference", (False, True): "prediction", (False, False): ""}[
-        not reference.any(), not prediction.any()]
-    scores = (_score_empty(empty, np.multiply(reference.shape, spacing_mm).tolist(), definition) if empty
-              else _score_surfaces(reference, prediction, spacing_mm, definition))
+        not reference.any(), not prediction.any()
+    ]
+    scores = (
+        _score_empty(empty, np.multiply(reference.shape, spacing_mm).tolist(), definition)
+        if empty
+        else _score_surfaces(reference, prediction, spacing_mm, definition)
+    )
     volumes = [volume_mm3(mask, spacing_mm) for mask in (reference, prediction)]
     if ARVD in definition.metrics:
         scores[ARVD.name] = absolute_relative_volume_difference(*volumes)
@@ -67,6 +78,9 @@ def _score_empty(empty: str, image_mm: Sequence[float], definition: Definition) 
 def _score_surfaces(reference: Mask, prediction: Mask, spacing_mm: Sequence[float], definition: Definition) -> Scores:
     measure = surfaces.element_distances if definition.hd95 is Percentile.BY_AREA else surfaces.border_distances
     distances = measure(reference, prediction, spacing_mm)
-    return {DICE.name: dice(reference, prediction), HD95.name: _HD95[definition.hd95](distances),
-            NSD.name: surfaces.normalized_surface_dice(distances, TOLERANCE_MM),
-            ABD.name: surfaces.average_boundary_distance(distances)}
+    return {
+        DICE.name: dice(reference, prediction),
+        HD95.name: _HD95[definition.hd95](distances),
+        NSD.name: surfaces.normalized_surface_dice(distances, TOLERANCE_MM),
+        ABD.name: surfaces.average_boundary_distance(distances),
+    }

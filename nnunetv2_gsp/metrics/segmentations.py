@@ -1,4 +1,5 @@
 """Reads the labels of voxels from a segmentation's file, and where these lie."""
+
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -73,7 +74,7 @@ def labels_in(segmentation: LabelMap) -> set[int]:
         >>> labels_in(np.array([[0, 3], [3, 7]]))
         {0, 3, 7}
     """
-    if segmentation.size and segmentation.min() >= 0 and segmentation.max() < 2 ** 16:
+    if segmentation.size and segmentation.min() >= 0 and segmentation.max() < 2**16:
         return set(np.flatnonzero(np.bincount(segmentation.ravel().astype(np.int64))).tolist())
     return set(np.unique(segmentation).tolist())
 
@@ -83,9 +84,13 @@ def _check_labels(segmentation: Segmentation, labels: RegionLabels, file: Path) 
         return
     unknown = sorted(labels_in(segmentation.labels) - labels.known_labels)
     if unknown:
-        raise ConflictingInputError(f"labels among {sorted(labels.known_labels)} ({labels.source})", str(unknown),
-                                    where=file, remedy="check that the file belongs to this dataset",
-                                    parameters=labels.chosen_by)
+        raise ConflictingInputError(
+            f"labels among {sorted(labels.known_labels)} ({labels.source})",
+            str(unknown),
+            where=file,
+            remedy="check that the file belongs to this dataset",
+            parameters=labels.chosen_by,
+        )
 
 
 def _read(file: Path) -> _SitkImage:
@@ -93,9 +98,12 @@ def _read(file: Path) -> _SitkImage:
 
     image: _SitkImage = read_whole(file)
     if image.GetDimension() not in (2, 3) or image.GetNumberOfComponentsPerPixel() != 1:
-        raise InputError("a 2D or 3D segmentation of one channel",
-                         f"{image.GetDimension()}D with {image.GetNumberOfComponentsPerPixel()} channels", where=file,
-                         remedy="convert it")
+        raise InputError(
+            "a 2D or 3D segmentation of one channel",
+            f"{image.GetDimension()}D with {image.GetNumberOfComponentsPerPixel()} channels",
+            where=file,
+            remedy="convert it",
+        )
     if file.name.endswith(NIFTI) and not nifti_is_finite(file):
         raise _not_whole_numbers(file)
     return image
@@ -109,10 +117,12 @@ def _as_segmentation(image: _SitkImage, file: Path) -> Segmentation:
         if not np.array_equal(array, np.rint(array)) or not np.isfinite(array).all():
             raise _not_whole_numbers(file)
         array = array.astype(np.int64)
-    return Segmentation(array, image.GetSpacing()[::-1],
-                        np.array(image.GetDirection()).reshape(axes, axes), np.array(image.GetOrigin()))
+    return Segmentation(
+        array, image.GetSpacing()[::-1], np.array(image.GetDirection()).reshape(axes, axes), np.array(image.GetOrigin())
+    )
 
 
 def _not_whole_numbers(file: Path) -> InputError:
-    return InputError("whole numbers for labels", "others", where=file,
-                      remedy="give segmentations, not probabilities or images")
+    return InputError(
+        "whole numbers for labels", "others", where=file, remedy="give segmentations, not probabilities or images"
+    )

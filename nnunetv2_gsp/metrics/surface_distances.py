@@ -5,6 +5,7 @@ the same (medpy, MONAI, CaPTk). Surface elements lie at the corners of voxels, o
 corner are not all in or all out, and weigh what marching cubes makes of them, in mm² (DeepMind's surface-distance,
 https://github.com/google-deepmind/surface-distance, and with it BraTS 2023). Outside the image nothing is in a mask.
 """
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -106,8 +107,10 @@ def area_weighted_hd95(distances: SurfaceDistances) -> float:
     Args:
         distances: between the elements of two surfaces.
     """
-    return max(_distance_of_share(distances.from_reference, distances.reference_weights, 0.95),
-               _distance_of_share(distances.from_prediction, distances.prediction_weights, 0.95))
+    return max(
+        _distance_of_share(distances.from_reference, distances.reference_weights, 0.95),
+        _distance_of_share(distances.from_prediction, distances.prediction_weights, 0.95),
+    )
 
 
 def normalized_surface_dice(distances: SurfaceDistances, tolerance_mm: float) -> float:
@@ -171,7 +174,7 @@ def _neighbourhood_codes(mask: Mask) -> Codes:
     voxels = mask.view(np.uint8)
     codes = np.zeros([size - 1 for size in mask.shape], np.uint8)
     for bit, (z, y, x) in enumerate(np.ndindex(2, 2, 2)):
-        corner = voxels[z:z + codes.shape[0], y:y + codes.shape[1], x:x + codes.shape[2]]
+        corner = voxels[z : z + codes.shape[0], y : y + codes.shape[1], x : x + codes.shape[2]]
         codes |= corner << np.uint8(bit)
     return codes
 
@@ -188,11 +191,20 @@ def _around_both(reference: Mask, prediction: Mask) -> tuple[Mask, Mask]:
     return around[0], around[1]
 
 
-def _between(reference: Points, prediction: Points, reference_weights: Floats, prediction_weights: Floats,
-             spacing_mm: Sequence[float]) -> SurfaceDistances:
+def _between(
+    reference: Points,
+    prediction: Points,
+    reference_weights: Floats,
+    prediction_weights: Floats,
+    spacing_mm: Sequence[float],
+) -> SurfaceDistances:
     """Measure distances between two sets of points, (n, axes) and (m, axes)."""
-    return SurfaceDistances(_nearest(reference, prediction, spacing_mm), _nearest(prediction, reference, spacing_mm),
-                            reference_weights, prediction_weights)
+    return SurfaceDistances(
+        _nearest(reference, prediction, spacing_mm),
+        _nearest(prediction, reference, spacing_mm),
+        reference_weights,
+        prediction_weights,
+    )
 
 
 def _nearest(points: Points, others: Points, spacing_mm: Sequence[float]) -> Floats:

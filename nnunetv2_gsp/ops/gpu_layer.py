@@ -1,4 +1,5 @@
 """One layer as one operator of PyTorch: norm, nonlinearity, shift and pooling, then a product, on a GPU by Triton."""
+
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from operator import floordiv
@@ -61,7 +62,7 @@ def pooled(size: Sequence[int], access: Access) -> list[int]:
     >>> pooled((8, 6, 4), Access(pool_h=2, pool_w=2))
     [8, 3, 2]
     """
-    return [voxels // step for voxels, step in zip(size, access[-len(size):], strict=True)]
+    return [voxels // step for voxels, step in zip(size, access[-len(size) :], strict=True)]
 
 
 def interpolation_factors(low: Sequence[int], size: Sequence[int]) -> list[int]:
@@ -87,12 +88,23 @@ _INPUTS = "Tensor y, Tensor? mean, Tensor? scale, Tensor? offset, Tensor weight,
 
 
 @torch.library.custom_op(
-    "nnunetv2_gsp::layer", mutates_args=(),
+    "nnunetv2_gsp::layer",
+    mutates_args=(),
     schema=f"({_INPUTS}Tensor? low, float slope, int[] access, ScalarType dtype, bool has_moments) -> "
-           f"(Tensor, Tensor, Tensor)")
-def layer(y: Tensor, mean: Tensor | None, scale: Tensor | None, offset: Tensor | None, weight: Tensor,
-          low: Tensor | None, slope: float, access: Sequence[int], dtype: torch.dtype, has_moments: bool
-          ) -> tuple[Tensor, Tensor, Tensor]:
+    f"(Tensor, Tensor, Tensor)",
+)
+def layer(
+    y: Tensor,
+    mean: Tensor | None,
+    scale: Tensor | None,
+    offset: Tensor | None,
+    weight: Tensor,
+    low: Tensor | None,
+    slope: float,
+    access: Sequence[int],
+    dtype: torch.dtype,
+    has_moments: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
     """Compute z = W · maxpool(shift(leaky_relu((y - mean) · scale + offset))) + up(low), and the moments of z.
 
     Nothing is kept for the backward pass but the arguments and, with moments, z and its mean.
@@ -116,15 +128,31 @@ def layer(y: Tensor, mean: Tensor | None, scale: Tensor | None, offset: Tensor |
     from nnunetv2_gsp.ops import layer_kernels
 
     with torch.cuda.device_of(y):  # type: ignore[no-untyped-call]  # Triton launches on the current GPU
-        return layer_kernels.product(y.contiguous(), _affine(mean, scale, offset), weight.contiguous(),
-                                     low if low is None else low.contiguous(), slope, Access(*access), dtype,
-                                     has_moments)
+        return layer_kernels.product(
+            y.contiguous(),
+            _affine(mean, scale, offset),
+            weight.contiguous(),
+            low if low is None else low.contiguous(),
+            slope,
+            Access(*access),
+            dtype,
+            has_moments,
+        )
 
 
 @layer.register_fake
-def _(y: Tensor, mean: Tensor | None, scale: Tensor | None, offset: Tensor | None, weight: Tensor,
-      low: Tensor | None, slope: float, access: Sequence[int], dtype: torch.dtype, has_moments: bool
-      ) -> tuple[Tensor, Tensor, Tensor]:
+def _(
+    y: Tensor,
+    mean: Tensor | None,
+    scale: Tensor | None,
+    offset: Tensor | None,
+    weight: Tensor,
+    low: Tensor | None,
+    slope: float,
+    access: Sequence[int],
+    dtype: torch.dtype,
+    has_moments: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
     size = pooled(y.shape[2:], Access(*access))
     channels = weight.shape[0] if has_moments else 0
     mean, variance = (y.new_empty(y.shape[0], channels, dtype=torch.float32) for _ in range(2))
@@ -132,13 +160,27 @@ def _(y: Tensor, mean: Tensor | None, scale: Tensor | None, offset: Tensor | Non
 
 
 @torch.library.custom_op(
-    "nnunetv2_gsp::layer_gradients", mutates_args=(),
+    "nnunetv2_gsp::layer_gradients",
+    mutates_args=(),
     schema=f"(Tensor dz, Tensor? z, Tensor? z_mean, Tensor? dmean, Tensor? dvariance, {_INPUTS}float slope, "
-           f"int[] access, int[] factors, bool needs_weight_only) -> (Tensor, Tensor, Tensor, Tensor)")
-def layer_gradients(dz: Tensor, z: Tensor | None, z_mean: Tensor | None, dmean: Tensor | None,
-                    dvariance: Tensor | None, y: Tensor, mean: Tensor | None, scale: Tensor | None,
-                    offset: Tensor | None, weight: Tensor, slope: float, access: Sequence[int], factors: Sequence[int],
-                    needs_weight_only: bool) -> Gradients:
+    f"int[] access, int[] factors, bool needs_weight_only) -> (Tensor, Tensor, Tensor, Tensor)",
+)
+def layer_gradients(
+    dz: Tensor,
+    z: Tensor | None,
+    z_mean: Tensor | None,
+    dmean: Tensor | None,
+    dvariance: Tensor | None,
+    y: Tensor,
+    mean: Tensor | None,
+    scale: Tensor | None,
+    offset: Tensor | None,
+    weight: Tensor,
+    slope: float,
+    access: Sequence[int],
+    factors: Sequence[int],
+    needs_weight_only: bool,
+) -> Gradients:
     """Return the gradients of y, of scale and offset, of weight and of `low`; empty ones where nobody asks.
 
     Args:
@@ -166,14 +208,31 @@ def layer_gradients(dz: Tensor, z: Tensor | None, z_mean: Tensor | None, dmean: 
 
 
 @layer_gradients.register_fake
-def _(dz: Tensor, z: Tensor | None, z_mean: Tensor | None, dmean: Tensor | None, dvariance: Tensor | None,
-      y: Tensor, mean: Tensor | None, scale: Tensor | None, offset: Tensor | None, weight: Tensor, slope: float,
-      access: Sequence[int], factors: Sequence[int], needs_weight_only: bool) -> Gradients:
+def _(
+    dz: Tensor,
+    z: Tensor | None,
+    z_mean: Tensor | None,
+    dmean: Tensor | None,
+    dvariance: Tensor | None,
+    y: Tensor,
+    mean: Tensor | None,
+    scale: Tensor | None,
+    offset: Tensor | None,
+    weight: Tensor,
+    slope: float,
+    access: Sequence[int],
+    factors: Sequence[int],
+    needs_weight_only: bool,
+) -> Gradients:
     dweight = torch.empty_like(weight, memory_format=torch.contiguous_format)
     if needs_weight_only:
         return y.new_empty(0), weight.new_empty(0), dweight, dz.new_empty(0)
-    return (torch.empty_like(y, memory_format=torch.contiguous_format), weight.new_empty(2, *y.shape[:2]), dweight,
-            dz.new_empty(*dz.shape[:2], *map(floordiv, dz.shape[2:], factors)) if factors else dz.new_empty(0))
+    return (
+        torch.empty_like(y, memory_format=torch.contiguous_format),
+        weight.new_empty(2, *y.shape[:2]),
+        dweight,
+        dz.new_empty(*dz.shape[:2], *map(floordiv, dz.shape[2:], factors)) if factors else dz.new_empty(0),
+    )
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
@@ -187,8 +246,20 @@ def _backward(ctx: Any, dz: Tensor, dmean: Tensor, dvariance: Tensor) -> tuple[T
     y, mean, scale, offset, weight, z, z_mean = ctx.saved_tensors
     needs_weight_only = not (any(ctx.needs_input_grad[:4]) or ctx.needs_input_grad[5])
     dy, daffine, dweight, dlow = layer_gradients(
-        dz, z, z_mean, *((dmean, dvariance) if ctx.has_moments else (None, None)), y, mean, scale, offset, weight,
-        ctx.slope, ctx.access, ctx.factors, needs_weight_only)
+        dz,
+        z,
+        z_mean,
+        *((dmean, dvariance) if ctx.has_moments else (None, None)),
+        y,
+        mean,
+        scale,
+        offset,
+        weight,
+        ctx.slope,
+        ctx.access,
+        ctx.factors,
+        needs_weight_only,
+    )
     if needs_weight_only:
         return *[None] * 4, dweight, *[None] * 5
     dnorm = [None] * 3 if mean is None else [-scale * daffine[1], *daffine]

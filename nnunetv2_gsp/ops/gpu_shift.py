@@ -1,4 +1,5 @@
 """Shifts as one Triton kernel on a GPU; where Triton is missing or fails, the caller shifts by PyTorch's operators."""
+
 import importlib.util
 import logging
 from collections.abc import Sequence
@@ -56,8 +57,9 @@ def _moved(move: Any, x: Tensor, row: int, *settings: Any) -> Tensor | None:
         raise
     except Exception as reason:  # Triton fails in many ways: no C compiler, an unknown GPU, a full disk ...
         _kernels_run = False
-        logging.getLogger(__name__).warning("Shifts run in PyTorch's own operators, which take longer, for Triton "
-                                            "failed: %s", reason)
+        logging.getLogger(__name__).warning(
+            "Shifts run in PyTorch's own operators, which take longer, for Triton failed: %s", reason
+        )
         return None
 
 
@@ -68,8 +70,11 @@ def _is_on_gpu(x: Tensor) -> bool:
 # registered with PyTorch, so that tools that record or count operators see them, and fake tensors pass through
 
 
-@torch.library.custom_op("nnunetv2_gsp::move_blocks", mutates_args=(),
-                         schema="(Tensor x, int[] spatial_groups, int shift_channels, int step) -> Tensor")
+@torch.library.custom_op(
+    "nnunetv2_gsp::move_blocks",
+    mutates_args=(),
+    schema="(Tensor x, int[] spatial_groups, int shift_channels, int step) -> Tensor",
+)
 def _move_blocks(x: Tensor, spatial_groups: Sequence[int], shift_channels: int, step: int) -> Tensor:
     from nnunetv2_gsp.ops import shift_kernels
 

@@ -1,4 +1,5 @@
 """Group shift as one gather of whole rows of voxels, forward and backward."""
+
 import math
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -49,8 +50,9 @@ def shifted_by(step: int, x: torch.Tensor, spatial_groups: tuple[int, ...], shif
     return moved(x, step, _moved_blocks_or_gathered, spatial_groups, shift_channels)
 
 
-def moving_channels(shape: Sequence[int], spatial_groups: Sequence[int], shift_channels: int, step: int,
-                    device: torch.device) -> Iterator[tuple[slice, torch.Tensor]]:
+def moving_channels(
+    shape: Sequence[int], spatial_groups: Sequence[int], shift_channels: int, step: int, device: torch.device
+) -> Iterator[tuple[slice, torch.Tensor]]:
     """List the channel groups that move: the channels, and the source row of every row of the shifted channels.
 
     A row is a run of voxels along the last axis that stay together, one block long.
@@ -105,8 +107,9 @@ class GroupShift(nn.Module):
         return f"spatial_groups={self.spatial_groups}, shift_channels={self.shift_channels}"
 
 
-def _moved_blocks_or_gathered(x: torch.Tensor, spatial_groups: tuple[int, ...], shift_channels: int, step: int
-                              ) -> torch.Tensor:
+def _moved_blocks_or_gathered(
+    x: torch.Tensor, spatial_groups: tuple[int, ...], shift_channels: int, step: int
+) -> torch.Tensor:
     shifted = moved_blocks(x, spatial_groups, shift_channels, step)
     return _gathered(x, spatial_groups, shift_channels, step) if shifted is None else shifted
 
@@ -116,13 +119,18 @@ def _gathered(x: torch.Tensor, spatial_groups: tuple[int, ...], shift_channels: 
     source_rows = _kept_source_rows if type(x) is torch.Tensor and not x.is_meta else _source_rows
     shifted = torch.empty(x.shape, dtype=x.dtype, device=x.device)
     rows = _rows(shifted, spatial_groups)
-    torch.index_select(_rows(x, spatial_groups), 1, source_rows(tuple(x.shape[1:]), spatial_groups, shift_channels,
-                                                                step, x.device), out=rows)
+    torch.index_select(
+        _rows(x, spatial_groups),
+        1,
+        source_rows(tuple(x.shape[1:]), spatial_groups, shift_channels, step, x.device),
+        out=rows,
+    )
     return shifted
 
 
-def _shifted_by_operators(step: int, x: torch.Tensor, spatial_groups: tuple[int, ...], shift_channels: int
-                          ) -> torch.Tensor:
+def _shifted_by_operators(
+    step: int, x: torch.Tensor, spatial_groups: tuple[int, ...], shift_channels: int
+) -> torch.Tensor:
     """Shift by operators that compilers and exporters know, for any batch size."""
     sizes = tuple(x.shape[1:])
     if torch.jit.is_tracing():  # or row numbers would be computed from the sizes at each call
@@ -149,8 +157,9 @@ def _rows(x: torch.Tensor, spatial_groups: tuple[int, ...]) -> torch.Tensor:
 _kept_rows: dict[tuple[Any, ...], torch.Tensor] = {}
 
 
-def _kept_source_rows(shape: tuple[int, ...], spatial_groups: tuple[int, ...], shift_channels: int, step: int,
-                      device: torch.device) -> torch.Tensor:
+def _kept_source_rows(
+    shape: tuple[int, ...], spatial_groups: tuple[int, ...], shift_channels: int, step: int, device: torch.device
+) -> torch.Tensor:
     """Return `_source_rows` from a cache: most feature maps of a network have been seen before."""
     settings = shape, spatial_groups, shift_channels, step, device
     rows = _kept_rows.get(settings)
@@ -163,8 +172,9 @@ def _kept_source_rows(shape: tuple[int, ...], spatial_groups: tuple[int, ...], s
     return rows
 
 
-def _source_rows(shape: Sequence[int], spatial_groups: tuple[int, ...], shift_channels: int, step: int,
-                 device: torch.device) -> torch.Tensor:
+def _source_rows(
+    shape: Sequence[int], spatial_groups: tuple[int, ...], shift_channels: int, step: int, device: torch.device
+) -> torch.Tensor:
     """Return, for every row of a shifted sample of (C, *spatial), the row of the input that it comes from.
 
     A row is a run of voxels along the last axis that stay together, one block long.
@@ -179,14 +189,15 @@ def _source_rows(shape: Sequence[int], spatial_groups: tuple[int, ...], shift_ch
     return (rows_within_channel[channel_group] + channel[:, None] * rows_per_channel).flatten()
 
 
-def _source_rows_of_channel_groups(spatial: Sequence[int], spatial_groups: tuple[int, ...], step: int,
-                                   device: torch.device) -> torch.Tensor:
+def _source_rows_of_channel_groups(
+    spatial: Sequence[int], spatial_groups: tuple[int, ...], step: int, device: torch.device
+) -> torch.Tensor:
     """Return (G, rows a channel): source rows within one channel, for each channel group."""
     n_axes = len(spatial)
     n_groups = math.prod(spatial_groups)
     block = [size // groups for size, groups in zip(spatial, spatial_groups, strict=True)]
     block[-1] = 1  # along the last axis a whole block is one row
-    strides = [math.prod(spatial[axis + 1:-1]) * spatial_groups[-1] for axis in range(n_axes - 1)] + [1]
+    strides = [math.prod(spatial[axis + 1 : -1]) * spatial_groups[-1] for axis in range(n_axes - 1)] + [1]
     # the block index of Eq. 2: the first axis runs fastest
     weights = [math.prod(spatial_groups[:axis]) for axis in range(n_axes)]
 
@@ -197,14 +208,20 @@ def _source_rows_of_channel_groups(spatial: Sequence[int], spatial_groups: tuple
         return torch.arange(size, device=device).view(shape)
 
     channel_group = along(0, n_groups)
-    target_block = sum((along(1 + 2 * axis, spatial_groups[axis]) * weights[axis] for axis in range(n_axes)),
-                       start=torch.zeros_like(channel_group))
+    target_block = sum(
+        (along(1 + 2 * axis, spatial_groups[axis]) * weights[axis] for axis in range(n_axes)),
+        start=torch.zeros_like(channel_group),
+    )
     # Eq. 4, solved for cur_ind; never below 0, where ONNX has another remainder
     source_block = (target_block + n_groups - step * channel_group) % n_groups
-    row_of_block = sum((source_block // weights[axis] % spatial_groups[axis] * block[axis] * strides[axis]
-                        for axis in range(n_axes)), start=torch.zeros_like(channel_group))  # Eq. 5-7
-    row_in_block = sum((along(2 + 2 * axis, block[axis]) * strides[axis] for axis in range(n_axes)),
-                       start=torch.zeros_like(channel_group))
+    row_of_block = sum(
+        (source_block // weights[axis] % spatial_groups[axis] * block[axis] * strides[axis] for axis in range(n_axes)),
+        start=torch.zeros_like(channel_group),
+    )  # Eq. 5-7
+    row_in_block = sum(
+        (along(2 + 2 * axis, block[axis]) * strides[axis] for axis in range(n_axes)),
+        start=torch.zeros_like(channel_group),
+    )
     return (row_of_block + row_in_block).flatten(1)
 
 
@@ -213,13 +230,18 @@ def _check(shape: tuple[int, ...], spatial_groups: tuple[int, ...], shift_channe
         raise ValueError(f"group_shift expects (N, C, *spatial) with 2 or 3 spatial axes, got shape {shape}.")
     channels, spatial = shape[1], shape[2:]
     if len(spatial_groups) != len(spatial):
-        raise ValueError(f"group_shift expects one count of groups per spatial axis, {len(spatial)} for a map of "
-                         f"{spatial}, got spatial_groups {spatial_groups}.")
+        raise ValueError(
+            f"group_shift expects one count of groups per spatial axis, {len(spatial)} for a map of "
+            f"{spatial}, got spatial_groups {spatial_groups}."
+        )
     if any(groups < 1 or size % groups for size, groups in zip(spatial, spatial_groups, strict=True)):
-        raise ValueError(f"group_shift expects spatial_groups that divide the map, got {spatial_groups} for a map of "
-                         f"{spatial}.")
+        raise ValueError(
+            f"group_shift expects spatial_groups that divide the map, got {spatial_groups} for a map of {spatial}."
+        )
     n_groups = math.prod(spatial_groups)
     if shift_channels < 1 or shift_channels % n_groups or shift_channels > channels:
-        raise ValueError(f"group_shift expects shift_channels to be a positive multiple of {n_groups} (the product of "
-                         f"spatial_groups {spatial_groups}) and at most {channels} (the channels), got "
-                         f"{shift_channels}.")
+        raise ValueError(
+            f"group_shift expects shift_channels to be a positive multiple of {n_groups} (the product of "
+            f"spatial_groups {spatial_groups}) and at most {channels} (the channels), got "
+            f"{shift_channels}."
+        )

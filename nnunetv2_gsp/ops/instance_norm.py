@@ -1,4 +1,5 @@
 """InstanceNorm that gives β where a map is constant but for rounding, instead of multiplying the rounding errors."""
+
 import math
 from typing import Any
 
@@ -9,7 +10,7 @@ from nnunetv2_gsp.ops.recording import is_watched
 
 # A channel that varies by less than this part of its map's values is constant. In fp32 rounding makes 2^-24 of them, so
 # what a norm lets pass is known to three digits at least.
-LEAST_DEVIATION = 2.0 ** -14
+LEAST_DEVIATION = 2.0**-14
 
 _moments_of = torch.ops.aten.batch_norm_update_stats
 _backward_of = torch.ops.aten.native_batch_norm_backward
@@ -21,7 +22,7 @@ def least_deviation(dtype: torch.dtype) -> float:
     In half precision a rounding error alone exceeds `LEAST_DEVIATION`: 2^-11 in fp16, 2^-8 in bf16.
 
     Example:
-        >>> least_deviation(torch.float32) == 2 ** -14, least_deviation(torch.bfloat16) == 2 ** -8
+        >>> least_deviation(torch.float32) == 2**-14, least_deviation(torch.bfloat16) == 2**-8
         (True, True)
     """
     return max(LEAST_DEVIATION, torch.finfo(dtype).eps / 2)
@@ -52,14 +53,16 @@ def instance_norm(x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: fl
         ValueError: a map of one voxel has no variance.
 
     Example:
-        >>> x = torch.tensor([[1., 3.], [7., 7.]]).reshape(1, 2, 1, 2)  # the second channel is constant
-        >>> instance_norm(x, weight=None, bias=torch.tensor([0., 0.5]), eps=1e-5).squeeze()
+        >>> x = torch.tensor([[1.0, 3.0], [7.0, 7.0]]).reshape(1, 2, 1, 2)  # the second channel is constant
+        >>> instance_norm(x, weight=None, bias=torch.tensor([0.0, 0.5]), eps=1e-5).squeeze()
         tensor([[-1.0000,  1.0000],
                 [ 0.5000,  0.5000]])
     """
     if math.prod(x.shape[2:]) == 1:
-        raise ValueError(f"InstanceNorm expects maps of more than one voxel, got {tuple(x.shape)}: choose a larger "
-                         f"patch, or fewer stages.")
+        raise ValueError(
+            f"InstanceNorm expects maps of more than one voxel, got {tuple(x.shape)}: choose a larger "
+            f"patch, or fewer stages."
+        )
     ones = x.new_ones(x.shape[1], dtype=_accurate(x.dtype))
     weight, bias = ones if weight is None else weight, torch.zeros_like(ones) if bias is None else bias
     if type(x) is not Tensor or torch.compiler.is_compiling() or is_watched():
@@ -110,8 +113,17 @@ class _InstanceNorm(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         maps, weight, keep, mean, inverse_deviation = ctx.saved_tensors
         of_maps, of_weights, of_biases = _backward_of(
-            gradient.contiguous(), maps, (keep * weight).flatten(), None, None, mean, inverse_deviation, True, ctx.eps,
-            [True, True, True])
+            gradient.contiguous(),
+            maps,
+            (keep * weight).flatten(),
+            None,
+            None,
+            mean,
+            inverse_deviation,
+            True,
+            ctx.eps,
+            [True, True, True],
+        )
         return of_maps, (keep * of_weights.view(keep.shape)).sum(0), of_biases.view(keep.shape).sum(0), None
 
 
@@ -165,8 +177,10 @@ def steady(norm_op: type[nn.Module] | None) -> type[nn.Module] | None:
         >>> steady(nn.InstanceNorm3d).__name__, steady(nn.BatchNorm3d).__name__
         ('SteadyInstanceNorm3d', 'BatchNorm3d')
     """
-    steady_norms: dict[Any, type[nn.Module]] = {nn.InstanceNorm2d: SteadyInstanceNorm2d,
-                                                nn.InstanceNorm3d: SteadyInstanceNorm3d}
+    steady_norms: dict[Any, type[nn.Module]] = {
+        nn.InstanceNorm2d: SteadyInstanceNorm2d,
+        nn.InstanceNorm3d: SteadyInstanceNorm3d,
+    }
     return steady_norms.get(norm_op, norm_op)
 
 

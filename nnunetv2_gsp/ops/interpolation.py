@@ -1,4 +1,5 @@
 """Linear interpolation by whole factors, like `torch.nn.Upsample`, without its atomics and casts on a GPU."""
+
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
@@ -45,7 +46,7 @@ def linear_upsampling(x: Tensor, factors: Sequence[int]) -> Tensor:
         (N, C, *(low · factors)) in the dtype of `x`.
 
     Example:
-        >>> linear_upsampling(torch.tensor([[[[0., 4.]]]]), factors=(1, 2))
+        >>> linear_upsampling(torch.tensor([[[[0.0, 4.0]]]]), factors=(1, 2))
         tensor([[[[0., 1., 3., 4.]]]])
     """
     for axis, factor in enumerate(factors, start=2):
@@ -86,7 +87,7 @@ def _by_products(x: Tensor, factors: Sequence[int]) -> Tensor:
 
 
 def _multiplied(x: Tensor, axis: int, matrix: Tensor) -> Tensor:
-    behind = x.shape[axis + 1:]
+    behind = x.shape[axis + 1 :]
     return (matrix @ x.flatten(axis + 1)).unflatten(-1, behind) if behind else x @ matrix.T
 
 

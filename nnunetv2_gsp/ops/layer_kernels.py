@@ -9,6 +9,7 @@ atomics; programs leave parts that are summed in a fixed order.
 A tile is the voxels of a product. Where it lies within one spatial group (RUN > 0), a group shift is one number a
 channel instead of one a voxel.
 """
+
 import math
 from collections.abc import Sequence
 from functools import lru_cache
@@ -32,8 +33,16 @@ _BLOCK = 64  # channels of a product; with more, and 64 voxels, a thread's regis
 _LEAST_EDGE = 16  # of what tl.dot multiplies
 
 
-def product(y: Tensor, affine: Affine | None, weight: Tensor, low: Tensor | None, slope: float, access: Access,
-            dtype: torch.dtype, has_moments: bool) -> tuple[Tensor, Tensor, Tensor]:
+def product(
+    y: Tensor,
+    affine: Affine | None,
+    weight: Tensor,
+    low: Tensor | None,
+    slope: float,
+    access: Access,
+    dtype: torch.dtype,
+    has_moments: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
     """Return z, (N, channels out, *spatial), and its mean and variance, (N, channels out) in fp32, or empty.
 
     Args:
@@ -54,26 +63,58 @@ def product(y: Tensor, affine: Affine | None, weight: Tensor, low: Tensor | None
     n_blocks = triton.cdiv(channels_out, block_out)
     is_interpolated = low is not None and low.shape != z.shape
     most_voxels = (32 if channels_in <= block_in else 16) if access.is_pooled else 128 if is_narrow else 64
-    tiling = _tiling(y, z, access, most_voxels // 2 if is_interpolated else most_voxels, n_blocks,
-                     has_one_tile=access.is_pooled)
-    part_mean, part_m2 = torch.empty(2, n, channels_out, tiling.parts * has_moments, dtype=torch.float32,
-                                     device=y.device)
+    tiling = _tiling(
+        y, z, access, most_voxels // 2 if is_interpolated else most_voxels, n_blocks, has_one_tile=access.is_pooled
+    )
+    part_mean, part_m2 = torch.empty(
+        2, n, channels_out, tiling.parts * has_moments, dtype=torch.float32, device=y.device
+    )
     _product[(tiling.parts * n_blocks, n)](
-        y, *(affine or (y, y, y)), weight, z if low is None else low, z, part_mean, part_m2, slope,
-        NORM=affine is not None, ADDED=low is not None, MOMENTS=has_moments, CO=channels_out, BCI=block_in,
-        BCO=block_out, STAGES=3 if is_narrow and not access.is_pooled else 1, **tiling.constants,
-        **_interpolation(z if low is None else low, z), num_warps=8 if is_interpolated else 4)
+        y,
+        *(affine or (y, y, y)),
+        weight,
+        z if low is None else low,
+        z,
+        part_mean,
+        part_m2,
+        slope,
+        NORM=affine is not None,
+        ADDED=low is not None,
+        MOMENTS=has_moments,
+        CO=channels_out,
+        BCI=block_in,
+        BCO=block_out,
+        STAGES=3 if is_narrow and not access.is_pooled else 1,
+        **tiling.constants,
+        **_interpolation(z if low is None else low, z),
+        num_warps=8 if is_interpolated else 4,
+    )
     if not has_moments:
         return z, y.new_empty(n, 0, dtype=torch.float32), y.new_empty(n, 0, dtype=torch.float32)
     mean, variance = (torch.empty(n, channels_out, dtype=torch.float32, device=y.device) for _ in range(2))
-    _moments[(n * channels_out,)](part_mean, part_m2, mean, variance, V=math.prod(z.shape[2:]),
-                                  PARTS=tiling.parts, COUNT=tiling.voxels_a_part,
-                                  BLOCK=triton.next_power_of_2(tiling.parts))
+    _moments[(n * channels_out,)](
+        part_mean,
+        part_m2,
+        mean,
+        variance,
+        V=math.prod(z.shape[2:]),
+        PARTS=tiling.parts,
+        COUNT=tiling.voxels_a_part,
+        BLOCK=triton.next_power_of_2(tiling.parts),
+    )
     return z, mean, variance
 
 
-def gradients(dz: Tensor, through: Through | None, y: Tensor, affine: Affine | None, weight: Tensor, slope: float,
-              access: Access, factors: Sequence[int]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def gradients(
+    dz: Tensor,
+    through: Through | None,
+    y: Tensor,
+    affine: Affine | None,
+    weight: Tensor,
+    slope: float,
+    access: Access,
+    factors: Sequence[int],
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return the gradients of y, of scale and offset, (2, N, C), of the weight and of `low` (or empty).
 
     Args:
@@ -91,17 +132,35 @@ def gradients(dz: Tensor, through: Through | None, y: Tensor, affine: Affine | N
     daffine = torch.empty(2, n, channels_in, tiling.parts, dtype=torch.float32, device=y.device)
     dweight = y.new_empty(n * tiling.parts if is_one_kernel else 0, channels_out, channels_in, dtype=torch.float32)
     _gradients[(tiling.parts * n_blocks, n)](
-        y, *(affine or (y, y, y)), weight, dz, *(through or (dz, dz, dz, dz)), dy, *daffine, dweight, dhigh,
-        slope, NORM=affine is not None, ADDED=len(factors) > 0, MOMENTS=through is not None, WEIGHT=is_one_kernel,
-        CO=channels_out, BCI=block_in, BCO=block_out, FENCE=_is_fenced(dz),
-        STAGES=3 if is_half and max(block_in, block_out) <= 32 and not access.is_pooled else 1, **tiling.constants,
-        num_warps=8 if min(block_in, block_out) >= 64 else 4)
+        y,
+        *(affine or (y, y, y)),
+        weight,
+        dz,
+        *(through or (dz, dz, dz, dz)),
+        dy,
+        *daffine,
+        dweight,
+        dhigh,
+        slope,
+        NORM=affine is not None,
+        ADDED=len(factors) > 0,
+        MOMENTS=through is not None,
+        WEIGHT=is_one_kernel,
+        CO=channels_out,
+        BCI=block_in,
+        BCO=block_out,
+        FENCE=_is_fenced(dz),
+        STAGES=3 if is_half and max(block_in, block_out) <= 32 and not access.is_pooled else 1,
+        **tiling.constants,
+        num_warps=8 if min(block_in, block_out) >= 64 else 4,
+    )
     dweight = dweight.sum(0) if is_one_kernel else gradient_of_weight(dz, through, y, affine, weight, slope, access)
     return dy, daffine.sum(3), dweight, linear_upsampling_gradient(dhigh, factors)
 
 
-def gradient_of_weight(dz: Tensor, through: Through | None, y: Tensor, affine: Affine | None, weight: Tensor,
-                       slope: float, access: Access) -> Tensor:
+def gradient_of_weight(
+    dz: Tensor, through: Through | None, y: Tensor, affine: Affine | None, weight: Tensor, slope: float, access: Access
+) -> Tensor:
     """Return the gradient of the weight alone, (channels out, C) in fp32; arguments as in `gradients`."""
     n, channels_in, channels_out = y.shape[0], y.shape[1], weight.shape[0]
     block_in, block_out = _block(channels_in), _block(channels_out)
@@ -109,9 +168,22 @@ def gradient_of_weight(dz: Tensor, through: Through | None, y: Tensor, affine: A
     tiling = _tiling(y, dz, access, 16 if access.is_pooled else 64, n_blocks, leaves_weights=True)
     dweight = y.new_empty(n * tiling.parts, channels_out, channels_in, dtype=torch.float32)
     _gradient_of_weight[(tiling.parts * n_blocks, n)](
-        y, *(affine or (y, y, y)), dz, *(through or (dz, dz, dz, dz)), dweight, slope, NORM=affine is not None,
-        MOMENTS=through is not None, CO=channels_out, BCI=block_in, BCO=block_out, FENCE=_is_fenced(dz), STAGES=1,
-        **tiling.constants, num_warps=4)
+        y,
+        *(affine or (y, y, y)),
+        dz,
+        *(through or (dz, dz, dz, dz)),
+        dweight,
+        slope,
+        NORM=affine is not None,
+        MOMENTS=through is not None,
+        CO=channels_out,
+        BCI=block_in,
+        BCO=block_out,
+        FENCE=_is_fenced(dz),
+        STAGES=1,
+        **tiling.constants,
+        num_warps=4,
+    )
     return dweight.sum(0)
 
 
@@ -123,17 +195,38 @@ class _Tiling(NamedTuple):
     constants: dict[str, int]
 
 
-def _tiling(y: Tensor, z: Tensor, access: Access, most_voxels: int, n_blocks: int, leaves_weights: bool = False,
-            has_one_tile: bool = False) -> _Tiling:
+def _tiling(
+    y: Tensor,
+    z: Tensor,
+    access: Access,
+    most_voxels: int,
+    n_blocks: int,
+    leaves_weights: bool = False,
+    has_one_tile: bool = False,
+) -> _Tiling:
     """Choose tiles of at most so many voxels for the product z, of so many blocks of channels."""
     # the same for every step, and no short computation beside a launch
-    return _tiling_of(tuple(y.shape), tuple(z.shape[2:]), access, most_voxels, n_blocks,
-                      _ENOUGH_WITH_WEIGHTS if leaves_weights else _ENOUGH_PROGRAMS, 1 if has_one_tile else _MOST_TILES)
+    return _tiling_of(
+        tuple(y.shape),
+        tuple(z.shape[2:]),
+        access,
+        most_voxels,
+        n_blocks,
+        _ENOUGH_WITH_WEIGHTS if leaves_weights else _ENOUGH_PROGRAMS,
+        1 if has_one_tile else _MOST_TILES,
+    )
 
 
 @lru_cache(maxsize=1000)
-def _tiling_of(shape: tuple[int, ...], size_out: tuple[int, ...], access: Access, most_voxels: int, n_blocks: int,
-               enough: int, most_tiles: int) -> _Tiling:
+def _tiling_of(
+    shape: tuple[int, ...],
+    size_out: tuple[int, ...],
+    access: Access,
+    most_voxels: int,
+    n_blocks: int,
+    enough: int,
+    most_tiles: int,
+) -> _Tiling:
     n_samples, channels, *size = shape
     n_axes, voxels = len(size), math.prod(size_out)
     tile = max(_LEAST_EDGE, min(most_voxels, triton.next_power_of_2(voxels)))
@@ -149,9 +242,15 @@ def _tiling_of(shape: tuple[int, ...], size_out: tuple[int, ...], access: Access
     constants = {
         **dict(zip(("CI", "D", "H", "W"), (channels, *size), strict=True)),
         **dict(zip(("GD", "GH", "GW", "CS", "FIRST", "CL", "PD", "PH", "PW"), access, strict=True)),
-        "AXIS": 3 - n_axes, "PART": max(access.local_channels // (2 * n_axes), 1), "V": voxels, "RUN": run,
-        "BV": tile, "TILES": tiles_a_part, "ALIGN": 1 if moves_within_rows else math.gcd(8, together, voxels),
-        "ALIGN_OUT": math.gcd(8, voxels, run or tile)}
+        "AXIS": 3 - n_axes,
+        "PART": max(access.local_channels // (2 * n_axes), 1),
+        "V": voxels,
+        "RUN": run,
+        "BV": tile,
+        "TILES": tiles_a_part,
+        "ALIGN": 1 if moves_within_rows else math.gcd(8, together, voxels),
+        "ALIGN_OUT": math.gcd(8, voxels, run or tile),
+    }
     return _Tiling(triton.cdiv(tiles, tiles_a_part), tile * tiles_a_part, constants)
 
 
@@ -240,9 +339,25 @@ def _voxels(tile, W: tl.constexpr, RUN: tl.constexpr, BV: tl.constexpr):
 
 
 @triton.jit
-def _sources(c, v, first, ok, D: tl.constexpr, H: tl.constexpr, W: tl.constexpr, GD: tl.constexpr,
-             GH: tl.constexpr, GW: tl.constexpr, CS: tl.constexpr, FIRST: tl.constexpr, CL: tl.constexpr,
-             AXIS: tl.constexpr, PART: tl.constexpr, RUN: tl.constexpr, ALIGN: tl.constexpr):
+def _sources(
+    c,
+    v,
+    first,
+    ok,
+    D: tl.constexpr,
+    H: tl.constexpr,
+    W: tl.constexpr,
+    GD: tl.constexpr,
+    GH: tl.constexpr,
+    GW: tl.constexpr,
+    CS: tl.constexpr,
+    FIRST: tl.constexpr,
+    CL: tl.constexpr,
+    AXIS: tl.constexpr,
+    PART: tl.constexpr,
+    RUN: tl.constexpr,
+    ALIGN: tl.constexpr,
+):
     """Return where in its sample channel c of the shifted map finds voxel v, and whether there is something.
 
     What a local shift would read outside of the map is 0. Its address is then that of the voxel that nobody reads, so
@@ -258,26 +373,54 @@ def _sources(c, v, first, ok, D: tl.constexpr, H: tl.constexpr, W: tl.constexpr,
         gd, gh, gw = here // (H * W) // BD, here // W % H // BH, here % W // BW
         source = gd + gh * GD + gw * (GD * GH) - tl.where(c < CS, c // (CS // G), 0)[:, None]  # Eq. 2-4
         source = tl.where(source < 0, source + G, source)
-        at += ((source % GD - gd) * (BD * H * W) + (source // GD % GH - gh) * (BH * W)
-               + (source // (GD * GH) - gw) * BW)  # Eq. 5-7
+        at += (
+            (source % GD - gd) * (BD * H * W) + (source // GD % GH - gh) * (BH * W) + (source // (GD * GH) - gw) * BW
+        )  # Eq. 5-7
     if CL > 0:
         moves = (c >= FIRST) & (c < FIRST + CL)
         way = tl.where(moves, (c - FIRST) // PART, 0)
         axis = tl.where(moves, way // 2 + AXIS, -1)[:, None]
         step = (1 - way % 2 * 2)[:, None]  # the source of an even direction lies ahead
         d, h, w = (v // (H * W))[None, :], (v // W % H)[None, :], (v % W)[None, :]
-        to_d, to_h, to_w = (d + tl.where(axis == 0, step, 0), h + tl.where(axis == 1, step, 0),
-                            w + tl.where(axis == 2, step, 0))
+        to_d, to_h, to_w = (
+            d + tl.where(axis == 0, step, 0),
+            h + tl.where(axis == 1, step, 0),
+            w + tl.where(axis == 2, step, 0),
+        )
         ok = ok & (to_d >= 0) & (to_d < D) & (to_h >= 0) & (to_h < H) & (to_w >= 0) & (to_w < W)
         at += ((to_d + D) % D - d) * (H * W) + ((to_h + H) % H - h) * W + (to_w + W) % W - w
     return _aligned(at, ALIGN), ok
 
 
 @triton.jit
-def _load(y, c, v, first, ok, mean, scale, offset, i, NORM: tl.constexpr, D: tl.constexpr,
-          H: tl.constexpr, W: tl.constexpr, GD: tl.constexpr, GH: tl.constexpr, GW: tl.constexpr,
-          CS: tl.constexpr, FIRST: tl.constexpr, CL: tl.constexpr, AXIS: tl.constexpr, PART: tl.constexpr,
-          PD: tl.constexpr, PH: tl.constexpr, PW: tl.constexpr, RUN: tl.constexpr, ALIGN: tl.constexpr):
+def _load(
+    y,
+    c,
+    v,
+    first,
+    ok,
+    mean,
+    scale,
+    offset,
+    i,
+    NORM: tl.constexpr,
+    D: tl.constexpr,
+    H: tl.constexpr,
+    W: tl.constexpr,
+    GD: tl.constexpr,
+    GH: tl.constexpr,
+    GW: tl.constexpr,
+    CS: tl.constexpr,
+    FIRST: tl.constexpr,
+    CL: tl.constexpr,
+    AXIS: tl.constexpr,
+    PART: tl.constexpr,
+    PD: tl.constexpr,
+    PH: tl.constexpr,
+    PW: tl.constexpr,
+    RUN: tl.constexpr,
+    ALIGN: tl.constexpr,
+):
     """Load voxel i of the pooling windows: its address, whether it is there, its value without mean, and normalised."""
     if PD * PH * PW > 1:
         HO: tl.constexpr = H // PH
@@ -301,18 +444,94 @@ def _activated(normalised, is_there, slope, CL: tl.constexpr):
 
 
 @triton.jit
-def _input(y, c, v, first, ok, mean, scale, offset, slope, NORM: tl.constexpr, D: tl.constexpr,
-           H: tl.constexpr, W: tl.constexpr, GD: tl.constexpr, GH: tl.constexpr, GW: tl.constexpr,
-           CS: tl.constexpr, FIRST: tl.constexpr, CL: tl.constexpr, AXIS: tl.constexpr, PART: tl.constexpr,
-           PD: tl.constexpr, PH: tl.constexpr, PW: tl.constexpr, RUN: tl.constexpr, ALIGN: tl.constexpr):
+def _input(
+    y,
+    c,
+    v,
+    first,
+    ok,
+    mean,
+    scale,
+    offset,
+    slope,
+    NORM: tl.constexpr,
+    D: tl.constexpr,
+    H: tl.constexpr,
+    W: tl.constexpr,
+    GD: tl.constexpr,
+    GH: tl.constexpr,
+    GW: tl.constexpr,
+    CS: tl.constexpr,
+    FIRST: tl.constexpr,
+    CL: tl.constexpr,
+    AXIS: tl.constexpr,
+    PART: tl.constexpr,
+    PD: tl.constexpr,
+    PH: tl.constexpr,
+    PW: tl.constexpr,
+    RUN: tl.constexpr,
+    ALIGN: tl.constexpr,
+):
     """Return what a product multiplies, which voxel of each window that was, and how the first was loaded."""
-    at, is_there, value, normalised = _load(y, c, v, first, ok, mean, scale, offset, 0, NORM, D, H, W, GD, GH, GW, CS,
-                                            FIRST, CL, AXIS, PART, PD, PH, PW, RUN, ALIGN)
+    at, is_there, value, normalised = _load(
+        y,
+        c,
+        v,
+        first,
+        ok,
+        mean,
+        scale,
+        offset,
+        0,
+        NORM,
+        D,
+        H,
+        W,
+        GD,
+        GH,
+        GW,
+        CS,
+        FIRST,
+        CL,
+        AXIS,
+        PART,
+        PD,
+        PH,
+        PW,
+        RUN,
+        ALIGN,
+    )
     x = _activated(normalised, is_there, slope, CL)
     which = at * 0
     for i in tl.static_range(1, PD * PH * PW):
-        _, there, _, other = _load(y, c, v, first, ok, mean, scale, offset, i, NORM, D, H, W, GD, GH, GW, CS, FIRST,
-                                   CL, AXIS, PART, PD, PH, PW, RUN, ALIGN)
+        _, there, _, other = _load(
+            y,
+            c,
+            v,
+            first,
+            ok,
+            mean,
+            scale,
+            offset,
+            i,
+            NORM,
+            D,
+            H,
+            W,
+            GD,
+            GH,
+            GW,
+            CS,
+            FIRST,
+            CL,
+            AXIS,
+            PART,
+            PD,
+            PH,
+            PW,
+            RUN,
+            ALIGN,
+        )
         other = _activated(other, there, slope, CL)
         is_larger = (other > x) | (other != other)  # the first of equal ones counts, and what is not a number stays
         x, which = tl.where(is_larger, other, x), tl.where(is_larger, i, which)
@@ -320,8 +539,21 @@ def _input(y, c, v, first, ok, mean, scale, offset, slope, NORM: tl.constexpr, D
 
 
 @triton.jit
-def _whole_gradient(dz, z, mean, dmean, dvariance, n, co, v, MOMENTS: tl.constexpr, CO: tl.constexpr,
-                    V: tl.constexpr, OF_PART: tl.constexpr, ALIGN_OUT: tl.constexpr):
+def _whole_gradient(
+    dz,
+    z,
+    mean,
+    dmean,
+    dvariance,
+    n,
+    co,
+    v,
+    MOMENTS: tl.constexpr,
+    CO: tl.constexpr,
+    V: tl.constexpr,
+    OF_PART: tl.constexpr,
+    ALIGN_OUT: tl.constexpr,
+):
     """Return what reaches z in all, directly and through its moments, in fp32."""
     ok = (co < CO)[:, None] & (v < V)[None, :]
     at = _aligned(co[:, None] * V + v[None, :], ALIGN_OUT)
@@ -355,8 +587,19 @@ def _along_w(low, at, near, far, part, ok, F: tl.constexpr):
 
 
 @triton.jit
-def _interpolated(low, co, v, ok, LD: tl.constexpr, LH: tl.constexpr, LW: tl.constexpr, FD: tl.constexpr,
-                  FH: tl.constexpr, FW: tl.constexpr, ALIGN_OUT: tl.constexpr):
+def _interpolated(
+    low,
+    co,
+    v,
+    ok,
+    LD: tl.constexpr,
+    LH: tl.constexpr,
+    LW: tl.constexpr,
+    FD: tl.constexpr,
+    FH: tl.constexpr,
+    FW: tl.constexpr,
+    ALIGN_OUT: tl.constexpr,
+):
     """Load what a map of lower resolution comes to at voxels v."""
     if FD * FH * FW == 1:
         x = tl.load(low + _aligned(co[:, None] * (LD * LH * LW) + v[None, :], ALIGN_OUT), mask=ok, other=0.0)
@@ -368,26 +611,67 @@ def _interpolated(low, co, v, ok, LD: tl.constexpr, LH: tl.constexpr, LW: tl.con
         channel = co[:, None] * (LD * LH * LW)
         x = _along_w(low, channel + ((near_d * LH + near_h) * LW)[None, :], near_w, far_w, part_w, ok, FW)
         if FH > 1:
-            x += part_h[None, :] * (_along_w(low, channel + ((near_d * LH + far_h) * LW)[None, :], near_w, far_w,
-                                             part_w, ok, FW) - x)
+            x += part_h[None, :] * (
+                _along_w(low, channel + ((near_d * LH + far_h) * LW)[None, :], near_w, far_w, part_w, ok, FW) - x
+            )
         if FD > 1:
             behind = _along_w(low, channel + ((far_d * LH + near_h) * LW)[None, :], near_w, far_w, part_w, ok, FW)
             if FH > 1:
-                behind += part_h[None, :] * (_along_w(low, channel + ((far_d * LH + far_h) * LW)[None, :], near_w,
-                                                      far_w, part_w, ok, FW) - behind)
+                behind += part_h[None, :] * (
+                    _along_w(low, channel + ((far_d * LH + far_h) * LW)[None, :], near_w, far_w, part_w, ok, FW)
+                    - behind
+                )
             x += part_d[None, :] * (behind - x)
     return x
 
 
 @triton.jit
-def _product(y, mean, scale, offset, weight, low, z, part_mean, part_m2, slope, NORM: tl.constexpr,
-             ADDED: tl.constexpr, MOMENTS: tl.constexpr, CI: tl.constexpr, CO: tl.constexpr, V: tl.constexpr,
-             D: tl.constexpr, H: tl.constexpr, W: tl.constexpr, GD: tl.constexpr, GH: tl.constexpr,
-             GW: tl.constexpr, CS: tl.constexpr, FIRST: tl.constexpr, CL: tl.constexpr, AXIS: tl.constexpr,
-             PART: tl.constexpr, PD: tl.constexpr, PH: tl.constexpr, PW: tl.constexpr, RUN: tl.constexpr,
-             ALIGN: tl.constexpr, ALIGN_OUT: tl.constexpr, BV: tl.constexpr, BCI: tl.constexpr,
-             BCO: tl.constexpr, TILES: tl.constexpr, STAGES: tl.constexpr, LD: tl.constexpr, LH: tl.constexpr,
-             LW: tl.constexpr, FD: tl.constexpr, FH: tl.constexpr, FW: tl.constexpr):
+def _product(
+    y,
+    mean,
+    scale,
+    offset,
+    weight,
+    low,
+    z,
+    part_mean,
+    part_m2,
+    slope,
+    NORM: tl.constexpr,
+    ADDED: tl.constexpr,
+    MOMENTS: tl.constexpr,
+    CI: tl.constexpr,
+    CO: tl.constexpr,
+    V: tl.constexpr,
+    D: tl.constexpr,
+    H: tl.constexpr,
+    W: tl.constexpr,
+    GD: tl.constexpr,
+    GH: tl.constexpr,
+    GW: tl.constexpr,
+    CS: tl.constexpr,
+    FIRST: tl.constexpr,
+    CL: tl.constexpr,
+    AXIS: tl.constexpr,
+    PART: tl.constexpr,
+    PD: tl.constexpr,
+    PH: tl.constexpr,
+    PW: tl.constexpr,
+    RUN: tl.constexpr,
+    ALIGN: tl.constexpr,
+    ALIGN_OUT: tl.constexpr,
+    BV: tl.constexpr,
+    BCI: tl.constexpr,
+    BCO: tl.constexpr,
+    TILES: tl.constexpr,
+    STAGES: tl.constexpr,
+    LD: tl.constexpr,
+    LH: tl.constexpr,
+    LW: tl.constexpr,
+    FD: tl.constexpr,
+    FH: tl.constexpr,
+    FW: tl.constexpr,
+):
     """Compute a block of channels of some tiles, and their moments around the mean of the first, so nothing cancels."""
     BLOCKS: tl.constexpr = (CO + BCO - 1) // BCO
     # blocks of the same tiles are neighbours: they share their input
@@ -405,8 +689,34 @@ def _product(y, mean, scale, offset, weight, low, z, part_mean, part_m2, slope, 
     s1, s2 = tl.full((BCO,), 0.0, tl.float32), tl.full((BCO,), 0.0, tl.float32)
     for turn in tl.range(0, TILES, num_stages=STAGES):
         first, v = _voxels(part * TILES + turn, W, RUN, BV)
-        x, _, _, _, _, _ = _input(y, c, v, first, (c < CI)[:, None] & (v < V)[None, :], m, s, o, slope, NORM, D, H, W,
-                                  GD, GH, GW, CS, FIRST, CL, AXIS, PART, PD, PH, PW, RUN, ALIGN)
+        x, _, _, _, _, _ = _input(
+            y,
+            c,
+            v,
+            first,
+            (c < CI)[:, None] & (v < V)[None, :],
+            m,
+            s,
+            o,
+            slope,
+            NORM,
+            D,
+            H,
+            W,
+            GD,
+            GH,
+            GW,
+            CS,
+            FIRST,
+            CL,
+            AXIS,
+            PART,
+            PD,
+            PH,
+            PW,
+            RUN,
+            ALIGN,
+        )
         acc = _dot(w, x.to(dtype), tl.full((BCO, BV), 0.0, tl.float32))
         for block in range(1, (CI + BCI - 1) // BCI):
             k = block * BCI + c
@@ -414,15 +724,42 @@ def _product(y, mean, scale, offset, weight, low, z, part_mean, part_m2, slope, 
             if NORM:
                 km, ks = _per_channel(mean, n, k, CI), _per_channel(scale, n, k, CI)
                 ko = _per_channel(offset, n, k, CI)
-            x, _, _, _, _, _ = _input(y, k, v, first, (k < CI)[:, None] & (v < V)[None, :], km, ks, ko, slope, NORM, D,
-                                      H, W, GD, GH, GW, CS, FIRST, CL, AXIS, PART, PD, PH, PW, RUN, ALIGN)
+            x, _, _, _, _, _ = _input(
+                y,
+                k,
+                v,
+                first,
+                (k < CI)[:, None] & (v < V)[None, :],
+                km,
+                ks,
+                ko,
+                slope,
+                NORM,
+                D,
+                H,
+                W,
+                GD,
+                GH,
+                GW,
+                CS,
+                FIRST,
+                CL,
+                AXIS,
+                PART,
+                PD,
+                PH,
+                PW,
+                RUN,
+                ALIGN,
+            )
             kw = tl.load(weight + co[:, None] * CI + k[None, :], mask=(co < CO)[:, None] & (k < CI)[None, :], other=0.0)
             acc = _dot(kw.to(dtype), x.to(dtype), acc)
         ok = (co < CO)[:, None] & (v < V)[None, :]
         at = _aligned(co[:, None] * V + v[None, :], ALIGN_OUT)
         if ADDED:
-            acc += _interpolated(low + n.to(tl.int64) * CO * (LD * LH * LW), co, v, ok, LD, LH, LW, FD, FH, FW,
-                                 ALIGN_OUT)
+            acc += _interpolated(
+                low + n.to(tl.int64) * CO * (LD * LH * LW), co, v, ok, LD, LH, LW, FD, FH, FW, ALIGN_OUT
+            )
         rounded = acc.to(dtype)
         tl.store(z + sample + at, rounded, mask=ok)
         if MOMENTS:
@@ -444,8 +781,9 @@ def _product(y, mean, scale, offset, weight, low, z, part_mean, part_m2, slope, 
 
 
 @triton.jit
-def _moments(part_mean, part_m2, mean, variance, V: tl.constexpr, PARTS: tl.constexpr, COUNT: tl.constexpr,
-             BLOCK: tl.constexpr):
+def _moments(
+    part_mean, part_m2, mean, variance, V: tl.constexpr, PARTS: tl.constexpr, COUNT: tl.constexpr, BLOCK: tl.constexpr
+):
     """Merge the parts' moments (Chan et al.); all parts but the last have COUNT voxels."""
     i = tl.arange(0, BLOCK)
     count = tl.minimum(V - i * COUNT, COUNT).to(tl.float32)
@@ -459,14 +797,54 @@ def _moments(part_mean, part_m2, mean, variance, V: tl.constexpr, PARTS: tl.cons
 
 
 @triton.jit
-def _gradients(y, mean, scale, offset, weight, dz, z, z_mean, dmean, dvariance, dy, dscale, doffset, dweight,
-               dhigh, slope, NORM: tl.constexpr, ADDED: tl.constexpr, MOMENTS: tl.constexpr,
-               WEIGHT: tl.constexpr, CI: tl.constexpr, CO: tl.constexpr, V: tl.constexpr, D: tl.constexpr,
-               H: tl.constexpr, W: tl.constexpr, GD: tl.constexpr, GH: tl.constexpr, GW: tl.constexpr,
-               CS: tl.constexpr, FIRST: tl.constexpr, CL: tl.constexpr, AXIS: tl.constexpr, PART: tl.constexpr,
-               PD: tl.constexpr, PH: tl.constexpr, PW: tl.constexpr, RUN: tl.constexpr, ALIGN: tl.constexpr,
-               ALIGN_OUT: tl.constexpr, BV: tl.constexpr, BCI: tl.constexpr, BCO: tl.constexpr,
-               TILES: tl.constexpr, STAGES: tl.constexpr, FENCE: tl.constexpr):
+def _gradients(
+    y,
+    mean,
+    scale,
+    offset,
+    weight,
+    dz,
+    z,
+    z_mean,
+    dmean,
+    dvariance,
+    dy,
+    dscale,
+    doffset,
+    dweight,
+    dhigh,
+    slope,
+    NORM: tl.constexpr,
+    ADDED: tl.constexpr,
+    MOMENTS: tl.constexpr,
+    WEIGHT: tl.constexpr,
+    CI: tl.constexpr,
+    CO: tl.constexpr,
+    V: tl.constexpr,
+    D: tl.constexpr,
+    H: tl.constexpr,
+    W: tl.constexpr,
+    GD: tl.constexpr,
+    GH: tl.constexpr,
+    GW: tl.constexpr,
+    CS: tl.constexpr,
+    FIRST: tl.constexpr,
+    CL: tl.constexpr,
+    AXIS: tl.constexpr,
+    PART: tl.constexpr,
+    PD: tl.constexpr,
+    PH: tl.constexpr,
+    PW: tl.constexpr,
+    RUN: tl.constexpr,
+    ALIGN: tl.constexpr,
+    ALIGN_OUT: tl.constexpr,
+    BV: tl.constexpr,
+    BCI: tl.constexpr,
+    BCO: tl.constexpr,
+    TILES: tl.constexpr,
+    STAGES: tl.constexpr,
+    FENCE: tl.constexpr,
+):
     """Compute what a block of channels of y gets from some tiles, and parts of what weight, scale and offset get."""
     BLOCKS: tl.constexpr = (CI + BCI - 1) // BCI
     part, parts, n = tl.program_id(0) // BLOCKS, tl.num_programs(0) // BLOCKS, tl.program_id(1)
@@ -485,25 +863,57 @@ def _gradients(y, mean, scale, offset, weight, dz, z, z_mean, dmean, dvariance, 
     for turn in tl.range(0, TILES, num_stages=STAGES):
         first, v = _voxels(part * TILES + turn, W, RUN, BV)
         ok = real[:, None] & (v < V)[None, :]
-        e = _whole_gradient(dz, z, z_mean, dmean, dvariance, n, co, v, MOMENTS, CO, V, BV * TILES,
-                            ALIGN_OUT).to(dtype)
+        e = _whole_gradient(dz, z, z_mean, dmean, dvariance, n, co, v, MOMENTS, CO, V, BV * TILES, ALIGN_OUT).to(dtype)
         if FENCE:
             e = _fence(e)
         if ADDED:
-            tl.store(dhigh + n.to(tl.int64) * CO * V + _aligned(co[:, None] * V + v[None, :], ALIGN_OUT), e,
-                     mask=(co < CO)[:, None] & (v < V)[None, :] & is_first)
-        x, which, at, is_there, value, normalised = _input(y, c, v, first, ok, m, s, o, slope, NORM, D, H, W, GD, GH,
-                                                           GW, CS, FIRST, CL, AXIS, PART, PD, PH, PW, RUN, ALIGN)
+            tl.store(
+                dhigh + n.to(tl.int64) * CO * V + _aligned(co[:, None] * V + v[None, :], ALIGN_OUT),
+                e,
+                mask=(co < CO)[:, None] & (v < V)[None, :] & is_first,
+            )
+        x, which, at, is_there, value, normalised = _input(
+            y,
+            c,
+            v,
+            first,
+            ok,
+            m,
+            s,
+            o,
+            slope,
+            NORM,
+            D,
+            H,
+            W,
+            GD,
+            GH,
+            GW,
+            CS,
+            FIRST,
+            CL,
+            AXIS,
+            PART,
+            PD,
+            PH,
+            PW,
+            RUN,
+            ALIGN,
+        )
         if WEIGHT:
             dw = _dot(e, tl.trans(x.to(dtype)), dw)
         g = _dot(wt, e, tl.full((BCI, BV), 0.0, tl.float32))
         for block in range(1, (CO + BCO - 1) // BCO):
             k = block * BCO + co
-            e = _whole_gradient(dz, z, z_mean, dmean, dvariance, n, k, v, MOMENTS, CO, V, BV * TILES,
-                            ALIGN_OUT).to(dtype)
+            e = _whole_gradient(dz, z, z_mean, dmean, dvariance, n, k, v, MOMENTS, CO, V, BV * TILES, ALIGN_OUT).to(
+                dtype
+            )
             if ADDED:
-                tl.store(dhigh + n.to(tl.int64) * CO * V + _aligned(k[:, None] * V + v[None, :], ALIGN_OUT), e,
-                         mask=(k < CO)[:, None] & (v < V)[None, :] & is_first)
+                tl.store(
+                    dhigh + n.to(tl.int64) * CO * V + _aligned(k[:, None] * V + v[None, :], ALIGN_OUT),
+                    e,
+                    mask=(k < CO)[:, None] & (v < V)[None, :] & is_first,
+                )
             kw = tl.load(weight + k[None, :] * CI + c[:, None], mask=(k < CO)[None, :] & real[:, None], other=0.0)
             g = _dot(kw.to(dtype), e, g)
         with_value, alone = tl.full((BCI, BV), 0.0, tl.float32), tl.full((BCI, BV), 0.0, tl.float32)
@@ -511,8 +921,34 @@ def _gradients(y, mean, scale, offset, weight, dz, z, z_mean, dmean, dvariance, 
             mine = g
             if PD * PH * PW > 1:
                 mine = tl.where(which == i, g, 0.0)
-                at, is_there, value, normalised = _load(y, c, v, first, ok, m, s, o, i, NORM, D, H, W, GD, GH, GW, CS,
-                                                        FIRST, CL, AXIS, PART, PD, PH, PW, RUN, ALIGN)
+                at, is_there, value, normalised = _load(
+                    y,
+                    c,
+                    v,
+                    first,
+                    ok,
+                    m,
+                    s,
+                    o,
+                    i,
+                    NORM,
+                    D,
+                    H,
+                    W,
+                    GD,
+                    GH,
+                    GW,
+                    CS,
+                    FIRST,
+                    CL,
+                    AXIS,
+                    PART,
+                    PD,
+                    PH,
+                    PW,
+                    RUN,
+                    ALIGN,
+                )
             if CL > 0:
                 mine = tl.where(is_there, mine, 0.0)
             mine = tl.where(normalised > 0, mine, mine * slope)
@@ -525,19 +961,55 @@ def _gradients(y, mean, scale, offset, weight, dz, z, z_mean, dmean, dvariance, 
     tl.store(dscale + (n * CI + c) * parts + part, ds, mask=real)
     tl.store(doffset + (n * CI + c) * parts + part, do, mask=real)
     if WEIGHT:
-        tl.store(dweight + (n * parts + part) * (CO * CI) + co[:, None] * CI + c[None, :], dw,
-                 mask=(co < CO)[:, None] & real[None, :])
+        tl.store(
+            dweight + (n * parts + part) * (CO * CI) + co[:, None] * CI + c[None, :],
+            dw,
+            mask=(co < CO)[:, None] & real[None, :],
+        )
 
 
 @triton.jit
-def _gradient_of_weight(y, mean, scale, offset, dz, z, z_mean, dmean, dvariance, dweight, slope,
-                        NORM: tl.constexpr, MOMENTS: tl.constexpr, CI: tl.constexpr, CO: tl.constexpr,
-                        V: tl.constexpr, D: tl.constexpr, H: tl.constexpr, W: tl.constexpr, GD: tl.constexpr,
-                        GH: tl.constexpr, GW: tl.constexpr, CS: tl.constexpr, FIRST: tl.constexpr,
-                        CL: tl.constexpr, AXIS: tl.constexpr, PART: tl.constexpr, PD: tl.constexpr,
-                        PH: tl.constexpr, PW: tl.constexpr, RUN: tl.constexpr, ALIGN: tl.constexpr,
-                        ALIGN_OUT: tl.constexpr, BV: tl.constexpr, BCI: tl.constexpr, BCO: tl.constexpr,
-                        TILES: tl.constexpr, STAGES: tl.constexpr, FENCE: tl.constexpr):
+def _gradient_of_weight(
+    y,
+    mean,
+    scale,
+    offset,
+    dz,
+    z,
+    z_mean,
+    dmean,
+    dvariance,
+    dweight,
+    slope,
+    NORM: tl.constexpr,
+    MOMENTS: tl.constexpr,
+    CI: tl.constexpr,
+    CO: tl.constexpr,
+    V: tl.constexpr,
+    D: tl.constexpr,
+    H: tl.constexpr,
+    W: tl.constexpr,
+    GD: tl.constexpr,
+    GH: tl.constexpr,
+    GW: tl.constexpr,
+    CS: tl.constexpr,
+    FIRST: tl.constexpr,
+    CL: tl.constexpr,
+    AXIS: tl.constexpr,
+    PART: tl.constexpr,
+    PD: tl.constexpr,
+    PH: tl.constexpr,
+    PW: tl.constexpr,
+    RUN: tl.constexpr,
+    ALIGN: tl.constexpr,
+    ALIGN_OUT: tl.constexpr,
+    BV: tl.constexpr,
+    BCI: tl.constexpr,
+    BCO: tl.constexpr,
+    TILES: tl.constexpr,
+    STAGES: tl.constexpr,
+    FENCE: tl.constexpr,
+):
     """Compute a part of a block of the weight's gradient, from some tiles."""
     BLOCKS: tl.constexpr = (CI + BCI - 1) // BCI
     ALL_BLOCKS: tl.constexpr = BLOCKS * ((CO + BCO - 1) // BCO)
@@ -552,12 +1024,40 @@ def _gradient_of_weight(y, mean, scale, offset, dz, z, z_mean, dmean, dvariance,
     dw = tl.full((BCO, BCI), 0.0, tl.float32)
     for turn in tl.range(0, TILES, num_stages=STAGES):
         first, v = _voxels(part * TILES + turn, W, RUN, BV)
-        e = _whole_gradient(dz, z, z_mean, dmean, dvariance, n, co, v, MOMENTS, CO, V, BV * TILES,
-                            ALIGN_OUT).to(dtype)
+        e = _whole_gradient(dz, z, z_mean, dmean, dvariance, n, co, v, MOMENTS, CO, V, BV * TILES, ALIGN_OUT).to(dtype)
         if FENCE:
             e = _fence(e)
-        x, _, _, _, _, _ = _input(y, c, v, first, (c < CI)[:, None] & (v < V)[None, :], m, s, o, slope, NORM, D, H, W,
-                                  GD, GH, GW, CS, FIRST, CL, AXIS, PART, PD, PH, PW, RUN, ALIGN)
+        x, _, _, _, _, _ = _input(
+            y,
+            c,
+            v,
+            first,
+            (c < CI)[:, None] & (v < V)[None, :],
+            m,
+            s,
+            o,
+            slope,
+            NORM,
+            D,
+            H,
+            W,
+            GD,
+            GH,
+            GW,
+            CS,
+            FIRST,
+            CL,
+            AXIS,
+            PART,
+            PD,
+            PH,
+            PW,
+            RUN,
+            ALIGN,
+        )
         dw = _dot(e, tl.trans(x.to(dtype)), dw)
-    tl.store(dweight + (n * parts + part) * (CO * CI) + co[:, None] * CI + c[None, :], dw,
-             mask=(co < CO)[:, None] & (c < CI)[None, :])
+    tl.store(
+        dweight + (n * parts + part) * (CO * CI) + co[:, None] * CI + c[None, :],
+        dw,
+        mask=(co < CO)[:, None] & (c < CI)[None, :],
+    )

@@ -1,4 +1,5 @@
 """Leaky ReLU and group shift in one pass and in place: on a CPU, new memory costs more than moving what is in it."""
+
 import math
 from typing import Any
 
@@ -10,8 +11,9 @@ _leaky_relu_into = torch.ops.aten.leaky_relu.out
 _leaky_relu_backward_into = torch.ops.aten.leaky_relu_backward.grad_input
 
 
-def leaky_relu_group_shift_(x: torch.Tensor, negative_slope: float, spatial_groups: tuple[int, ...],
-                            shift_channels: int) -> torch.Tensor:
+def leaky_relu_group_shift_(
+    x: torch.Tensor, negative_slope: float, spatial_groups: tuple[int, ...], shift_channels: int
+) -> torch.Tensor:
     """Compute `group_shift(leaky_relu(x, negative_slope), spatial_groups, shift_channels)` in place.
 
     Args:
@@ -27,7 +29,7 @@ def leaky_relu_group_shift_(x: torch.Tensor, negative_slope: float, spatial_grou
         ValueError: as `group_shift` does.
 
     Example:
-        >>> x = torch.tensor([[-1., 1.], [-1., 1.]]).reshape(1, 2, 1, 2)
+        >>> x = torch.tensor([[-1.0, 1.0], [-1.0, 1.0]]).reshape(1, 2, 1, 2)
         >>> leaky_relu_group_shift_(x, 0.5, spatial_groups=(1, 2), shift_channels=2).squeeze()
         tensor([[-0.5000,  1.0000],
                 [ 1.0000, -0.5000]])
@@ -40,8 +42,9 @@ class _LeakyReLUGroupShift(torch.autograd.Function):
     """Each sample's channel groups take turns in a buffer of a few channels, which the cache may hold."""
 
     @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, negative_slope: float, spatial_groups: tuple[int, ...],
-                shift_channels: int) -> torch.Tensor:
+    def forward(
+        ctx: Any, x: torch.Tensor, negative_slope: float, spatial_groups: tuple[int, ...], shift_channels: int
+    ) -> torch.Tensor:
         ctx.mark_dirty(x)
         ctx.settings = negative_slope, spatial_groups, shift_channels
         buffer = _buffer_of_a_group(x, spatial_groups, shift_channels)
@@ -59,15 +62,16 @@ class _LeakyReLUGroupShift(torch.autograd.Function):
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         # a permutation commutes with what is done to each voxel, so the shifted result says where the slope applied
         negative_slope, spatial_groups, shift_channels = ctx.settings
-        result, = ctx.saved_tensors
+        (result,) = ctx.saved_tensors
         if torch.is_grad_enabled():  # the gradient is to be differentiated itself
             sloped = torch.where(result.detach() > 0, gradient, gradient * negative_slope)
             return shifted_by(-1, sloped, spatial_groups, shift_channels), None, None, None
         unshifted = torch.empty_like(result)
         buffer = _buffer_of_a_group(result, spatial_groups, shift_channels)
         for channels, source_rows in moving_channels(result.shape, spatial_groups, shift_channels, -1, result.device):
-            for sources, signs, target in zip(gradient[:, channels], result[:, channels], unshifted[:, channels],
-                                              strict=True):
+            for sources, signs, target in zip(
+                gradient[:, channels], result[:, channels], unshifted[:, channels], strict=True
+            ):
                 _leaky_relu_backward_into(sources, signs, negative_slope, True, grad_input=buffer.view(signs.shape))
                 torch.index_select(buffer, 0, source_rows, out=target.view(buffer.shape))
         still = (_still_channels(maps, spatial_groups, shift_channels) for maps in (gradient, result, unshifted))
@@ -78,7 +82,7 @@ class _LeakyReLUGroupShift(torch.autograd.Function):
 
 def _still_channels(x: torch.Tensor, spatial_groups: tuple[int, ...], shift_channels: int) -> tuple[torch.Tensor, ...]:
     """Return the channels that do not move: channel group 0, and those after the shifted channels."""
-    return x[:, :shift_channels // math.prod(spatial_groups)], x[:, shift_channels:]
+    return x[:, : shift_channels // math.prod(spatial_groups)], x[:, shift_channels:]
 
 
 def _buffer_of_a_group(x: torch.Tensor, spatial_groups: tuple[int, ...], shift_channels: int) -> torch.Tensor:

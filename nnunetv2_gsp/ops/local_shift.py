@@ -1,4 +1,5 @@
 """Local shift: single voxels move by one, where a group shift moves whole blocks; not in the paper."""
+
 from collections.abc import Sequence
 
 import torch
@@ -78,10 +79,14 @@ def _moved_voxels_or_padded(x: torch.Tensor, first_channel: int, shift_channels:
 def _by_padding(x: torch.Tensor, first_channel: int, shift_channels: int, step: int) -> torch.Tensor:
     n_axes = x.ndim - 2
     part = shift_channels // (2 * n_axes)
-    parts = [pad(x.narrow(1, first_channel + direction * part, part),
-                 _one_step(direction // 2, n_axes, towards_end=bool(direction % 2) == (step == 1)))
-             for direction in range(2 * n_axes)]
-    return torch.cat([x[:, :first_channel], *parts, x[:, first_channel + shift_channels:]], dim=1)
+    parts = [
+        pad(
+            x.narrow(1, first_channel + direction * part, part),
+            _one_step(direction // 2, n_axes, towards_end=bool(direction % 2) == (step == 1)),
+        )
+        for direction in range(2 * n_axes)
+    ]
+    return torch.cat([x[:, :first_channel], *parts, x[:, first_channel + shift_channels :]], dim=1)
 
 
 def _one_step(axis: int, n_axes: int, towards_end: bool) -> Sequence[int]:
@@ -96,6 +101,8 @@ def _check(shape: tuple[int, ...], first_channel: int, shift_channels: int) -> N
         raise ValueError(f"local_shift expects (N, C, *spatial) with 2 or 3 spatial axes, got shape {shape}.")
     n_directions = 2 * (len(shape) - 2)
     if shift_channels < 1 or shift_channels % n_directions or not 0 <= first_channel <= shape[1] - shift_channels:
-        raise ValueError(f"local_shift expects shift_channels to be a positive multiple of {n_directions} (the "
-                         f"directions) and to end within the {shape[1]} channels, got {shift_channels} from channel "
-                         f"{first_channel} on.")
+        raise ValueError(
+            f"local_shift expects shift_channels to be a positive multiple of {n_directions} (the "
+            f"directions) and to end within the {shape[1]} channels, got {shift_channels} from channel "
+            f"{first_channel} on."
+        )

@@ -1,4 +1,5 @@
 """Derivatives of operators that only move features: the same movement in the opposite direction."""
+
 from collections.abc import Callable
 from typing import Any
 
@@ -22,7 +23,6 @@ def moved(x: Tensor, step: int, move: Move, *settings: Any) -> Tensor:
 
 
 class _Moved(torch.autograd.Function):
-
     @staticmethod
     def forward(x: Tensor, step: int, move: Move, *settings: Any) -> Tensor:
         return move(x, *settings, step)

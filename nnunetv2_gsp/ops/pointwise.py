@@ -1,4 +1,5 @@
 """1×1×1 convolutions as matrix products, which take feature maps in the layout they have."""
+
 from typing import Any
 
 import torch
@@ -31,16 +32,23 @@ def pointwise_convolution(x: Tensor, weight: Tensor, bias: Tensor | None) -> Ten
         RuntimeError: `x` has another number of channels than `weight`; `conv3d` raises the same type.
 
     Example:
-        >>> x = torch.tensor([1., 2., 10., 20.]).reshape(1, 2, 1, 2)  # two channels of two voxels
+        >>> x = torch.tensor([1.0, 2.0, 10.0, 20.0]).reshape(1, 2, 1, 2)  # two channels of two voxels
         >>> pointwise_convolution(x, weight=torch.ones(1, 2, 1, 1), bias=torch.tensor([0.5]))
         tensor([[[[11.5000, 22.5000]]]])
     """
     if x.shape[1] != weight.shape[1]:
-        raise RuntimeError(f"Expected the input of a convolution to have {weight.shape[1]} channels, but got "
-                           f"{x.shape[1]} channels instead: give the channels that the network was trained with.")
+        raise RuntimeError(
+            f"Expected the input of a convolution to have {weight.shape[1]} channels, but got "
+            f"{x.shape[1]} channels instead: give the channels that the network was trained with."
+        )
     voxels, matrix = x.flatten(2), weight.flatten(1)
-    if (_on_gpu(voxels) and matrix.requires_grad and torch.is_grad_enabled() and not is_recording()
-            and _count_pieces(voxels.shape[2]) >= LEAST_PIECES):
+    if (
+        _on_gpu(voxels)
+        and matrix.requires_grad
+        and torch.is_grad_enabled()
+        and not is_recording()
+        and _count_pieces(voxels.shape[2]) >= LEAST_PIECES
+    ):
         function = _Product if torch.compiler.is_compiling() else _TransformableProduct
         product = function.apply(*_cast_as_autocast_does(voxels, matrix, bias))
     else:
@@ -72,8 +80,10 @@ def gradient_of_weight(gradient: Tensor, voxels: Tensor) -> Tensor:
         """View (channels, voxels) as (pieces, channels, voxels of a piece)."""
         return of_sample.view(len(of_sample), n_pieces, -1).transpose(0, 1)
 
-    parts = [torch.bmm(in_pieces(of_sample), in_pieces(sample).transpose(1, 2))
-             for of_sample, sample in zip(gradient.unbind(), voxels.unbind(), strict=True)]
+    parts = [
+        torch.bmm(in_pieces(of_sample), in_pieces(sample).transpose(1, 2))
+        for of_sample, sample in zip(gradient.unbind(), voxels.unbind(), strict=True)
+    ]
     return torch.cat(parts).sum(0, dtype=torch.promote_types(torch.float32, gradient.dtype)).to(gradient.dtype)
 
 
@@ -122,9 +132,11 @@ class _Product(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         voxels, matrix = ctx.saved_tensors
         of_voxels, of_matrix, of_bias = ctx.needs_input_grad
-        return (_product(gradient, matrix.t(), None) if of_voxels else None,
-                gradient_of_weight(gradient, voxels) if of_matrix else None,
-                gradient.sum((0, 2)) if of_bias else None)
+        return (
+            _product(gradient, matrix.t(), None) if of_voxels else None,
+            gradient_of_weight(gradient, voxels) if of_matrix else None,
+            gradient.sum((0, 2)) if of_bias else None,
+        )
 
 
 class _TransformableProduct(_Product):
@@ -173,5 +185,7 @@ def _cast_as_autocast_does(*tensors: Tensor | None) -> list[Tensor | None]:
     kind = next(tensor.device.type for tensor in tensors if tensor is not None)
     if not torch.is_autocast_enabled(kind):
         return list(tensors)
-    return [tensor if tensor is None or tensor.dtype is torch.double else tensor.to(torch.get_autocast_dtype(kind))
-            for tensor in tensors]
+    return [
+        tensor if tensor is None or tensor.dtype is torch.double else tensor.to(torch.get_autocast_dtype(kind))
+        for tensor in tensors
+    ]

@@ -1,4 +1,5 @@
 """Detection of tools that record operators, or intercept operators or modules."""
+
 import torch
 from torch import nn
 from torch.autograd import forward_ad
@@ -34,16 +35,21 @@ def is_transformed() -> bool:
 def is_watched() -> bool:
     """Tell whether operators are recorded, counted or transformed, so that no shortcut is safe."""
     try:
-        return (is_recording() or is_transformed() or torch._C._len_torch_dispatch_stack() > 0
-                or torch._C._len_torch_function_stack() > 0)
+        return (
+            is_recording()
+            or is_transformed()
+            or torch._C._len_torch_dispatch_stack() > 0
+            or torch._C._len_torch_function_stack() > 0
+        )
     except AttributeError:  # as above
         return True
 
 
 def has_hooks(module: nn.Module) -> bool:
     """Tell whether hooks are registered that want to see each call of the module."""
-    return bool(module._forward_hooks or module._forward_pre_hooks or module._backward_hooks
-                or module._backward_pre_hooks)
+    return bool(
+        module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
+    )
 
 
 def has_hooks_of_all_modules() -> bool:

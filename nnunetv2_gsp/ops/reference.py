@@ -1,4 +1,5 @@
 """Definitions of the shifts, obvious and slow; the group shift line by line as in Sec. 2.3 of the paper."""
+
 import itertools
 from collections.abc import Sequence
 
@@ -73,5 +74,6 @@ def local_shift_reference(x: torch.Tensor, first_channel: int, shift_channels: i
                 source = index - step
                 is_inside = 0 <= source < x.shape[axis]
                 shifted[:, channel].select(axis - 1, index)[:] = (
-                    x[:, channel].select(axis - 1, source) if is_inside else 0)
+                    x[:, channel].select(axis - 1, source) if is_inside else 0
+                )
     return shifted

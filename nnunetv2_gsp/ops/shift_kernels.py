@@ -3,6 +3,7 @@
 A gather by row numbers takes nine times as long as a copy on an H200 (2×32×128³, fp16), for its rows are short and the
 number of each is loaded from memory.
 """
+
 import math
 
 import torch
@@ -18,8 +19,11 @@ _UNITS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}  # a co
 
 def fits(x: torch.Tensor, row: int) -> bool:
     """Tell whether a kernel is faster for rows of `row` elements of `x`: a large map, a supported width, long rows."""
-    return (x.numel() * x.element_size() >= _LEAST_BYTES and x.element_size() in _UNITS
-            and 8 <= row * x.element_size() <= 8 * _TILE_BYTES)
+    return (
+        x.numel() * x.element_size() >= _LEAST_BYTES
+        and x.element_size() in _UNITS
+        and 8 <= row * x.element_size() <= 8 * _TILE_BYTES
+    )
 
 
 def move_blocks(x: torch.Tensor, spatial_groups: tuple[int, ...], shift_channels: int, step: int) -> torch.Tensor:
@@ -34,9 +38,24 @@ def move_blocks(x: torch.Tensor, spatial_groups: tuple[int, ...], shift_channels
     tile = _tile(row_bytes // unit_bytes, unit_bytes, block_depth * block_height)
     n_tiles = triton.cdiv(block_depth * block_height, tile["ROWS"])
     _move_blocks[(n_tiles * n_blocks * x.shape[0] * x.shape[1],)](
-        _in_units(x, unit_bytes), _in_units(target, unit_bytes), n_tiles, x.shape[1], shift_channels,
-        shift_channels // n_blocks, n_blocks, n_blocks - 1 if step == 1 else 1, block_depth, depth, height, g_d, g_h,
-        g_w, BLOCK_HEIGHT=block_height, ROW=row_bytes // unit_bytes, **tile)
+        _in_units(x, unit_bytes),
+        _in_units(target, unit_bytes),
+        n_tiles,
+        x.shape[1],
+        shift_channels,
+        shift_channels // n_blocks,
+        n_blocks,
+        n_blocks - 1 if step == 1 else 1,
+        block_depth,
+        depth,
+        height,
+        g_d,
+        g_h,
+        g_w,
+        BLOCK_HEIGHT=block_height,
+        ROW=row_bytes // unit_bytes,
+        **tile,
+    )
     return target
 
 
@@ -47,9 +66,20 @@ def move_voxels(x: torch.Tensor, first_channel: int, shift_channels: int, step: 
     tile = _tile(width, x.element_size(), depth * height)
     n_tiles = triton.cdiv(depth * height, tile["ROWS"])
     _move_voxels[(n_tiles * x.shape[0] * x.shape[1],)](
-        _in_units(x, x.element_size()), _in_units(target, x.element_size()), n_tiles, x.shape[1], first_channel,
-        shift_channels, shift_channels // (2 * (x.ndim - 2)), 5 - x.ndim, step, depth, HEIGHT=height, WIDTH=width,
-        **tile)
+        _in_units(x, x.element_size()),
+        _in_units(target, x.element_size()),
+        n_tiles,
+        x.shape[1],
+        first_channel,
+        shift_channels,
+        shift_channels // (2 * (x.ndim - 2)),
+        5 - x.ndim,
+        step,
+        depth,
+        HEIGHT=height,
+        WIDTH=width,
+        **tile,
+    )
     return target
 
 
@@ -76,9 +106,26 @@ def _row_of_block(block, plane, block_depth, depth, height, g_d, g_h, g_w, BLOCK
 
 
 @triton.jit
-def _move_blocks(source, target, n_tiles, channels, shift_channels, channels_per_group, n_blocks, back, block_depth,
-                 depth, height, g_d, g_h, g_w, BLOCK_HEIGHT: tl.constexpr, ROW: tl.constexpr,
-                 ROWS: tl.constexpr, COLUMNS: tl.constexpr):
+def _move_blocks(
+    source,
+    target,
+    n_tiles,
+    channels,
+    shift_channels,
+    channels_per_group,
+    n_blocks,
+    back,
+    block_depth,
+    depth,
+    height,
+    g_d,
+    g_h,
+    g_w,
+    BLOCK_HEIGHT: tl.constexpr,
+    ROW: tl.constexpr,
+    ROWS: tl.constexpr,
+    COLUMNS: tl.constexpr,
+):
     """Fill a tile of rows of one target block of one channel; channel group 1 comes from `back` blocks further on."""
     program = tl.program_id(0)
     block, plane = program // n_tiles % n_blocks, program // n_tiles // n_blocks
@@ -95,8 +142,22 @@ def _move_blocks(source, target, n_tiles, channels, shift_channels, channels_per
 
 
 @triton.jit
-def _move_voxels(source, target, n_tiles, channels, first_channel, shift_channels, part, first_axis, step, depth,
-                 HEIGHT: tl.constexpr, WIDTH: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
+def _move_voxels(
+    source,
+    target,
+    n_tiles,
+    channels,
+    first_channel,
+    shift_channels,
+    part,
+    first_axis,
+    step,
+    depth,
+    HEIGHT: tl.constexpr,
+    WIDTH: tl.constexpr,
+    ROWS: tl.constexpr,
+    COLUMNS: tl.constexpr,
+):
     """Fill a tile of rows of one channel from the neighbouring rows or voxels."""
     program = tl.program_id(0)
     plane = program // n_tiles

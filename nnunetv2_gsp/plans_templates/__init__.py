@@ -1,4 +1,5 @@
 """Settings with a name: one JSON file each, checked against `schema`."""
+
 import difflib
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,15 +21,18 @@ _ABOUT: dict[str, Schema] = {
     "inherits_from": {"type": "string", "description": "a named template whose settings hold where these are silent"},
 }
 # which values make a network, the network says itself
-_OF_THE_NETWORK: dict[str, Schema] = {name: types_alone(schema) for name, schema in {
-    **schemas_of(ShiftRequest), "kernel": KERNEL, **schemas_of(Stages)}.items()}
+_OF_THE_NETWORK: dict[str, Schema] = {
+    name: types_alone(schema)
+    for name, schema in {**schemas_of(ShiftRequest), "kernel": KERNEL, **schemas_of(Stages)}.items()
+}
 _OF_THE_CONFIGURATION: dict[str, Schema] = {
     "patch_size": described(PATCH_SIZE, "in voxels; axes as in the plans' patch_size, after transpose_forward"),
     "batch_size": described(COUNT, "patches a training step"),
     "use_mask_for_norm": {
         "type": "boolean",
         "description": "compute the z-score over the foreground (nonzero) voxels; where the plans do not, this means "
-                       "preprocessing anew"},
+        "preprocessing anew",
+    },
 }
 
 
@@ -51,8 +55,9 @@ class Template:
     @property
     def request(self) -> ShiftRequest:
         """What is asked of the shifts; raises ValueError if the ratios are more than there is."""
-        return ShiftRequest(**{field.name: self.settings[field.name] for field in fields(ShiftRequest)
-                               if field.name in self.settings})
+        return ShiftRequest(
+            **{field.name: self.settings[field.name] for field in fields(ShiftRequest) if field.name in self.settings}
+        )
 
     @property
     def kernel(self) -> int:
@@ -63,8 +68,10 @@ class Template:
     @property
     def n_axes(self) -> int | None:
         """Number of axes that the settings are made for, 2 or 3; None if any."""
-        per_axis = [self.settings.get("patch_size"), *(stages[0] for name in ("strides", "spatial_groups")
-                                                       if (stages := self.settings.get(name)))]
+        per_axis = [
+            self.settings.get("patch_size"),
+            *(stages[0] for name in ("strides", "spatial_groups") if (stages := self.settings.get(name))),
+        ]
         return next((len(axes) for axes in per_axis if isinstance(axes, Sequence) and len(axes) in (2, 3)), None)
 
 
@@ -109,8 +116,11 @@ def load_template(template: str, settings: Mapping[str, Any] | None = None) -> T
     """
     for key in settings or {}:
         if key in _ABOUT:
-            raise InputError("settings in place of the template's", f"{key}, which belongs into a template's file",
-                             parameters=["template"])
+            raise InputError(
+                "settings in place of the template's",
+                f"{key}, which belongs into a template's file",
+                parameters=["template"],
+            )
     content = {**_read(_file_of(template)), **(settings or {})}
     _check(content, f"Template {template}", ["settings"] if settings else ["template"])
     about = {key: content.pop(key, None) for key in _ABOUT}
@@ -127,8 +137,9 @@ def _read(file: Path) -> dict[str, Any]:
     try:
         content: Any = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:  # no JSON, or not even text
-        raise DamagedFileError("a template in JSON", f"something else ({error})", where=file,
-                               parameters=["template"]) from error
+        raise DamagedFileError(
+            "a template in JSON", f"something else ({error})", where=file, parameters=["template"]
+        ) from error
     if not isinstance(content, dict):
         raise DamagedFileError("settings by name", f"a {type(content).__name__}", where=file, parameters=["template"])
     _check(content, f"Template {file.stem}", ["template"])
@@ -146,8 +157,11 @@ def _file_of(template: str) -> Path:
 
 def _named(template: str) -> Path:
     if template not in template_names():
-        raise InputError("the name of a template or a .json file",
-                         f"{template!r}{_nearest(template, template_names())}", parameters=["template"])
+        raise InputError(
+            "the name of a template or a .json file",
+            f"{template!r}{_nearest(template, template_names())}",
+            parameters=["template"],
+        )
     return _FOLDER / f"{template}.json"
 
 
@@ -155,8 +169,12 @@ def _check(content: dict[str, Any], what: str, parameters: Sequence[str]) -> Non
     known = list(schema()["properties"])
     for key in content:
         if key not in known:
-            raise InputError(f"settings that are known ({', '.join(name for name in known if name not in _ABOUT)})",
-                             f"{key!r}{_nearest(key, known)}", where=what, parameters=parameters)
+            raise InputError(
+                f"settings that are known ({', '.join(name for name in known if name not in _ABOUT)})",
+                f"{key!r}{_nearest(key, known)}",
+                where=what,
+                parameters=parameters,
+            )
     error = violation(content, schema())
     if error is not None:
         where = "".join(f"[{part}]" if index else f", {part}" for index, part in enumerate(error.absolute_path))

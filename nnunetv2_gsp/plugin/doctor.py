@@ -1,4 +1,5 @@
 """Looks for everything that training needs: what is found, what is not, and the line that mends it."""
+
 import os
 import shlex
 import subprocess
@@ -83,8 +84,13 @@ def _packages() -> list[Finding]:
         version = metadata.version(_DISTRIBUTION)
         requirements = [Requirement(line) for line in metadata.requires(_DISTRIBUTION) or ()]
     except metadata.PackageNotFoundError:
-        return [Finding(False, f"{_DISTRIBUTION} in {package_folder} is not installed",
-                        shlex.join(["pip", "install", str(package_folder.parent)]))]
+        return [
+            Finding(
+                False,
+                f"{_DISTRIBUTION} in {package_folder} is not installed",
+                shlex.join(["pip", "install", str(package_folder.parent)]),
+            )
+        ]
     needed = [r for r in requirements if r.marker is None]
     of_the_demo = [r for r in requirements if r.marker is not None and r.marker.evaluate({"extra": "demo"})]
     return [
@@ -100,8 +106,9 @@ def _package(requirement: Requirement) -> Finding:
     except metadata.PackageNotFoundError:
         return Finding(False, f"{requirement.name} is not installed", _pip_install(requirement))
     if not requirement.specifier.contains(version, prereleases=True):
-        return Finding(False, f"{requirement.name} {version} does not fit {requirement.specifier}",
-                       _pip_install(requirement))
+        return Finding(
+            False, f"{requirement.name} {version} does not fit {requirement.specifier}", _pip_install(requirement)
+        )
     return Finding(True, f"{requirement.name} {version}")
 
 
@@ -139,9 +146,14 @@ def _fused_layers() -> list[Finding]:
     found = find_fused_layers()
     if isinstance(found, FusedLayers):
         return [Finding(True, f"fused layers for the CPU: {found.build}")]
-    return [Finding(True, f"the fused layers for the CPU {found}",
-                    "for fast predictions on the CPU install gcc or clang, then this package again, with pip's "
-                    "--force-reinstall --no-cache-dir --no-deps")]
+    return [
+        Finding(
+            True,
+            f"the fused layers for the CPU {found}",
+            "for fast predictions on the CPU install gcc or clang, then this package again, with pip's "
+            "--force-reinstall --no-cache-dir --no-deps",
+        )
+    ]
 
 
 def _engines() -> list[Finding]:
@@ -155,8 +167,11 @@ def _engines() -> list[Finding]:
     except ValueError as error:
         return [Finding(False, str(error), f"unset {VARIABLE}")]
     predicting, training = map(_engine_of, (False, True))
-    return [Finding(True, f"engines on the CPU: {predicting} for predictions, {training} for training steps "
-                          f"({VARIABLE}={wish})")]
+    return [
+        Finding(
+            True, f"engines on the CPU: {predicting} for predictions, {training} for training steps ({VARIABLE}={wish})"
+        )
+    ]
 
 
 def _engine_of(training: bool) -> str:
@@ -167,9 +182,19 @@ def _engine_of(training: bool) -> str:
     from nnunetv2_gsp.engines import explain
 
     network = GSPUNet(
-        1, n_stages=2, features_per_stage=8, conv_op=nn.Conv3d, strides=[1, 2], n_conv_per_stage=1, num_classes=2,
-        n_conv_per_stage_decoder=1, spatial_groups=[(1, 2, 2)] * 2, norm_op=nn.InstanceNorm3d,
-        norm_op_kwargs={"affine": True}, nonlin=nn.LeakyReLU).train(training)
+        1,
+        n_stages=2,
+        features_per_stage=8,
+        conv_op=nn.Conv3d,
+        strides=[1, 2],
+        n_conv_per_stage=1,
+        num_classes=2,
+        n_conv_per_stage_decoder=1,
+        spatial_groups=[(1, 2, 2)] * 2,
+        norm_op=nn.InstanceNorm3d,
+        norm_op_kwargs={"affine": True},
+        nonlin=nn.LeakyReLU,
+    ).train(training)
     try:
         with torch.set_grad_enabled(training):
             choice = explain(network, torch.zeros(1, 1, 8, 8, 8))
@@ -181,16 +206,22 @@ def _engine_of(training: bool) -> str:
 def _startup_line() -> Finding:
     if _run_as_nnunet_would(_HAS_OUR_FOLDER).returncode == 0:
         return Finding(True, f"{startup.VARIABLE} holds {startup.EXT_TRAINER_FOLDER} when Python starts")
-    return Finding(False, "nnunetv2_gsp.pth did not run when Python started",
-                   f"export {startup.VARIABLE}={shlex.quote(os.environ[startup.VARIABLE])}")
+    return Finding(
+        False,
+        "nnunetv2_gsp.pth did not run when Python started",
+        f"export {startup.VARIABLE}={shlex.quote(os.environ[startup.VARIABLE])}",
+    )
 
 
 def _trainer_search() -> Finding:
     search = _run_as_nnunet_would(_SEARCH_LIKE_NNUNET)
     if search.returncode == 0:
         return Finding(True, "nnU-Net finds nnUNetTrainerGSP")
-    return Finding(False, f"nnU-Net does not find nnUNetTrainerGSP: {_last_line(search.stderr)}",
-                   f"mend what fails above; if nothing does, reinstall {_DISTRIBUTION}")
+    return Finding(
+        False,
+        f"nnU-Net does not find nnUNetTrainerGSP: {_last_line(search.stderr)}",
+        f"mend what fails above; if nothing does, reinstall {_DISTRIBUTION}",
+    )
 
 
 def _run_as_nnunet_would(code: str) -> subprocess.CompletedProcess[str]:
@@ -198,8 +229,9 @@ def _run_as_nnunet_would(code: str) -> subprocess.CompletedProcess[str]:
     environment = {name: value for name, value in os.environ.items() if name != startup.VARIABLE}
     if startup.INHERITED_VALUE is not None:
         environment[startup.VARIABLE] = startup.INHERITED_VALUE
-    return subprocess.run([sys.executable, "-c", code], env=environment, cwd=Path(sys.executable).parent,
-                          capture_output=True, text=True)
+    return subprocess.run(
+        [sys.executable, "-c", code], env=environment, cwd=Path(sys.executable).parent, capture_output=True, text=True
+    )
 
 
 def _folder(variable: str, training_writes: bool) -> Finding:
@@ -213,8 +245,11 @@ def _folder(variable: str, training_writes: bool) -> Finding:
     if not folder.is_dir():
         return Finding(False, f"{variable}: {folder} is no folder", name_one)
     if not _is_writable(folder):
-        return Finding(not training_writes, f"{variable}: nothing can be written to {folder}",
-                       f"chmod u+w {shlex.quote(str(folder))}")
+        return Finding(
+            not training_writes,
+            f"{variable}: nothing can be written to {folder}",
+            f"chmod u+w {shlex.quote(str(folder))}",
+        )
     return Finding(True, f"{variable}: {folder}")
 
 

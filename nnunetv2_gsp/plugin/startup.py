@@ -1,4 +1,5 @@
 """Imported by nnunetv2_gsp.pth at every interpreter start: must stay as cheap as this and must never fail."""
+
 import os
 
 VARIABLE = "nnUNet_extTrainer"

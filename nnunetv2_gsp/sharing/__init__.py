@@ -3,6 +3,7 @@
 nnU-Net's own checkpoints are pickles, which run code when they are loaded. A bundle holds tensors, JSON and checksums
 only, and what it names is checked before nnU-Net looks it up. The checksums tell damage, not who wrote the bundle.
 """
+
 from nnunetv2_gsp.sharing.exporting import export_model
 from nnunetv2_gsp.sharing.importing import import_model, prediction_command
 

@@ -1,4 +1,5 @@
 """Writes and reads bundles: a zip of JSON and safetensors, uncompressed, and a manifest with the checksum of each."""
+
 import hashlib
 import json
 import re
@@ -32,13 +33,22 @@ _SCHEMA = {
         "configuration": NAME,
         "checkpoint": {**NAME, "pattern": CHECKPOINT},
         "folds": {
-            "type": "object", "propertyNames": {"pattern": FOLD}, "minProperties": 1,
+            "type": "object",
+            "propertyNames": {"pattern": FOLD},
+            "minProperties": 1,
             "additionalProperties": {
                 "type": "object",
-                "properties": {"inference_allowed_mirroring_axes": {
-                    "type": ["array", "null"], "uniqueItems": True,
-                    "items": {"type": "integer", "minimum": 0, "maximum": 2}}},
-                "required": ["inference_allowed_mirroring_axes"], "additionalProperties": False}},
+                "properties": {
+                    "inference_allowed_mirroring_axes": {
+                        "type": ["array", "null"],
+                        "uniqueItems": True,
+                        "items": {"type": "integer", "minimum": 0, "maximum": 2},
+                    }
+                },
+                "required": ["inference_allowed_mirroring_axes"],
+                "additionalProperties": False,
+            },
+        },
         "sha256": {"type": "object", "additionalProperties": {"type": "string"}},
     },
     "required": ["format", "versions", "dataset", "trainer", "plans", "configuration", "checkpoint", "folds", "sha256"],
@@ -67,8 +77,11 @@ def write_bundle(file: Path, about: Mapping[str, Any], contents: Mapping[str, by
     Raises:
         RefusedError: the manifest would not be taken on import.
     """
-    manifest = {"format": _FORMAT, **about,
-                "sha256": {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}}
+    manifest = {
+        "format": _FORMAT,
+        **about,
+        "sha256": {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()},
+    }
     check_schema(manifest, _SCHEMA, MANIFEST)
     with whole(file) as unfinished, zipfile.ZipFile(unfinished, "w", zipfile.ZIP_STORED) as archive:
         for name, content in {MANIFEST: json.dumps(manifest, indent=4).encode(), **contents}.items():
@@ -133,8 +146,11 @@ class Bundle:
             is_plain_file = stat.S_IFMT(entry.external_attr >> 16) == stat.S_IFREG
             is_stored = entry.compress_type == zipfile.ZIP_STORED and entry.compress_size == entry.file_size
             if not is_plain_file or not is_stored or entry.flag_bits & 1:
-                raise RefusedError("plain files alone", f"{entry.orig_filename!r}, which is a link, a folder, "
-                                   f"compressed or encrypted", remedy="take the zip as it was exported")
+                raise RefusedError(
+                    "plain files alone",
+                    f"{entry.orig_filename!r}, which is a link, a folder, compressed or encrypted",
+                    remedy="take the zip as it was exported",
+                )
         if sum(entry.file_size for entry in self._entries) > n_bytes:
             raise RefusedError(f"files of at most the zip's {n_bytes} bytes", "more bytes")
         names = [entry.orig_filename for entry in self._entries]
@@ -147,8 +163,11 @@ class Bundle:
         manifest = _parsed(self._read(MANIFEST, _JSON_BYTES), MANIFEST)
         version = manifest.get("format")
         if isinstance(version, int) and version > _FORMAT:
-            raise RefusedError(f"a format that this nnunetv2_gsp knows, {_FORMAT} at most", f"format {version}",
-                               remedy="run: pip install --upgrade nnunetv2_gsp")
+            raise RefusedError(
+                f"a format that this nnunetv2_gsp knows, {_FORMAT} at most",
+                f"format {version}",
+                remedy="run: pip install --upgrade nnunetv2_gsp",
+            )
         check_schema(manifest, _SCHEMA, MANIFEST)
         return manifest
 
@@ -157,8 +176,9 @@ class Bundle:
         there, listed = {entry.orig_filename for entry in self._entries} - {MANIFEST}, set(self.manifest["sha256"])
         required = {PLANS, DATASET, *map(weights_name, self.manifest["folds"])}
         if unexpected := (there | listed) - required - {FINGERPRINT} or there - listed:
-            raise RefusedError("plans, dataset.json, fingerprint and the weights of its folds alone",
-                               repr(min(unexpected)))
+            raise RefusedError(
+                "plans, dataset.json, fingerprint and the weights of its folds alone", repr(min(unexpected))
+            )
         if missing := (required | listed) - there or required - listed:
             raise RefusedError(f"{min(missing)!r} in the zip and its manifest", "none", remedy=_GET_AGAIN)
 

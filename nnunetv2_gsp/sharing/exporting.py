@@ -1,4 +1,5 @@
 """Makes a bundle of a trained model."""
+
 import codecs
 import json
 from collections.abc import Sequence
@@ -33,8 +34,13 @@ class _Checkpoint:
 _LISTS_OF_CASES = ("dataset", "training", "test")  # in a dataset.json, with the paths of this machine
 
 
-def export_model(model_folder: Path, output: Path, folds: Sequence[str | int] | None = None,
-                 checkpoint_name: str = "checkpoint_final.pth", overwrite: bool = False) -> Path:
+def export_model(
+    model_folder: Path,
+    output: Path,
+    folds: Sequence[str | int] | None = None,
+    checkpoint_name: str = "checkpoint_final.pth",
+    overwrite: bool = False,
+) -> Path:
     """Write the bundle of a trained GSP model: what prediction needs, and no pickle, optimiser, log or path.
 
     Args:
@@ -62,32 +68,52 @@ def export_model(model_folder: Path, output: Path, folds: Sequence[str | int] | 
 
 def _folds(model_folder: Path, folds: Sequence[str | int] | None, checkpoint_name: str) -> list[str]:
     if not (model_folder / PLANS).is_file():
-        raise MissingInputError(f"the {PLANS} of a trained model", "none", where=model_folder,
-                                remedy="name TRAINER__PLANS__CONFIGURATION in nnUNet_results/DATASET")
-    finished = [fold for folder in sorted(model_folder.glob("fold_*"))
-                if is_fold(fold := folder.name.removeprefix("fold_")) and (folder / checkpoint_name).is_file()]
+        raise MissingInputError(
+            f"the {PLANS} of a trained model",
+            "none",
+            where=model_folder,
+            remedy="name TRAINER__PLANS__CONFIGURATION in nnUNet_results/DATASET",
+        )
+    finished = [
+        fold
+        for folder in sorted(model_folder.glob("fold_*"))
+        if is_fold(fold := folder.name.removeprefix("fold_")) and (folder / checkpoint_name).is_file()
+    ]
     chosen = list(dict.fromkeys(map(str, folds))) if folds else finished
     for fold in chosen:
         if fold not in finished:
             others = f" (folds that have one: {', '.join(finished)})" if finished else ""
-            raise MissingInputError(f"{checkpoint_name} in fold {fold}", f"none{others}", where=model_folder,
-                                    remedy="train it to its end", parameters=["folds", "checkpoint_name"])
+            raise MissingInputError(
+                f"{checkpoint_name} in fold {fold}",
+                f"none{others}",
+                where=model_folder,
+                remedy="train it to its end",
+                parameters=["folds", "checkpoint_name"],
+            )
     if not chosen:
-        raise MissingInputError(f"{checkpoint_name} in a fold", "none in any", where=model_folder,
-                                remedy="train one to its end", parameters=["checkpoint_name"])
+        raise MissingInputError(
+            f"{checkpoint_name} in a fold",
+            "none in any",
+            where=model_folder,
+            remedy="train one to its end",
+            parameters=["checkpoint_name"],
+        )
     return chosen
 
 
 def _bundled(model_folder: Path, folds: Sequence[str], checkpoint_name: str) -> tuple[dict[str, Any], dict[str, bytes]]:
     """Return the manifest and the contents of the other files."""
     checkpoints = {fold: _checkpoint(model_folder / f"fold_{fold}" / checkpoint_name) for fold in folds}
-    [(trainer, configuration), *others] = {(checkpoint.trainer, checkpoint.configuration)
-                                           for checkpoint in checkpoints.values()}
+    [(trainer, configuration), *others] = {
+        (checkpoint.trainer, checkpoint.configuration) for checkpoint in checkpoints.values()
+    }
     if others:
-        raise ConflictingInputError("folds of one trainer and configuration", "several", where=model_folder,
-                                    parameters=["folds"])
-    dataset_json = {key: value for key, value in _read_json(model_folder / DATASET).items()
-                    if key not in _LISTS_OF_CASES}
+        raise ConflictingInputError(
+            "folds of one trainer and configuration", "several", where=model_folder, parameters=["folds"]
+        )
+    dataset_json = {
+        key: value for key, value in _read_json(model_folder / DATASET).items() if key not in _LISTS_OF_CASES
+    }
     model = Model(trainer, configuration, _resolved(_read_json(model_folder / PLANS), configuration), dataset_json)
     network = model.network()
 
@@ -97,11 +123,19 @@ def _bundled(model_folder: Path, folds: Sequence[str], checkpoint_name: str) -> 
     for fold, checkpoint in checkpoints.items():
         with refusals_of(f"fold_{fold}"), refusing("sound weights"):
             contents[weights_name(fold)] = save(without_aliases(network, checkpoint.weights))
-    axes = {fold: {"inference_allowed_mirroring_axes": checkpoint.mirroring_axes}
-            for fold, checkpoint in checkpoints.items()}
-    about = {"versions": {package: version(package) for package in ("nnunetv2_gsp", "nnunetv2", "torch")},
-             "dataset": model.plans["dataset_name"], "trainer": trainer, "plans": model.plans["plans_name"],
-             "configuration": configuration, "checkpoint": checkpoint_name, "folds": axes}
+    axes = {
+        fold: {"inference_allowed_mirroring_axes": checkpoint.mirroring_axes}
+        for fold, checkpoint in checkpoints.items()
+    }
+    about = {
+        "versions": {package: version(package) for package in ("nnunetv2_gsp", "nnunetv2", "torch")},
+        "dataset": model.plans["dataset_name"],
+        "trainer": trainer,
+        "plans": model.plans["plans_name"],
+        "configuration": configuration,
+        "checkpoint": checkpoint_name,
+        "folds": axes,
+    }
     return about, contents
 
 
@@ -110,8 +144,11 @@ def _resolved(plans: dict[str, Any], configuration: str) -> dict[str, Any]:
     with refusals_of(PLANS), refusing("plans of a GSP network"):
         alone = PlansManager(deepcopy(plans)).get_configuration(configuration).configuration
         if not is_gsp(alone["architecture"]):
-            raise RefusedError("a GSP network", alone["architecture"]["network_class_name"],
-                               remedy="export it with nnUNetv2_export_model_to_zip")
+            raise RefusedError(
+                "a GSP network",
+                alone["architecture"]["network_class_name"],
+                remedy="export it with nnUNetv2_export_model_to_zip",
+            )
         alone.pop("inherits_from", None)
         architecture = gsp_architecture(alone["architecture"], alone["patch_size"])
     return {**plans, "configurations": {configuration: {**alone, "architecture": architecture}}}
@@ -124,14 +161,24 @@ def _checkpoint(file: Path) -> _Checkpoint:
     try:
         content = torch.load(file, map_location="cpu", weights_only=True)
         axes = content.get("inference_allowed_mirroring_axes")
-        checkpoint = _Checkpoint(content["trainer_name"], content["init_args"]["configuration"],
-                                 None if axes is None else list(axes), content["network_weights"])
+        checkpoint = _Checkpoint(
+            content["trainer_name"],
+            content["init_args"]["configuration"],
+            None if axes is None else list(axes),
+            content["network_weights"],
+        )
     except Exception as error:  # not shown: torch's advice is to load the file in the way that runs what it asks for
-        raise RefusedError("the tensors, texts and numbers of nnU-Net's checkpoints alone",
-                           "a damaged checkpoint, or one that holds more", where=where) from error
+        raise RefusedError(
+            "the tensors, texts and numbers of nnU-Net's checkpoints alone",
+            "a damaged checkpoint, or one that holds more",
+            where=where,
+        ) from error
     if not isinstance(checkpoint.trainer, str) or not isinstance(checkpoint.configuration, str):
-        raise RefusedError("the names of a trainer and a configuration",
-                           f"{checkpoint.trainer!r} and {checkpoint.configuration!r}", where=where)
+        raise RefusedError(
+            "the names of a trainer and a configuration",
+            f"{checkpoint.trainer!r} and {checkpoint.configuration!r}",
+            where=where,
+        )
     return checkpoint
 
 
@@ -147,8 +194,13 @@ def _numbers_of_numpy() -> list[Any]:
         scalar.__module__, scalar.__qualname__ = module, "scalar"
         return scalar
 
-    return [codecs.encode, np.dtype, *(type(np.dtype(code)) for code in "?efdilq"),
-            named("numpy.core.multiarray"), named("numpy._core.multiarray")]
+    return [
+        codecs.encode,
+        np.dtype,
+        *(type(np.dtype(code)) for code in "?efdilq"),
+        named("numpy.core.multiarray"),
+        named("numpy._core.multiarray"),
+    ]
 
 
 def _read_json(file: Path) -> dict[str, Any]:

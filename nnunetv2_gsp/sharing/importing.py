@@ -1,4 +1,5 @@
 """Makes a model folder of a bundle."""
+
 import json
 import shlex
 import tempfile
@@ -50,8 +51,21 @@ def prediction_command(model_folder: Path) -> str:
     """
     checkpoints = sorted(model_folder.glob("fold_*/*.pth"))
     folds = [checkpoint.parent.name.removeprefix("fold_") for checkpoint in checkpoints]
-    return shlex.join(["nnUNetv2_predict_from_modelfolder", "-i", "IN", "-o", "OUT", "-m", str(model_folder),
-                       "-f", *folds, "-chk", checkpoints[0].name])
+    return shlex.join(
+        [
+            "nnUNetv2_predict_from_modelfolder",
+            "-i",
+            "IN",
+            "-o",
+            "OUT",
+            "-m",
+            str(model_folder),
+            "-f",
+            *folds,
+            "-chk",
+            checkpoints[0].name,
+        ]
+    )
 
 
 def _install(bundle: Bundle, results: Path) -> Path:
@@ -74,8 +88,11 @@ def _model(bundle: Bundle) -> Model:
     model = Model(manifest["trainer"], manifest["configuration"], bundle.read_json(PLANS), bundle.read_json(DATASET))
     for name in ("dataset", "plans"):
         if model.plans.get(f"{name}_name") != manifest[name]:
-            raise RefusedError(f"plans of the {name} in the manifest, {manifest[name]!r}",
-                               repr(model.plans.get(f"{name}_name")), where=PLANS)
+            raise RefusedError(
+                f"plans of the {name} in the manifest, {manifest[name]!r}",
+                repr(model.plans.get(f"{name}_name")),
+                where=PLANS,
+            )
     return model
 
 
@@ -83,9 +100,11 @@ def _check_dataset_id(dataset: str) -> None:
     """Refuse a second dataset with an id that is in use: nnU-Net would know neither any longer by `-d ID`."""
     others = set(find_candidate_datasets(convert_dataset_name_to_id(dataset))) - {dataset}
     if others:
-        raise ConflictingInputError(f"an id that no other dataset has for {dataset}", min(others),
-                                    remedy="import it where nnUNet_raw, nnUNet_preprocessed and nnUNet_results have no "
-                                           "other of that id")
+        raise ConflictingInputError(
+            f"an id that no other dataset has for {dataset}",
+            min(others),
+            remedy="import it where nnUNet_raw, nnUNet_preprocessed and nnUNet_results have no other of that id",
+        )
 
 
 def _write_model_folder(bundle: Bundle, model: Model, folder: Path) -> None:
@@ -101,11 +120,15 @@ def _write_model_folder(bundle: Bundle, model: Model, folder: Path) -> None:
             check_weights(network, weights)
         axes = about["inference_allowed_mirroring_axes"]
         (folder / f"fold_{fold}").mkdir()
-        torch.save({"network_weights": with_aliases(network, weights),
-                    "trainer_name": model.trainer,
-                    "init_args": {"configuration": model.configuration},
-                    "inference_allowed_mirroring_axes": None if axes is None else tuple(map(int, axes))},
-                   folder / f"fold_{fold}" / bundle.manifest["checkpoint"])
+        torch.save(
+            {
+                "network_weights": with_aliases(network, weights),
+                "trainer_name": model.trainer,
+                "init_args": {"configuration": model.configuration},
+                "inference_allowed_mirroring_axes": None if axes is None else tuple(map(int, axes)),
+            },
+            folder / f"fold_{fold}" / bundle.manifest["checkpoint"],
+        )
 
 
 def _write_json(file: Path, content: dict[str, Any]) -> None:

@@ -1,4 +1,5 @@
 """Checks what plans, names and tensors are, before anything is built on them."""
+
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import redirect_stdout
@@ -58,8 +59,10 @@ class Model:
     @property
     def folder(self) -> Path:
         """Where the model stands in nnUNet_results."""
-        return Path(self.plans["dataset_name"], convert_trainer_plans_config_to_identifier(
-            self.trainer, self.plans["plans_name"], self.configuration))
+        return Path(
+            self.plans["dataset_name"],
+            convert_trainer_plans_config_to_identifier(self.trainer, self.plans["plans_name"], self.configuration),
+        )
 
     def network(self) -> GSPUNet:
         """Return the network that nnU-Net builds for prediction, without memory for its weights.
@@ -78,8 +81,12 @@ class Model:
             _check_lookups(plans, configuration, self.dataset_json)
             with torch.device("meta"):
                 network = trainer.build_network_architecture(
-                    plans, configuration, determine_num_input_channels(plans, configuration, self.dataset_json),
-                    plans.get_label_manager(self.dataset_json).num_segmentation_heads, enable_deep_supervision=False)
+                    plans,
+                    configuration,
+                    determine_num_input_channels(plans, configuration, self.dataset_json),
+                    plans.get_label_manager(self.dataset_json).num_segmentation_heads,
+                    enable_deep_supervision=False,
+                )
         if not isinstance(network, GSPUNet):
             raise RefusedError(f"plans of which {self.trainer} makes a GSPUNet", f"a {type(network).__name__}")
         return network
@@ -89,9 +96,11 @@ class Model:
             with redirect_stdout(None):  # nnU-Net prints every module it looks at
                 found: type[nnUNetTrainer] = recursive_find_trainer_class_by_name(self.trainer)
         except (RuntimeError, TypeError, AssertionError) as error:  # not there, no class, no trainer
-            raise RefusedError("a trainer that nnU-Net finds here", self.trainer,
-                               remedy="install the package that has it, or add its folder to nnUNet_extTrainer"
-                               ) from error
+            raise RefusedError(
+                "a trainer that nnU-Net finds here",
+                self.trainer,
+                remedy="install the package that has it, or add its folder to nnUNet_extTrainer",
+            ) from error
         return found
 
 
@@ -142,8 +151,10 @@ def check_weights(network: GSPUNet, weights: Mapping[str, Tensor]) -> None:
     for name, tensor in weights.items():
         wanted = expected[name]
         if (tensor.shape, tensor.dtype) != (wanted.shape, wanted.dtype):
-            raise RefusedError(f"{name} as in the network of the plans, {wanted.dtype} of {tuple(wanted.shape)}",
-                               f"{tensor.dtype} of {tuple(tensor.shape)}")
+            raise RefusedError(
+                f"{name} as in the network of the plans, {wanted.dtype} of {tuple(wanted.shape)}",
+                f"{tensor.dtype} of {tuple(tensor.shape)}",
+            )
         if not torch.isfinite(tensor).all():
             raise RefusedError(f"finite values in {name}", "some that are not finite")
     if not torch.equal(weights["gsp_settings"], network.shift_settings.to_tensor()):
@@ -182,11 +193,12 @@ def _check_lookups(plans: PlansManager, configuration: ConfigurationManager, dat
     readers = [plans.image_reader_writer_class]
     if dataset_json.get("overwrite_image_reader_writer", "None") != "None":  # nnU-Net writes "None" for none
         readers.append(recursive_find_reader_writer_by_name(dataset_json["overwrite_image_reader_writer"]))
-    for found, base in ((plans.label_manager_class, LabelManager),
-                        (configuration.preprocessor_class, DefaultPreprocessor),
-                        *((reader, BaseReaderWriter) for reader in readers),
-                        *((_normalization(scheme), ImageNormalization)
-                          for scheme in configuration.normalization_schemes)):
+    for found, base in (
+        (plans.label_manager_class, LabelManager),
+        (configuration.preprocessor_class, DefaultPreprocessor),
+        *((reader, BaseReaderWriter) for reader in readers),
+        *((_normalization(scheme), ImageNormalization) for scheme in configuration.normalization_schemes),
+    ):
         if not (inspect.isclass(found) and issubclass(found, base)):
             raise RefusedError(f"the name of a {base.__name__} of nnU-Net in {PLANS} or {DATASET}", _name_of(found))
     for data in ("data", "seg", "probabilities"):
@@ -196,8 +208,11 @@ def _check_lookups(plans: PlansManager, configuration: ConfigurationManager, dat
 
 
 def _normalization(scheme: str) -> Any:
-    return recursive_find_python_class(str(Path(nnunetv2.__path__[0], "preprocessing", "normalization")), scheme,
-                                       "nnunetv2.preprocessing.normalization")
+    return recursive_find_python_class(
+        str(Path(nnunetv2.__path__[0], "preprocessing", "normalization")),
+        scheme,
+        "nnunetv2.preprocessing.normalization",
+    )
 
 
 def _name_of(found: Any) -> str:
@@ -209,25 +224,44 @@ def _names_of(operator: Callable[..., Any]) -> list[str]:
 
 
 def _plans_schema(configuration: str) -> dict[str, Any]:
-    operators = {argument: {"enum": [None, *(name for operator in allowed for name in _names_of(operator))]}
-                 for argument, allowed in _OPERATORS.items()}
+    operators = {
+        argument: {"enum": [None, *(name for operator in allowed for name in _names_of(operator))]}
+        for argument, allowed in _OPERATORS.items()
+    }
     arguments = {"type": ["object", "null"], "additionalProperties": {"type": ["number", "boolean"]}}
     # JSON Schema asks maximum of numbers alone, and maxItems of lists
     entries = {name: {**schema, "maxItems": _PER_STAGE} for name, schema in entry_schemas().items()}
-    few = {name: {**entries.pop(name), "maximum": _PER_STAGE, "items": {**COUNT, "maximum": _PER_STAGE}}
-           for name in ("n_stages", "n_conv_per_stage", "n_conv_per_stage_decoder")}
+    few = {
+        name: {**entries.pop(name), "maximum": _PER_STAGE, "items": {**COUNT, "maximum": _PER_STAGE}}
+        for name in ("n_stages", "n_conv_per_stage", "n_conv_per_stage_decoder")
+    }
     architecture = {
         "network_class_name": {"enum": [GSP_NETWORK]},
         "_kw_requires_import": {"type": "array", "items": {"enum": list(_OPERATORS)}},
-        "arch_kwargs": _an_object({**operators, "norm_op_kwargs": arguments, "dropout_op_kwargs": arguments,
-                                   "nonlin_kwargs": arguments, **few}, entries),
+        "arch_kwargs": _an_object(
+            {
+                **operators,
+                "norm_op_kwargs": arguments,
+                "dropout_op_kwargs": arguments,
+                "nonlin_kwargs": arguments,
+                **few,
+            },
+            entries,
+        ),
     }
     # names of folders in nnU-Net
     stages = {"anyOf": [{"type": "null"}, NAME, {"type": "array", "items": NAME}]}
-    one = _an_object({"architecture": _an_object(architecture), "data_identifier": NAME},
-                     {"previous_stage": stages, "next_stage": stages, "inherits_from": {"type": "null"}})
-    return _an_object({"dataset_name": NAME, "plans_name": NAME,
-                       "configurations": {**_an_object({configuration: one}), "additionalProperties": False}})
+    one = _an_object(
+        {"architecture": _an_object(architecture), "data_identifier": NAME},
+        {"previous_stage": stages, "next_stage": stages, "inherits_from": {"type": "null"}},
+    )
+    return _an_object(
+        {
+            "dataset_name": NAME,
+            "plans_name": NAME,
+            "configurations": {**_an_object({configuration: one}), "additionalProperties": False},
+        }
+    )
 
 
 def _an_object(required: dict[str, Any], optional: Mapping[str, Any] = MappingProxyType({})) -> dict[str, Any]:
@@ -235,5 +269,6 @@ def _an_object(required: dict[str, Any], optional: Mapping[str, Any] = MappingPr
 
 
 # nnU-Net appends the ending to the names of files that it writes
-_DATASET_SCHEMA = _an_object({"labels": {"type": "object"},
-                              "file_ending": {"type": "string", "pattern": r"^[\w.-]+\Z", "maxLength": 100}})
+_DATASET_SCHEMA = _an_object(
+    {"labels": {"type": "object"}, "file_ending": {"type": "string", "pattern": r"^[\w.-]+\Z", "maxLength": 100}}
+)

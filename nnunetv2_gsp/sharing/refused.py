@@ -1,4 +1,5 @@
 """Refuses what is unsound in a model folder or a bundle, whoever wrote it."""
+
 import textwrap
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager

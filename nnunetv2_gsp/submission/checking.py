@@ -2,6 +2,7 @@
 
 Nothing is unpacked under a name of the archive's choice, and nothing is read beyond what a case can have.
 """
+
 import re
 import stat
 import zipfile
@@ -50,8 +51,9 @@ def check_submission(archive: Path, challenge: str, images: Path | None = None, 
     return violations
 
 
-def _checked_names(infos: list[zipfile.ZipInfo], rules: Rules, image_of: Mapping[str, Path] | None
-                   ) -> tuple[list[ArchiveEntry], list[str]]:
+def _checked_names(
+    infos: list[zipfile.ZipInfo], rules: Rules, image_of: Mapping[str, Path] | None
+) -> tuple[list[ArchiveEntry], list[str]]:
     """Return the files that are worth reading, and what is wrong with the names."""
     violations = [] if infos else ["Expected a file for each case, got an empty archive."]
     of_key: dict[str, list[ArchiveEntry]] = defaultdict(list)
@@ -106,6 +108,9 @@ def _case_violation(name: str, rules: Rules, image_of: Mapping[str, Path] | None
 
 def _number_violations(of_key: Mapping[str, list[ArchiveEntry]], needed: Collection[str]) -> list[str]:
     """Return a sentence for each case that is there more than once, or not at all."""
-    repeated = [f"Expected one file for {key}, got {len(entries)}: {' and '.join(repr(each.name) for each in entries)}."
-                for key, entries in of_key.items() if len(entries) > 1]
+    repeated = [
+        f"Expected one file for {key}, got {len(entries)}: {' and '.join(repr(each.name) for each in entries)}."
+        for key, entries in of_key.items()
+        if len(entries) > 1
+    ]
     return repeated + [f"Expected a file for {key}, got none." for key in sorted(set(needed) - set(of_key))]

@@ -1,4 +1,5 @@
 """Checks the files of a case in an archive: that they are whole, and that size, type, geometry and labels are right."""
+
 import gzip
 import io
 import math
@@ -78,25 +79,39 @@ def _nifti_violations(archive: zipfile.ZipFile, rules: Rules, entry: ArchiveEntr
     if tuple(header.get_data_shape()) != size:
         return [f"Expected {_by(size)} voxels in {entry.name!r}, got {_by(header.get_data_shape())}."]
     voxels = np.asanyarray(nibabel.Nifti1Image.from_bytes(content).dataobj)
-    return [*_type_violations(header, entry),
-            *(_affine_violations(header, expected, rules, entry) if expected is not None else []),
-            *_label_violations(voxels, rules, entry)]
+    return [
+        *_type_violations(header, entry),
+        *(_affine_violations(header, expected, rules, entry) if expected is not None else []),
+        *_label_violations(voxels, rules, entry),
+    ]
 
 
 def _type_violations(header: Any, entry: ArchiveEntry) -> list[str]:
     if header.get_data_dtype().kind in "iu" and header.get_slope_inter() in ((None, None), (1, 0)):
         return []
-    return [(f"Expected unscaled integers in {entry.name!r}, got {header.get_data_dtype()} with slope and intercept "
-             f"{header.get_slope_inter()}.")]
+    return [
+        (
+            f"Expected unscaled integers in {entry.name!r}, got {header.get_data_dtype()} with slope and intercept "
+            f"{header.get_slope_inter()}."
+        )
+    ]
 
 
 def _affine_violations(header: Any, expected: Any, rules: Rules, entry: ArchiveEntry) -> list[str]:
     if not np.allclose(header.get_best_affine(), expected.get_best_affine(), rtol=0, atol=TOLERANCE):
-        return [(f"Expected {entry.name!r} to lie where its image does, with the affine "
-                 f"{_rows(expected.get_best_affine())}, got {_rows(header.get_best_affine())}.")]
+        return [
+            (
+                f"Expected {entry.name!r} to lie where its image does, with the affine "
+                f"{_rows(expected.get_best_affine())}, got {_rows(header.get_best_affine())}."
+            )
+        ]
     if rules.exact_qform and not np.array_equal(header.get_qform(), expected.get_qform()):
-        return [(f"Expected {entry.name!r} to have exactly the qform of its image, {_rows(expected.get_qform())}, got "
-                 f"{_rows(header.get_qform())}.")]
+        return [
+            (
+                f"Expected {entry.name!r} to have exactly the qform of its image, {_rows(expected.get_qform())}, got "
+                f"{_rows(header.get_qform())}."
+            )
+        ]
     return []
 
 
@@ -105,8 +120,12 @@ def _meta_image_violations(archive: zipfile.ZipFile, rules: Rules, entry: Archiv
         header = _read(stream, _HEADER_BYTES, entry.name)
     fields, raw = _fields(header), raw_name(entry.name)
     if complaint := _header_complaint(fields, raw):
-        return [(f"Expected a header of uncompressed uint8 voxels in {raw!r} in {entry.name!r}, each of its fields "
-                 f"once, got {complaint}.")]
+        return [
+            (
+                f"Expected a header of uncompressed uint8 voxels in {raw!r} in {entry.name!r}, each of its fields "
+                f"once, got {complaint}."
+            )
+        ]
     if raw not in archive.namelist():
         return [f"Expected {raw!r} beside {entry.name!r}, got none."]
     image = read_image(entry.image) if entry.image else None
@@ -118,8 +137,10 @@ def _meta_image_violations(archive: zipfile.ZipFile, rules: Rules, entry: Archiv
     if len(voxels) != math.prod(size):  # ITK would set memory aside for as many as the header says
         return [f"Expected {math.prod(size)} bytes in {raw!r}, got {len(voxels)}."]
     submitted = _read_meta_image(entry.name, header, voxels)
-    return [*(_geometry_violations(submitted, image, entry) if image is not None else []),
-            *_label_violations(sitk.GetArrayViewFromImage(submitted), rules, entry)]
+    return [
+        *(_geometry_violations(submitted, image, entry) if image is not None else []),
+        *_label_violations(sitk.GetArrayViewFromImage(submitted), rules, entry),
+    ]
 
 
 def _header_complaint(fields: dict[str, list[str]], raw: str) -> str:
@@ -140,10 +161,15 @@ def _size_violations(size: tuple[int, ...], image: sitk.Image | None, entry: Arc
 
 
 def _geometry_violations(submitted: sitk.Image, image: sitk.Image, entry: ArchiveEntry) -> list[str]:
-    pairs = {what: (getattr(submitted, f"Get{what}")(), getattr(image, f"Get{what}")())
-             for what in ("Spacing", "Origin", "Direction")}
-    return [f"Expected the {what.lower()} {expected} of its image in {entry.name!r}, got {found}."
-            for what, (found, expected) in pairs.items() if not np.allclose(found, expected, rtol=0, atol=TOLERANCE)]
+    pairs = {
+        what: (getattr(submitted, f"Get{what}")(), getattr(image, f"Get{what}")())
+        for what in ("Spacing", "Origin", "Direction")
+    }
+    return [
+        f"Expected the {what.lower()} {expected} of its image in {entry.name!r}, got {found}."
+        for what, (found, expected) in pairs.items()
+        if not np.allclose(found, expected, rtol=0, atol=TOLERANCE)
+    ]
 
 
 def _read_meta_image(name: str, header: bytes, voxels: bytes) -> sitk.Image:

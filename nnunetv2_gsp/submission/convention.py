@@ -1,4 +1,5 @@
 """Checks, by the dataset.json beside predictions, that their labels mean what they mean inside nnU-Net here."""
+
 import json
 import re
 from pathlib import Path
@@ -37,8 +38,12 @@ def check_convention(predictions: Path, rules: Rules) -> None:
     labels_of = _labels_of(file)
     has_regions = any(len(labels) > 1 for labels in labels_of.values())
     if complaint := _region_complaint(labels_of) if has_regions else _plain_complaint(labels_of):
-        raise ConflictingInputError("the labels 1 necrosis, 2 oedema, 3 enhancing", complaint, where=file,
-                                    remedy="submit predictions of a network that was trained with these labels")
+        raise ConflictingInputError(
+            "the labels 1 necrosis, 2 oedema, 3 enhancing",
+            complaint,
+            where=file,
+            remedy="submit predictions of a network that was trained with these labels",
+        )
 
 
 def _labels_of(file: Path) -> dict[str, frozenset[int]]:
@@ -47,8 +52,12 @@ def _labels_of(file: Path) -> dict[str, frozenset[int]]:
         labels = json.loads(file.read_text(encoding="utf-8"))["labels"].items()
         return {name: _as_set(value) for name, value in labels if name not in ("background", "ignore")}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DamagedFileError("nnU-Net's dataset.json with labels", "one that cannot be read", where=file,
-                               remedy="copy it from the trained model's folder") from error
+        raise DamagedFileError(
+            "nnU-Net's dataset.json with labels",
+            "one that cannot be read",
+            where=file,
+            remedy="copy it from the trained model's folder",
+        ) from error
 
 
 def _as_set(value: Any) -> frozenset[int]:
@@ -68,8 +77,13 @@ def _region_complaint(labels_of: dict[str, frozenset[int]]) -> str:
 
 
 def _plain_complaint(labels_of: dict[str, frozenset[int]]) -> str:
-    strange = [f"{name!r} for {label}" for name, labels in labels_of.items() for label in labels
-               if label not in _PLAIN_NAMES or not _PLAIN_NAMES[label].match(name.strip().lower())]
-    lacking = [f"no name for {label}" for label in (NECROSIS, EDEMA, ENHANCING)
-               if frozenset([label]) not in labels_of.values()]
+    strange = [
+        f"{name!r} for {label}"
+        for name, labels in labels_of.items()
+        for label in labels
+        if label not in _PLAIN_NAMES or not _PLAIN_NAMES[label].match(name.strip().lower())
+    ]
+    lacking = [
+        f"no name for {label}" for label in (NECROSIS, EDEMA, ENHANCING) if frozenset([label]) not in labels_of.values()
+    ]
     return next(iter(strange + lacking), "")

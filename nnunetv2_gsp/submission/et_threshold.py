@@ -2,6 +2,7 @@
 
 A case whose reference has no ET scores 1 without a predicted voxel and 0 with one, so a few voxels cost a whole case.
 """
+
 import json
 from collections.abc import Sequence
 from contextlib import suppress
@@ -74,8 +75,9 @@ def enhancing_to_necrosis(segmentation: np.ndarray, threshold: int) -> np.ndarra
     return np.where(enhancing, segmentation.dtype.type(NECROSIS), segmentation)
 
 
-def check_threshold_arguments(rules: Rules, et_threshold: EtThreshold, cross_validation: Path | None,
-                              references: Path | None) -> None:
+def check_threshold_arguments(
+    rules: Rules, et_threshold: EtThreshold, cross_validation: Path | None, references: Path | None
+) -> None:
     """Check that the arguments on the threshold go together.
 
     Args:
@@ -89,19 +91,25 @@ def check_threshold_arguments(rules: Rules, et_threshold: EtThreshold, cross_val
         ConflictingInputError: there is one that would not be used, or a threshold that the challenge does not have.
     """
     if et_threshold and not rules.is_brats:
-        raise ConflictingInputError("no threshold for enhancing tumour", f"one for {rules.challenge}, which has none",
-                                    remedy="leave it out")
+        raise ConflictingInputError(
+            "no threshold for enhancing tumour", f"one for {rules.challenge}, which has none", remedy="leave it out"
+        )
     if et_threshold == "auto" and cross_validation is None:
-        raise MissingInputError("a cross-validation to choose the threshold on", "none",
-                                parameters=["cross_validation", "et_threshold"])
+        raise MissingInputError(
+            "a cross-validation to choose the threshold on", "none", parameters=["cross_validation", "et_threshold"]
+        )
     if et_threshold != "auto" and (cross_validation or references):
-        raise ConflictingInputError("a cross-validation and references only where the ET threshold is auto",
-                                    f"a threshold of {et_threshold}", remedy="leave them out",
-                                    parameters=["et_threshold"])
+        raise ConflictingInputError(
+            "a cross-validation and references only where the ET threshold is auto",
+            f"a threshold of {et_threshold}",
+            remedy="leave them out",
+            parameters=["et_threshold"],
+        )
 
 
-def choose_threshold(cross_validation: Path, rules: Rules, references: Path | None = None, processes: int = 1
-                     ) -> ThresholdChoice:
+def choose_threshold(
+    cross_validation: Path, rules: Rules, references: Path | None = None, processes: int = 1
+) -> ThresholdChoice:
     """Choose the threshold with the highest mean Dice of ET on a cross-validation; the smallest one of equals.
 
     Args:
@@ -116,13 +124,22 @@ def choose_threshold(cross_validation: Path, rules: Rules, references: Path | No
     """
     files = visible_files(cross_validation, f"*{_ENDING}")
     if not files:
-        raise MissingInputError("the predictions of a cross-validation", "none", where=cross_validation,
-                                remedy="run: nnUNetv2_accumulate_crossval_results", parameters=["cross_validation"])
+        raise MissingInputError(
+            "the predictions of a cross-validation",
+            "none",
+            where=cross_validation,
+            remedy="run: nnUNetv2_accumulate_crossval_results",
+            parameters=["cross_validation"],
+        )
     folder = references or _references(cross_validation)
     cases = list(in_parallel(partial(_et_voxels, rules, folder), files, processes, "Choosing the ET threshold"))
     if not any(case.reference for case in cases):  # as the files of editions where ET is not 3 would have it
-        raise MissingInputError(f"enhancing tumour, label {ENHANCING} inside nnU-Net, in some of the {len(cases)} "
-                                f"references", "none", where=folder, parameters=["references"])
+        raise MissingInputError(
+            f"enhancing tumour, label {ENHANCING} inside nnU-Net, in some of the {len(cases)} references",
+            "none",
+            where=folder,
+            parameters=["references"],
+        )
     return best_threshold(cases)
 
 
@@ -151,8 +168,9 @@ def _dice(case: EtVoxels, threshold: int) -> float:
 def _et_voxels(rules: Rules, references: Path, file: Path) -> EtVoxels:
     prediction, reference = read_image(file), read_image(references / file.name)
     check_same_geometry(prediction, file, reference, references / file.name)
-    predicted, true = (_enhancing(image, rules, name) for image, name in ((prediction, file),
-                                                                         (reference, references / file.name)))
+    predicted, true = (
+        _enhancing(image, rules, name) for image, name in ((prediction, file), (reference, references / file.name))
+    )
     return EtVoxels(int(predicted.sum()), int(true.sum()), int((predicted & true).sum()))
 
 
@@ -169,12 +187,17 @@ def _references(cross_validation: Path) -> Path:
     try:
         dataset = Path(json.loads(plans.read_text(encoding="utf-8"))["dataset_name"])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DamagedFileError("the plans that nnUNetv2_accumulate_crossval_results writes", "none that can be read",
-                               where=plans, parameters=["references"]) from error
+        raise DamagedFileError(
+            "the plans that nnUNetv2_accumulate_crossval_results writes",
+            "none that can be read",
+            where=plans,
+            parameters=["references"],
+        ) from error
     for variable, name in (("nnUNet_preprocessed", "gt_segmentations"), ("nnUNet_raw", "labelsTr")):
         with suppress(MissingInputError):  # the labels may be in the other one
             labels = nnunet_folder(variable) / dataset / name
             if labels.is_dir():
                 return labels
-    raise MissingInputError(f"the labels of {dataset} in nnUNet_preprocessed or nnUNet_raw", "none",
-                            parameters=["references"])
+    raise MissingInputError(
+        f"the labels of {dataset} in nnUNet_preprocessed or nnUNet_raw", "none", parameters=["references"]
+    )

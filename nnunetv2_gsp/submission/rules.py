@@ -1,4 +1,5 @@
 """What a challenge asks of an archive: one set of rules each, for the archives we write and for anybody's."""
+
 import re
 from collections import defaultdict
 from dataclasses import dataclass
@@ -73,8 +74,9 @@ class Rules:
             InputError: it has none.
         """
         if template is not None and "{case}" not in template:
-            raise InputError(f"a template of names with {{case}} (such as {self.names})", repr(template),
-                             parameters=["names"])
+            raise InputError(
+                f"a template of names with {{case}} (such as {self.names})", repr(template), parameters=["names"]
+            )
 
     def file_name(self, case: str, template: str | None = None) -> str:
         """Return the name in the archive of a case of nnU-Net's dataset.
@@ -92,9 +94,11 @@ class Rules:
         """
         name, usual = (each.replace("{case}", challenge_name(case)) for each in (template or self.names, self.names))
         if self.key_of(name) is None or self.key_of(name) != self.key_of(usual) or not re.fullmatch(r"[\w.-]+", name):
-            raise ConflictingInputError(f"{self.naming} for {self.challenge}",
-                                        f"the case {case}, which would be called {name!r}",
-                                        remedy="check that the predictions belong to this challenge")
+            raise ConflictingInputError(
+                f"{self.naming} for {self.challenge}",
+                f"the case {case}, which would be called {name!r}",
+                remedy="check that the predictions belong to this challenge",
+            )
         return name
 
 
@@ -105,12 +109,14 @@ def _whole_name(case: str) -> re.Pattern[str]:
 _RULES = {
     "brats2018": (_whole_name(r"Brats18_\w+"), "Brats18_*.nii.gz", _BRATS_SIZE),
     "brats2019": (_whole_name(r"BraTS19_\w+"), "BraTS19_*.nii.gz", _BRATS_SIZE),
-    "brats2020": (_whole_name(r"BraTS20_(?:Training|Validation|Testing)_\d{3}"), "BraTS20_Validation_001.nii.gz",
-                  _BRATS_SIZE),
+    "brats2020": (
+        _whole_name(r"BraTS20_(?:Training|Validation|Testing)_\d{3}"),
+        "BraTS20_Validation_001.nii.gz",
+        _BRATS_SIZE,
+    ),
     "brats2021": (re.compile(r"(?<!\d)(\d{5})\.nii\.gz\Z"), "names that end in 00000.nii.gz", _BRATS_SIZE),
     "brats2023": (re.compile(r"(?<!\d)(\d{5}-\d{3})\.nii\.gz\Z"), "names that end in 00000-000.nii.gz", _BRATS_SIZE),
-    "brats2024": (re.compile(r"(?<!\d)(\d{5}-\d{3})\.nii\.gz\Z"), "names that end in 00000-100.nii.gz",
-                  _GLI_2024_SIZE),
+    "brats2024": (re.compile(r"(?<!\d)(\d{5}-\d{3})\.nii\.gz\Z"), "names that end in 00000-100.nii.gz", _GLI_2024_SIZE),
 }
 
 
@@ -126,8 +132,12 @@ def rules_of(challenge: str) -> Rules:
     """
     if challenge == "promise12":
         # What follows CaseXX we know from memory alone, so it is left to a template.
-        return Rules(challenge, re.compile(r"(Case\d+)(?!\d)[\w.-]*\.mhd\Z"), "names with Case00 that end in .mhd",
-                     "{case}_segmentation.mhd")
+        return Rules(
+            challenge,
+            re.compile(r"(Case\d+)(?!\d)[\w.-]*\.mhd\Z"),
+            "names with Case00 that end in .mhd",
+            "{case}_segmentation.mhd",
+        )
     key, naming, size = _RULES[challenge]
     return Rules(challenge, key, naming, "{case}.nii.gz", size, exact_qform=challenge >= "brats2023")
 
@@ -151,13 +161,18 @@ def find_images(folder: Path, rules: Rules) -> dict[str, Path]:
         ending = ".nii.gz" if rules.is_brats else ".mhd"
         key = rules.key_of(challenge_name(case) + ending)
         if key is None:
-            raise ConflictingInputError(f"images of {rules.challenge}", f"the case {case}", where=folder,
-                                        parameters=["images"])
+            raise ConflictingInputError(
+                f"images of {rules.challenge}", f"the case {case}", where=folder, parameters=["images"]
+            )
         of_key[key].append(image)
     for key, images in of_key.items():
         if len(images) > 1:
-            raise ConflictingInputError(f"one case {key}", " and ".join(map(str, images)), where=folder,
-                                        remedy="give the folder of the cases to predict alone")
+            raise ConflictingInputError(
+                f"one case {key}",
+                " and ".join(map(str, images)),
+                where=folder,
+                remedy="give the folder of the cases to predict alone",
+            )
     return {key: images[0] for key, images in of_key.items()}
 
 
@@ -169,10 +184,15 @@ def _images_of_cases(folder: Path, rules: Rules) -> list[tuple[str, Path]]:
         return [(file.name.removesuffix(ending), file) for file in of_nnunet]
     survey = survey_brats(folder) if rules.is_brats else survey_promise12(folder)
     if survey.format.edition != rules.challenge:
-        raise ConflictingInputError(f"images of {rules.challenge}", f"those of {survey.format.edition}", where=folder,
-                                    parameters=["images", "challenge"])
+        raise ConflictingInputError(
+            f"images of {rules.challenge}",
+            f"those of {survey.format.edition}",
+            where=folder,
+            parameters=["images", "challenge"],
+        )
     if survey.skipped:
-        raise SeveralProblemsError("complete cases", [skipped.reason for skipped in survey.skipped], where=folder,
-                                   parameters=["images"])
+        raise SeveralProblemsError(
+            "complete cases", [skipped.reason for skipped in survey.skipped], where=folder, parameters=["images"]
+        )
     to_predict = [case for case in survey.cases if case.part == TEST] or survey.cases
     return [(case.name, case.images[0]) for case in to_predict]

@@ -1,4 +1,5 @@
 """Writes nnU-Net's predictions as a challenge's archive."""
+
 import gzip
 import logging
 import tempfile
@@ -59,9 +60,19 @@ class ConvertedCase:
     problem: str = ""
 
 
-def write_submission(predictions: Path, output: Path, challenge: str, *, images: Path | None = None,
-                     names: str | None = None, et_threshold: EtThreshold = 0, cross_validation: Path | None = None,
-                     references: Path | None = None, overwrite: bool = False, processes: int = 1) -> int:
+def write_submission(
+    predictions: Path,
+    output: Path,
+    challenge: str,
+    *,
+    images: Path | None = None,
+    names: str | None = None,
+    et_threshold: EtThreshold = 0,
+    cross_validation: Path | None = None,
+    references: Path | None = None,
+    overwrite: bool = False,
+    processes: int = 1,
+) -> int:
     """Write predictions as the flat zip that a challenge takes: its labels, its names, the geometry of its images.
 
     The archive is checked as `check_submission` does before it stands under its name, so there is a valid one or none.
@@ -110,21 +121,29 @@ def _check_output(output: Path, overwrite: bool) -> None:
     check_target(output, overwrite)
 
 
-def _threshold(rules: Rules, et_threshold: EtThreshold, cross_validation: Path | None, references: Path | None,
-               processes: int) -> int:
+def _threshold(
+    rules: Rules, et_threshold: EtThreshold, cross_validation: Path | None, references: Path | None, processes: int
+) -> int:
     """Return the threshold in voxels; choose it, and log what it does, if that is asked for."""
     if not isinstance(et_threshold, str):
         return et_threshold
     assert cross_validation is not None  # as check_threshold_arguments found
     check_convention(cross_validation, rules)
     choice = choose_threshold(cross_validation, rules, references, processes)
-    _log.info("ET threshold %d voxels: mean ET Dice %.4f -> %.4f on the %d cases of %s", choice.threshold,
-              choice.dice_without, choice.dice_with, choice.n_cases, cross_validation)
+    _log.info(
+        "ET threshold %d voxels: mean ET Dice %.4f -> %.4f on the %d cases of %s",
+        choice.threshold,
+        choice.dice_without,
+        choice.dice_with,
+        choice.n_cases,
+        cross_validation,
+    )
     return choice.threshold
 
 
-def _find_cases(predictions: Path, rules: Rules, image_of: Mapping[str, Path] | None, names: str | None
-                ) -> tuple[list[PredictedCase], list[str]]:
+def _find_cases(
+    predictions: Path, rules: Rules, image_of: Mapping[str, Path] | None, names: str | None
+) -> tuple[list[PredictedCase], list[str]]:
     """Return the cases that are to be submitted, and what is wrong with the predictions as a whole."""
     of_key: dict[str, list[PredictedCase]] = defaultdict(list)
     problems = []
@@ -135,21 +154,28 @@ def _find_cases(predictions: Path, rules: Rules, image_of: Mapping[str, Path] | 
             problems.append(error.told())
         else:
             of_key[rules.key_of(case.name) or ""].append(case)
-    problems += [f"Expected one prediction of {key}, got {' and '.join(str(case.prediction) for case in cases)}."
-                 for key, cases in of_key.items() if len(cases) > 1]
-    problems += [f"Expected a prediction of {key} in {predictions}, got none."
-                 for key in sorted(set(image_of or ()) - set(of_key))]
+    problems += [
+        f"Expected one prediction of {key}, got {' and '.join(str(case.prediction) for case in cases)}."
+        for key, cases in of_key.items()
+        if len(cases) > 1
+    ]
+    problems += [
+        f"Expected a prediction of {key} in {predictions}, got none."
+        for key in sorted(set(image_of or ()) - set(of_key))
+    ]
     return [cases[0] for cases in of_key.values()], problems
 
 
 def _predictions(folder: Path, rules: Rules) -> list[tuple[Path, str]]:
     """Return the files of the predictions, and the names of their cases in nnU-Net's dataset."""
     endings = rules.prediction_endings
-    found = [(file, file.name.removesuffix(ending))
-             for ending in endings for file in visible_files(folder, f"*{ending}")]
+    found = [
+        (file, file.name.removesuffix(ending)) for ending in endings for file in visible_files(folder, f"*{ending}")
+    ]
     if not found:
-        raise MissingInputError(f"predictions of nnU-Net ({' or '.join(endings)})", "none", where=folder,
-                                parameters=["predictions"])
+        raise MissingInputError(
+            f"predictions of nnU-Net ({' or '.join(endings)})", "none", where=folder, parameters=["predictions"]
+        )
     return found
 
 
@@ -217,5 +243,9 @@ def _write_zip(files: Iterable[tuple[str, bytes]], target: Path) -> None:
 
 def _refuse(problems: list[str], predictions: Path) -> None:
     if problems:
-        raise SeveralProblemsError("predictions that make a valid archive", problems, where=predictions,
-                                   remedy="mend them (no archive was written)")
+        raise SeveralProblemsError(
+            "predictions that make a valid archive",
+            problems,
+            where=predictions,
+            remedy="mend them (no archive was written)",
+        )

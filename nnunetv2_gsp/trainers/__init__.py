@@ -1,4 +1,5 @@
 """Trainers of GSP networks; `-tr` takes each of these names."""
+
 from nnunetv2_gsp.trainers.nnUNetTrainerGSP import (
     nnUNetTrainerGSP,
     nnUNetTrainerGSPNoDeepSupervision,

@@ -1,4 +1,5 @@
 """nnU-Net's training of the GSP counterpart of the planned network."""
+
 from copy import deepcopy
 from dataclasses import fields
 from pathlib import Path
@@ -53,17 +54,22 @@ class nnUNetTrainerGSP(nnUNetTrainer):
         super().initialize()
 
     @staticmethod
-    def build_network_architecture(plans_manager: PlansManager, configuration_manager: ConfigurationManager,
-                                   num_input_channels: int, num_output_channels: int,
-                                   enable_deep_supervision: bool = True) -> nn.Module:
+    def build_network_architecture(
+        plans_manager: PlansManager,
+        configuration_manager: ConfigurationManager,
+        num_input_channels: int,
+        num_output_channels: int,
+        enable_deep_supervision: bool = True,
+    ) -> nn.Module:
         """Build the GSP counterpart of the planned network; nnU-Net calls this for training and prediction.
 
         Returns:
             A network that maps (N, num_input_channels, *patch) to logits (N, num_output_channels, *patch), with deep
             supervision to a list of them, the full resolution first.
         """
-        architecture = gsp_architecture(configuration_manager.configuration["architecture"],
-                                        configuration_manager.patch_size)
+        architecture = gsp_architecture(
+            configuration_manager.configuration["architecture"], configuration_manager.patch_size
+        )
         return build(architecture, num_input_channels, num_output_channels, enable_deep_supervision, allow_init=True)
 
     def do_split(self) -> tuple[list[str], list[str]]:
@@ -75,14 +81,17 @@ class nnUNetTrainerGSP(nnUNetTrainer):
         try:
             cases: tuple[list[str], list[str]] = super().do_split()
         except ValueError as error:
-            n_cases = len(infer_dataset_class(self.preprocessed_dataset_folder).get_identifiers(
-                self.preprocessed_dataset_folder))
+            n_cases = len(
+                infer_dataset_class(self.preprocessed_dataset_folder).get_identifiers(self.preprocessed_dataset_folder)
+            )
             # folds of one's own may be of any number, and their file may be damaged
             if n_cases >= N_FOLDS or Path(self.preprocessed_dataset_folder_base, "splits_final.json").exists():
                 raise
-            raise ValueError(f"Expected at least {N_FOLDS} training cases for nnU-Net's folds, "
-                             f"{self.plans_manager.dataset_name} has {n_cases}: train with fold all, add cases, or "
-                             f"write a splits_final.json yourself.") from error
+            raise ValueError(
+                f"Expected at least {N_FOLDS} training cases for nnU-Net's folds, "
+                f"{self.plans_manager.dataset_name} has {n_cases}: train with fold all, add cases, or "
+                f"write a splits_final.json yourself."
+            ) from error
         return cases
 
     def run_training(self) -> None:
@@ -115,8 +124,10 @@ class nnUNetTrainerGSP(nnUNetTrainer):
         """
         # torch writes zip archives, whose table of contents stands at the end
         if isinstance(filename_or_checkpoint, str) and not is_zipfile(filename_or_checkpoint):
-            raise ValueError(f"{filename_or_checkpoint} is damaged or no checkpoint: expected a file that was saved to "
-                             f"its end. Move it away, then --c goes on from the next best checkpoint of that folder.")
+            raise ValueError(
+                f"{filename_or_checkpoint} is damaged or no checkpoint: expected a file that was saved to "
+                f"its end. Move it away, then --c goes on from the next best checkpoint of that folder."
+            )
         super().load_checkpoint(filename_or_checkpoint)
 
     def _resolve_plans(self) -> None:
@@ -141,10 +152,13 @@ class nnUNetTrainerGSP(nnUNetTrainer):
         self.my_init_kwargs = {**self.my_init_kwargs, "plans": plans}
 
         if is_residual(stock):
-            self.print_to_log_file("The plans ask for residual blocks: each stage of the GSP network has two "
-                                   "convolutions instead, in encoder and decoder, without shortcuts.")
-        self.print_to_log_file(describe(read_architecture(architecture, patch_size), patch_size),
-                               "\n", add_timestamp=False)
+            self.print_to_log_file(
+                "The plans ask for residual blocks: each stage of the GSP network has two "
+                "convolutions instead, in encoder and decoder, without shortcuts."
+            )
+        self.print_to_log_file(
+            describe(read_architecture(architecture, patch_size), patch_size), "\n", add_timestamp=False
+        )
 
     def _saved_configuration(self) -> dict[str, Any] | None:
         """Return this configuration as saved in the model folder by an earlier fold or run, if there was one."""
@@ -155,21 +169,27 @@ class nnUNetTrainerGSP(nnUNetTrainer):
         return {**saved, "architecture": gsp_architecture(saved["architecture"], saved["patch_size"])}
 
 
-def _check_agreement(architecture: dict[str, Any], patch_size: list[int], saved: dict[str, Any], folder: str,
-                     settings_are_given: bool) -> None:
+def _check_agreement(
+    architecture: dict[str, Any], patch_size: list[int], saved: dict[str, Any], folder: str, settings_are_given: bool
+) -> None:
     """Raise ValueError where the plans and the saved configuration differ; rule-made shift settings give way."""
     given_now, at_first = _flat(architecture, patch_size), _flat(saved["architecture"], saved["patch_size"])
     overruled = set() if settings_are_given else {setting.name for setting in fields(ShiftSettings)}
     for name in sorted({*given_now, *at_first} - overruled):
         if given_now.get(name) != at_first.get(name):
-            raise ValueError(f"All folds of {folder} share its plans.json, whose {name} is {at_first.get(name)}, but "
-                             f"the plans given now have {given_now.get(name)}: train them under another plans name "
-                             f"(-p), or move that folder away.")
+            raise ValueError(
+                f"All folds of {folder} share its plans.json, whose {name} is {at_first.get(name)}, but "
+                f"the plans given now have {given_now.get(name)}: train them under another plans name "
+                f"(-p), or move that folder away."
+            )
 
 
 def _flat(architecture: dict[str, Any], patch_size: list[int]) -> dict[str, Any]:
-    return {"network_class_name": architecture["network_class_name"], "patch_size": list(patch_size),
-            **architecture["arch_kwargs"]}
+    return {
+        "network_class_name": architecture["network_class_name"],
+        "patch_size": list(patch_size),
+        **architecture["arch_kwargs"],
+    }
 
 
 class nnUNetTrainerGSPNoDeepSupervision(nnUNetTrainerGSP):

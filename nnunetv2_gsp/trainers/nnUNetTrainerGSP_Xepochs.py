@@ -1,4 +1,5 @@
 """Other lengths of training, under the names that nnU-Net's own variants (nnUNetTrainer_Xepochs) lead one to expect."""
+
 from nnunetv2_gsp.trainers.nnUNetTrainerGSP import nnUNetTrainerGSP
 
 

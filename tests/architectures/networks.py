@@ -1,4 +1,5 @@
 """Plans' `architecture` entries as nnU-Net writes them, for any size."""
+
 import pydoc
 
 from nnunetv2_gsp.architectures import GSPUNet
@@ -14,17 +15,30 @@ def stock_architecture(features, strides, kind="plain", **changes):
     """Return what nnU-Net's planner writes into plans for these stages."""
     dim = len(strides[0])
     n_stages = len(features)
-    blocks = {"plain": {"n_conv_per_stage": [2] * n_stages, "n_conv_per_stage_decoder": [2] * (n_stages - 1)},
-              "residual": {"n_blocks_per_stage": [1, 3, 4, 6, 6, 6, 6, 6][:n_stages],
-                           "n_conv_per_stage_decoder": [1] * (n_stages - 1)}}
+    blocks = {
+        "plain": {"n_conv_per_stage": [2] * n_stages, "n_conv_per_stage_decoder": [2] * (n_stages - 1)},
+        "residual": {
+            "n_blocks_per_stage": [1, 3, 4, 6, 6, 6, 6, 6][:n_stages],
+            "n_conv_per_stage_decoder": [1] * (n_stages - 1),
+        },
+    }
     return {
         "network_class_name": STOCK_NETWORKS[kind],
         "arch_kwargs": {
-            "n_stages": n_stages, "features_per_stage": list(features), "conv_op": f"torch.nn.modules.conv.Conv{dim}d",
-            "kernel_sizes": [[3] * dim] * n_stages, "strides": [list(stride) for stride in strides], **blocks[kind],
-            "conv_bias": True, "norm_op": f"torch.nn.modules.instancenorm.InstanceNorm{dim}d",
-            "norm_op_kwargs": {"eps": 1e-05, "affine": True}, "dropout_op": None, "dropout_op_kwargs": None,
-            "nonlin": "torch.nn.LeakyReLU", "nonlin_kwargs": {"inplace": True}, **changes,
+            "n_stages": n_stages,
+            "features_per_stage": list(features),
+            "conv_op": f"torch.nn.modules.conv.Conv{dim}d",
+            "kernel_sizes": [[3] * dim] * n_stages,
+            "strides": [list(stride) for stride in strides],
+            **blocks[kind],
+            "conv_bias": True,
+            "norm_op": f"torch.nn.modules.instancenorm.InstanceNorm{dim}d",
+            "norm_op_kwargs": {"eps": 1e-05, "affine": True},
+            "dropout_op": None,
+            "dropout_op_kwargs": None,
+            "nonlin": "torch.nn.LeakyReLU",
+            "nonlin_kwargs": {"inplace": True},
+            **changes,
         },
         "_kw_requires_import": ["conv_op", "norm_op", "dropout_op", "nonlin"],
     }

@@ -1,4 +1,5 @@
 """What a network is built from, beside the arguments of `GSPUNet` and of dynamic-network-architectures' own network."""
+
 import inspect
 from dataclasses import FrozenInstanceError, fields
 
@@ -17,8 +18,13 @@ def parameters_of(network):
 
 
 def stages(**changes):
-    given = {"n_stages": 3, "features_per_stage": 16, "strides": [1, (2, 1), 2], "n_conv_per_stage": 2,
-             "n_conv_per_stage_decoder": [1, 2]}
+    given = {
+        "n_stages": 3,
+        "features_per_stage": 16,
+        "strides": [1, (2, 1), 2],
+        "n_conv_per_stage": 2,
+        "n_conv_per_stage_decoder": [1, 2],
+    }
     return Stages.checked(2, **{**given, **changes})
 
 
@@ -34,16 +40,22 @@ def test_one_number_counts_for_every_stage_and_axis():
     assert stages() == Stages((16, 16, 16), ((1, 1), (2, 1), (2, 2)), (2, 2, 2), (1, 2))
 
 
-@pytest.mark.parametrize(("changes", "message"), [
-    ({"n_stages": 1}, "A U-Net needs at least two stages, got n_stages = 1"),
-    ({"n_stages": 10**12, "features_per_stage": [16] * 3}, "strides must have one entry a stage, 1000000000000 here"),
-    ({"features_per_stage": [16, 0, 16]}, "features_per_stage of stage 1 must be a whole number from 1 on, got 0"),
-    ({"features_per_stage": 0}, "features_per_stage of stage 0 must be a whole number from 1 on, got 0"),
-    ({"features_per_stage": "16"}, "features_per_stage must have one entry a stage, 3 here, got '16'"),
-    ({"strides": [1, (2, 2, 2), 2]}, r"strides of stage 1 must be a whole number from 1 on, or 2 of them, .* got"),
-    ({"n_conv_per_stage": 2.0}, "n_conv_per_stage must have one entry a stage, 3 here, got 2.0"),
-    ({"n_conv_per_stage_decoder": [2, 2, 2]}, "n_conv_per_stage_decoder must have one entry a stage, 2 here"),
-])
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"n_stages": 1}, "A U-Net needs at least two stages, got n_stages = 1"),
+        (
+            {"n_stages": 10**12, "features_per_stage": [16] * 3},
+            "strides must have one entry a stage, 1000000000000 here",
+        ),
+        ({"features_per_stage": [16, 0, 16]}, "features_per_stage of stage 1 must be a whole number from 1 on, got 0"),
+        ({"features_per_stage": 0}, "features_per_stage of stage 0 must be a whole number from 1 on, got 0"),
+        ({"features_per_stage": "16"}, "features_per_stage must have one entry a stage, 3 here, got '16'"),
+        ({"strides": [1, (2, 2, 2), 2]}, r"strides of stage 1 must be a whole number from 1 on, or 2 of them, .* got"),
+        ({"n_conv_per_stage": 2.0}, "n_conv_per_stage must have one entry a stage, 3 here, got 2.0"),
+        ({"n_conv_per_stage_decoder": [2, 2, 2]}, "n_conv_per_stage_decoder must have one entry a stage, 2 here"),
+    ],
+)
 def test_stages_that_make_no_network(changes, message):
     with pytest.raises(ValueError, match=message) as refusal:
         stages(**changes)
@@ -58,8 +70,9 @@ def test_an_architecture_does_not_change():
 
 @pytest.mark.parametrize("kernel", [1, 3])
 def test_operators_are_those_of_a_convolution_block(kernel):
-    operators = Operators(nn.Conv3d, True, nn.InstanceNorm3d, {"eps": 1e-5}, None, None, nn.LeakyReLU,
-                          {"inplace": True}, False)
+    operators = Operators(
+        nn.Conv3d, True, nn.InstanceNorm3d, {"eps": 1e-5}, None, None, nn.LeakyReLU, {"inplace": True}, False
+    )
     block = ConvDropoutNormReLU(input_channels=2, output_channels=3, **operators.of_convolution(kernel))
     assert isinstance(block.conv, nn.Conv3d)
     assert block.conv.kernel_size == (kernel,) * 3

@@ -1,4 +1,5 @@
 """Types of entries: numbers and lists as plans, Python and numpy write them."""
+
 import numpy as np
 import pytest
 

@@ -15,14 +15,21 @@ def test_stock_plans_get_resolved_settings_and_are_left_alone():
     assert stock == before
     assert architecture["network_class_name"] == GSP_NETWORK
     assert architecture["arch_kwargs"] == {
-        **before["arch_kwargs"], "spatial_groups": [[2, 2, 2], [1, 4, 4], [2, 4, 4]], "shift_channels": [8, 16, 32],
-        "shift_position": "CSC", "shift_location": "both", "local_shift_channels": [0, 0, 0], "kernel": 1}
+        **before["arch_kwargs"],
+        "spatial_groups": [[2, 2, 2], [1, 4, 4], [2, 4, 4]],
+        "shift_channels": [8, 16, 32],
+        "shift_position": "CSC",
+        "shift_location": "both",
+        "local_shift_channels": [0, 0, 0],
+        "kernel": 1,
+    }
 
 
 def test_gsp_plans_are_taken_at_their_word():
     architecture = gsp_architecture(stock_architecture((16, 32), isotropic(2)), (8, 8, 8))
-    architecture["arch_kwargs"].update(spatial_groups=[[1, 2, 2], [1, 1, 2]], shift_channels=[4, 6],
-                                       shift_position="CCS")
+    architecture["arch_kwargs"].update(
+        spatial_groups=[[1, 2, 2], [1, 1, 2]], shift_channels=[4, 6], shift_position="CCS"
+    )
     assert gsp_architecture(architecture, (8, 8, 8)) == architecture
 
 
@@ -47,18 +54,22 @@ def test_plans_whose_blocks_have_nothing_to_shift_between_are_refused():
         gsp_architecture(single, (8, 8, 8))
 
 
-@pytest.mark.parametrize(("request_", "encoder", "decoder", "is_refused"), [
-    ({"shift_location": "encoder"}, 1, 2, True),
-    ({"shift_location": "decoder"}, 2, 1, True),
-    ({"shift_location": "decoder"}, 1, 2, False),
-    ({}, 1, 2, False),
-    ({"shift_ratio": 0}, 1, 1, False),
-    ({"shift_position": "CCS"}, 1, 1, False),
-    ({"shift_ratio": 0, "local_shift_ratio": 0.5}, 1, 1, True),
-])
+@pytest.mark.parametrize(
+    ("request_", "encoder", "decoder", "is_refused"),
+    [
+        ({"shift_location": "encoder"}, 1, 2, True),
+        ({"shift_location": "decoder"}, 2, 1, True),
+        ({"shift_location": "decoder"}, 1, 2, False),
+        ({}, 1, 2, False),
+        ({"shift_ratio": 0}, 1, 1, False),
+        ({"shift_position": "CCS"}, 1, 1, False),
+        ({"shift_ratio": 0, "local_shift_ratio": 0.5}, 1, 1, True),
+    ],
+)
 def test_where_nothing_would_move_is_refused_unless_asked_for(request_, encoder, decoder, is_refused):
-    stock = stock_architecture((16, 32), isotropic(2), n_conv_per_stage=[encoder] * 2,
-                               n_conv_per_stage_decoder=[decoder])
+    stock = stock_architecture(
+        (16, 32), isotropic(2), n_conv_per_stage=[encoder] * 2, n_conv_per_stage_decoder=[decoder]
+    )
     with pytest.raises(ValueError, match="nothing would move") if is_refused else nullcontext():
         gsp_architecture(stock, (8, 8, 8), ShiftRequest(**request_))
 
@@ -79,13 +90,16 @@ def test_other_networks_are_refused_by_name():
         gsp_architecture(primus, (8, 8, 8))
 
 
-@pytest.mark.parametrize(("patch_size", "groups", "message"), [
-    ((8, 8, 10), None, r"strides a map of \(4, 4, 5\)"),
-    ((8, 8, 8), [[2, 2, 2], [3, 1, 1], [1, 1, 1]], "stage 1 .* 4×4×4 voxels, got 3×1×1"),
-    ((8, 8, 8), [[2, 2, 2], [2, 2, 2]], r"spatial_groups must have one entry a stage, 3 here, got \[\[2"),
-    ((8, 8, 8), [[2, 2, 2], [2, 2], [1, 1, 1]], r"stage 1 must be 3 positive counts, .* got \[2, 2\]"),
-    ((8, 8, 8), [[2, 2, 2], [2, 2, 2], [4, 1, 1]], "stage 2 .* 2×2×2 voxels, got 4×1×1"),
-])
+@pytest.mark.parametrize(
+    ("patch_size", "groups", "message"),
+    [
+        ((8, 8, 10), None, r"strides a map of \(4, 4, 5\)"),
+        ((8, 8, 8), [[2, 2, 2], [3, 1, 1], [1, 1, 1]], "stage 1 .* 4×4×4 voxels, got 3×1×1"),
+        ((8, 8, 8), [[2, 2, 2], [2, 2, 2]], r"spatial_groups must have one entry a stage, 3 here, got \[\[2"),
+        ((8, 8, 8), [[2, 2, 2], [2, 2], [1, 1, 1]], r"stage 1 must be 3 positive counts, .* got \[2, 2\]"),
+        ((8, 8, 8), [[2, 2, 2], [2, 2, 2], [4, 1, 1]], "stage 2 .* 2×2×2 voxels, got 4×1×1"),
+    ],
+)
 def test_what_does_not_divide_is_named(patch_size, groups, message):
     architecture = stock_architecture((16, 32, 32), isotropic(3))
     if groups is not None:
@@ -103,4 +117,5 @@ def test_table_says_what_the_network_does():
     assert lines[3].split()[:6] == ["1", "7×7×7", "98", "1×7×7", "7×1×1", "49"]
     assert "no equal split of equal axes" in lines[3]
     assert located(architecture)["shift_channels"] == list(
-        gsp_unet((14, 14, 14), (32, 98), [(1, 1, 1), (2, 2, 2)]).shift_settings.shift_channels)
+        gsp_unet((14, 14, 14), (32, 98), [(1, 1, 1), (2, 2, 2)]).shift_settings.shift_channels
+    )

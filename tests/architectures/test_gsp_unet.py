@@ -34,7 +34,8 @@ def test_logits_have_the_planned_sizes_with_and_without_deep_supervision(descrip
     logits = network(torch.randn(2, 2, *patch_size))
     scales = np.cumprod(np.vstack(strides), axis=0)[:-1]  # as nnU-Net's deep supervision computes them
     assert [tuple(level.shape) for level in logits] == [
-        (2, 3, *(int(voxels) for voxels in patch_size // scale)) for scale in scales]
+        (2, 3, *(int(voxels) for voxels in patch_size // scale)) for scale in scales
+    ]
     network.decoder.deep_supervision = False
     assert network(torch.randn(2, 2, *patch_size)).shape == (2, 3, *patch_size)
 
@@ -71,8 +72,11 @@ def elements_of_convolutions(network, patch_size):
 
 def test_takes_stock_arch_kwargs_as_they_are():
     """What nnU-Net passes to its own network builds ours, with only the groups added."""
-    kwargs = located(stock_architecture((8, 16, 16), isotropic(3), dropout_op="torch.nn.Dropout3d",
-                                        dropout_op_kwargs={"p": 0.5}, conv_bias=False))
+    kwargs = located(
+        stock_architecture(
+            (8, 16, 16), isotropic(3), dropout_op="torch.nn.Dropout3d", dropout_op_kwargs={"p": 0.5}, conv_bias=False
+        )
+    )
     network = GSPUNet(input_channels=1, num_classes=2, **kwargs, spatial_groups=[(1, 1, 1), (2, 2, 2), (1, 2, 2)])
     assert sum(isinstance(module, nn.Dropout3d) for module in set(network.modules())) == 12
     assert [conv.bias is None for conv in network.modules() if isinstance(conv, nn.Conv3d)].count(False) == 2  # heads
@@ -81,8 +85,9 @@ def test_takes_stock_arch_kwargs_as_they_are():
 def test_kernel_3_is_the_papers_3d_fcn_with_everything_else_equal(description):
     """Every convolution but the heads has 3×3×3 weights; the weights are named as in the pointwise network."""
     patch_size, features, strides = description
-    pointwise, conv3d = (gsp_unet(patch_size, features, strides, shift_position="none", kernel=kernel)
-                         for kernel in (1, 3))
+    pointwise, conv3d = (
+        gsp_unet(patch_size, features, strides, shift_position="none", kernel=kernel) for kernel in (1, 3)
+    )
     weights = pointwise.state_dict()
     n_taps = 3 ** len(patch_size)
     for name, weight in conv3d.state_dict().items():
@@ -104,13 +109,22 @@ def test_local_shift_stands_behind_the_group_shift_at_the_same_places():
             assert local.shift_channels == [6, 12][index]
     plain = gsp_unet((8, 8, 8), (16, 32, 32), isotropic(3))
     assert {name: value.shape for name, value in plain.state_dict().items() if name != "gsp_settings"} == {
-        name: value.shape for name, value in network.state_dict().items() if name != "gsp_settings"}
+        name: value.shape for name, value in network.state_dict().items() if name != "gsp_settings"
+    }
 
 
 def test_with_a_local_shift_alone_a_voxel_sees_its_neighbours():
     torch.manual_seed(0)
-    network = gsp_unet((8, 8, 8), (8, 8), isotropic(2), input_channels=1, shift_channels=[0, 0],
-                       local_shift_channels=[6, 6], norm_op=None, shift_location="encoder")
+    network = gsp_unet(
+        (8, 8, 8),
+        (8, 8),
+        isotropic(2),
+        input_channels=1,
+        shift_channels=[0, 0],
+        local_shift_channels=[6, 6],
+        norm_op=None,
+        shift_location="encoder",
+    )
     x = torch.randn(1, 1, 8, 8, 8, requires_grad=True)
     network.encoder.stages[0](x)[0, :, 3, 3, 3].sum().backward()
     offsets = {tuple(int(i) - 3 for i in voxel) for voxel in x.grad[0, 0].nonzero()}
@@ -121,16 +135,19 @@ def shift_positions(block):
     return "".join("CS" if isinstance(shift, GroupShift) else "C" for shift in block.shifts)
 
 
-@pytest.mark.parametrize(("position", "block"), [("none", "CC"), ("CSC", "CSC"), ("CCS", "CCS"), ("CSCS", "CSCS"),
-                                                 ("CSCSUpShift", "CSCS")])
+@pytest.mark.parametrize(
+    ("position", "block"), [("none", "CC"), ("CSC", "CSC"), ("CCS", "CCS"), ("CSCS", "CSCS"), ("CSCSUpShift", "CSCS")]
+)
 @pytest.mark.parametrize("location", ["encoder", "decoder", "both"])
 def test_shifts_stand_where_figure_2_has_them(position, block, location):
     network = gsp_unet((8, 8, 8), (16, 16, 16), isotropic(3), shift_position=position, shift_location=location)
     in_encoder, in_decoder = location != "decoder", location != "encoder"
     assert {shift_positions(stage) for stage in network.encoder.stages} == {block if in_encoder else "CC"}
     assert {shift_positions(stage) for stage in network.decoder.stages} == {block if in_decoder else "CC"}
-    assert all(isinstance(upsampling.shift, GroupShift) == (position == "CSCSUpShift" and in_decoder)
-               for upsampling in network.decoder.upsamplings)
+    assert all(
+        isinstance(upsampling.shift, GroupShift) == (position == "CSCSUpShift" and in_decoder)
+        for upsampling in network.decoder.upsamplings
+    )
 
 
 def test_shift_has_the_groups_of_its_map():
@@ -139,8 +156,11 @@ def test_shift_has_the_groups_of_its_map():
     seen = []
     for module in network.modules():
         if isinstance(module, GroupShift):
-            module.register_forward_hook(lambda shift, inputs, _: seen.append(
-                (tuple(inputs[0].shape[2:]), shift.spatial_groups, shift.shift_channels)))
+            module.register_forward_hook(
+                lambda shift, inputs, _: seen.append(
+                    (tuple(inputs[0].shape[2:]), shift.spatial_groups, shift.shift_channels)
+                )
+            )
     network(torch.zeros(1, 2, 16, 32, 32))
     per_map = {(16, 32, 32): ((1, 4, 4), 16), (8, 16, 16): ((2, 4, 4), 32), (4, 8, 8): ((2, 4, 4), 32)}
     assert len(seen) == 3 * 2 + 2 * 3
@@ -182,8 +202,11 @@ def test_parameters_and_macs_beside_stock():
 def test_the_tiny_network_costs_no_more_than_table_3_says(patch):
     """At most 0.25 M parameters and, at 4×128³, 7.91 GMACs; by torch's counter and by torchinfo."""
     template = load_template("brats18_csc_dec", {"patch_size": patch})
-    stock = {"architecture": stock_architecture((32, 64, 128, 256, 320, 320), isotropic(6)), "patch_size": [128] * 3,
-             "use_mask_for_norm": [True] * 4}
+    stock = {
+        "architecture": stock_architecture((32, 64, 128, 256, 320, 320), isotropic(6)),
+        "patch_size": [128] * 3,
+        "use_mask_for_norm": [True] * 4,
+    }
     configuration = with_shifts(with_topology(stock, template), template)
     assert configuration["patch_size"] == patch
     with torch.device("meta"):
@@ -206,15 +229,22 @@ def test_weights_load_strictly_from_deep_supervision_to_none():
     assert torch.equal(trained(x)[0], inference(x))
 
 
-@pytest.mark.parametrize("other", [{"shift_position": "CCS"}, {"shift_location": "decoder"},
-                                   {"spatial_groups": [(2, 1, 2), (2, 2, 2)]},
-                                   {"shift_channels": [0, 8]}, {"shift_channels": [0, 8],
-                                                                "local_shift_channels": [6, 0]}])
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"shift_position": "CCS"},
+        {"shift_location": "decoder"},
+        {"spatial_groups": [(2, 1, 2), (2, 2, 2)]},
+        {"shift_channels": [0, 8]},
+        {"shift_channels": [0, 8], "local_shift_channels": [6, 0]},
+    ],
+)
 def test_weights_of_other_settings_are_refused_in_a_sentence_that_names_both(other):
     network = gsp_unet((8, 8, 8), (8, 16), isotropic(2))
     foreign = gsp_unet((8, 8, 8), (8, 16), isotropic(2), **other)
     assert {name: value.shape for name, value in network.state_dict().items() if name != "gsp_settings"} == {
-        name: value.shape for name, value in foreign.state_dict().items() if name != "gsp_settings"}  # only it can tell
+        name: value.shape for name, value in foreign.state_dict().items() if name != "gsp_settings"
+    }  # only it can tell
     before = {name: value.clone() for name, value in network.state_dict().items()}
     with pytest.raises(ValueError, match="other GSP settings") as refusal:
         network.load_state_dict(foreign.state_dict())
@@ -233,19 +263,22 @@ def test_initialised_as_stock():
     assert not second.bias.any()
 
 
-@pytest.mark.parametrize(("changes", "message"), [
-    ({"spatial_groups": [(2, 2, 2)]}, r"spatial_groups must have one entry a stage, 2 here, got \[\(2, 2, 2\)\]"),
-    ({"local_shift_channels": [6]}, r"local_shift_channels must have one entry a stage, 2 here, got \[6\]"),
-    ({"local_shift_channels": [0, 4]}, "stage 1 must be a multiple of 6"),
-    ({"local_shift_channels": [6, 0]}, r"from 0 to 4 \(the channels behind shift_channels\), got 6"),
-    ({"kernel": 5}, "kernel must be one of 1, 3, got 5"),
-    ({"spatial_groups": [(2, 2), (2, 2)]}, "3 positive counts"),
-    ({"shift_channels": [3, 8]}, "multiple of 4"),
-    ({"shift_channels": [16, 8], "features_per_stage": [8, 16]}, "from 0 to 8, got 16"),
-    ({"shift_position": "SCS"}, "CSCSUpShift, got 'SCS'"),
-    ({"shift_location": "everywhere"}, "encoder, decoder, both, got 'everywhere'"),
-    ({"n_conv_per_stage": [2, 2, 2]}, r"n_conv_per_stage must have one entry a stage, 2 here, got \[2, 2, 2\]"),
-])
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"spatial_groups": [(2, 2, 2)]}, r"spatial_groups must have one entry a stage, 2 here, got \[\(2, 2, 2\)\]"),
+        ({"local_shift_channels": [6]}, r"local_shift_channels must have one entry a stage, 2 here, got \[6\]"),
+        ({"local_shift_channels": [0, 4]}, "stage 1 must be a multiple of 6"),
+        ({"local_shift_channels": [6, 0]}, r"from 0 to 4 \(the channels behind shift_channels\), got 6"),
+        ({"kernel": 5}, "kernel must be one of 1, 3, got 5"),
+        ({"spatial_groups": [(2, 2), (2, 2)]}, "3 positive counts"),
+        ({"shift_channels": [3, 8]}, "multiple of 4"),
+        ({"shift_channels": [16, 8], "features_per_stage": [8, 16]}, "from 0 to 8, got 16"),
+        ({"shift_position": "SCS"}, "CSCSUpShift, got 'SCS'"),
+        ({"shift_location": "everywhere"}, "encoder, decoder, both, got 'everywhere'"),
+        ({"n_conv_per_stage": [2, 2, 2]}, r"n_conv_per_stage must have one entry a stage, 2 here, got \[2, 2, 2\]"),
+    ],
+)
 def test_settings_that_do_not_fit_are_named(changes, message):
     with pytest.raises(ValueError, match=message):
         gsp_unet((8, 8, 8), (8, 16), isotropic(2), **changes)

@@ -25,8 +25,9 @@ def test_rule_gives_divisors_and_no_more_groups_than_shifted_channels(network, r
     assume(local_ratio == 0 or max(channels) * local_ratio >= 6)
     resolved = ShiftRequest(shift_ratio=ratio, local_shift_ratio=local_ratio).resolve(maps, channels)
     assert ShiftSettings.checked(channels, len(maps[0]), **asdict(resolved)) == resolved
-    for size, count, groups, shifted, local in zip(maps, channels, resolved.spatial_groups, resolved.shift_channels,
-                                                   resolved.local_shift_channels, strict=True):
+    for size, count, groups, shifted, local in zip(
+        maps, channels, resolved.spatial_groups, resolved.shift_channels, resolved.local_shift_channels, strict=True
+    ):
         assert all(voxels % n == 0 for voxels, n in zip(size, groups, strict=True))
         assert math.prod(groups) <= shifted <= ratio * count
         assert shifted > ratio * count - math.prod(groups) - 1
@@ -61,17 +62,20 @@ def test_groups_are_snapped_unless_strict():
         ShiftRequest(**request, strict=True).resolve([(4, 8, 8)], [256])
 
 
-@pytest.mark.parametrize(("request_", "message"), [
-    ({"shift_ratio": 0.8, "local_shift_ratio": 0.3}, "at most 1, got 0.8 \\+ 0.3"),
-    ({"shift_ratio": -0.1}, "shift_ratio must be from 0 to 1"),
-    ({"local_shift_ratio": 1.1}, "local_shift_ratio must be from 0 to 1"),
-    ({"shift_ratio": float("nan")}, "shift_ratio must be from 0 to 1"),
-    ({"spatial_groups": [(2, 2, 2)] * 3}, "spatial_groups must have one entry a stage, 2 here"),
-    ({"spatial_groups": [(2, 2), (2, 2)]}, "stage 0 must be 3 positive counts"),
-    ({"spatial_groups": [(2, 2, 2), (4, 4, 4)]}, "no whole channel for each of the 64 groups"),
-    ({"shift_ratio": 0.01}, "no whole channel"),
-    ({"local_shift_ratio": 0.09}, "no whole channel for each of the 6 directions in any stage, of 64"),
-])
+@pytest.mark.parametrize(
+    ("request_", "message"),
+    [
+        ({"shift_ratio": 0.8, "local_shift_ratio": 0.3}, "at most 1, got 0.8 \\+ 0.3"),
+        ({"shift_ratio": -0.1}, "shift_ratio must be from 0 to 1"),
+        ({"local_shift_ratio": 1.1}, "local_shift_ratio must be from 0 to 1"),
+        ({"shift_ratio": float("nan")}, "shift_ratio must be from 0 to 1"),
+        ({"spatial_groups": [(2, 2, 2)] * 3}, "spatial_groups must have one entry a stage, 2 here"),
+        ({"spatial_groups": [(2, 2), (2, 2)]}, "stage 0 must be 3 positive counts"),
+        ({"spatial_groups": [(2, 2, 2), (4, 4, 4)]}, "no whole channel for each of the 64 groups"),
+        ({"shift_ratio": 0.01}, "no whole channel"),
+        ({"local_shift_ratio": 0.09}, "no whole channel for each of the 6 directions in any stage, of 64"),
+    ],
+)
 def test_what_does_not_fit_is_named(request_, message):
     with pytest.raises(ValueError, match=message) as refusal:
         ShiftRequest(**request_).resolve([(8, 8, 8), (4, 4, 4)], [32, 64])

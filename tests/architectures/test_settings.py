@@ -11,11 +11,13 @@ def shift_settings(draw):
     counts = st.integers(1, 8)
     n_axes = draw(st.integers(2, 3))
     local = st.integers(0, 512) if draw(st.booleans()) else st.just(0)
-    stages = draw(st.lists(st.tuples(st.tuples(*[counts] * n_axes), st.integers(0, 512), local),
-                           min_size=1, max_size=8))
+    stages = draw(
+        st.lists(st.tuples(st.tuples(*[counts] * n_axes), st.integers(0, 512), local), min_size=1, max_size=8)
+    )
     groups, shifted, locally = zip(*stages, strict=True)
-    return ShiftSettings(groups, shifted, draw(st.sampled_from(SHIFT_POSITIONS)),
-                         draw(st.sampled_from(SHIFT_LOCATIONS)), locally)
+    return ShiftSettings(
+        groups, shifted, draw(st.sampled_from(SHIFT_POSITIONS)), draw(st.sampled_from(SHIFT_LOCATIONS)), locally
+    )
 
 
 @given(shift_settings())

@@ -1,4 +1,5 @@
 """What PyTorch's tools do with stock nnU-Net's network they do with GSPUNet: one test for both."""
+
 import copy
 import warnings
 
@@ -15,8 +16,9 @@ PATCH, FEATURES = (4, 8, 4), (8, 16)
 
 
 def stock_unet(**_):
-    return PlainConvUNet(input_channels=2, num_classes=3, deep_supervision=False,
-                         **located(stock_architecture(FEATURES, isotropic(2))))
+    return PlainConvUNet(
+        input_channels=2, num_classes=3, deep_supervision=False, **located(stock_architecture(FEATURES, isotropic(2)))
+    )
 
 
 def with_local_shift():
@@ -27,8 +29,10 @@ OLD_EXPORTER = torch.__version__.startswith("2.5.")
 NETWORKS = {"stock": stock_unet, "GSP": lambda: gsp_unet(PATCH, FEATURES, isotropic(2)), "GSP local": with_local_shift}
 
 
-@pytest.fixture(params=[("stock", True), ("GSP", True), *((name, False) for name in NETWORKS)],
-                ids=lambda case: f"{case[0]}, {'training' if case[1] else 'evaluation'}")
+@pytest.fixture(
+    params=[("stock", True), ("GSP", True), *((name, False) for name in NETWORKS)],
+    ids=lambda case: f"{case[0]}, {'training' if case[1] else 'evaluation'}",
+)
 def network(request):
     name, training = request.param
     torch.manual_seed(0)
@@ -80,15 +84,23 @@ def test_onnx_for_any_batch(prediction_network, exporter, tmp_path):
     pytest.importorskip("onnxscript")
     if exporter == "dynamo" and isinstance(prediction_network, GSPUNet) and OLD_EXPORTER:
         pytest.skip("this torch exports strictly, and fails at a product for any batch; the other exporter works")
-    how = {"dynamo": {"dynamo": True, "dynamic_shapes": ({0: torch.export.Dim("batch", min=1, max=8)},)},
-           "legacy": {"dynamo": False, "dynamic_axes": {"image": {0: "batch"}, "logits": {0: "batch"}}}}[exporter]
+    how = {
+        "dynamo": {"dynamo": True, "dynamic_shapes": ({0: torch.export.Dim("batch", min=1, max=8)},)},
+        "legacy": {"dynamo": False, "dynamic_axes": {"image": {0: "batch"}, "logits": {0: "batch"}}},
+    }[exporter]
     file = tmp_path / "network.onnx"
-    torch.onnx.export(prediction_network, (images(2, torch.float32),), str(file), input_names=["image"],
-                      output_names=["logits"], **how)
+    torch.onnx.export(
+        prediction_network,
+        (images(2, torch.float32),),
+        str(file),
+        input_names=["image"],
+        output_names=["logits"],
+        **how,
+    )
     session = runtime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
     for batch in (1, 5):
         image = images(batch, torch.float32)
-        logits, = session.run(None, {"image": image.numpy()})
+        (logits,) = session.run(None, {"image": image.numpy()})
         assert_close(torch.from_numpy(logits), prediction_network(image).detach())
 
 
@@ -103,8 +115,8 @@ def test_mapped_over_batches(network, with_gradients):
 
 def test_gradient_behind_a_map(network):
     batches = torch.stack([images(2), images(2) + 1]).requires_grad_()
-    ours, = torch.autograd.grad(vmap(network)(batches).square().mean(), batches)
-    expected, = torch.autograd.grad(torch.stack([network(batch) for batch in batches]).square().mean(), batches)
+    (ours,) = torch.autograd.grad(vmap(network)(batches).square().mean(), batches)
+    (expected,) = torch.autograd.grad(torch.stack([network(batch) for batch in batches]).square().mean(), batches)
     assert_close(ours, expected)
 
 
@@ -156,11 +168,13 @@ def test_second_derivative(network):
 
     def slope(image, weight):
         logits = functional_call(network, {name: weight}, (image,))
-        gradient, = torch.autograd.grad(logits.square().sum(), image, create_graph=True)
+        (gradient,) = torch.autograd.grad(logits.square().sum(), image, create_graph=True)
         return (gradient * direction).sum()
 
     ours = torch.autograd.grad(slope(image, weight), (image, weight))
-    expected = (finite_difference(lambda image: slope(image, weight), image, other),
-                finite_difference(lambda weight: slope(image, weight), weight, other_weight))
+    expected = (
+        finite_difference(lambda image: slope(image, weight), image, other),
+        finite_difference(lambda weight: slope(image, weight), weight, other_weight),
+    )
     for gradient, change, difference in zip(ours, (other, other_weight), expected, strict=True):
         torch.testing.assert_close((gradient * change).sum(), difference.detach(), rtol=1e-4, atol=1e-6)

@@ -1,4 +1,5 @@
 """Sections that end in every way; light to import, for each process does."""
+
 import os
 import subprocess
 import time

@@ -1,4 +1,5 @@
 """The bench on sizes that take no time: it measures what it says, refuses what is wrong, and keeps what it measured."""
+
 import json
 
 import pytest
@@ -73,18 +74,35 @@ def _takes_400_megabytes():
 
 def test_small_tables_of_every_section(monkeypatch):
     monkeypatch.setattr(layer.shutil, "which", lambda name: None)  # compiling takes half a minute
-    for table in (*shift.tables(channels=16, size=(8, 8, 8), rounds=1), *layer.tables(channels=16, edge=8, rounds=1),
-                  *training.tables(SMALL, rounds=1)):
+    for table in (
+        *shift.tables(channels=16, size=(8, 8, 8), rounds=1),
+        *layer.tables(channels=16, edge=8, rounds=1),
+        *training.tables(SMALL, rounds=1),
+    ):
         assert all(list(row) == list(table.rows[0]) for row in table.rows)
         assert all(value is not None for row in table.rows for value in row.values())
 
 
 def test_a_section_measured_anew_takes_the_place_of_its_old_tables_alone(tmp_path):
     for section, milliseconds in (("first", 1.0), ("second", 2.0), ("first", 3.0)):
-        save(tmp_path, section, {"threads": 2}, [
-            Table(f"The {section}", [{"": "row", "ratio": 12.34, "ms": Timing(milliseconds, 0.5, 4.0)},
-                                     {"": "short", "ratio": "not installed"}])])
-    assert (tmp_path / "bench.md").read_text() == page.HEAD + """
+        save(
+            tmp_path,
+            section,
+            {"threads": 2},
+            [
+                Table(
+                    f"The {section}",
+                    [
+                        {"": "row", "ratio": 12.34, "ms": Timing(milliseconds, 0.5, 4.0)},
+                        {"": "short", "ratio": "not installed"},
+                    ],
+                )
+            ],
+        )
+    assert (
+        (tmp_path / "bench.md").read_text()
+        == page.HEAD
+        + """
 ## The first
 
 | | ratio | ms |
@@ -103,4 +121,5 @@ Measured on threads 2.
 
 Measured on threads 2.
 """
+    )
     assert json.loads((tmp_path / "bench.json").read_text())["first"]["tables"][0]["rows"][0]["ms"]["median_ms"] == 3

@@ -1,4 +1,5 @@
 """The task of the effect table: what it must not give away, and that a seed settles it."""
+
 import numpy as np
 import pytest
 from scipy.stats import ks_2samp

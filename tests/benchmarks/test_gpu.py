@@ -1,4 +1,5 @@
 """The bench of the GPU, tiny and on the CPU: sections that fail are given up, and its figures mean what they say."""
+
 import json
 import pkgutil
 import re
@@ -30,10 +31,17 @@ ROOT = Path(__file__).parents[2]
 
 def test_a_section_that_fails_dies_or_hangs_is_left_behind_and_the_others_go_on(tmp_path):
     found = {}
-    groups = [[section("failing"), section("dying"), section("measured")],
-              [section("measured"), section("hanging", 1), section("measured")]]
-    workers.run(groups, TINY, tmp_path / "log", time.monotonic() + 400,
-                lambda news: found.setdefault(news.section.name, []).append(news))
+    groups = [
+        [section("failing"), section("dying"), section("measured")],
+        [section("measured"), section("hanging", 1), section("measured")],
+    ]
+    workers.run(
+        groups,
+        TINY,
+        tmp_path / "log",
+        time.monotonic() + 400,
+        lambda news: found.setdefault(news.section.name, []).append(news),
+    )
     [half, wrong], [dead], [stopped] = found["failing"], found["dying"], found["hanging"]
     assert half.table.title == "Half"
     assert wrong.failure == "ValueError: It is\nwrong."
@@ -47,17 +55,24 @@ def test_a_section_that_fails_dies_or_hangs_is_left_behind_and_the_others_go_on(
 
 def test_every_section_needs_only_what_nnunet_needs():
     """A machine with a GPU may have no network to fetch more from."""
-    code = ("import pkgutil, sys, benchmarks.gpu as bench\n"
-            "sys.modules.update(dict.fromkeys(['jsonschema', 'safetensors', 'medpy', 'monai', 'surface_distance', "
-            "'nilearn', 'openvino', 'submitit', 'hypothesis', 'pytest']))\n"
-            "for module in pkgutil.iter_modules(bench.__path__, 'benchmarks.gpu.'):\n    __import__(module.name)")
+    code = (
+        "import pkgutil, sys, benchmarks.gpu as bench\n"
+        "sys.modules.update(dict.fromkeys(['jsonschema', 'safetensors', 'medpy', 'monai', 'surface_distance', "
+        "'nilearn', 'openvino', 'submitit', 'hypothesis', 'pytest']))\n"
+        "for module in pkgutil.iter_modules(bench.__path__, 'benchmarks.gpu.'):\n    __import__(module.name)"
+    )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
 
 def test_what_the_budget_does_not_reach_is_named(tmp_path):
     failures = {}
-    workers.run([[section("hanging"), section("measured")]], TINY, tmp_path / "log", time.monotonic() + 0.2,
-                lambda news: failures.update({news.section.name: news.failure}))
+    workers.run(
+        [[section("hanging"), section("measured")]],
+        TINY,
+        tmp_path / "log",
+        time.monotonic() + 0.2,
+        lambda news: failures.update({news.section.name: news.failure}),
+    )
     assert failures == {"hanging": "it was stopped after 0 s", "measured": "no time was left"}
 
 
@@ -70,7 +85,10 @@ def test_a_page_names_the_machine_once_and_what_did_not_finish(tmp_path):
     results.take(News(second, Table("Steps", [{"": "eager", "ms": Timing(0.25, 0.2, 0.3)}]), {"GPU": "A"}))
     results.take(News(first, Table("Copy", [{"": "row"}]), {"GPU": "A"}))
     results.take(News(first, failure="its time\nis up"))
-    assert (tmp_path / "gpu.md").read_text() == HEAD + """
+    assert (
+        (tmp_path / "gpu.md").read_text()
+        == HEAD
+        + """
 ## Copy
 
 | |
@@ -87,13 +105,24 @@ def test_a_page_names_the_machine_once_and_what_did_not_finish(tmp_path):
 
 Measured on GPU A.
 """
+    )
     assert results.failures() == ["device"]
     assert results.short(["training"]).startswith("## Steps")
     assert list(json.loads((tmp_path / "gpu.json").read_text())) == ["device", "training"]
 
 
-@pytest.mark.parametrize("tables", [device.tables, training.tables, engines.tables, prediction.tables,
-                                    pieces.tables, checks.tables, checks.constant_tables])
+@pytest.mark.parametrize(
+    "tables",
+    [
+        device.tables,
+        training.tables,
+        engines.tables,
+        prediction.tables,
+        pieces.tables,
+        checks.tables,
+        checks.constant_tables,
+    ],
+)
 def test_small_tables_of_every_section(tables, nnunet_folders, monkeypatch):
     monkeypatch.setenv("nnUNet_compile", "false")  # which a trainer's sets
     found = list(tables(TINY))
@@ -169,8 +198,12 @@ def test_learning_stands_side_by_side():
     log = {"train_losses": [0.5], "val_losses": [0.25], "mean_fg_dice": [0.125]}
     found = {(kind, seed): {**log, "Dice": 0.5 + seed / 10} for kind in ("GSP", "stock") for seed in (0, 1)}
     rows = {row[""]: row for row in losses._table("Dataset001_A", found, TINY).rows}
-    assert list(rows) == ["training loss, epoch 1", "validation loss, epoch 1", "Dice of validation patches, epoch 1",
-                          "Dice of whole cases"]
+    assert list(rows) == [
+        "training loss, epoch 1",
+        "validation loss, epoch 1",
+        "Dice of validation patches, epoch 1",
+        "Dice of whole cases",
+    ]
     assert rows["validation loss, epoch 1"]["stock"] == "0.250, 0.250"
     assert rows["Dice of whole cases"]["GSP"] == "0.500, 0.600"
 
@@ -183,8 +216,22 @@ def test_tests_of_a_gpu_are_found_by_why_they_are_skipped(monkeypatch):
 
 
 def test_the_command_writes_page_json_and_log_and_prints_a_table_last(tmp_path):
-    command = [sys.executable, "-m", "benchmarks.gpu", "--device", "cpu", "--tiny", "--only", "device", "--budget",
-               "400", "--out", tmp_path, "--code", "abc"]
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.gpu",
+        "--device",
+        "cpu",
+        "--tiny",
+        "--only",
+        "device",
+        "--budget",
+        "400",
+        "--out",
+        tmp_path,
+        "--code",
+        "abc",
+    ]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "device: done" in done.stdout
@@ -193,11 +240,18 @@ def test_the_command_writes_page_json_and_log_and_prints_a_table_last(tmp_path):
     assert "code abc" in (tmp_path / "gpu.md").read_text()
 
 
-@pytest.mark.parametrize(("arguments", "sentence"), [
-    (["--only", "device,speed"], "expected sections of device, .* got speed"),
-    (["--only", "losses"], "expected a raw dataset with a dataset.json for --raw, got None"),
-    pytest.param(["--only", "device"], "expected a GPU, torch finds none",
-                 marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU"))])
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--only", "device,speed"], "expected sections of device, .* got speed"),
+        (["--only", "losses"], "expected a raw dataset with a dataset.json for --raw, got None"),
+        pytest.param(
+            ["--only", "device"],
+            "expected a GPU, torch finds none",
+            marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU"),
+        ),
+    ],
+)
 def test_a_mistake_gets_one_sentence(arguments, sentence, capsys):
     with pytest.raises(SystemExit) as stop:
         main(arguments)

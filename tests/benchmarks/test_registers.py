@@ -1,4 +1,5 @@
 """The kernels compile for a card that is not there, and keep in registers and wide loads what they should."""
+
 import re
 
 import pytest
@@ -15,8 +16,10 @@ def test_a_layer_of_the_highest_resolution_spills_nothing_and_moves_16_bytes_at_
     registers = pytest.importorskip("benchmarks.registers")
     if not registers.TOOL.exists():
         pytest.skip("Triton has no tools for NVIDIA's cards here")
-    y, weight = (torch.empty(size, device="meta", dtype=dtype) for size, dtype in (
-        ((2, 32, 128, 128, 128), torch.float16), ((32, 32), torch.float32)))
+    y, weight = (
+        torch.empty(size, device="meta", dtype=dtype)
+        for size, dtype in (((2, 32, 128, 128, 128), torch.float16), ((32, 32), torch.float32))
+    )
     norm = [torch.empty(2, 32, device="meta") for _ in range(3)]
     with registers._compiling(torch.float16):
         for _ in range(2):  # compiles once

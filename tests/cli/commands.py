@@ -1,4 +1,5 @@
 """Runs a verb as a shell would."""
+
 import pytest
 
 from nnunetv2_gsp import cli

@@ -1,4 +1,5 @@
 """What texts on the command line mean."""
+
 import argparse
 
 import pytest
@@ -7,9 +8,17 @@ from nnunetv2_gsp.cli.arguments import positive, setting, settings, voxels
 from nnunetv2_gsp.errors import ConflictingInputError
 
 
-@pytest.mark.parametrize(("text", "value"), [
-    ("shift_ratio=1", 1), ("shift_ratio=.25", 0.25), ("shift_position=CCS", "CCS"), ("strict=true", True),
-    ("spatial_groups=[[2,2,2],[2,4,4]]", [[2, 2, 2], [2, 4, 4]]), ("name=a=b", "a=b")])
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("shift_ratio=1", 1),
+        ("shift_ratio=.25", 0.25),
+        ("shift_position=CCS", "CCS"),
+        ("strict=true", True),
+        ("spatial_groups=[[2,2,2],[2,4,4]]", [[2, 2, 2], [2, 4, 4]]),
+        ("name=a=b", "a=b"),
+    ],
+)
 def test_a_setting_is_json_a_number_or_a_text(text, value):
     assert setting(text) == (text.partition("=")[0], value)
 

@@ -1,4 +1,5 @@
 """`check-submission`: from the arguments to one call, and from what it returns to the screen and the exit code."""
+
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ VIOLATIONS = ["Expected a file for 00001, got none.", "Expected a file for 00002
 @pytest.fixture
 def check(monkeypatch):
     """Run the verb on an archive with some violations; returns what it exits with, and the calls of the library."""
+
     def run(violations, *arguments):
         calls = []
         monkeypatch.setattr(submission, "check_submission", lambda *given: calls.append(given) or violations)
@@ -26,10 +28,14 @@ def test_every_argument_reaches_the_library(check):
     assert check([]) == (0, [(Path("a.zip"), "promise12", None, 5)])
 
 
-@pytest.mark.parametrize(("n_violations", "code", "summary"), [
-    (0, 0, "a.zip: no violations of the rules of promise12"),
-    (1, 1, "a.zip: 1 violation of the rules of promise12"),
-    (2, 1, "a.zip: 2 violations of the rules of promise12")])
+@pytest.mark.parametrize(
+    ("n_violations", "code", "summary"),
+    [
+        (0, 0, "a.zip: no violations of the rules of promise12"),
+        (1, 1, "a.zip: 1 violation of the rules of promise12"),
+        (2, 1, "a.zip: 2 violations of the rules of promise12"),
+    ],
+)
 def test_every_violation_is_a_line_and_the_exit_code_tells(n_violations, code, summary, check, capsys):
     assert check(VIOLATIONS[:n_violations], "--images", "raw")[0] == code
     assert capsys.readouterr().out.splitlines() == [*VIOLATIONS[:n_violations], summary]

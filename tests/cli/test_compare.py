@@ -1,4 +1,5 @@
 """The verb compare: which arguments go together, what it prints and writes, and what one can type instead."""
+
 import pytest
 
 from tests.cli.commands import exit_code
@@ -24,21 +25,32 @@ def test_it_prints_the_verdict_and_writes_four_files(arguments, tmp_path, capsys
     assert printed.startswith("On 2 cases no difference between good and poor is significant")
     assert f"Wrote {tmp_path / 'out' / 'comparison.html'}, which opens in any browser" in printed
     assert sorted(file.name for file in (tmp_path / "out").iterdir()) == [
-        f"comparison.{kind}" for kind in ("csv", "html", "json", "md")]
+        f"comparison.{kind}" for kind in ("csv", "html", "json", "md")
+    ]
 
 
 def test_it_replaces_files_only_when_asked(arguments, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "comparison.md").write_text("mine")
-    assert run(*arguments).endswith("comparison.md exists and is not replaced; choose another with -o, or replace it "
-                                    "with --overwrite.")
+    assert run(*arguments).endswith(
+        "comparison.md exists and is not replaced; choose another with -o, or replace it with --overwrite."
+    )
     assert (tmp_path / "out" / "comparison.md").read_text() == "mine"
     assert run(*arguments, "--overwrite") == 0
 
 
-@pytest.mark.parametrize("arguments", [
-    (), ("-d", "1"), ("-pred", "a", "b"), ("-gt", "a"), ("-d", "1", "-tr", "a", "b", "-pred", "a"),
-    ("-pred", "a", "b", "-gt", "c", "-f", "0"), ("-d", "1", "-tr", "a", "b", "--images", "images")])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (),
+        ("-d", "1"),
+        ("-pred", "a", "b"),
+        ("-gt", "a"),
+        ("-d", "1", "-tr", "a", "b", "-pred", "a"),
+        ("-pred", "a", "b", "-gt", "c", "-f", "0"),
+        ("-d", "1", "-tr", "a", "b", "--images", "images"),
+    ],
+)
 def test_it_takes_models_or_folders_not_both(arguments, tmp_path, capsys):
     assert run(*arguments, "-o", tmp_path / "out") == 2
     said = capsys.readouterr().err
@@ -48,20 +60,25 @@ def test_it_takes_models_or_folders_not_both(arguments, tmp_path, capsys):
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize(("more", "hint"), [
-    (["--images", "nowhere"], "got none; name other images with --images."),
-    (["-djfile", "nowhere.json"], "put it there, or name another dataset.json with -djfile."),
-    (["-gt", "nowhere"], "got none; name other references with -gt."),
-    (["-pred", "poor", "poor"], "name other predictions with -pred.")])
+@pytest.mark.parametrize(
+    ("more", "hint"),
+    [
+        (["--images", "nowhere"], "got none; name other images with --images."),
+        (["-djfile", "nowhere.json"], "put it there, or name another dataset.json with -djfile."),
+        (["-gt", "nowhere"], "got none; name other references with -gt."),
+        (["-pred", "poor", "poor"], "name other predictions with -pred."),
+    ],
+)
 def test_the_sentence_says_what_to_type(more, hint, arguments, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert run(*arguments, *more).endswith(hint)
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize(("more", "hint"), [
-    (["-p", "a", "b", "c"], "got 3; name other plans with -p."),
-    (["-f", "0", "all"], "choose folds with -f.")])
+@pytest.mark.parametrize(
+    ("more", "hint"),
+    [(["-p", "a", "b", "c"], "got 3; name other plans with -p."), (["-f", "0", "all"], "choose folds with -f.")],
+)
 def test_of_models_the_sentence_names_their_flags(more, hint, trained_dataset, tmp_path):
     line = ["-d", trained_dataset, "-tr", "nnUNetTrainer", "nnUNetTrainerGSP", "-o", tmp_path / "out", *more]
     assert run(*line).endswith(hint)

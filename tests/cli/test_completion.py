@@ -1,4 +1,5 @@
 """What a shell completes, asked of the shell itself."""
+
 import shutil
 import subprocess
 from pathlib import Path
@@ -28,8 +29,13 @@ def script(tmp_path_factory):
 
 def completions(script, words, cwd=None):
     """Return what bash offers for the last one of the words."""
-    asked = subprocess.run(["bash", "-c", ASK.format(script=script, words=words, number=len(words.split()))],
-                           capture_output=True, text=True, check=True, cwd=cwd)
+    asked = subprocess.run(
+        ["bash", "-c", ASK.format(script=script, words=words, number=len(words.split()))],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=cwd,
+    )
     assert asked.stderr == ""
     return asked.stdout.split()
 
@@ -41,19 +47,22 @@ def test_the_completion_is_printed(shell, capsys):
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="no bash here")
-@pytest.mark.parametrize(("words", "offered"), [
-    ("pla", ["plan"]),
-    ("ex", ["experiments", "export"]),
-    ("experiments table", ["table1", "table2"]),
-    ("experiments ratio --exec", ["--executor"]),
-    ("experiments ratio --executor s", ["slurm"]),
-    ("demo -device cu", ["cuda"]),
-    ("import mod", ["model.zip"]),
-    ("export -o mod", ["model.zip"]),
-    ("export mod", []),
-    ("demo -o fol", ["folder"]),
-    ("demo -o mod", []),
-])
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        ("pla", ["plan"]),
+        ("ex", ["experiments", "export"]),
+        ("experiments table", ["table1", "table2"]),
+        ("experiments ratio --exec", ["--executor"]),
+        ("experiments ratio --executor s", ["slurm"]),
+        ("demo -device cu", ["cuda"]),
+        ("import mod", ["model.zip"]),
+        ("export -o mod", ["model.zip"]),
+        ("export mod", []),
+        ("demo -o fol", ["folder"]),
+        ("demo -o mod", []),
+    ],
+)
 def test_bash_completes(words, offered, script, tmp_path):
     (tmp_path / "model.zip").touch()
     (tmp_path / "folder").mkdir()

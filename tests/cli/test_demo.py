@@ -1,4 +1,5 @@
 """What the verb passes on, and where it says that everything lies."""
+
 from pathlib import Path
 
 from nnunetv2_gsp import demo

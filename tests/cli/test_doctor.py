@@ -1,4 +1,5 @@
 """The doctor's exit code, and the line that names what is missing."""
+
 import pytest
 
 from nnunetv2_gsp.nnunet import FOLDERS

@@ -1,4 +1,5 @@
 """The verb evaluate: what it prints and writes, and one sentence for what a user can mend."""
+
 import pytest
 
 from nnunetv2_gsp.metrics.definitions import DEFINITIONS
@@ -23,16 +24,19 @@ def test_it_prints_means_and_the_definition_and_writes_json_and_csv(arguments, t
     assert "panoptica, BraTS from 2025" in printed
     assert "whole_tumor" in printed
     assert printed.endswith(f"Wrote {tmp_path / 'out' / 'evaluation_panoptica.json'} and evaluation_panoptica.csv.\n")
-    assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["evaluation_panoptica.csv",
-                                                                          "evaluation_panoptica.json"]
+    assert sorted(file.name for file in (tmp_path / "out").iterdir()) == [
+        "evaluation_panoptica.csv",
+        "evaluation_panoptica.json",
+    ]
 
 
 def test_it_replaces_files_only_when_asked(arguments):
     assert run(*arguments) == 0
     code = run(*arguments)
     assert code.startswith("nnUNetv2_gsp evaluate: ")
-    assert code.endswith("evaluation_brats2023.json exists and is not replaced; choose another with -o, or replace it "
-                         "with --overwrite.")
+    assert code.endswith(
+        "evaluation_brats2023.json exists and is not replaced; choose another with -o, or replace it with --overwrite."
+    )
     assert run(*arguments, "--overwrite") == 0
 
 
@@ -46,12 +50,18 @@ def test_an_unknown_definition_is_a_wrong_command_line(arguments, capsys):
     assert "captk" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("more", "hint"), [
-    (["--lesion-wise", "--definition", "directed"],
-     "got directed; choose another with --definition, or leave out --lesion-wise."),
-    (["-djfile", "nowhere.json"], "put it there, or name another dataset.json with -djfile."),
-    (["-gt", "nowhere"], "got none; name other references with -gt."),
-    (["-pred", "nowhere"], "got none; name other predictions with -pred.")])
+@pytest.mark.parametrize(
+    ("more", "hint"),
+    [
+        (
+            ["--lesion-wise", "--definition", "directed"],
+            "got directed; choose another with --definition, or leave out --lesion-wise.",
+        ),
+        (["-djfile", "nowhere.json"], "put it there, or name another dataset.json with -djfile."),
+        (["-gt", "nowhere"], "got none; name other references with -gt."),
+        (["-pred", "nowhere"], "got none; name other predictions with -pred."),
+    ],
+)
 def test_the_sentence_says_what_to_type(more, hint, arguments, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert run(*arguments, "-o", "out", *more).endswith(hint)

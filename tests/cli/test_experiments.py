@@ -1,4 +1,5 @@
 """What the verb passes on, prints and exits with."""
+
 import pytest
 
 from nnunetv2_gsp.experiments import EXECUTORS, experiment
@@ -29,8 +30,26 @@ def test_every_table_and_executor_is_listed_with_a_line(capsys):
 
 
 def test_wishes_are_passed_on(asked, capsys):
-    assert exit_code("experiments", "table2", "-d", "137", "--set", "batch_size=2", "-n", "3", "--executor", "slurm",
-                     "--gpus", "a100:1", "--time", "60", "--retry") == 0
+    assert (
+        exit_code(
+            "experiments",
+            "table2",
+            "-d",
+            "137",
+            "--set",
+            "batch_size=2",
+            "-n",
+            "3",
+            "--executor",
+            "slurm",
+            "--gpus",
+            "a100:1",
+            "--time",
+            "60",
+            "--retry",
+        )
+        == 0
+    )
     assert (asked["table"], asked["dataset"], asked["settings"]) == ("table2", "137", {"batch_size": 2})
     assert (asked["executor"], asked["at_a_time"], asked["retry"], asked["dry_run"]) == ("slurm", 3, True, False)
     assert asked["slurm"] == SlurmResources(gpus="a100:1", time_min=60)
@@ -50,4 +69,5 @@ def test_failed_runs_are_named_and_so_is_the_flag_that_trains_them_again(asked, 
 
 def test_resources_of_slurm_without_slurm_are_one_sentence():
     assert exit_code("experiments", "ratio", "-d", "1", "--partition", "gpu").endswith(
-        "got them with the executor local; drop them, or choose --executor slurm.")
+        "got them with the executor local; drop them, or choose --executor slurm."
+    )

@@ -1,4 +1,5 @@
 """A model goes out and in again by the two verbs."""
+
 import shlex
 
 import pytest
@@ -34,7 +35,8 @@ def test_a_bundle_is_replaced_with_overwrite_alone(model_folder, tmp_path):
     bundle = tmp_path / "model.zip"
     bundle.write_text("mine")
     assert exit_code("export", model_folder, "-o", bundle).endswith(
-        "model.zip exists and is not replaced; choose another with -o, or replace it with --overwrite.")
+        "model.zip exists and is not replaced; choose another with -o, or replace it with --overwrite."
+    )
     assert bundle.read_text() == "mine"
     assert exit_code("export", model_folder, "-o", bundle, "--overwrite") == 0
 
@@ -42,4 +44,5 @@ def test_a_bundle_is_replaced_with_overwrite_alone(model_folder, tmp_path):
 def test_a_fold_without_a_checkpoint_names_the_flags(model_folder, tmp_path):
     assert exit_code("export", model_folder, "-o", tmp_path / "model.zip", "-f", "4").endswith(
         "expected checkpoint_final.pth in fold 4, got none (folds that have one: 0); train it to its end, or choose "
-        "folds with -f, or name another checkpoint with -chk.")
+        "folds with -f, or name another checkpoint with -chk."
+    )

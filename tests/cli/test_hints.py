@@ -1,4 +1,5 @@
 """Every parameter that an error blames has a hint, every hint names a flag of a verb, and no error names one itself."""
+
 import argparse
 import ast
 import builtins
@@ -24,12 +25,20 @@ def blamed(source):
         elif isinstance(node, ast.FunctionDef):
             arguments = node.args
             positional = [*arguments.posonlyargs, *arguments.args]
-            with_default = positional[len(positional) - len(arguments.defaults):]
-            given += [default for argument, default in zip([*with_default, *arguments.kwonlyargs],
-                                                           [*arguments.defaults, *arguments.kw_defaults], strict=True)
-                      if argument.arg == "parameters" and default is not None]
-    return {constant.value for value in given for constant in ast.walk(value)
-            if isinstance(constant, ast.Constant) and isinstance(constant.value, str)}
+            with_default = positional[len(positional) - len(arguments.defaults) :]
+            given += [
+                default
+                for argument, default in zip(
+                    [*with_default, *arguments.kwonlyargs], [*arguments.defaults, *arguments.kw_defaults], strict=True
+                )
+                if argument.arg == "parameters" and default is not None
+            ]
+    return {
+        constant.value
+        for value in given
+        for constant in ast.walk(value)
+        if isinstance(constant, ast.Constant) and isinstance(constant.value, str)
+    }
 
 
 def test_names_are_found_wherever_they_stand(tmp_path):
@@ -41,8 +50,9 @@ def check(target, *, parameters=("four",)): ...
     assert blamed(tmp_path / "module.py") == {"one", "two", "three", "four"}
 
 
-@pytest.mark.parametrize("source", [source for source in SOURCES if blamed(source)],
-                         ids=lambda source: str(source.relative_to(PACKAGE)))
+@pytest.mark.parametrize(
+    "source", [source for source in SOURCES if blamed(source)], ids=lambda source: str(source.relative_to(PACKAGE))
+)
 def test_every_parameter_that_is_blamed_has_a_hint(source):
     assert blamed(source) <= set(_HINTS)
 
@@ -65,14 +75,26 @@ def is_ours(name):
 
 def texts_of_errors(source):
     """Return the texts in every error of a user's that a module makes; f-strings in pieces."""
-    calls = [node for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"))) if isinstance(node, ast.Call)
-             and is_ours(getattr(node.func, "id", "")) and len(node.args) + len(node.keywords) > 1]
-    return [constant.value for call in calls for constant in ast.walk(call)
-            if isinstance(constant, ast.Constant) and isinstance(constant.value, str)]
+    calls = [
+        node
+        for node in ast.walk(ast.parse(source.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call)
+        and is_ours(getattr(node.func, "id", ""))
+        and len(node.args) + len(node.keywords) > 1
+    ]
+    return [
+        constant.value
+        for call in calls
+        for constant in ast.walk(call)
+        if isinstance(constant, ast.Constant) and isinstance(constant.value, str)
+    ]
 
 
-@pytest.mark.parametrize("source", [source for source in SOURCES if source.parent.name != "cli"],
-                         ids=lambda source: str(source.relative_to(PACKAGE)))
+@pytest.mark.parametrize(
+    "source",
+    [source for source in SOURCES if source.parent.name != "cli"],
+    ids=lambda source: str(source.relative_to(PACKAGE)),
+)
 def test_the_library_does_not_know_the_command_line(source):
     ours = {flag for verb in verbs().values() for action in actions(verb) for flag in action.option_strings}
     for text in texts_of_errors(source):

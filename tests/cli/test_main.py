@@ -1,4 +1,5 @@
 """The command itself: its help, its exit codes, and one sentence for what a user can mend."""
+
 import os
 import runpy
 import subprocess
@@ -14,8 +15,23 @@ from tests.cli.commands import exit_code
 def test_help_names_the_verbs_and_nnunets_own_command(capsys):
     assert exit_code("--help") == 0
     printed = capsys.readouterr().out
-    for name in ("doctor", "plan", "templates", "profile", "experiments", "export", "import", "convert", "evaluate",
-                 "compare", "submit", "check-submission", "demo", "nnUNetv2_train", "nnUNetTrainerGSP"):
+    for name in (
+        "doctor",
+        "plan",
+        "templates",
+        "profile",
+        "experiments",
+        "export",
+        "import",
+        "convert",
+        "evaluate",
+        "compare",
+        "submit",
+        "check-submission",
+        "demo",
+        "nnUNetv2_train",
+        "nnUNetTrainerGSP",
+    ):
         assert name in printed
 
 
@@ -38,9 +54,17 @@ def test_the_help_needs_no_torch():
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
-@pytest.mark.parametrize("arguments", [
-    (), ("cure",), ("doctor", "--harder"), ("experiments", "table9", "-d", "1"),
-    ("experiments", "ratio", "-d", "1", "-n", "0"), ("plan", "-d", "1", "--set", "shift_ratio")])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (),
+        ("cure",),
+        ("doctor", "--harder"),
+        ("experiments", "table9", "-d", "1"),
+        ("experiments", "ratio", "-d", "1", "-n", "0"),
+        ("plan", "-d", "1", "--set", "shift_ratio"),
+    ],
+)
 def test_a_wrong_command_line_exits_with_2(arguments, capsys):
     assert exit_code(*arguments) == 2
     assert "usage: nnUNetv2_gsp" in capsys.readouterr().err
@@ -50,6 +74,7 @@ def test_a_wrong_command_line_exits_with_2(arguments, capsys):
 def test_what_a_user_can_mend_is_one_sentence(error, monkeypatch):
     def verb(_):
         raise error
+
     monkeypatch.setattr(cli.doctor, "run", verb)
     # Python prints a text that it exits with to stderr, without a traceback, and exits with 1
     assert exit_code("doctor") == f"nnUNetv2_gsp doctor: {error}"
@@ -58,15 +83,18 @@ def test_what_a_user_can_mend_is_one_sentence(error, monkeypatch):
 def test_hints_of_the_verb_stand_behind_the_sentence(monkeypatch):
     def verb(_):
         raise TargetExistsError("model.zip")
+
     monkeypatch.setattr(cli.export, "run", verb)
     assert exit_code("export", "MODEL", "-o", "model.zip") == (
         "nnUNetv2_gsp export: model.zip exists and is not replaced; choose another with -o, or replace it with "
-        "--overwrite.")
+        "--overwrite."
+    )
 
 
 def test_an_interrupt_is_one_line(monkeypatch):
     def verb(_):
         raise KeyboardInterrupt
+
     monkeypatch.setattr(cli.doctor, "run", verb)
     assert exit_code("doctor").strip() == "nnUNetv2_gsp doctor: interrupted"
 
@@ -74,6 +102,7 @@ def test_an_interrupt_is_one_line(monkeypatch):
 def test_a_mistake_of_ours_keeps_its_traceback(monkeypatch):
     def verb(_):
         raise ZeroDivisionError
+
     monkeypatch.setattr(cli.doctor, "run", verb)
     with pytest.raises(ZeroDivisionError):
         cli.main(["doctor"])
@@ -84,9 +113,13 @@ def test_a_reader_who_has_seen_enough_ends_it_quietly(unbuffered):
     reader, writer = os.pipe()
     os.close(reader)
     try:
-        ended = subprocess.run([sys.executable, "-c", "from nnunetv2_gsp.cli import main; main(['templates'])"],
-                               stdout=writer, stderr=subprocess.PIPE, text=True,
-                               env={**os.environ, "PYTHONUNBUFFERED": unbuffered})
+        ended = subprocess.run(
+            [sys.executable, "-c", "from nnunetv2_gsp.cli import main; main(['templates'])"],
+            stdout=writer,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+        )
     finally:
         os.close(writer)
     assert (ended.returncode, ended.stderr) == (1, "")

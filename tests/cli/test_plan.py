@@ -1,4 +1,5 @@
 """`plan`: from the arguments to plans beside the dataset's own, and one sentence for what does not fit."""
+
 import json
 
 import pytest
@@ -18,8 +19,11 @@ def preprocessed_by(command, monkeypatch):
     from nnunetv2.experiment_planning import plan_and_preprocess_entrypoints
 
     taken = []
-    monkeypatch.setattr(plan_and_preprocess_entrypoints, "preprocess",
-                        lambda *positional, **by_name: taken.extend([*positional, by_name]))
+    monkeypatch.setattr(
+        plan_and_preprocess_entrypoints,
+        "preprocess",
+        lambda *positional, **by_name: taken.extend([*positional, by_name]),
+    )
     monkeypatch.setattr("sys.argv", command.split())
     plan_and_preprocess_entrypoints.preprocess_entry()
     [dataset_id], plans_name, by_name = taken
@@ -27,9 +31,27 @@ def preprocessed_by(command, monkeypatch):
 
 
 def test_what_is_written_and_shown(planned, capsys, monkeypatch):
-    assert exit_code("plan", "-d", "904", "-p", "nnUNetPlans", "-c", "3d_fullres", "--name", "mine",
-                     "--template", "brats18_csc", "--set", "shift_position=CCS", "local_shift_ratio=.25",
-                     "--set", "patch_size=[32,32,32]") == 0
+    assert (
+        exit_code(
+            "plan",
+            "-d",
+            "904",
+            "-p",
+            "nnUNetPlans",
+            "-c",
+            "3d_fullres",
+            "--name",
+            "mine",
+            "--template",
+            "brats18_csc",
+            "--set",
+            "shift_position=CCS",
+            "local_shift_ratio=.25",
+            "--set",
+            "patch_size=[32,32,32]",
+        )
+        == 0
+    )
     plans = json.loads((planned / "mine.json").read_text())
     assert plans["plans_name"] == "mine"
     assert list(plans["configurations"]) == ["3d_fullres"]
@@ -42,10 +64,20 @@ def test_what_is_written_and_shown(planned, capsys, monkeypatch):
     assert preprocessed_by(command, monkeypatch) == (904, "mine", ["3d_fullres"])
 
 
-@pytest.mark.parametrize("arguments", [["--set", "shift_ration=1"], ["--template", "brats18"], ["-c", "4d"],
-                                       ["--set", "shift_position=SCS"], ["--set", "shift_ratio=2"],
-                                       ["--set", "shift_ratio=1", "shift_ratio=0"], ["-p", "dataset"], ["-p", "broken"],
-                                       ["-p", "circular"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--set", "shift_ration=1"],
+        ["--template", "brats18"],
+        ["-c", "4d"],
+        ["--set", "shift_position=SCS"],
+        ["--set", "shift_ratio=2"],
+        ["--set", "shift_ratio=1", "shift_ratio=0"],
+        ["-p", "dataset"],
+        ["-p", "broken"],
+        ["-p", "circular"],
+    ],
+)
 def test_a_mistake_ends_in_a_sentence_and_nothing_is_written(arguments, planned):
     (planned / "dataset.json").write_text("{}")
     (planned / "broken.json").write_text("{")
@@ -58,15 +90,17 @@ def test_a_mistake_ends_in_a_sentence_and_nothing_is_written(arguments, planned)
     assert sorted(planned.iterdir()) == before
 
 
-@pytest.mark.parametrize(("arguments", "hint"), [
-    (["-p", "nowhere"], "run nnUNetv2_plan_and_preprocess -d 904, or name other plans with -p."),
-    (["-c", "4d"], "choose configurations with -c."),
-    (["--template", "brats18"],
-     "choose another template with --template (nnUNetv2_gsp templates lists them)."),
-    (["--set", "shift_ration=1"], "change --set."),
-    (["--name", "a__b"], "choose another name with --name."),
-    (["--name", "nnUNetPlans", "--overwrite"], "choose another name with --name."),
-])
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        (["-p", "nowhere"], "run nnUNetv2_plan_and_preprocess -d 904, or name other plans with -p."),
+        (["-c", "4d"], "choose configurations with -c."),
+        (["--template", "brats18"], "choose another template with --template (nnUNetv2_gsp templates lists them)."),
+        (["--set", "shift_ration=1"], "change --set."),
+        (["--name", "a__b"], "choose another name with --name."),
+        (["--name", "nnUNetPlans", "--overwrite"], "choose another name with --name."),
+    ],
+)
 def test_the_sentence_names_the_flag_that_mends_it(arguments, hint, planned):
     assert exit_code("plan", "-d", "904", *arguments).endswith(hint)
 
@@ -75,6 +109,7 @@ def test_plans_of_that_name_are_replaced_on_request(planned):
     assert exit_code("plan", "-d", "904") == 0
     assert exit_code("plan", "-d", "904").endswith(
         "nnUNetGSPPlans.json exists and is not replaced; choose another name with --name, or replace it with "
-        "--overwrite.")
+        "--overwrite."
+    )
     assert exit_code("plan", "-d", "904", "--set", "shift_ratio=1", "--overwrite") == 0
     assert json.loads((planned / "nnUNetGSPPlans.json").read_text())["gsp_template"]["settings"] == {"shift_ratio": 1}

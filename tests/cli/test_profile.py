@@ -1,4 +1,5 @@
 """`profile`: from the arguments to one call, and from what it returns to the screen and to files."""
+
 import json
 
 import pytest
@@ -8,9 +9,17 @@ from tests.cli.commands import exit_code
 QUICK = ("--template", "brats18_csc_dec", "--patch", "32", "32", "32", "--rounds", "1")
 
 
-@pytest.mark.parametrize("arguments", [
-    ("-d", "1", "--template", "default_local"), ("-d", "1", "--set", "shift_ratio=1"), ("-d", "1", "--channels", "3"),
-    ("-d", "1", "--patch", "32", "32"), ("--template", "default", "-c", "2d"), ("-p", "nnUNetPlans")])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("-d", "1", "--template", "default_local"),
+        ("-d", "1", "--set", "shift_ratio=1"),
+        ("-d", "1", "--channels", "3"),
+        ("-d", "1", "--patch", "32", "32"),
+        ("--template", "default", "-c", "2d"),
+        ("-p", "nnUNetPlans"),
+    ],
+)
 def test_plans_or_a_template_are_taken_not_both(arguments):
     assert exit_code("profile", *arguments).endswith("got some of both; drop one side.")
 
@@ -33,7 +42,8 @@ def test_a_file_is_replaced_on_request_and_otherwise_refused_at_once(flag, tmp_p
     with monkeypatch.context() as no_work:
         no_work.setattr("nnunetv2_gsp.profiling.profile_template", lambda *_: pytest.fail("it was profiled"))
         assert exit_code("profile", *QUICK, flag, file).endswith(
-            f"exists and is not replaced; name another file with {flag}, or replace it with --overwrite.")
+            f"exists and is not replaced; name another file with {flag}, or replace it with --overwrite."
+        )
     assert file.read_text() == "mine"
     assert exit_code("profile", *QUICK, flag, file, "--overwrite") == 0
     assert "GSPUNet" in file.read_text()
@@ -41,14 +51,19 @@ def test_a_file_is_replaced_on_request_and_otherwise_refused_at_once(flag, tmp_p
 
 def test_a_folder_in_the_place_of_a_file_is_refused(tmp_path):
     sentence = exit_code("profile", *QUICK, "--json", tmp_path, "--overwrite")
-    assert sentence.endswith("expected a file or nothing, got a folder; move it away, or name another file with "
-                             "--json.")
+    assert sentence.endswith(
+        "expected a file or nothing, got a folder; move it away, or name another file with --json."
+    )
 
 
-@pytest.mark.parametrize(("arguments", "hint"), [
-    (("--patch", "16"), "change --patch."), (("--rounds", "0", "--patch", "16", "16"), "change --rounds."),
-    (("-device", "tpu", "--patch", "16", "16"), "choose another with -device."),
-    (("--set", "shift_ration=1"), "change --set."),
-])
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        (("--patch", "16"), "change --patch."),
+        (("--rounds", "0", "--patch", "16", "16"), "change --rounds."),
+        (("-device", "tpu", "--patch", "16", "16"), "choose another with -device."),
+        (("--set", "shift_ration=1"), "change --set."),
+    ],
+)
 def test_the_sentence_names_the_flag_that_mends_it(arguments, hint):
     assert exit_code("profile", *arguments).endswith(hint)

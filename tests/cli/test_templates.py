@@ -1,4 +1,5 @@
 """`templates`: a line each."""
+
 from tests.cli.commands import exit_code
 
 

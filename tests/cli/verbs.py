@@ -1,4 +1,5 @@
 """The verbs as the parser has them."""
+
 from nnunetv2_gsp.cli import parser
 
 

@@ -23,8 +23,9 @@ def folders(tmp_path_factory):
 
 @pytest.fixture(scope="package")
 def comparison(folders):
-    pairing = pair_folders([folders / name for name in ("poor", "good", "equal")], folders / "gt",
-                           images=folders / "images")
+    pairing = pair_folders(
+        [folders / name for name in ("poor", "good", "equal")], folders / "gt", images=folders / "images"
+    )
     return compare(pairing, DEFINITIONS["directed"], processes=1)
 
 

@@ -1,4 +1,5 @@
 """Folders of predictions, and models as nnU-Net leaves them."""
+
 import json
 
 import numpy as np
@@ -14,15 +15,28 @@ EPOCH_S, N_EPOCHS = 2.5, 4
 DATASET, CONFIGURATION = "Dataset777_Compared", "3d_fullres"
 ARCHITECTURE = {
     "network_class_name": "dynamic_network_architectures.architectures.unet.PlainConvUNet",
-    "arch_kwargs": {"n_stages": 2, "features_per_stage": [4, 8], "conv_op": "torch.nn.modules.conv.Conv3d",
-                    "kernel_sizes": [[3] * 3] * 2, "strides": [[1] * 3, [2] * 3], "n_conv_per_stage": [1, 1],
-                    "n_conv_per_stage_decoder": [1], "conv_bias": True,
-                    "norm_op": "torch.nn.modules.instancenorm.InstanceNorm3d",
-                    "norm_op_kwargs": {"eps": 1e-5, "affine": True}, "dropout_op": None, "dropout_op_kwargs": None,
-                    "nonlin": "torch.nn.LeakyReLU", "nonlin_kwargs": {"inplace": True}},
-    "_kw_requires_import": ["conv_op", "norm_op", "dropout_op", "nonlin"]}
-PLANS = {"plans_name": "nnUNetPlans", "configurations": {CONFIGURATION: {
-    "patch_size": [8, 16, 16], "batch_size": 2, "architecture": ARCHITECTURE}}}
+    "arch_kwargs": {
+        "n_stages": 2,
+        "features_per_stage": [4, 8],
+        "conv_op": "torch.nn.modules.conv.Conv3d",
+        "kernel_sizes": [[3] * 3] * 2,
+        "strides": [[1] * 3, [2] * 3],
+        "n_conv_per_stage": [1, 1],
+        "n_conv_per_stage_decoder": [1],
+        "conv_bias": True,
+        "norm_op": "torch.nn.modules.instancenorm.InstanceNorm3d",
+        "norm_op_kwargs": {"eps": 1e-5, "affine": True},
+        "dropout_op": None,
+        "dropout_op_kwargs": None,
+        "nonlin": "torch.nn.LeakyReLU",
+        "nonlin_kwargs": {"inplace": True},
+    },
+    "_kw_requires_import": ["conv_op", "norm_op", "dropout_op", "nonlin"],
+}
+PLANS = {
+    "plans_name": "nnUNetPlans",
+    "configurations": {CONFIGURATION: {"patch_size": [8, 16, 16], "batch_size": 2, "architecture": ARCHITECTURE}},
+}
 
 
 def tumour(seed, noise=0.0):
@@ -42,8 +56,11 @@ def write_model(results, trainer, noise, folds, batch_size=2, n_epochs=N_EPOCHS)
     """Write what nnU-Net leaves of a trained model; `folds` gives each one's validation cases."""
     model = results / DATASET / f"{trainer}__nnUNetPlans__{CONFIGURATION}"
     model.mkdir(parents=True)
-    (model / "dataset.json").write_text(json.dumps({"labels": LABELS, "channel_names": {"0": "MR"},
-                                                    "regions_class_order": [1, 2], "file_ending": ".nii.gz"}))
+    (model / "dataset.json").write_text(
+        json.dumps(
+            {"labels": LABELS, "channel_names": {"0": "MR"}, "regions_class_order": [1, 2], "file_ending": ".nii.gz"}
+        )
+    )
     plans = json.loads(json.dumps(PLANS))
     plans["configurations"][CONFIGURATION]["batch_size"] = batch_size
     (model / "plans.json").write_text(json.dumps(plans))
@@ -52,15 +69,27 @@ def write_model(results, trainer, noise, folds, batch_size=2, n_epochs=N_EPOCHS)
         folder = model / f"fold_{fold}"
         write_predictions(folder / "validation", noise, cases)
         starts = [10.0 * epoch for epoch in range(n_epochs)]
-        log = {"train_losses": [1 / (epoch + 1) for epoch in range(n_epochs)], "val_losses": [0.5] * n_epochs,
-               "ema_fg_dice": [np.float64(0.1 * epoch) for epoch in range(n_epochs)], "epoch_start_timestamps": starts,
-               "epoch_end_timestamps": [start + EPOCH_S for start in starts]}
+        log = {
+            "train_losses": [1 / (epoch + 1) for epoch in range(n_epochs)],
+            "val_losses": [0.5] * n_epochs,
+            "ema_fg_dice": [np.float64(0.1 * epoch) for epoch in range(n_epochs)],
+            "epoch_start_timestamps": starts,
+            "epoch_end_timestamps": [start + EPOCH_S for start in starts],
+        }
         weight = torch.zeros(n_parameters)
-        torch.save({"network_weights": {"a": weight, "again": weight.detach(), "settings": torch.ones(3, dtype=int)},
-                    "logging": log}, folder / "checkpoint_final.pth")
-        (folder / "training_log_2026_1_1_00_00_00.txt").write_text("".join(
-            f"2026-01-01 00:00:{3 * number:02d}.500000: predicting case_{case:02d} \n"
-            for number, case in enumerate(cases)))
+        torch.save(
+            {
+                "network_weights": {"a": weight, "again": weight.detach(), "settings": torch.ones(3, dtype=int)},
+                "logging": log,
+            },
+            folder / "checkpoint_final.pth",
+        )
+        (folder / "training_log_2026_1_1_00_00_00.txt").write_text(
+            "".join(
+                f"2026-01-01 00:00:{3 * number:02d}.500000: predicting case_{case:02d} \n"
+                for number, case in enumerate(cases)
+            )
+        )
         (folder / "debug.json").write_text(json.dumps({"device": "cpu"}))
     return model
 

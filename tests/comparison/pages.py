@@ -1,4 +1,5 @@
 """Reads a page back."""
+
 from html.parser import HTMLParser
 
 

@@ -1,4 +1,5 @@
 """Comparisons: what is tested, counted and ranked on the same cases."""
+
 import numpy as np
 
 from nnunetv2_gsp.comparison.comparison import Comparison, compare
@@ -18,8 +19,12 @@ from tests.metrics.drawings import write
 
 def test_each_contender_is_tested_against_the_first(comparison):
     assert [(each.contender, each.region, each.metric) for each in comparison.paired[:5]] == [
-        ("good", "whole <tumor>", "Dice"), ("good", "whole <tumor>", "HD95"), ("good", "whole <tumor>", "NSD at 1 mm"),
-        ("good", "whole <tumor>", "ABD"), ("good", "core", "Dice")]
+        ("good", "whole <tumor>", "Dice"),
+        ("good", "whole <tumor>", "HD95"),
+        ("good", "whole <tumor>", "NSD at 1 mm"),
+        ("good", "whole <tumor>", "ABD"),
+        ("good", "core", "Dice"),
+    ]
     assert len(comparison.paired) == 2 * 2 * 4
     assert {each.baseline for each in comparison.paired} == {"poor"}
     assert all(each.n == N_CASES for each in comparison.paired)
@@ -38,8 +43,10 @@ def test_penalty_cases_are_counted(folders, tmp_path):
 
 
 def test_cases_are_ranked_from_the_worst_on(comparison):
-    dice = {case: np.mean([row["Dice"] for rows in comparison.scores.values() for row in rows if row["case"] == case])
-            for case in comparison.cases}
+    dice = {
+        case: np.mean([row["Dice"] for rows in comparison.scores.values() for row in rows if row["case"] == case])
+        for case in comparison.cases
+    }
     assert comparison.ranked_cases() == sorted(dice, key=dice.get)
 
 
@@ -59,12 +66,19 @@ def test_a_label_that_one_contender_invents_is_empty_in_the_others(tmp_path):
 
 def test_an_unknown_length_of_training_is_stated(comparison, trained):
     for fold in ("fold_0", "fold_1"):
-        (trained / "results" / DATASET / f"nnUNetTrainerGSP__nnUNetPlans__{CONFIGURATION}" / fold
-         / "checkpoint_final.pth").unlink()
+        (
+            trained
+            / "results"
+            / DATASET
+            / f"nnUNetTrainerGSP__nnUNetPlans__{CONFIGURATION}"
+            / fold
+            / "checkpoint_final.pth"
+        ).unlink()
     pairing = paired_models(folds=("0", "0", "1"))
     assert pairing.title.endswith("folds 0, 1")
     assert Comparison(pairing, comparison.definition, {}, []).caveats == [
-        "How long nnUNetTrainerGSP was trained is not known."]
+        "How long nnUNetTrainerGSP was trained is not known."
+    ]
     assert comparison.caveats == []  # of folders nothing is known
 
 
@@ -83,4 +97,5 @@ def test_other_training_is_a_caveat(trained):
     assert Comparison(pairing, DEFINITIONS["directed"], {}, []).caveats == [
         "Trained with different batch sizes: nnUNetTrainer 2, nnUNetTrainer_long 4.",
         "Trained for different numbers of epochs: nnUNetTrainer 4, nnUNetTrainer_long 8.",
-        "So a difference between them is not due to the network alone."]
+        "So a difference between them is not due to the network alone.",
+    ]

@@ -1,4 +1,5 @@
 """Pictures of cases: which slice, which outlines, and what is drawn without an image."""
+
 import re
 
 import numpy as np
@@ -42,7 +43,9 @@ def test_a_contender_called_reference_is_not_the_truth(folders, tmp_path):
 def test_without_images_outlines_are_drawn_all_the_same(folders):
     pairing = pair_folders([folders / "poor", folders / "good"], folders / "gt")
     assert [picture.title for picture in worst_slice(compare(pairing, DEFINITIONS["captk"], 1), "case_00")] == [
-        "whole <tumor>", "core"]
+        "whole <tumor>",
+        "core",
+    ]
 
 
 def test_where_no_image_fits_the_picture_says_so(folders, tmp_path):
@@ -51,4 +54,7 @@ def test_where_no_image_fits_the_picture_says_so(folders, tmp_path):
     pairing = pair_folders([folders / "poor", folders / "good"], folders / "gt", images=tmp_path)
     result = compare(pairing, DEFINITIONS["captk"], 1)
     assert [worst_slice(result, f"case_0{case}")[0].title for case in range(3)] == [
-        "image", "no image that fits", "no image that fits"]
+        "image",
+        "no image that fits",
+        "no image that fits",
+    ]

@@ -1,4 +1,5 @@
 """The page: it is whole, needs nothing else, and is the same at every run."""
+
 import base64
 import re
 
@@ -63,8 +64,9 @@ def test_other_training_is_stated_above_the_verdict(trained):
 def test_names_are_escaped_wherever_they_stand(tmp_path):
     for name in ("gt", "<b>a", "&amp;"):
         write_predictions(tmp_path / name, 0.1, range(2))
-    html = as_html(compare(pair_folders([tmp_path / "<b>a", tmp_path / "&amp;"], tmp_path / "gt"),
-                           DEFINITIONS["directed"], 1))
+    html = as_html(
+        compare(pair_folders([tmp_path / "<b>a", tmp_path / "&amp;"], tmp_path / "gt"), DEFINITIONS["directed"], 1)
+    )
     page = Page(html)
     assert page.open == []
     assert "<b>a against" not in html

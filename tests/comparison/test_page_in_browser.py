@@ -1,4 +1,5 @@
 """The comparison's page in headless Chromium: every picture is drawn, nothing complains, nothing is wider than it."""
+
 import json
 import os
 import re
@@ -46,9 +47,23 @@ def test_the_page_is_drawn_whole(page, width, tmp_path):
     file.write_text(FRAME.format(page=escape(page), width=width), encoding="utf-8")
     as_root = ["--no-sandbox"] if os.geteuid() == 0 else []
     done = subprocess.run(
-        [str(CHROMIUM), "--headless", "--disable-gpu", *as_root, f"--user-data-dir={tmp_path / 'profile'}",
-         "--enable-logging=stderr", "--virtual-time-budget=20000", "--window-size=1400,1000", "--dump-dom",
-         file.as_uri()], capture_output=True, text=True, timeout=120, check=True)
+        [
+            str(CHROMIUM),
+            "--headless",
+            "--disable-gpu",
+            *as_root,
+            f"--user-data-dir={tmp_path / 'profile'}",
+            "--enable-logging=stderr",
+            "--virtual-time-budget=20000",
+            "--window-size=1400,1000",
+            "--dump-dom",
+            file.as_uri(),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
     assert "CONSOLE" not in done.stderr
     [found] = re.findall(r"<pre>(.*?)</pre>", done.stdout, re.DOTALL)
     seen = json.loads(unescape(found))

@@ -1,4 +1,5 @@
 """Pairings of folders: names, regions, and what is refused."""
+
 import pytest
 
 from nnunetv2_gsp.comparison.pairing import pair_folders
@@ -26,8 +27,7 @@ def test_other_regions_or_another_ignore_label_are_refused(folders, tmp_path):
         with pytest.raises(InputError, match=rf"core 2 in the .*/a/dataset.json, but .*{found} in the .*/b/dataset"):
             pair_folders([tmp_path / "a", tmp_path / "b"], folders / "gt")
         # whoever names a dataset.json decides
-        pair_folders([tmp_path / "a", tmp_path / "b"], folders / "gt",
-                     dataset_json=tmp_path / "a" / "dataset.json")
+        pair_folders([tmp_path / "a", tmp_path / "b"], folders / "gt", dataset_json=tmp_path / "a" / "dataset.json")
     write_dataset_json(tmp_path / "b", {"core": 2, "whole <tumor>": [2, 1], "background": 0})
     pairing = pair_folders([tmp_path / "without", tmp_path / "a", tmp_path / "b"], folders / "gt")
     assert list(pairing.labels.regions) == ["whole <tumor>", "core"]
@@ -42,6 +42,9 @@ def test_folders_of_one_name_are_told_apart_by_their_paths(tmp_path):
 
 @pytest.mark.parametrize("images", ["nowhere", "gt"])
 def test_images_of_no_case_are_refused(images, folders):
-    with pytest.raises(InputError, match=rf"{images}: expected images of the cases \(such as case_00_0000.nii.gz\), "
-                                         rf"got none; change images\."):
+    with pytest.raises(
+        InputError,
+        match=rf"{images}: expected images of the cases \(such as case_00_0000.nii.gz\), "
+        rf"got none; change images\.",
+    ):
         pair_folders([folders / "poor", folders / "good"], folders / "gt", images=folders / images)

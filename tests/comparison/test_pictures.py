@@ -1,4 +1,5 @@
 """Pictures: equal content gives equal bytes, and contenders differ in more than colour."""
+
 from nnunetv2_gsp.comparison.pictures import STYLES, style_of, svg_canvas
 
 

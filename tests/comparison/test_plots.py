@@ -1,4 +1,5 @@
 """Plots: what their descriptions count, and who is drawn."""
+
 import base64
 from dataclasses import replace
 
@@ -18,6 +19,7 @@ def svg_of(picture):
 
 def with_scores(comparison, metric, baseline, contender):
     """Replace the scores of the first region's first cases; NaN elsewhere."""
+
     def replaced(name, values):
         region = comparison.regions[0]
         entries = [dict(entry) for entry in comparison.scores[name]]
@@ -43,8 +45,9 @@ def test_differences_say_in_how_many_cases_the_contender_is_better(metric, n_bet
     known = with_scores(comparison, metric, [0.1, 0.2, 0.3, 0.4], [0.2, 0.2, 0.1, 0.9])
     picture = sorted_differences(known, 1, "whole <tumor>", metric)
     assert picture.alt.endswith(f"good minus poor: 4 cases, good better in {n_better}, no difference in 1.")
-    assert {"good better", "poor better"} <= {line.strip() for line in svg_of(picture).replace(">", "\n").replace(
-        "<", "\n").splitlines()}
+    assert {"good better", "poor better"} <= {
+        line.strip() for line in svg_of(picture).replace(">", "\n").replace("<", "\n").splitlines()
+    }
 
 
 def test_where_no_case_has_scores_of_both_the_plots_are_empty(comparison):
@@ -55,13 +58,16 @@ def test_where_no_case_has_scores_of_both_the_plots_are_empty(comparison):
 
 def test_curves_are_the_mean_over_the_epochs_that_all_folds_have(comparison):
     assert learning_curves(comparison) == []
-    folds = [LearningCurves("0", [3, 2, 1], [1, 1, 1], [0.1, 0.2, 0.3]),
-             LearningCurves("1", [5, 4], [2, 2], [0.3, 0.4])]
+    folds = [
+        LearningCurves("0", [3, 2, 1], [1, 1, 1], [0.1, 0.2, 0.3]),
+        LearningCurves("1", [5, 4], [2, 2], [0.3, 0.4]),
+    ]
     contenders = [replace(comparison.pairing.contenders[0], curves=folds), *comparison.pairing.contenders[1:]]
     known = replace(comparison, pairing=replace(comparison.pairing, contenders=contenders))
     assert [picture.alt for picture in learning_curves(known)] == [
         f"Learning curves, {title}: poor ends at {value} after 2 epochs."
-        for title, value in (("training loss", "3"), ("validation loss", "1.5"), ("pseudo Dice", "0.3"))]
+        for title, value in (("training loss", "3"), ("validation loss", "1.5"), ("pseudo Dice", "0.3"))
+    ]
 
 
 def test_all_cases_are_drawn(comparison):

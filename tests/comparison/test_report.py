@@ -1,4 +1,5 @@
 """Reports: four files, which agree with each other."""
+
 import csv
 import json
 import math
@@ -51,8 +52,11 @@ def test_the_files_agree(comparison, tmp_path):
     volumes = {float(lines[0][name]) for name in ("reference_mm3", "poor: prediction_mm3")}
     assert volumes == {2.0 * (tumour(0, noise) > 0).sum() for noise in (0, 0.5)}
     dice = [float(line["good: Dice"]) - float(line["poor: Dice"]) for line in lines if line["region"] == "core"]
-    [stored] = [each for each in content["comparisons"]
-                if (each["contender"], each["region"], each["metric"]) == ("good", "core", "Dice")]
+    [stored] = [
+        each
+        for each in content["comparisons"]
+        if (each["contender"], each["region"], each["metric"]) == ("good", "core", "Dice")
+    ]
     assert stored["mean_difference"] == pytest.approx(np.mean(dice))
 
 
@@ -75,10 +79,22 @@ def test_where_nothing_can_be_written_nothing_is_read(tmp_path):
 
 
 def test_both_ways_end_in_a_report(folders, trained, tmp_path):
-    of_folders = compare_folders([folders / "poor", folders / "good"], folders / "gt", DEFINITIONS["directed"],
-                                 tmp_path / "folders", images=folders / "images", processes=1)
-    of_models = compare_trained_models(DATASET, ["nnUNetTrainer", "nnUNetTrainerGSP"], DEFINITIONS["directed"],
-                                       tmp_path / "models", folds=["0", "1"], processes=1)
+    of_folders = compare_folders(
+        [folders / "poor", folders / "good"],
+        folders / "gt",
+        DEFINITIONS["directed"],
+        tmp_path / "folders",
+        images=folders / "images",
+        processes=1,
+    )
+    of_models = compare_trained_models(
+        DATASET,
+        ["nnUNetTrainer", "nnUNetTrainerGSP"],
+        DEFINITIONS["directed"],
+        tmp_path / "models",
+        folds=["0", "1"],
+        processes=1,
+    )
     for comparison, folder in ((of_folders, "folders"), (of_models, "models")):
         content = json.loads((tmp_path / folder / "comparison.json").read_text())
         assert content["verdict"] == verdict(comparison)

@@ -1,4 +1,5 @@
 """Tables of a comparison: a row for each test, digits, marks, and costs where they are known."""
+
 from dataclasses import replace
 
 import pytest
@@ -12,8 +13,10 @@ from nnunetv2_gsp.metrics.definitions import DICE, HD95
 def test_each_contender_has_a_table_with_a_row_for_each_region_and_metric(comparison):
     tables = dict(result_tables(comparison))
     assert list(tables) == ["good against poor", "equal against poor"]
-    assert [(row[0], row[1]) for row in tables["good against poor"].rows[:2]] == [("whole <tumor>", "Dice ↑"),
-                                                                                  ("whole <tumor>", "HD95 (mm) ↓")]
+    assert [(row[0], row[1]) for row in tables["good against poor"].rows[:2]] == [
+        ("whole <tumor>", "Dice ↑"),
+        ("whole <tumor>", "HD95 (mm) ↓"),
+    ]
     assert len(tables["equal against poor"].rows) == 2 * 4
 
 
@@ -40,13 +43,20 @@ def test_costs_are_shown_where_any_is_known(comparison):
     cost = ModelCost(31_195_784, 7_910_000_000, 1234.5, 3.14159, None, 5_000_000)
     pairing = comparison.pairing
     contenders = [replace(pairing.contenders[0], cost=cost), *pairing.contenders[1:]]
-    known = Comparison(replace(pairing, contenders=contenders), comparison.definition, comparison.scores,
-                       comparison.paired)
+    known = Comparison(
+        replace(pairing, contenders=contenders), comparison.definition, comparison.scores, comparison.paired
+    )
     heading, table = result_tables(known)[-1]
     assert heading == "What it cost"
     assert table.text().splitlines()[0].split() == ["poor", "good", "equal"]
-    assert [row[1:3] for row in table.rows] == [["31.2 M", ""], ["7.91 G", ""], ["1234", ""], ["3.14", ""], ["", ""],
-                                                ["5", ""]]
+    assert [row[1:3] for row in table.rows] == [
+        ["31.2 M", ""],
+        ["7.91 G", ""],
+        ["1234", ""],
+        ["3.14", ""],
+        ["", ""],
+        ["5", ""],
+    ]
 
 
 def test_scores_have_the_digits_that_their_metric_needs():
@@ -56,8 +66,18 @@ def test_scores_have_the_digits_that_their_metric_needs():
     assert score_text(float("nan"), HD95) == "–"
 
 
-@pytest.mark.parametrize(("count", "shown"), [
-    (None, ""), (0, "0"), (999, "999"), (1000, "1 k"), (999_499, "999 k"), (999_600, "1 M"), (10 ** 9, "1 G"),
-    (31_195_784, "31.2 M")])
+@pytest.mark.parametrize(
+    ("count", "shown"),
+    [
+        (None, ""),
+        (0, "0"),
+        (999, "999"),
+        (1000, "1 k"),
+        (999_499, "999 k"),
+        (999_600, "1 M"),
+        (10**9, "1 G"),
+        (31_195_784, "31.2 M"),
+    ],
+)
 def test_counts_are_rounded_to_three_digits(count, shown):
     assert with_prefix(count) == shown

@@ -1,4 +1,5 @@
 """Tests and intervals: against scipy and by hand, and where there is nothing to test."""
+
 import itertools
 import math
 

@@ -1,4 +1,5 @@
 """Pairings of trained models: what nnU-Net's files say, and what is refused."""
+
 import json
 
 import pytest
@@ -39,8 +40,13 @@ def test_models_are_compared_on_their_validation(trained):
 def test_costs_are_what_nnunets_files_say(trained):
     model = trained / "results" / DATASET / f"nnUNetTrainer__nnUNetPlans__{CONFIGURATION}"
     read = read_trained_model(model, CONFIGURATION, ["0", "1"])
-    assert read.cost == ModelCost(*count_architecture(ARCHITECTURE, [8, 16, 16], 1, 2), EPOCH_S, 3.0, None,
-                                  (model / "fold_0" / "checkpoint_final.pth").stat().st_size)
+    assert read.cost == ModelCost(
+        *count_architecture(ARCHITECTURE, [8, 16, 16], 1, 2),
+        EPOCH_S,
+        3.0,
+        None,
+        (model / "fold_0" / "checkpoint_final.pth").stat().st_size,
+    )
     assert read.protocol == TrainingProtocol((8, 16, 16), 2, (N_EPOCHS, N_EPOCHS), ("cpu",))
     assert [each.fold for each in read.curves] == ["0", "1"]
     assert read.curves[0].pseudo_dice == pytest.approx([0, 0.1, 0.2, 0.3])
@@ -62,7 +68,8 @@ def test_what_nobody_logged_is_blank(trained):
         for file in ("checkpoint_final.pth", "training_log_2026_1_1_00_00_00.txt", "debug.json"):
             (model / fold / file).unlink()
     assert read_trained_model(model, CONFIGURATION, ["0", "1"]) == TrainedModel(
-        ModelCost(), TrainingProtocol((8, 16, 16), 2, None, None), [])
+        ModelCost(), TrainingProtocol((8, 16, 16), 2, None, None), []
+    )
 
 
 @pytest.mark.parametrize("logging", [None, {}, {"train_losses": None, "val_losses": ["?"]}])
@@ -73,7 +80,8 @@ def test_odd_files_leave_blanks(logging, trained):
     torch.save({**checkpoint, "logging": logging}, folder / "checkpoint_final.pth")
     (folder / "debug.json").write_text("[]")
     (folder / "training_log_2026_1_1_00_00_00.txt").write_text(
-        "2026-99-01 00:00:00: predicting a\n2026-99-01 00:00:01: predicting b\nGPU memory: ... GB, 1.2.3 GB\n")
+        "2026-99-01 00:00:00: predicting a\n2026-99-01 00:00:01: predicting b\nGPU memory: ... GB, 1.2.3 GB\n"
+    )
     (model / "dataset.json").write_text("{no json")
     plans = json.loads((model / "plans.json").read_text())
     plans["configurations"][CONFIGURATION] = {"architecture": ARCHITECTURE}
@@ -133,14 +141,18 @@ def test_folder_variables_that_are_empty_are_not_set(trained, monkeypatch, tmp_p
         paired_models()
 
 
-@pytest.mark.parametrize(("choices", "match"), [
-    ({"trainers": ("nnUNetTrainer", "nnUNetTrainerNone")}, "nnUNetTrainerNone__.*: expected a trained model"),
-    ({"folds": ("0", "2")}, r"splits_final.json: expected a split with the folds 0, 2, .*; change folds\."),
-    ({"folds": ("all", "0")}, "fold all alone, .* got all, 0; change folds"),
-    ({"folds": ("all",)}, "fold_all.*: expected the validation of fold all"),
-    ({"plans_names": ("a", "b", "c")}, "one for each of 2, got 3; change plans_names"),
-    ({"plans_names": ("nnUNetPlans", "nnUNetOther")}, "nnUNetOther__.*: expected a trained model"),
-    ({"trainers": ("nnUNetTrainer",)}, "two or more")])
+@pytest.mark.parametrize(
+    ("choices", "match"),
+    [
+        ({"trainers": ("nnUNetTrainer", "nnUNetTrainerNone")}, "nnUNetTrainerNone__.*: expected a trained model"),
+        ({"folds": ("0", "2")}, r"splits_final.json: expected a split with the folds 0, 2, .*; change folds\."),
+        ({"folds": ("all", "0")}, "fold all alone, .* got all, 0; change folds"),
+        ({"folds": ("all",)}, "fold_all.*: expected the validation of fold all"),
+        ({"plans_names": ("a", "b", "c")}, "one for each of 2, got 3; change plans_names"),
+        ({"plans_names": ("nnUNetPlans", "nnUNetOther")}, "nnUNetOther__.*: expected a trained model"),
+        ({"trainers": ("nnUNetTrainer",)}, "two or more"),
+    ],
+)
 def test_what_was_not_trained_is_refused(choices, match, trained):
     with pytest.raises(InputError, match=match):
         paired_models(**choices)
@@ -149,13 +161,14 @@ def test_what_was_not_trained_is_refused(choices, match, trained):
 def test_plans_that_differ_stand_in_the_names(trained):
     results = trained / "results" / DATASET
     (results / f"nnUNetTrainerGSP__nnUNetPlans__{CONFIGURATION}").rename(
-        results / f"nnUNetTrainer__nnUNetOther__{CONFIGURATION}")
+        results / f"nnUNetTrainer__nnUNetOther__{CONFIGURATION}"
+    )
     pairing = paired_models(["nnUNetTrainer"] * 2, plans_names=["nnUNetPlans", "nnUNetOther"])
-    assert [contender.name for contender in pairing.contenders] == ["nnUNetTrainer, nnUNetPlans",
-                                                                    "nnUNetTrainer, nnUNetOther"]
+    assert [contender.name for contender in pairing.contenders] == [
+        "nnUNetTrainer, nnUNetPlans",
+        "nnUNetTrainer, nnUNetOther",
+    ]
 
 
 def test_folds_are_listed_by_case(trained):
     assert list(paired_models().folds) == [f"case_{case:02d}" for case in range(N_CASES)]
-
-

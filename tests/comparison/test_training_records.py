@@ -1,4 +1,5 @@
 """Records of a training: what nnU-Net's checkpoint, logs and debug.json say, and what is blank."""
+
 import pytest
 import torch
 
@@ -53,9 +54,16 @@ def test_gpu_memory_is_the_largest_that_a_log_names(tmp_path):
     assert records.gpu_memory_gib(tmp_path) == 7.25
 
 
-@pytest.mark.parametrize(("content", "device"), [
-    ('{"gpu_name": "A100", "device": "cuda"}', "A100"), ('{"device": "cpu"}', "cpu"), ("[]", None), ("{no json", None),
-    ('{"device": 3}', None)])
+@pytest.mark.parametrize(
+    ("content", "device"),
+    [
+        ('{"gpu_name": "A100", "device": "cuda"}', "A100"),
+        ('{"device": "cpu"}', "cpu"),
+        ("[]", None),
+        ("{no json", None),
+        ('{"device": 3}', None),
+    ],
+)
 def test_the_device_is_the_gpus_name_where_there_is_one(content, device, tmp_path):
     assert records.training_device(tmp_path) is None
     (tmp_path / "debug.json").write_text(content)

@@ -1,4 +1,5 @@
 """Verdicts: what they name, and what they do not dare to say."""
+
 import math
 import re
 from dataclasses import replace
@@ -15,9 +16,11 @@ def test_the_verdict_names_what_is_significant_and_claims_no_equality(comparison
     assert "good is significantly better in" in about_good
     assert "Dice of core (+0." in about_good
     assert "worse" not in about_good
-    assert about_equal == (f"On {N_CASES} cases no difference between equal and poor is significant in any of 8 "
-                           f"comparisons (Wilcoxon's test, Holm's correction, p < 0.05), which does not show that they "
-                           f"are equal.")
+    assert about_equal == (
+        f"On {N_CASES} cases no difference between equal and poor is significant in any of 8 "
+        f"comparisons (Wilcoxon's test, Holm's correction, p < 0.05), which does not show that they "
+        f"are equal."
+    )
 
 
 def test_few_cases_cannot_show_anything_and_the_verdict_says_so(folders, tmp_path):
@@ -30,8 +33,9 @@ def test_few_cases_cannot_show_anything_and_the_verdict_says_so(folders, tmp_pat
 
 
 def test_what_could_not_be_tested_is_no_comparison(comparison):
-    untested = [replace(each, p=math.nan, p_holm=math.nan) if each.region == "core" else each
-                for each in comparison.paired]
+    untested = [
+        replace(each, p=math.nan, p_holm=math.nan) if each.region == "core" else each for each in comparison.paired
+    ]
     about_good, about_equal = re.split(r"(?<=\.) (?=On)", verdict(replace(comparison, paired=untested)))
     assert "of 4 comparisons with poor" in about_good
     assert "in any of 4 comparisons" in about_equal

@@ -1,4 +1,5 @@
 """One set of nnU-Net's folders for all of these tests, and one small model, planned and trained by nnU-Net."""
+
 import pytest
 import torch
 from nnunetv2.experiment_planning.plan_and_preprocess_api import extract_fingerprints, plan_experiments, preprocess

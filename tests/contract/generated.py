@@ -1,4 +1,5 @@
 """Small raw datasets for nnU-Net, of every kind of label, any number of channels and any file format it reads."""
+
 import json
 
 import numpy as np
@@ -27,15 +28,21 @@ def write_dataset(raw_folder, name, labels, n_channels, file_ending, size, held_
         is_training = case < N_CASES
         image, label = _case(case, shape, n_channels)
         if "ignore" in LABELS[labels]:
-            label[-shape[0] // 4:] = LABELS[labels]["ignore"]
+            label[-shape[0] // 4 :] = LABELS[labels]["ignore"]
         for channel in range(n_channels):
             subfolder = "imagesTr" if is_training else "imagesTs"
             _write(image[channel], folder / subfolder / f"case{case}_{channel:04d}{file_ending}", spacing_mm)
         if is_training:
             _write(label, folder / "labelsTr" / f"case{case}{file_ending}", spacing_mm)
     order = (1, 2, 3) if labels.startswith("regions") else None
-    generate_dataset_json(str(folder), {channel: f"MR{channel}" for channel in range(n_channels)}, LABELS[labels],
-                          N_CASES, file_ending, regions_class_order=order)
+    generate_dataset_json(
+        str(folder),
+        {channel: f"MR{channel}" for channel in range(n_channels)},
+        LABELS[labels],
+        N_CASES,
+        file_ending,
+        regions_class_order=order,
+    )
     return folder
 
 

@@ -2,6 +2,7 @@
 
 Where nnU-Net answers, its own answer is tested, so that the table stays true when nnU-Net changes.
 """
+
 import json
 import os
 import shutil
@@ -42,6 +43,7 @@ def own_plans(preprocessed):
 
 
 # ---------------------------------------------------------------------------------------------- our own commands
+
 
 def test_two_datasets_of_one_id(preprocessed, nnunet_folders):
     twin = nnunet_folders / "nnUNet_raw" / f"Dataset{ID}_Twin"
@@ -104,19 +106,21 @@ def test_plans_edited_into_nonsense(nonsense, own_plans):
 
 
 def test_a_truncated_checkpoint_is_named_and_left(model_folder, preprocessed, own_plans):
-    trainer = get_trainer_from_args(str(ID), "3d_fullres", 0, TRAINER, own_plans.stem, continue_training=True,
-                                    device=CPU)
+    trainer = get_trainer_from_args(
+        str(ID), "3d_fullres", 0, TRAINER, own_plans.stem, continue_training=True, device=CPU
+    )
     latest = Path(trainer.output_folder) / "checkpoint_latest.pth"
     whole = (model_folder / "fold_0" / "checkpoint_final.pth").read_bytes()
-    latest.write_bytes(whole[:len(whole) // 2])
+    latest.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(ValueError, match="is damaged") as refusal:
         maybe_load_checkpoint(trainer, continue_training=True, validation_only=False)
     assert str(latest) in str(refusal.value)
     assert "\n" not in str(refusal.value)
-    assert latest.read_bytes() == whole[:len(whole) // 2]
+    assert latest.read_bytes() == whole[: len(whole) // 2]
 
 
 # --------------------------------------------------------------------------------------------- nnU-Net's answers
+
 
 def test_a_corrupt_image_stops_the_prediction_and_earlier_ones_stay(images, model_folder, tmp_path):
     for channel in range(2):
@@ -216,8 +220,13 @@ def sentence_of(verb, *arguments):
 
 
 def predict(model_folder, images, output, overwrite=True):
-    predictor_of(model_folder).predict_from_files(str(images), str(output), overwrite=overwrite,
-                                                  num_processes_preprocessing=1, num_processes_segmentation_export=1)
+    predictor_of(model_folder).predict_from_files(
+        str(images),
+        str(output),
+        overwrite=overwrite,
+        num_processes_preprocessing=1,
+        num_processes_segmentation_export=1,
+    )
 
 
 def read(images):

@@ -1,4 +1,5 @@
 """The life of a training: killed, continued, validated again, begun from other weights, in every fold."""
+
 import json
 import os
 import shutil
@@ -17,11 +18,25 @@ def test_killed_while_a_checkpoint_is_written_and_continued(preprocessed, nnunet
     """The second checkpoint is cut off by SIGKILL: the first stands whole, and --c goes on from it."""
     trainer = "nnUNetTrainerGSPKilledWhileSaving"
     folder = nnunet_folders / "nnUNet_results" / DATASET / f"{trainer}__nnUNetPlans__3d_fullres"
-    train = [sys.executable, "-m", "nnunetv2.run.run_training", str(ID), "3d_fullres", "0", "-tr", trainer, "-device",
-             "cpu"]
+    train = [
+        sys.executable,
+        "-m",
+        "nnunetv2.run.run_training",
+        str(ID),
+        "3d_fullres",
+        "0",
+        "-tr",
+        trainer,
+        "-device",
+        "cpu",
+    ]
     log = tmp_path / "log"  # no pipe: nnU-Net's workers outlive the kill, and would hold it open
-    with log.open("w") as output, subprocess.Popen(train, stdout=output, stderr=output, start_new_session=True,
-                                                   env={**os.environ, "KILL_AT_CHECKPOINT": "2"}) as process:
+    with (
+        log.open("w") as output,
+        subprocess.Popen(
+            train, stdout=output, stderr=output, start_new_session=True, env={**os.environ, "KILL_AT_CHECKPOINT": "2"}
+        ) as process,
+    ):
         process.wait()
         os.killpg(process.pid, signal.SIGKILL)
     assert process.returncode == -signal.SIGKILL, log.read_text()
@@ -75,8 +90,9 @@ def test_pretrained_weights_of_a_stock_training_are_refused_by_nnunet(preprocess
     stock.save_checkpoint(str(file))
     trainer = get_trainer_from_args(str(ID), "3d_fullres", 1, "nnUNetTrainerGSP", device=CPU)
     with pytest.raises(AssertionError, match="missing in the pretrained model weights") as refusal:
-        maybe_load_checkpoint(trainer, continue_training=False, validation_only=False,
-                              pretrained_weights_file=str(file))
+        maybe_load_checkpoint(
+            trainer, continue_training=False, validation_only=False, pretrained_weights_file=str(file)
+        )
     assert "\n" not in str(refusal.value)
 
 
@@ -89,7 +105,9 @@ def test_folds_and_all(model_folder, nnunet_folders):
     assert len(list((model_folder / "fold_1" / "validation").glob("*.npz"))) == 2
 
     image = torch.randn(2, 24, 30, 30)
-    logits = {folds: predictor_of(model_folder, folds).predict_logits_from_preprocessed_data(image)
-              for folds in ((0,), (1,), (0, 1), ("all",))}
+    logits = {
+        folds: predictor_of(model_folder, folds).predict_logits_from_preprocessed_data(image)
+        for folds in ((0,), (1,), (0, 1), ("all",))
+    }
     torch.testing.assert_close(logits[0, 1], (logits[0,] + logits[1,]) / 2)
     assert not torch.equal(logits["all",], logits[0,])

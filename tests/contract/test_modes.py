@@ -1,4 +1,5 @@
 """Compiled, in half precision, on several devices: what nnU-Net turns on by itself where the hardware has it."""
+
 import os
 import shutil
 
@@ -45,8 +46,15 @@ def test_compiled_once_for_training_and_once_for_prediction(preprocessed, dynamo
 
     trainer.set_deep_supervision_enabled(False)
     predictor = nnUNetPredictor(device=CPU, allow_tqdm=False)
-    predictor.manual_initialization(trainer.network, trainer.plans_manager, trainer.configuration_manager, None,
-                                    trainer.dataset_json, TRAINER, trainer.inference_allowed_mirroring_axes)
+    predictor.manual_initialization(
+        trainer.network,
+        trainer.plans_manager,
+        trainer.configuration_manager,
+        None,
+        trainer.dataset_json,
+        TRAINER,
+        trainer.inference_allowed_mirroring_axes,
+    )
     trainer.network.eval()
     for size in ((28, 36, 34), (20, 40, 61), (5, 70, 33)):
         predictor.predict_sliding_window_return_logits(torch.randn(2, *size))
@@ -117,13 +125,19 @@ def one_step_of_a_rank(rank, world_size, folder):
     for _ in range(2):  # DDP reports a parameter without a gradient at the second step
         optimiser.zero_grad()
         target = torch.randint(0, 3, (2, 1, *PATCH))
-        loss = deep_supervision_loss()(network(torch.randn(2, 2, *PATCH)),
-                                       [target[:, :, ::s, ::s, ::s] for s in (1, 2)])
+        loss = deep_supervision_loss()(
+            network(torch.randn(2, 2, *PATCH)), [target[:, :, ::s, ::s, ::s] for s in (1, 2)]
+        )
         loss.backward()
         optimiser.step()
-    torch.save({"loss": loss.item(), "weights": network.module.state_dict(),
-                "gradients": {name: parameter.grad for name, parameter in network.module.named_parameters()}},
-               os.path.join(folder, f"rank_{rank}.pt"))
+    torch.save(
+        {
+            "loss": loss.item(),
+            "weights": network.module.state_dict(),
+            "gradients": {name: parameter.grad for name, parameter in network.module.named_parameters()},
+        },
+        os.path.join(folder, f"rank_{rank}.pt"),
+    )
     dist.destroy_process_group()
 
 
@@ -136,8 +150,12 @@ def batch_of(trainer):
     patch = trainer.configuration_manager.patch_size
     target = torch.randint(0, 4, (2, 1, *patch)).float()
     scales = trainer._get_deep_supervision_scales()
-    targets = [torch.nn.functional.interpolate(target, [round(size * factor) for size, factor in
-                                                        zip(patch, scale, strict=True)]) for scale in scales]
+    targets = [
+        torch.nn.functional.interpolate(
+            target, [round(size * factor) for size, factor in zip(patch, scale, strict=True)]
+        )
+        for scale in scales
+    ]
     return {"data": torch.randn(2, 2, *patch), "target": targets}
 
 

@@ -1,4 +1,5 @@
 """Whatever nnU-Net plans, GSP builds: random fingerprints through nnU-Net's real planners, 2D, 3D and cascades."""
+
 import json
 from copy import deepcopy
 
@@ -25,12 +26,15 @@ from tests.contract.generated import write_dataset
 DATASET, ID = "Dataset901_Planned", 901
 MAX_WIDTH = 8
 
-fingerprints = st.fixed_dictionaries({
-    "spacing_mm": st.tuples(*[st.floats(0.3, 6)] * 3),
-    "shape": st.tuples(*[st.integers(16, 512)] * 3) | st.tuples(st.integers(8, 30), *[st.integers(100, 600)] * 2)
-    | st.tuples(st.just(1), *[st.integers(32, 600)] * 2),
-    "n_channels": st.integers(1, 5),
-})
+fingerprints = st.fixed_dictionaries(
+    {
+        "spacing_mm": st.tuples(*[st.floats(0.3, 6)] * 3),
+        "shape": st.tuples(*[st.integers(16, 512)] * 3)
+        | st.tuples(st.integers(8, 30), *[st.integers(100, 600)] * 2)
+        | st.tuples(st.just(1), *[st.integers(32, 600)] * 2),
+        "n_channels": st.integers(1, 5),
+    }
+)
 planners = st.sampled_from([ExperimentPlanner, nnUNetPlannerResEncM, nnUNetPlannerResEncL, nnUNetPlannerResEncXL])
 memory_targets_gb = st.floats(1, 40)
 
@@ -44,16 +48,24 @@ def dataset(nnunet_folders):
     return raw, preprocessed
 
 
-ONE_STAGE = {"fingerprint": {"spacing_mm": (1.5, 3.0, 3.0), "shape": (8, 100, 100), "n_channels": 1},
-             "planner": ExperimentPlanner, "memory_gb": 1.0}  # for 3d_lowres
+ONE_STAGE = {
+    "fingerprint": {"spacing_mm": (1.5, 3.0, 3.0), "shape": (8, 100, 100), "n_channels": 1},
+    "planner": ExperimentPlanner,
+    "memory_gb": 1.0,
+}  # for 3d_lowres
 
 
 def any_plan(max_examples):
     """Run a test over random plans; what is drawn repeats from run to run."""
+
     def decorate(test):
-        return settings(max_examples=max_examples, deadline=None, derandomize=True,
-                        suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])(
-            example(**ONE_STAGE)(given(fingerprint=fingerprints, planner=planners, memory_gb=memory_targets_gb)(test)))
+        return settings(
+            max_examples=max_examples,
+            deadline=None,
+            derandomize=True,
+            suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+        )(example(**ONE_STAGE)(given(fingerprint=fingerprints, planner=planners, memory_gb=memory_targets_gb)(test)))
+
     return decorate
 
 
@@ -87,9 +99,16 @@ def plan(dataset, fingerprint, planner, memory_gb):
     dataset_json = json.loads((raw / "dataset.json").read_text())
     dataset_json["channel_names"] = {str(channel): "MR" for channel in range(fingerprint["n_channels"])}
     (raw / "dataset.json").write_text(json.dumps(dataset_json))
-    (preprocessed / "dataset_fingerprint.json").write_text(json.dumps({
-        "spacings": [fingerprint["spacing_mm"]] * 2, "shapes_after_crop": [fingerprint["shape"]] * 2,
-        "median_relative_size_after_cropping": 1.0, "foreground_intensity_properties_per_channel": {}}))
+    (preprocessed / "dataset_fingerprint.json").write_text(
+        json.dumps(
+            {
+                "spacings": [fingerprint["spacing_mm"]] * 2,
+                "shapes_after_crop": [fingerprint["shape"]] * 2,
+                "median_relative_size_after_cropping": 1.0,
+                "foreground_intensity_properties_per_channel": {},
+            }
+        )
+    )
     with torch.device("meta"):
         planner(ID, gpu_memory_target_in_gb=memory_gb, plans_name="nnUNetPlans").plan_experiment()
     return json.loads((preprocessed / "nnUNetPlans.json").read_text()), dataset_json
@@ -111,7 +130,8 @@ def check_shapes_at_full_size(manager, configuration, n_channels):
     scales = 1 / np.cumprod(configuration.pool_op_kernel_sizes, axis=0)[:-1]
     assert [output.shape for output in outputs] == [
         (1, 4, *(round(size * factor) for size, factor in zip(configuration.patch_size, scale, strict=True)))
-        for scale in scales]
+        for scale in scales
+    ]
 
 
 def check_numbers_in_small(configuration, n_channels):
@@ -124,9 +144,15 @@ def check_numbers_in_small(configuration, n_channels):
     patch_size[int(np.argmin(patch_size))] *= 2  # an InstanceNorm needs two voxels at the bottleneck
     architecture = gsp_architecture(stock, patch_size)
     torch.manual_seed(0)
-    network = get_network_from_plans(architecture["network_class_name"], architecture["arch_kwargs"],
-                                     architecture["_kw_requires_import"], n_channels, 4, allow_init=True,
-                                     deep_supervision=True)
+    network = get_network_from_plans(
+        architecture["network_class_name"],
+        architecture["arch_kwargs"],
+        architecture["_kw_requires_import"],
+        n_channels,
+        4,
+        allow_init=True,
+        deep_supervision=True,
+    )
     outputs = network(torch.randn(2, n_channels, *patch_size))
     assert all(torch.isfinite(output).all() for output in outputs)
     sum(output.square().mean() for output in outputs).backward()

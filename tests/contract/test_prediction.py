@@ -1,4 +1,5 @@
 """Every way to predict, over images of every size and orientation: the geometry is the image's, the bits repeat."""
+
 import json
 import shutil
 
@@ -42,8 +43,13 @@ def predictions(images, model_folder, tmp_path_factory):
     """Predict all images in Python, with mirroring and probabilities."""
     output = tmp_path_factory.mktemp("predictions")
     predictor = predictor_of(model_folder)
-    predictor.predict_from_files(str(images), str(output), save_probabilities=True, num_processes_preprocessing=1,
-                                 num_processes_segmentation_export=1)
+    predictor.predict_from_files(
+        str(images),
+        str(output),
+        save_probabilities=True,
+        num_processes_preprocessing=1,
+        num_processes_segmentation_export=1,
+    )
     return output
 
 
@@ -62,9 +68,31 @@ def test_geometry_is_the_images(name, images, predictions):
 def test_the_command_repeats_the_bits_in_parts(images, predictions, model_folder, tmp_path, monkeypatch):
     """`nnUNetv2_predict` in two parts: every case in one of them, each as in one go."""
     for part in range(2):
-        run(monkeypatch, predict_from_raw_data.predict_entry_point, "-i", images, "-o", tmp_path, "-d", DATASET, "-c",
-            "3d_fullres", "-tr", TRAINER, "-f", 0, "-num_parts", 2, "-part_id", part, "-npp", 1, "-nps", 1,
-            "--save_probabilities")
+        run(
+            monkeypatch,
+            predict_from_raw_data.predict_entry_point,
+            "-i",
+            images,
+            "-o",
+            tmp_path,
+            "-d",
+            DATASET,
+            "-c",
+            "3d_fullres",
+            "-tr",
+            TRAINER,
+            "-f",
+            0,
+            "-num_parts",
+            2,
+            "-part_id",
+            part,
+            "-npp",
+            1,
+            "-nps",
+            1,
+            "--save_probabilities",
+        )
         assert len(list(tmp_path.glob("*.nii.gz"))) == len(IMAGES) / 2 * (part + 1)
     for name in IMAGES:
         once, again = (np.load(folder / f"{name}.npz")["probabilities"] for folder in (predictions, tmp_path))
@@ -76,11 +104,28 @@ def test_from_a_model_folder_alone_and_without_mirroring(images, predictions, mo
     moved = tmp_path / "model"
     shutil.copytree(model_folder, moved)
     monkeypatch.delenv("nnUNet_results")
-    run(monkeypatch, predict_from_raw_data.predict_entry_point_modelfolder, "-i", images, "-o", tmp_path / "out", "-m",
-        moved, "-f", 0, "--disable_tta", "-npp", 1, "-nps", 1, "--save_probabilities")
+    run(
+        monkeypatch,
+        predict_from_raw_data.predict_entry_point_modelfolder,
+        "-i",
+        images,
+        "-o",
+        tmp_path / "out",
+        "-m",
+        moved,
+        "-f",
+        0,
+        "--disable_tta",
+        "-npp",
+        1,
+        "-nps",
+        1,
+        "--save_probabilities",
+    )
     for name in IMAGES:
-        mirrored, plain = (np.load(folder / f"{name}.npz")["probabilities"]
-                           for folder in (predictions, tmp_path / "out"))
+        mirrored, plain = (
+            np.load(folder / f"{name}.npz")["probabilities"] for folder in (predictions, tmp_path / "out")
+        )
         assert plain.shape == mirrored.shape
         assert not np.array_equal(plain, mirrored)
     logits = predictor_of(moved, use_mirroring=False).predict_logits_from_preprocessed_data(torch.ones(2, 20, 20, 20))
@@ -90,8 +135,9 @@ def test_from_a_model_folder_alone_and_without_mirroring(images, predictions, mo
 
 def test_an_array_is_predicted_as_its_file(images, predictions, model_folder):
     name = "odd_and_flipped"
-    image, properties = SimpleITKIO().read_images([str(images / f"{name}_{channel:04d}.nii.gz")
-                                                   for channel in range(2)])
+    image, properties = SimpleITKIO().read_images(
+        [str(images / f"{name}_{channel:04d}.nii.gz") for channel in range(2)]
+    )
     segmentation = predictor_of(model_folder).predict_single_npy_array(image, properties)
     assert np.array_equal(segmentation, sitk.GetArrayFromImage(sitk.ReadImage(predictions / f"{name}.nii.gz")))
 

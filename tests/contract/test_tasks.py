@@ -2,6 +2,7 @@
 
 `make test` runs rows in which every pair of values is met, `make test-contract` the same tasks on the other size.
 """
+
 import json
 from itertools import combinations, product
 
@@ -33,8 +34,13 @@ PAIRWISE = [
 def on_the_other_size(labels, configuration, size, n_channels, file_ending):
     """Return the row with the other size, and other channels and format beside it."""
     [other_size] = set(SIZES) - {size}
-    return (labels, configuration, other_size, CHANNELS[(CHANNELS.index(n_channels) + 1) % len(CHANNELS)],
-            FILE_ENDINGS[(FILE_ENDINGS.index(file_ending) + 1) % len(FILE_ENDINGS)])
+    return (
+        labels,
+        configuration,
+        other_size,
+        CHANNELS[(CHANNELS.index(n_channels) + 1) % len(CHANNELS)],
+        FILE_ENDINGS[(FILE_ENDINGS.index(file_ending) + 1) % len(FILE_ENDINGS)],
+    )
 
 
 ROWS = [*PAIRWISE, *(pytest.param(*on_the_other_size(*row), marks=pytest.mark.contract) for row in PAIRWISE)]
@@ -71,8 +77,9 @@ def predict(model, images, output, previous_stage):
     predictor = predictor_of(model)
     output.mkdir()
     # in this process, which spares the start of others; test_prediction.py starts them
-    predictor.predict_from_files_sequential(str(images), str(output),
-                                            folder_with_segs_from_prev_stage=previous_stage and str(previous_stage))
+    predictor.predict_from_files_sequential(
+        str(images), str(output), folder_with_segs_from_prev_stage=previous_stage and str(previous_stage)
+    )
 
 
 def check_validation(model, labels):
@@ -81,7 +88,8 @@ def check_validation(model, labels):
     foreground = [str(value) for name, value in LABELS[labels].items() if name not in ("background", "ignore")]
     assert len(summary["metric_per_case"]) == 2
     assert {label.replace(",)", "").replace("(3", "3") for label in summary["mean"]} == {
-        label.replace(",)", "").replace("(3", "3") for label in foreground}
+        label.replace(",)", "").replace("(3", "3") for label in foreground
+    }
 
 
 def check_predictions(raw, output, file_ending, labels):

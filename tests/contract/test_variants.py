@@ -1,4 +1,5 @@
 """The variants of nnU-Net that change the network, on GSP plans: they train, validate and predict from their folder."""
+
 from pathlib import Path
 
 import pytest
@@ -23,17 +24,24 @@ def gsp_plans(preprocessed):
 
 def test_no_other_variant_changes_the_network():
     files = (Path(trainers.__path__[0]) / "variants").rglob("*.py")
-    changing = [file.stem for file in files for text in [file.read_text()]
-                if "def build_network_architecture" in text or "enable_deep_supervision = " in text]
+    changing = [
+        file.stem
+        for file in files
+        for text in [file.read_text()]
+        if "def build_network_architecture" in text or "enable_deep_supervision = " in text
+    ]
     assert sorted(changing) == sorted(VARIANTS)
 
 
-@pytest.mark.parametrize(("variant", "configuration"), [
-    ("nnUNetTrainerBN", "3d_fullres"),
-    pytest.param("nnUNetTrainerBN", "2d", marks=pytest.mark.contract),
-    pytest.param("nnUNetTrainerNoDeepSupervision", "3d_fullres", marks=pytest.mark.contract),
-    pytest.param("nnUNetTrainerNoDeepSupervision", "2d", marks=pytest.mark.contract),
-])
+@pytest.mark.parametrize(
+    ("variant", "configuration"),
+    [
+        ("nnUNetTrainerBN", "3d_fullres"),
+        pytest.param("nnUNetTrainerBN", "2d", marks=pytest.mark.contract),
+        pytest.param("nnUNetTrainerNoDeepSupervision", "3d_fullres", marks=pytest.mark.contract),
+        pytest.param("nnUNetTrainerNoDeepSupervision", "2d", marks=pytest.mark.contract),
+    ],
+)
 def test_trains_and_predicts(variant, configuration, gsp_plans, preprocessed, nnunet_folders):
     if configuration == "2d":
         preprocess([ID], gsp_plans, ["2d"], [1])
@@ -46,7 +54,10 @@ def test_trains_and_predicts(variant, configuration, gsp_plans, preprocessed, nn
     network = predictor.network
     assert type(network) is GSPUNet
     network.load_state_dict(predictor.list_of_parameters[0])
-    batches = {int(norm.num_batches_tracked) for norm in network.modules()
-               if isinstance(norm, (nn.BatchNorm2d, nn.BatchNorm3d))}
+    batches = {
+        int(norm.num_batches_tracked)
+        for norm in network.modules()
+        if isinstance(norm, (nn.BatchNorm2d, nn.BatchNorm3d))
+    }
     assert batches == ({N_STEPS} if variant == "nnUNetTrainerBN" else set())
     assert torch.isfinite(predictor.predict_logits_from_preprocessed_data(torch.randn(2, 24, 30, 30))).all()

@@ -1,4 +1,5 @@
 """Every build computes the same, C and Python mean the same structures, and without a build PyTorch predicts."""
+
 import ctypes
 import shutil
 import subprocess
@@ -13,8 +14,12 @@ from tests.engines.networks import PATCH, assert_close, fused, needs_build, plai
 
 HEADER = Path(library.__file__).parent / "layers" / "layer.h"
 CONSTANTS = ("ARENA", "IMAGE", "LOGITS", "PACKED_MULTIPLE", "MAX_CHUNKS")
-C_TYPES = {ctypes.c_int32: "int32_t", ctypes.c_int64: "int64_t", ctypes.c_float: "float",
-           ctypes.c_void_p: "const float *"}
+C_TYPES = {
+    ctypes.c_int32: "int32_t",
+    ctypes.c_int64: "int64_t",
+    ctypes.c_float: "float",
+    ctypes.c_void_p: "const float *",
+}
 PROBE = """
 #include <stddef.h>
 #include <stdio.h>
@@ -60,8 +65,12 @@ def c_type(field_type):
 def printed_by_c(statements, folder):
     """Run C statements that know the header of the structures, and return the lines that they print."""
     program = folder / "probe"
-    subprocess.run(["cc", "-x", "c", "-std=gnu11", "-include", HEADER, "-o", program, "-"], check=True, text=True,
-                   input=PROBE.format(statements=" ".join(statements)))
+    subprocess.run(
+        ["cc", "-x", "c", "-std=gnu11", "-include", HEADER, "-o", program, "-"],
+        check=True,
+        text=True,
+        input=PROBE.format(statements=" ".join(statements)),
+    )
     return subprocess.run([program], check=True, text=True, capture_output=True).stdout.splitlines()
 
 
@@ -69,10 +78,17 @@ def printed_by_c(statements, folder):
 @pytest.mark.parametrize("structure", [library.Map, library.Input, library.Layer])
 def test_python_s_structures_are_those_of_c(structure, tmp_path):
     fields = [(name, getattr(structure, name), c_type(field_type)) for name, field_type in structure._fields_]
-    printed = printed_by_c([*(f"PRINT_FIELD({structure.__name__}, {name}, {kind});" for name, _, kind in fields),
-                            f'printf("%zu\\n", sizeof({structure.__name__}));'], tmp_path)
-    assert printed == [*(f"{name} {field.offset} {field.size} {kind}" for name, field, kind in fields),
-                       str(ctypes.sizeof(structure))]
+    printed = printed_by_c(
+        [
+            *(f"PRINT_FIELD({structure.__name__}, {name}, {kind});" for name, _, kind in fields),
+            f'printf("%zu\\n", sizeof({structure.__name__}));',
+        ],
+        tmp_path,
+    )
+    assert printed == [
+        *(f"{name} {field.offset} {field.size} {kind}" for name, field, kind in fields),
+        str(ctypes.sizeof(structure)),
+    ]
     # in a hole C could have a field that Python does not know
     assert sum(field.size for _, field, _ in fields) == ctypes.sizeof(structure)
 

@@ -1,4 +1,5 @@
 """Maps that are needed at the same time lie apart, and memory is not taken twice."""
+
 import itertools
 
 import pytest
@@ -35,13 +36,20 @@ def lives(program):
 
 
 @settings(max_examples=20, deadline=None, derandomize=True)
-@given(st.integers(2, 4), st.integers(8, 24), st.sampled_from(["none", "CSC", "CSCSUpShift"]), st.integers(1, 3),
-       st.sampled_from([2, 3]))
+@given(
+    st.integers(2, 4),
+    st.integers(8, 24),
+    st.sampled_from(["none", "CSC", "CSCSUpShift"]),
+    st.integers(1, 3),
+    st.sampled_from([2, 3]),
+)
 def test_maps_that_live_at_the_same_time_do_not_overlap(n_stages, width, shift_position, n_samples, n_axes):
     program = program_of(n_stages, width, shift_position, n_axes)
     layout = _Layout(program, n_samples)
-    places = {buffer: range(layout.offsets[buffer], layout.offsets[buffer] + n_samples * buffer.sample_stride)
-              for buffer in lives(program)}
+    places = {
+        buffer: range(layout.offsets[buffer], layout.offsets[buffer] + n_samples * buffer.sample_stride)
+        for buffer in lives(program)
+    }
     for (one, in_one), (other, in_other) in itertools.combinations(lives(program).items(), 2):
         if set(in_one) & set(in_other):
             assert max(places[one].start, places[other].start) >= min(places[one].stop, places[other].stop)
@@ -51,8 +59,16 @@ def test_maps_that_live_at_the_same_time_do_not_overlap(n_stages, width, shift_p
         assert layout.floats < sum(map(len, places.values()))
 
 
-@pytest.mark.parametrize(("taken", "size", "expected"), [
-    ([], 5, 0), ([(0, 3)], 5, 3), ([(4, 3)], 4, 0), ([(4, 3)], 5, 7), ([(0, 9), (2, 3), (11, 2)], 2, 9),
-    ([(0, 9), (2, 3), (11, 2)], 3, 13)])
+@pytest.mark.parametrize(
+    ("taken", "size", "expected"),
+    [
+        ([], 5, 0),
+        ([(0, 3)], 5, 3),
+        ([(4, 3)], 4, 0),
+        ([(4, 3)], 5, 7),
+        ([(0, 9), (2, 3), (11, 2)], 2, 9),
+        ([(0, 9), (2, 3), (11, 2)], 3, 13),
+    ],
+)
 def test_the_first_gap_that_is_wide_enough(taken, size, expected):
     assert _first_gap(taken, size) == expected

@@ -1,4 +1,5 @@
 """Small sources in the layouts of the challenges: names and folders exact, images of a few voxels."""
+
 import json
 
 import numpy as np
@@ -10,15 +11,19 @@ FROM_2023 = ("-t1n", "-t1c", "-t2w", "-t2f", "-seg")
 BRATS_CASES = {  # two to train with and one to predict, as paths below the source
     "brats2018": ("HGG/Brats18_2013_10_1", "LGG/Brats18_TCIA09_141_1", "validation/Brats18_CBICA_AAM_1"),
     "brats2019": ("HGG/BraTS19_2013_10_1", "LGG/BraTS19_TCIA09_141_1", "validation/BraTS19_CBICA_AAM_1"),
-    "brats2020": ("MICCAI_BraTS2020_TrainingData/BraTS20_Training_001",
-                  "MICCAI_BraTS2020_TrainingData/BraTS20_Training_355",
-                  "MICCAI_BraTS2020_ValidationData/BraTS20_Validation_001"),
+    "brats2020": (
+        "MICCAI_BraTS2020_TrainingData/BraTS20_Training_001",
+        "MICCAI_BraTS2020_TrainingData/BraTS20_Training_355",
+        "MICCAI_BraTS2020_ValidationData/BraTS20_Validation_001",
+    ),
     "brats2021": ("BraTS2021_00000", "BraTS2021_00002", "BraTS2021_00001"),
     "brats2023": ("BraTS-GLI-00000-000", "BraTS-GLI-00002-001", "BraTS-GLI-00001-000"),
     "brats2024": ("BraTS-GLI-00005-100", "BraTS-GLI-00005-101", "BraTS-GLI-00006-100"),
 }
 LABELS_ON_DISK = dict.fromkeys(("brats2018", "brats2019", "brats2020", "brats2021"), (0, 1, 2, 4)) | {
-    "brats2023": (0, 1, 2, 3), "brats2024": (0, 1, 2, 3, 4)}
+    "brats2023": (0, 1, 2, 3),
+    "brats2024": (0, 1, 2, 3, 4),
+}
 
 
 def write_image(voxels, file, spacing=(0.5, 1.25, 3), origin=(-7, 11, 13), direction=(0, 1, 0, -1, 0, 0, 0, 0, 1)):
@@ -34,7 +39,7 @@ def write_image(voxels, file, spacing=(0.5, 1.25, 3), origin=(-7, 11, 13), direc
 def segmentation(labels, shape=SHAPE, seed=0):
     """A uint8 segmentation that holds every label."""
     voxels = np.random.default_rng(seed).choice(np.array(labels, np.uint8), shape)
-    voxels.flat[:len(labels)] = labels
+    voxels.flat[: len(labels)] = labels
     return voxels
 
 
@@ -74,8 +79,13 @@ def write_msd(source, modalities, labels):
         for number in numbers:
             sitk.WriteImage(image, source / folder / f"BRATS_00{number}.nii.gz")
     for number in (1, 2):
-        write_image(segmentation(labels), source / "labelsTr" / f"BRATS_00{number}.nii.gz", (1, 1, 1), (0, 0, 0),
-                    (1, 0, 0, 0, 1, 0, 0, 0, 1))
+        write_image(
+            segmentation(labels),
+            source / "labelsTr" / f"BRATS_00{number}.nii.gz",
+            (1, 1, 1),
+            (0, 0, 0),
+            (1, 0, 0, 0, 1, 0, 0, 0, 1),
+        )
     (source / "imagesTr" / "._BRATS_001.nii.gz").write_bytes(b"left by macOS")
     (source / "dataset.json").write_text(json.dumps({"modality": dict(enumerate(modalities))}))
     return source
@@ -87,4 +97,4 @@ def voxels(file):
 
 def truncate(file):
     content = file.read_bytes()
-    file.write_bytes(content[:3 * len(content) // 4])
+    file.write_bytes(content[: 3 * len(content) // 4])

@@ -37,7 +37,8 @@ def tree(folder):
 
 def test_every_edition_is_told_by_its_names():
     assert {edition: {edition_of(name) for name in names(edition)} for edition in EDITIONS} == {
-        edition: {edition} for edition in EDITIONS}
+        edition: {edition} for edition in EDITIONS
+    }
     assert edition_of("BraTS-MET-00000-000") is None
     assert edition_of("BraTS2021_00000_t1") is None
 
@@ -47,14 +48,21 @@ def test_files_and_channels_lie_where_nnunet_looks(edition, tmp_path, dataset):
     report = convert_brats(write_brats(tmp_path / "source", edition), dataset, strict=True)
     first, second, to_predict = names(edition)
     assert set(tree(dataset)) == {
-        "dataset.json", "conversion_report.json",
+        "dataset.json",
+        "conversion_report.json",
         *[f"imagesTr/{case}_000{channel}.nii.gz" for case in (first, second) for channel in range(4)],
         *[f"imagesTs/{to_predict}_000{channel}.nii.gz" for channel in range(4)],
-        *[f"labelsTr/{case}.nii.gz" for case in (first, second)]}
-    assert [np.unique(voxels(dataset / "imagesTr" / f"{second}_000{channel}.nii.gz")).tolist()
-            for channel in range(4)] == [[100], [101], [102], [103]]
+        *[f"labelsTr/{case}.nii.gz" for case in (first, second)],
+    }
+    assert [
+        np.unique(voxels(dataset / "imagesTr" / f"{second}_000{channel}.nii.gz")).tolist() for channel in range(4)
+    ] == [[100], [101], [102], [103]]
     assert (report.edition, report.training, report.test, report.skipped) == (
-        edition, sorted([first, second]), [to_predict], [])
+        edition,
+        sorted([first, second]),
+        [to_predict],
+        [],
+    )
 
 
 @pytest.mark.parametrize("edition", EDITIONS)

@@ -1,4 +1,5 @@
 """One case: which bytes are kept, which labels are written, and that nothing is written of a case that is refused."""
+
 import gzip
 from dataclasses import replace
 
@@ -17,12 +18,14 @@ FORMAT = DatasetFormat("brats2021", ("a", "b"), {"necrosis": 1, "edema": 2, "enh
 @pytest.fixture
 def case_of(tmp_path):
     """Write a case of two channels and a label in files that end so."""
+
     def write(ending):
         files = [tmp_path / "source" / f"{name}{ending}" for name in ("a", "b", "seg")]
         for number, file in enumerate(files[:2]):
             write_image(np.full(SHAPE, number, np.int16), file)
         write_image(segmentation((0, 1, 2, 4)), files[2])
         return Case("case", tuple(files[:2]), files[2], TRAINING)
+
     return write
 
 
@@ -76,10 +79,15 @@ def test_the_label_is_nnunets_and_lies_where_its_image_does(case_of, folders):
     assert label.GetOrigin() == sitk.ReadImage(case.images[0]).GetOrigin()
 
 
-@pytest.mark.parametrize("spoil", [
-    lambda case: truncate(case.images[1]),
-    lambda case: write_image(np.zeros(SHAPE, np.int16), case.images[1], spacing=(1, 1, 1)),
-    lambda case: write_image(np.full(SHAPE, 3, np.uint8), case.label)], ids=["cut off", "geometry", "label"])
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda case: truncate(case.images[1]),
+        lambda case: write_image(np.zeros(SHAPE, np.int16), case.images[1], spacing=(1, 1, 1)),
+        lambda case: write_image(np.full(SHAPE, 3, np.uint8), case.label),
+    ],
+    ids=["cut off", "geometry", "label"],
+)
 def test_nothing_is_written_of_a_case_that_is_refused(spoil, case_of, folders):
     case = case_of(".nii.gz")
     spoil(case)

@@ -1,4 +1,5 @@
 """The registry of challenges, and the conversion of any of them by name."""
+
 import subprocess
 import sys
 
@@ -35,8 +36,10 @@ def test_every_name_stands_for_something():
 
 def test_choices_cost_no_import():
     """Completion and --help read them."""
-    program = ("import sys, nnunetv2_gsp.datasets.challenges; "
-               "print({'numpy', 'SimpleITK', 'torch', 'nnunetv2'} & set(sys.modules))")
+    program = (
+        "import sys, nnunetv2_gsp.datasets.challenges; "
+        "print({'numpy', 'SimpleITK', 'torch', 'nnunetv2'} & set(sys.modules))"
+    )
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True).stdout == "set()\n"
 
 
@@ -49,14 +52,20 @@ def test_each_challenge_is_converted_by_its_name(challenge, raw, tmp_path):
 
 
 def test_an_edition_and_a_name_take_the_place_of_those_told(raw, tmp_path):
-    dataset, report = convert_challenge("brats", write_brats(tmp_path / "source", "brats2023"), 8, name="GLI",
-                                        edition="2024")
+    dataset, report = convert_challenge(
+        "brats", write_brats(tmp_path / "source", "brats2023"), 8, name="GLI", edition="2024"
+    )
     assert (dataset.name, report.edition) == ("Dataset008_GLI", "brats2024")
 
 
-@pytest.mark.parametrize(("challenge", "expected"), [
-    ("brats", "an edition of BraTS among 2018, 2019, 2020, 2021, 2023, 2024, got 2017"),
-    ("promise12", "no edition with PROMISE12"), ("msd", "no edition with MSD")])
+@pytest.mark.parametrize(
+    ("challenge", "expected"),
+    [
+        ("brats", "an edition of BraTS among 2018, 2019, 2020, 2021, 2023, 2024, got 2017"),
+        ("promise12", "no edition with PROMISE12"),
+        ("msd", "no edition with MSD"),
+    ],
+)
 def test_an_edition_that_the_challenge_does_not_have_is_refused(challenge, expected, raw, tmp_path):
     with pytest.raises(ConflictingInputError, match=expected):
         convert_challenge(challenge, SOURCES[challenge](tmp_path / "source"), 7, edition="2017")

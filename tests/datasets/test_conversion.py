@@ -1,4 +1,5 @@
 """What all challenges share: going on after an interruption, and where a dataset may lie."""
+
 import shutil
 
 import pytest
@@ -24,6 +25,7 @@ def dataset(tmp_path):
 @pytest.fixture
 def interrupted(source, dataset, monkeypatch):
     """Two of three cases are finished, and half of the last one's files."""
+
     def interrupt(image, file, target):
         if file.name == "BraTS2021_00002_t2.nii.gz":
             raise KeyboardInterrupt
@@ -56,8 +58,9 @@ def test_an_interrupted_conversion_shows_no_dataset_and_goes_on(interrupted, sou
     assert not interrupted.exists()
     other = dataset.with_name("Dataset022_Other")
     convert_brats(source, other)
-    assert ({path.relative_to(dataset): path.read_bytes() for path in dataset.rglob("*") if path.is_file()}
-            == {path.relative_to(other): path.read_bytes() for path in other.rglob("*") if path.is_file()})
+    assert {path.relative_to(dataset): path.read_bytes() for path in dataset.rglob("*") if path.is_file()} == {
+        path.relative_to(other): path.read_bytes() for path in other.rglob("*") if path.is_file()
+    }
 
 
 def test_what_changed_or_went_since_the_interruption_is_not_kept(interrupted, source, dataset, monkeypatch):
@@ -96,8 +99,12 @@ def test_a_dataset_needs_a_free_id(tmp_path, monkeypatch):
     assert raw_dataset(21, "Other") == tmp_path / "Dataset021_Other"
     with pytest.raises(InputError, match="got 21, which Dataset021_Other has"):
         raw_dataset(21, "BraTS")
-    for number, name, parameter in ((0, "BraTS", "dataset_id"), (1000, "BraTS", "dataset_id"), (1, "../BraTS", "name"),
-                                    (1, "", "name")):
+    for number, name, parameter in (
+        (0, "BraTS", "dataset_id"),
+        (1000, "BraTS", "dataset_id"),
+        (1, "../BraTS", "name"),
+        (1, "", "name"),
+    ):
         with pytest.raises(InputError) as refused:
             raw_dataset(number, name)
         assert refused.value.parameters == (parameter,)

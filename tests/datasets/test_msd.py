@@ -23,8 +23,10 @@ def test_the_brain_gets_the_channels_labels_and_regions_of_brats(tmp_path, datas
     report = convert_msd(source, dataset, strict=True)
     assert (report.training, report.test) == (["BRATS_001", "BRATS_002"], ["BRATS_003"])
     for part, case in (("Tr", "BRATS_002"), ("Ts", "BRATS_003")):
-        assert [np.unique(voxels(dataset / f"images{part}" / f"{case}_000{channel}.nii.gz")).tolist()
-                for channel in range(4)] == [[1], [2], [3], [0]]
+        assert [
+            np.unique(voxels(dataset / f"images{part}" / f"{case}_000{channel}.nii.gz")).tolist()
+            for channel in range(4)
+        ] == [[1], [2], [3], [0]]
     on_disk = voxels(source / "labelsTr" / "BRATS_001.nii.gz")
     inside = voxels(dataset / "labelsTr" / "BRATS_001.nii.gz")
     assert all((inside[on_disk == old] == new).all() for old, new in ((0, 0), (1, 2), (2, 1), (3, 3)))

@@ -35,8 +35,11 @@ def _voxels(folder, case: int, kind: str) -> np.ndarray:
 
 def test_the_files_are_those_of_brats_2021(folder):
     files = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
-    assert files == [f"BraTS2021_0000{case}/BraTS2021_0000{case}_{kind}.nii.gz"
-                     for case in (0, 1) for kind in ("flair", "seg", "t1", "t1ce", "t2")]
+    assert files == [
+        f"BraTS2021_0000{case}/BraTS2021_0000{case}_{kind}.nii.gz"
+        for case in (0, 1)
+        for kind in ("flair", "seg", "t1", "t1ce", "t2")
+    ]
 
 
 @pytest.mark.parametrize("kind", [*CHANNELS, "seg"])
@@ -66,7 +69,7 @@ def test_the_head_lies_on_its_back_as_in_brats(cases):
 def test_outside_the_brain_is_zero_and_inside_is_not(cases):
     for images, segmentation in cases:
         brain = images["t1"] > 0
-        assert 1000 < brain.sum() * COARSE_MM ** 3 / 1000 < 2300  # ml
+        assert 1000 < brain.sum() * COARSE_MM**3 / 1000 < 2300  # ml
         assert all(np.array_equal(brain, image > 0) for image in images.values())
         assert brain[segmentation > 0].all()
 
@@ -104,7 +107,7 @@ def test_much_that_is_as_bright_as_oedema_is_no_tumour(cases):
     for images, segmentation in cases:
         far = (ndimage.distance_transform_edt(segmentation == 0) > 3) & (images["t1"] > 0)
         as_bright = [images[modality] > np.median(images[modality][segmentation == 2]) for modality in ("t2", "flair")]
-        volumes_ml.append((far & as_bright[0] & as_bright[1]).sum() * COARSE_MM ** 3 / 1000)
+        volumes_ml.append((far & as_bright[0] & as_bright[1]).sum() * COARSE_MM**3 / 1000)
     assert np.median(volumes_ml) > 5
 
 
@@ -135,7 +138,7 @@ def test_a_case_does_not_depend_on_the_number_of_cases(folder, tmp_path):
 def test_a_case_is_the_same_patient_at_every_spacing(cases):
     _, finer = make_case(np.random.default_rng([0, 0]), 4.0)
     _, coarse = cases[0]
-    assert (finer > 0).sum() * 4.0 ** 3 == pytest.approx((coarse > 0).sum() * COARSE_MM ** 3, rel=0.1)
+    assert (finer > 0).sum() * 4.0**3 == pytest.approx((coarse > 0).sum() * COARSE_MM**3, rel=0.1)
 
 
 def test_a_second_run_keeps_what_is_there_and_ends_what_was_interrupted(folder, tmp_path):

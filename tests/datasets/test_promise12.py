@@ -33,8 +33,10 @@ def test_names_are_unique_across_the_folders_and_lead_back(source, dataset):
 
 def test_voxels_and_geometry_are_exact(source, dataset):
     convert_promise12(source, dataset)
-    pairs = [("training_data/Case00.mhd", "imagesTr/Case00_0000.mha"),
-             ("training_data/Case00_segmentation.mhd", "labelsTr/Case00.mha")]
+    pairs = [
+        ("training_data/Case00.mhd", "imagesTr/Case00_0000.mha"),
+        ("training_data/Case00_segmentation.mhd", "labelsTr/Case00.mha"),
+    ]
     for original, converted in ((sitk.ReadImage(source / a), sitk.ReadImage(dataset / b)) for a, b in pairs):
         assert np.array_equal(sitk.GetArrayFromImage(converted), sitk.GetArrayFromImage(original))
         for what in ("GetSize", "GetSpacing", "GetOrigin", "GetDirection", "GetPixelID"):

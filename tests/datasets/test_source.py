@@ -1,4 +1,5 @@
 """What a source holds: which candidates become cases, and what the names of folders tell."""
+
 from pathlib import Path
 
 import pytest
@@ -33,7 +34,9 @@ def survey():
 def test_cases_are_complete_and_their_names_unique(survey):
     assert [case.name for case in survey.cases] == ["a", "b"]
     assert [(skipped.case, skipped.reason) for skipped in survey.skipped] == [
-        ("c", "c: expected a label, got none."), ("x", "Expected one case x, got 2: in x and x; keep one of them.")]
+        ("c", "c: expected a label, got none."),
+        ("x", "Expected one case x, got 2: in x and x; keep one of them."),
+    ]
 
 
 def test_held_out_cases_go_to_test(survey):
@@ -60,18 +63,33 @@ def test_folders_are_found_once_through_links_and_what_systems_leave_is_not(tmp_
     assert found == [".", "a", "b", "b/c", "link", "link/d"]
 
 
-@pytest.mark.parametrize(("path", "words"), [
-    ("s/MICCAI_BraTS2020_TrainingData", ["miccai", "bra", "ts", "training", "data"]),
-    ("s/test_data/x1", ["x"]), ("s", None)])
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("s/MICCAI_BraTS2020_TrainingData", ["miccai", "bra", "ts", "training", "data"]),
+        ("s/test_data/x1", ["x"]),
+        ("s", None),
+    ],
+)
 def test_the_nearest_name_that_tells_something_counts(path, words):
     assert nearest(Path(path), Path("s"), lambda found: found) == words
     assert nearest(Path("s/told/untold"), Path("s"), lambda found: found if found == ["told"] else None) == ["told"]
 
 
-@pytest.mark.parametrize(("path", "part"), [
-    ("MICCAI_BraTS2020_TrainingData/BraTS20_Training_001", TRAINING), ("data/HGG/Brats18_x", TRAINING),
-    ("RSNA_ASNR_MICCAI_BraTS2021_ValidationData", TEST), ("BraTSValidation", TEST), ("livechallenge_test_data", TEST),
-    ("train/test", TEST), ("latest_download", None), ("training_and_validation", None), ("BraTS2021_00000", None)])
+@pytest.mark.parametrize(
+    ("path", "part"),
+    [
+        ("MICCAI_BraTS2020_TrainingData/BraTS20_Training_001", TRAINING),
+        ("data/HGG/Brats18_x", TRAINING),
+        ("RSNA_ASNR_MICCAI_BraTS2021_ValidationData", TEST),
+        ("BraTSValidation", TEST),
+        ("livechallenge_test_data", TEST),
+        ("train/test", TEST),
+        ("latest_download", None),
+        ("training_and_validation", None),
+        ("BraTS2021_00000", None),
+    ],
+)
 def test_folders_names_tell_what_is_to_train_with(path, part):
     for labelled in (False, True):
         assert part_told_by(Path("test/source") / path, Path("test/source"), labelled) == part

@@ -1,4 +1,5 @@
 """Small networks, and what every engine must come to."""
+
 import pytest
 import torch
 from torch import nn

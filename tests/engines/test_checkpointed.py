@@ -1,4 +1,5 @@
 """The training step against the network's modules called one after the other."""
+
 import copy
 import importlib
 import math
@@ -25,8 +26,13 @@ DROPOUT = {"dropout_op": nn.Dropout3d, "dropout_op_kwargs": {"p": 0.5, "inplace"
 # what nnU-Net's plans, its variants and dynamic-network-architectures' own configurations name, and their kin
 NORMS = {"none": None, "instance": (nn.InstanceNorm2d, nn.InstanceNorm3d), "batch": (nn.BatchNorm2d, nn.BatchNorm3d)}
 DROPOUTS = {"no dropout": None, "voxels": (nn.Dropout, nn.Dropout), "maps": (nn.Dropout2d, nn.Dropout3d)}
-NONLINEARITIES = {nn.LeakyReLU: {"inplace": True}, nn.ReLU: {"inplace": True}, nn.GELU: {}, nn.Mish: {},
-                  nn.RReLU: {"inplace": True}}
+NONLINEARITIES = {
+    nn.LeakyReLU: {"inplace": True},
+    nn.ReLU: {"inplace": True},
+    nn.GELU: {},
+    nn.Mish: {},
+    nn.RReLU: {"inplace": True},
+}
 BATCH_NORM = {"norm_op": nn.BatchNorm3d}
 
 
@@ -54,13 +60,24 @@ def step(network, x):
     return [*logits, x.grad, *(parameter.grad for parameter in network.parameters() if parameter.grad is not None)]
 
 
-@pytest.mark.parametrize("changes", [
-    {}, {"deep_supervision": False}, {"shift_position": "none"}, {"shift_position": "CCS", "nonlin_first": True},
-    {"shift_position": "CSCSUpShift", **DROPOUT}, {"conv_bias": False, "shift_position": "CSCS"},
-    {"kernel": 3, "local_shift_channels": [6, 12, 0]}, {"nonlin_kwargs": {"inplace": False}},
-    {"nonlin": nn.ReLU, "nonlin_kwargs": {"inplace": True}}, {"norm_op": None}, {"norm_op": None, **DROPOUT},
-    {"norm_op": None, "nonlin": None},
-], ids=str)
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"deep_supervision": False},
+        {"shift_position": "none"},
+        {"shift_position": "CCS", "nonlin_first": True},
+        {"shift_position": "CSCSUpShift", **DROPOUT},
+        {"conv_bias": False, "shift_position": "CSCS"},
+        {"kernel": 3, "local_shift_channels": [6, 12, 0]},
+        {"nonlin_kwargs": {"inplace": False}},
+        {"nonlin": nn.ReLU, "nonlin_kwargs": {"inplace": True}},
+        {"norm_op": None},
+        {"norm_op": None, **DROPOUT},
+        {"norm_op": None, "nonlin": None},
+    ],
+    ids=str,
+)
 def test_same_logits_and_gradients(changes):
     network = network_of(**changes).double()
     x = torch.randn(2, 2, *PATCH, dtype=torch.double)
@@ -116,14 +133,15 @@ def test_hooked_modules_run_once_each_and_whole():
     for module in network.modules():
         module.register_forward_hook(lambda module, *_: calls.append(module))
     network(torch.randn(1, 2, *PATCH))[0].mean().backward()
-    assert set(calls) == set(network.modules()) - {module for module in network.modules()
-                                                   if isinstance(module, nn.ModuleList)}
+    assert set(calls) == set(network.modules()) - {
+        module for module in network.modules() if isinstance(module, nn.ModuleList)
+    }
     assert calls.count(network.decoder.seg_layers[-1]) == calls.count(network.encoder.stages[0].convs[0].norm) == 1
 
 
 def assert_trains_as_module_by_module(network, forward=None, **tolerances):
     """Compare every parameter and buffer after three steps; whatever is compared with may have its own `forward`."""
-    expected, size = copy.deepcopy(network), PATCH[-len(network.shift_settings.spatial_groups[0]):]
+    expected, size = copy.deepcopy(network), PATCH[-len(network.shift_settings.spatial_groups[0]) :]
     train(expected, lambda x: expected.decoder(expected.encoder(x)), size)
     train(network, network if forward is None else forward, size)
     states = [dict(each.state_dict()) for each in (network, expected)]
@@ -148,20 +166,35 @@ def train(network, forward, size):
 def test_trains_as_module_by_module(n_axes, norm, dropout, nonlin):
     norm_op, dropout_op = (ops and ops[n_axes - 2] for ops in (NORMS[norm], DROPOUTS[dropout]))
     torch.manual_seed(0)
-    network = gsp_unet(PATCH[-n_axes:], (8, 16), isotropic(2, n_axes), deep_supervision=True, norm_op=norm_op,
-                       norm_op_kwargs={"eps": 1e-5, "affine": True}, dropout_op=dropout_op,
-                       dropout_op_kwargs={"p": 0.5, "inplace": True}, nonlin=nonlin,
-                       nonlin_kwargs=NONLINEARITIES[nonlin])
+    network = gsp_unet(
+        PATCH[-n_axes:],
+        (8, 16),
+        isotropic(2, n_axes),
+        deep_supervision=True,
+        norm_op=norm_op,
+        norm_op_kwargs={"eps": 1e-5, "affine": True},
+        dropout_op=dropout_op,
+        dropout_op_kwargs={"p": 0.5, "inplace": True},
+        nonlin=nonlin,
+        nonlin_kwargs=NONLINEARITIES[nonlin],
+    )
     assert_trains_as_module_by_module(network)
 
 
-@pytest.mark.parametrize("changes", [
-    {"norm_op": nn.InstanceNorm3d, "norm_op_kwargs": {"track_running_stats": True}},
-    {"norm_op": nn.BatchNorm3d, "norm_op_kwargs": {"momentum": None}}, {**BATCH_NORM, "nonlin_first": True},
-    {**BATCH_NORM, "shift_position": "CSCSUpShift"}, {**BATCH_NORM, **DROPOUT, "shift_position": "CSCS"},
-    {**BATCH_NORM, "nonlin_kwargs": {"inplace": False}}, {**BATCH_NORM, "nonlin": None},
-    {"dropout_op": nn.Dropout3d, "dropout_op_kwargs": {"p": 0.5, "inplace": False}},
-], ids=str)
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"norm_op": nn.InstanceNorm3d, "norm_op_kwargs": {"track_running_stats": True}},
+        {"norm_op": nn.BatchNorm3d, "norm_op_kwargs": {"momentum": None}},
+        {**BATCH_NORM, "nonlin_first": True},
+        {**BATCH_NORM, "shift_position": "CSCSUpShift"},
+        {**BATCH_NORM, **DROPOUT, "shift_position": "CSCS"},
+        {**BATCH_NORM, "nonlin_kwargs": {"inplace": False}},
+        {**BATCH_NORM, "nonlin": None},
+        {"dropout_op": nn.Dropout3d, "dropout_op_kwargs": {"p": 0.5, "inplace": False}},
+    ],
+    ids=str,
+)
 def test_state_changes_once_a_step(changes):
     assert_trains_as_module_by_module(network_of(**changes))
 
@@ -195,8 +228,9 @@ def test_norms_from_elsewhere_run_once_a_step():
 def test_compiled_trains_as_module_by_module():
     torch._dynamo.reset()
     network = network_of(**BATCH_NORM, **DROPOUT)
-    assert_trains_as_module_by_module(network, torch.compile(network, backend="aot_eager", fullgraph=True),
-                                      rtol=1e-3, atol=1e-4)
+    assert_trains_as_module_by_module(
+        network, torch.compile(network, backend="aot_eager", fullgraph=True), rtol=1e-3, atol=1e-4
+    )
 
 
 def test_synchronised_batch_norm_has_state():
@@ -209,13 +243,16 @@ def stock_and_gsp(device, features, patch, **changes):
     with torch.device(device):
         kwargs = {**located(stock_architecture(features, isotropic(len(features)))), **changes}
         stock = PlainConvUNet(input_channels=4, num_classes=4, deep_supervision=True, **kwargs)
-        gsp = gsp_unet(patch, features, isotropic(len(features)), input_channels=4, num_classes=4,
-                       deep_supervision=True, **changes)
+        gsp = gsp_unet(
+            patch, features, isotropic(len(features)), input_channels=4, num_classes=4, deep_supervision=True, **changes
+        )
         return stock, gsp.to(device), torch.zeros(2, 4, *patch)
 
 
-@pytest.mark.parametrize(("device", "features", "patch"), [
-    ("meta", (32, 64, 128, 256, 320, 320), (128, 128, 128)), ("cpu", (16, 32), (16, 16, 16))])
+@pytest.mark.parametrize(
+    ("device", "features", "patch"),
+    [("meta", (32, 64, 128, 256, 320, 320), (128, 128, 128)), ("cpu", (16, 32), (16, 16, 16))],
+)
 def test_keeps_at_most_six_tenths_of_what_stock_keeps(device, features, patch):
     stock, gsp, x = stock_and_gsp(device, features, patch)
     assert 0 < count_activation_bytes(gsp, x) <= 0.6 * count_activation_bytes(stock, x)
@@ -250,8 +287,9 @@ def test_compiled_for_a_gpu_gradients_in_pieces_keep_no_more(monkeypatch):
     pointwise = importlib.import_module("nnunetv2_gsp.ops.pointwise")
     monkeypatch.setattr(pointwise, "PIECE", 256)
     monkeypatch.setattr(pointwise, "LEAST_PIECES", 2)
-    backend = aot_autograd(fw_compiler=lambda graph, _: make_boxed_func(graph.forward),
-                           partition_fn=min_cut_rematerialization_partition)
+    backend = aot_autograd(
+        fw_compiler=lambda graph, _: make_boxed_func(graph.forward), partition_fn=min_cut_rematerialization_partition
+    )
     kept = []
     for on_gpu in (False, True):
         monkeypatch.setattr(pointwise, "_on_gpu", lambda _, on_gpu=on_gpu: on_gpu)
@@ -270,11 +308,19 @@ def test_compiled_keeps_no_map_but_the_convolutions_and_what_a_stage_hands_on():
         return make_boxed_func(graph.forward)
 
     network, x = network_of(deep_supervision=False), torch.randn(2, 2, *PATCH)
-    backend = aot_autograd(fw_compiler=look, bw_compiler=lambda graph, _: make_boxed_func(graph.forward),
-                           partition_fn=min_cut_rematerialization_partition)
+    backend = aot_autograd(
+        fw_compiler=look,
+        bw_compiler=lambda graph, _: make_boxed_func(graph.forward),
+        partition_fn=min_cut_rematerialization_partition,
+    )
     torch.compile(network, backend=backend, fullgraph=True)(x).sum().backward()
-    maps = [node for node in kept if node.meta["val"].is_floating_point() and 0 not in node.meta["val"].stride()
-            and math.prod(node.meta["val"].shape[2:]) > 1]
+    maps = [
+        node
+        for node in kept
+        if node.meta["val"].is_floating_point()
+        and 0 not in node.meta["val"].stride()
+        and math.prod(node.meta["val"].shape[2:]) > 1
+    ]
     assert len(maps) > 10
     views = {torch.ops.aten.view.default, torch.ops.aten.transpose.int, torch.ops.aten.permute.default}
     others = [node.target for node in maps if node.target not in PRODUCTS | views]
@@ -294,13 +340,19 @@ def test_compiled_under_autocast_keeps_and_joins_maps_in_half_precision():
         return make_boxed_func(graph.forward)
 
     network, x = network_of(deep_supervision=False), torch.randn(2, 2, *PATCH)
-    backend = aot_autograd(fw_compiler=look, bw_compiler=lambda graph, _: make_boxed_func(graph.forward),
-                           partition_fn=min_cut_rematerialization_partition)
+    backend = aot_autograd(
+        fw_compiler=look,
+        bw_compiler=lambda graph, _: make_boxed_func(graph.forward),
+        partition_fn=min_cut_rematerialization_partition,
+    )
     with torch.autocast("cpu", torch.bfloat16):
         logits = torch.compile(network, backend=backend, fullgraph=True)(x)
     logits.sum().backward()
-    maps = [node.meta["val"] for node in (*kept, *joined) if node.meta["val"].is_floating_point()
-            and math.prod(node.meta["val"].shape[2:]) > 1]
+    maps = [
+        node.meta["val"]
+        for node in (*kept, *joined)
+        if node.meta["val"].is_floating_point() and math.prod(node.meta["val"].shape[2:]) > 1
+    ]
     assert len(maps) > 20
     assert {each.dtype for each in maps} == {torch.bfloat16}
 
@@ -311,7 +363,11 @@ def test_norm_nonlinearity_and_shift_are_one_kernel_a_layer():
     block = gsp_unet((8, 8, 8), (16, 16), isotropic(2), input_channels=16, shift_position="CSCS").encoder.stages[0]
     with torch.no_grad():
         _, code = run_and_get_code(torch.compile(block, fullgraph=True), torch.randn(2, 16, 8, 8, 8))
-    calls = [line.split("(")[0].strip() for source in code for line in source.splitlines()
-             if line.strip().startswith("cpp_fused") and "=" not in line]
+    calls = [
+        line.split("(")[0].strip()
+        for source in code
+        for line in source.splitlines()
+        if line.strip().startswith("cpp_fused") and "=" not in line
+    ]
     assert len(calls) == len(block.convs) == 2
     assert all("var_mean" in call and "index" in call for call in calls)  # and so is what comes in between

@@ -1,4 +1,5 @@
 """Which engine computes: the one that is asked for, or the first that applies, and the reason where that is another."""
+
 import pytest
 import torch
 from torch import nn
@@ -60,8 +61,10 @@ def test_plain_runs_every_module_in_a_training_step_too():
 
 
 @needs_build
-@pytest.mark.parametrize(("engine", "is_training", "reason"), [
-    ("fused", True, "no prediction on the CPU"), ("checkpointed", False, "no training step")])
+@pytest.mark.parametrize(
+    ("engine", "is_training", "reason"),
+    [("fused", True, "no prediction on the CPU"), ("checkpointed", False, "no training step")],
+)
 def test_an_engine_that_does_not_apply_says_why(engine, is_training, reason):
     network = small_network().train(is_training)
     with torch.set_grad_enabled(is_training), pytest.raises(RuntimeError, match=f"{engine}.*{reason}.*Ask for plain"):

@@ -1,4 +1,5 @@
 """A patch of air holds nothing to segment: no engine makes structure of what is rounding."""
+
 import copy
 from types import SimpleNamespace
 
@@ -81,7 +82,7 @@ def nearly_constant_images(draw):
     elif kind == "one voxel":
         image.view(-1)[draw(st.integers(0, image.numel() - 1))] += scale * draw(st.sampled_from([-1, 1e-2, 3]))
     else:
-        image[..., :patch[-1] // 2] += scale * torch.randn(1, 1, *patch[:-1], patch[-1] // 2)
+        image[..., : patch[-1] // 2] += scale * torch.randn(1, 1, *patch[:-1], patch[-1] // 2)
     return network_for(patch, n_stages), image
 
 

@@ -1,4 +1,5 @@
 """The fused layers compute what PyTorch computes, the same at every call."""
+
 import copy
 import math
 
@@ -25,27 +26,49 @@ def divisors(draw, size, at_most):
 @st.composite
 def networks_and_images(draw):
     n_axes, n_stages = draw(st.sampled_from([2, 3, 3])), draw(st.integers(2, 4))
-    strides = [[draw(st.sampled_from([1, 1, 1, 2]))] * n_axes,
-               *([draw(st.sampled_from([1, 2, 2, 3])) for _ in range(n_axes)] for _ in range(n_stages - 1))]
+    strides = [
+        [draw(st.sampled_from([1, 1, 1, 2]))] * n_axes,
+        *([draw(st.sampled_from([1, 2, 2, 3])) for _ in range(n_axes)] for _ in range(n_stages - 1)),
+    ]
     # InstanceNorm of very few voxels magnifies rounding beyond any bound
     lowest = draw(st.lists(st.integers(1, 5), min_size=n_axes, max_size=n_axes).filter(lambda s: math.prod(s) >= 8))
     patch = [size * math.prod(stride[axis] for stride in strides) for axis, size in enumerate(lowest)]
     assume(math.prod(patch) <= 40_000)
     features = [draw(st.integers(3, 40)) for _ in range(n_stages)]
-    groups = [draw(st.sampled_from([spatial_groups_of(size, width // 2), divisors(draw, size, width // 2)]))
-              for size, width in zip(feature_map_sizes(patch, strides), features, strict=True)]
-    shifted = [draw(st.sampled_from([0, math.prod(group) * (width // 2 // math.prod(group))]))
-               for group, width in zip(groups, features, strict=True)]
-    local = [draw(st.integers(0, (width - moved) // (2 * n_axes))) * 2 * n_axes
-             for width, moved in zip(features, shifted, strict=True)]
+    groups = [
+        draw(st.sampled_from([spatial_groups_of(size, width // 2), divisors(draw, size, width // 2)]))
+        for size, width in zip(feature_map_sizes(patch, strides), features, strict=True)
+    ]
+    shifted = [
+        draw(st.sampled_from([0, math.prod(group) * (width // 2 // math.prod(group))]))
+        for group, width in zip(groups, features, strict=True)
+    ]
+    local = [
+        draw(st.integers(0, (width - moved) // (2 * n_axes))) * 2 * n_axes
+        for width, moved in zip(features, shifted, strict=True)
+    ]
     norm = draw(st.sampled_from([None, *[[nn.InstanceNorm2d, nn.InstanceNorm3d][n_axes - 2]] * 3]))
     torch.manual_seed(draw(st.integers(0, 99)))
     network = GSPUNet(
-        draw(st.integers(1, 5)), n_stages, features, [nn.Conv2d, nn.Conv3d][n_axes - 2], strides,
-        draw(st.integers(1, 3)), draw(st.integers(2, 9)), draw(st.integers(1, 2)), groups, shifted,
-        draw(st.sampled_from(SHIFT_POSITIONS)), draw(st.sampled_from(SHIFT_LOCATIONS)), local,
-        conv_bias=draw(st.booleans()), norm_op=norm, norm_op_kwargs={"affine": draw(st.booleans())},
-        nonlin=nn.LeakyReLU, nonlin_kwargs={"negative_slope": draw(st.sampled_from([0.0, 0.01, 0.3, -0.2, 1.5]))})
+        draw(st.integers(1, 5)),
+        n_stages,
+        features,
+        [nn.Conv2d, nn.Conv3d][n_axes - 2],
+        strides,
+        draw(st.integers(1, 3)),
+        draw(st.integers(2, 9)),
+        draw(st.integers(1, 2)),
+        groups,
+        shifted,
+        draw(st.sampled_from(SHIFT_POSITIONS)),
+        draw(st.sampled_from(SHIFT_LOCATIONS)),
+        local,
+        conv_bias=draw(st.booleans()),
+        norm_op=norm,
+        norm_op_kwargs={"affine": draw(st.booleans())},
+        nonlin=nn.LeakyReLU,
+        nonlin_kwargs={"negative_slope": draw(st.sampled_from([0.0, 0.01, 0.3, -0.2, 1.5]))},
+    )
     image = torch.randn(draw(st.integers(1, 3)), network.encoder.stages[0].convs[0].conv.in_channels, *patch)
     return with_random_parameters(network), image * draw(st.sampled_from([1, 100])) + draw(st.sampled_from([0, 30]))
 
@@ -148,8 +171,16 @@ def test_an_image_whose_memory_holds_its_negative():
 
 
 @needs_build
-@pytest.mark.parametrize("changes", [{"norm_op_kwargs": {"affine": False}}, {"conv_bias": False}, {"norm_op": None},
-                                     {"shift_location": "decoder"}, {"local_shift_channels": [0, 6, 12]}])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"norm_op_kwargs": {"affine": False}},
+        {"conv_bias": False},
+        {"norm_op": None},
+        {"shift_location": "decoder"},
+        {"local_shift_channels": [0, 6, 12]},
+    ],
+)
 def test_memory_that_was_never_written_is_never_read(changes):
     network, image = small_network(**changes), torch.randn(2, 2, *PATCH)
     torch.use_deterministic_algorithms(True)  # fills what torch.empty gives with NaN
@@ -175,8 +206,10 @@ def swap_shift(network):
 
 
 def load(network):
-    network.load_state_dict({name: value if name == "gsp_settings" else value * 0.9
-                             for name, value in network.state_dict().items()}, assign=True)
+    network.load_state_dict(
+        {name: value if name == "gsp_settings" else value * 0.9 for name, value in network.state_dict().items()},
+        assign=True,
+    )
 
 
 def drop_bias(network):

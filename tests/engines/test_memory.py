@@ -1,4 +1,5 @@
 """Memory is kept between calls and given back, and calls do not disturb each other."""
+
 import copy
 import ctypes
 import gc
@@ -103,8 +104,9 @@ def test_threads_do_not_disturb_each_other():
 
 def test_there_are_as_many_threads_as_torch_takes(monkeypatch):
     asked = []
-    layers = library.FusedLayers("none", lambda *arguments: asked.append(arguments[3]) or 0,
-                                  lambda address, floats: None)
+    layers = library.FusedLayers(
+        "none", lambda *arguments: asked.append(arguments[3]) or 0, lambda address, floats: None
+    )
     monkeypatch.setattr(engine, "fused_layers", lambda: layers)
     for threads in (3, 1):
         with torch_threads(threads), torch.no_grad():
@@ -142,8 +144,9 @@ def test_pytorch_s_threads_do_the_work(two_threads):
 def test_memory_is_in_large_pages_if_the_system_has_them():
     memory = library.fused_layers().new_memory(8 << 20)
     inside = memory.data_ptr() + 4 * memory.numel() // 2
-    regions = re.findall(r"^(\w+)-(\w+) .*?^VmFlags: (.*?)$", Path("/proc/self/smaps").read_text(),
-                         re.MULTILINE | re.DOTALL)
+    regions = re.findall(
+        r"^(\w+)-(\w+) .*?^VmFlags: (.*?)$", Path("/proc/self/smaps").read_text(), re.MULTILINE | re.DOTALL
+    )
     assert any(int(begin, 16) <= inside < int(end, 16) and "hg" in flags.split() for begin, end, flags in regions)
 
 
@@ -155,8 +158,11 @@ def test_a_network_that_has_run_can_be_copied_and_saved():
         file = BytesIO()
         torch.save(network, file)
         file.seek(0)
-        for copied in (copy.deepcopy(network), pickle.loads(pickle.dumps(network)),
-                       torch.load(file, weights_only=False)):
+        for copied in (
+            copy.deepcopy(network),
+            pickle.loads(pickle.dumps(network)),
+            torch.load(file, weights_only=False),
+        ):
             assert torch.equal(fused(copied, image), expected)
 
 

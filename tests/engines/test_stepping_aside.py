@@ -1,4 +1,5 @@
 """Where PyTorch itself is wanted, or the network is no plain GSPUNet, the fused layers step aside."""
+
 import pytest
 import torch
 from dynamic_network_architectures.building_blocks.simple_conv_blocks import ConvDropoutNormReLU
@@ -21,19 +22,41 @@ def unusual_networks():
     yield "a hook", changed(lambda network: network.encoder.stages[0].register_forward_hook(lambda *_: None))
     yield "a hook before", changed(lambda network: network.decoder.register_forward_pre_hook(lambda *_: None))
     yield "a module in training", changed(lambda network: network.encoder.stages[1].convs[0].train())
-    yield "a method of one module", changed(lambda network: setattr(
-        network.encoder.stages[0], "forward", lambda x, stage=network.encoder.stages[0].convs[0]: stage(x) + 1))
-    yield "a class of one's own", changed(lambda network: setattr(
-        network.encoder.stages[0].convs[0], "__class__", ConvolutionPlusOne))
+    yield (
+        "a method of one module",
+        changed(
+            lambda network: setattr(
+                network.encoder.stages[0], "forward", lambda x, stage=network.encoder.stages[0].convs[0]: stage(x) + 1
+            )
+        ),
+    )
+    yield (
+        "a class of one's own",
+        changed(lambda network: setattr(network.encoder.stages[0].convs[0], "__class__", ConvolutionPlusOne)),
+    )
     yield "a decoder of one's own", changed(lambda network: setattr(network, "decoder", FirstFeatures().eval()))
-    yield "two group shifts", changed(lambda network: network.encoder.stages[1].shifts.__setitem__(
-        0, nn.Sequential(GroupShift((2, 2, 2), 8), GroupShift((2, 2, 2), 8)).eval()))
-    yield "shifts of the same channels", changed(lambda network: network.encoder.stages[1].shifts.__setitem__(
-        0, nn.Sequential(LocalShift(0, 6), GroupShift((2, 2, 2), 8)).eval()))
+    yield (
+        "two group shifts",
+        changed(
+            lambda network: network.encoder.stages[1].shifts.__setitem__(
+                0, nn.Sequential(GroupShift((2, 2, 2), 8), GroupShift((2, 2, 2), 8)).eval()
+            )
+        ),
+    )
+    yield (
+        "shifts of the same channels",
+        changed(
+            lambda network: network.encoder.stages[1].shifts.__setitem__(
+                0, nn.Sequential(LocalShift(0, 6), GroupShift((2, 2, 2), 8)).eval()
+            )
+        ),
+    )
     yield "weight norm", changed(lambda network: weight_norm(network.encoder.stages[0].convs[0].conv))
     yield "running statistics", small_network(norm_op_kwargs={"track_running_stats": True})
-    yield "half an interpolation", changed(lambda network: setattr(
-        network.decoder.upsamplings[0].interpolation, "align_corners", True))
+    yield (
+        "half an interpolation",
+        changed(lambda network: setattr(network.decoder.upsamplings[0].interpolation, "align_corners", True)),
+    )
 
 
 def changed(change):
@@ -61,21 +84,35 @@ def test_networks_that_are_left_to_pytorch(network):
 
 
 def broken_networks():
-    yield "a smaller weight", lambda network: setattr(
-        network.encoder.stages[1].convs[0].conv, "weight", nn.Parameter(torch.randn(16, 7, 1, 1, 1)))
-    yield "a smaller bias", lambda network: setattr(
-        network.encoder.stages[1].convs[0].conv, "bias", nn.Parameter(torch.randn(15)))
-    yield "a smaller norm", lambda network: setattr(
-        network.encoder.stages[1].convs[0], "norm", network.encoder.stages[1].convs[0].all_modules.__setitem__(
-            1, nn.InstanceNorm3d(15, affine=True)))
+    yield (
+        "a smaller weight",
+        lambda network: setattr(
+            network.encoder.stages[1].convs[0].conv, "weight", nn.Parameter(torch.randn(16, 7, 1, 1, 1))
+        ),
+    )
+    yield (
+        "a smaller bias",
+        lambda network: setattr(network.encoder.stages[1].convs[0].conv, "bias", nn.Parameter(torch.randn(15))),
+    )
+    yield (
+        "a smaller norm",
+        lambda network: setattr(
+            network.encoder.stages[1].convs[0],
+            "norm",
+            network.encoder.stages[1].convs[0].all_modules.__setitem__(1, nn.InstanceNorm3d(15, affine=True)),
+        ),
+    )
     yield "a narrower head", lambda network: network.decoder.seg_layers.__setitem__(-1, nn.Conv3d(7, 3, 1).eval())
     yield "another width", lambda network: network.encoder.stages.__setitem__(1, nn.Identity())
-    yield "more groups than channels", lambda network: setattr(
-        network.encoder.stages[1].shifts[0], "shift_channels", 24)
-    yield "groups that do not divide", lambda network: setattr(
-        network.encoder.stages[1].shifts[0], "spatial_groups", (3, 1, 1))
-    yield "groups of a plane", lambda network: setattr(
-        network.encoder.stages[1].shifts[0], "spatial_groups", (2, 2))
+    yield (
+        "more groups than channels",
+        lambda network: setattr(network.encoder.stages[1].shifts[0], "shift_channels", 24),
+    )
+    yield (
+        "groups that do not divide",
+        lambda network: setattr(network.encoder.stages[1].shifts[0], "spatial_groups", (3, 1, 1)),
+    )
+    yield "groups of a plane", lambda network: setattr(network.encoder.stages[1].shifts[0], "spatial_groups", (2, 2))
 
 
 @pytest.mark.parametrize("change", [pytest.param(change, id=name) for name, change in broken_networks()])

@@ -1,4 +1,5 @@
 """The engine of GPUs, in Triton's interpreter, against the network's modules in fp64."""
+
 import copy
 import math
 
@@ -43,11 +44,15 @@ def step(network, image, engine_name, device="cpu"):
     logits = by_engine(engine_name, network, x)
     logits = logits if isinstance(logits, list) else [logits]
     # of different weights for each class and voxel
-    sum((level.double() * torch.linspace(-1, 2, level.numel(), device=device).view(level.shape)).sum()
-        for level in logits).backward()
+    sum(
+        (level.double() * torch.linspace(-1, 2, level.numel(), device=device).view(level.shape)).sum()
+        for level in logits
+    ).backward()
     gradients = {"image": x.grad, **{name: parameter.grad for name, parameter in network.named_parameters()}}
-    return ([level.detach().cpu() for level in logits],
-            {name: None if gradient is None else gradient.cpu().double() for name, gradient in gradients.items()})
+    return (
+        [level.detach().cpu() for level in logits],
+        {name: None if gradient is None else gradient.cpu().double() for name, gradient in gradients.items()},
+    )
 
 
 def assert_trains_as_the_modules(network, image, allowed=1e-4, device="cpu"):
@@ -65,19 +70,30 @@ def assert_trains_as_the_modules(network, image, allowed=1e-4, device="cpu"):
             assert (gradients[name] - gradient).norm() <= allowed * gradient.norm() + 1e-7 * largest, name
 
 
-@pytest.mark.parametrize(("position", "location"), [
-    *((position, "both") for position in SHIFT_POSITIONS), *(("CSCS", location) for location in SHIFT_LOCATIONS[:2])])
+@pytest.mark.parametrize(
+    ("position", "location"),
+    [*((position, "both") for position in SHIFT_POSITIONS), *(("CSCS", location) for location in SHIFT_LOCATIONS[:2])],
+)
 def test_every_position_and_location_of_shifts(as_on_a_gpu, position, location):
     network = network_of(shift_position=position, shift_location=location)
     assert_trains_as_the_modules(network, torch.randn(2, 2, 4, 8))
 
 
-@pytest.mark.parametrize("changes", [
-    {"deep_supervision": False, "conv_bias": False}, {"norm_op": None}, {"norm_op": None, "conv_bias": False},
-    {"norm_op_kwargs": {"affine": False}}, {"nonlin": nn.ReLU, "nonlin_kwargs": {"inplace": True}},
-    {"nonlin": None}, {"nonlin_kwargs": {"negative_slope": 0.2}}, {"shift_channels": [4, 0],
-                                                                 "local_shift_channels": [4, 8]},
-    {"dropout_op": nn.Dropout2d, "dropout_op_kwargs": {"p": 0.0}}], ids=str)
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"deep_supervision": False, "conv_bias": False},
+        {"norm_op": None},
+        {"norm_op": None, "conv_bias": False},
+        {"norm_op_kwargs": {"affine": False}},
+        {"nonlin": nn.ReLU, "nonlin_kwargs": {"inplace": True}},
+        {"nonlin": None},
+        {"nonlin_kwargs": {"negative_slope": 0.2}},
+        {"shift_channels": [4, 0], "local_shift_channels": [4, 8]},
+        {"dropout_op": nn.Dropout2d, "dropout_op_kwargs": {"p": 0.0}},
+    ],
+    ids=str,
+)
 def test_every_layer_that_plans_ask_for(as_on_a_gpu, changes):
     assert_trains_as_the_modules(network_of(**changes), torch.randn(2, 2, 4, 8))
 
@@ -103,8 +119,10 @@ def test_half_precision_under_autocast(as_on_a_gpu, dtype):
     exact_logits, exact = step(copy.deepcopy(network).double(), image.double(), "plain")
     for level, exact_level in zip(logits, exact_logits, strict=True):
         assert (level - exact_level).norm() <= 4e-3 * exact_level.norm()
-    ours, theirs = (torch.cat([each[name].flatten() for name, gradient in exact.items() if gradient is not None])
-                    for each in (gradients, exact))
+    ours, theirs = (
+        torch.cat([each[name].flatten() for name, gradient in exact.items() if gradient is not None])
+        for each in (gradients, exact)
+    )
     assert (ours - theirs).norm() <= 2e-2 * theirs.norm()
 
 
@@ -133,9 +151,13 @@ def test_nothing_is_kept_but_the_products(monkeypatch, is_compiled):
 def test_compiled_each_layer_is_one_operator_each_way_and_none_is_computed_again(monkeypatch):
     (network, image), graphs = without_memory(monkeypatch), []
     sum(level.sum() for level in torch.compile(network, backend=looked_at(graphs), fullgraph=True)(image)).backward()
-    n_calls = [[sum(node.target is operator.default for node in graph.graph.nodes)
-                for operator in (torch.ops.nnunetv2_gsp.layer, torch.ops.nnunetv2_gsp.layer_gradients)]
-               for graph in graphs]
+    n_calls = [
+        [
+            sum(node.target is operator.default for node in graph.graph.nodes)
+            for operator in (torch.ops.nnunetv2_gsp.layer, torch.ops.nnunetv2_gsp.layer_gradients)
+        ]
+        for graph in graphs
+    ]
     # the convolution behind a concatenation is two products, one at each resolution
     n_products = len(count_products(network, image)) + len(network.decoder.stages)
     assert n_calls == [[n_products, 0], [0, n_products]]
@@ -154,6 +176,7 @@ def without_memory(monkeypatch):
 
 def looked_at(graphs):
     """Compile to nothing, and put the graphs of the forward and the backward pass into a list."""
+
     def look(graph, _):
         graphs.append(graph)
         return make_boxed_func(graph.forward)
@@ -164,8 +187,11 @@ def looked_at(graphs):
 def count_products(network, image):
     """Return the elements of each convolution's output."""
     sizes = []
-    hooks = [module.register_forward_hook(lambda module, inputs, output: sizes.append(output.numel()))
-             for module in network.modules() if isinstance(module, nn.Conv3d)]
+    hooks = [
+        module.register_forward_hook(lambda module, inputs, output: sizes.append(output.numel()))
+        for module in network.modules()
+        if isinstance(module, nn.Conv3d)
+    ]
     network.decoder(network.encoder(image))
     for hook in hooks:
         hook.remove()
@@ -177,8 +203,10 @@ def test_compiled_whole_it_trains_alike(as_on_a_gpu):
     network, image = network_of(features=(8, 8)), torch.randn(1, 2, 4, 8)
     network.engine = "triton"
     compiled = torch.compile(network, backend="aot_eager", fullgraph=True)
-    gradients = [torch.autograd.grad(sum(level.square().sum() for level in forward(image)),
-                                     [*network.encoder.parameters()]) for forward in (network, compiled)]
+    gradients = [
+        torch.autograd.grad(sum(level.square().sum() for level in forward(image)), [*network.encoder.parameters()])
+        for forward in (network, compiled)
+    ]
     for ours, expected in zip(*gradients, strict=True):
         torch.testing.assert_close(ours, expected)
 
@@ -199,13 +227,20 @@ def test_what_it_does_not_know_is_named(as_on_a_gpu, changes, reason):
         by_engine("triton", network_of(**changes), torch.randn(2, 2, 4, 8))
 
 
-@pytest.mark.parametrize(("change", "reason"), [
-    (lambda network: network.encoder.register_forward_hook(lambda *_: None), "hooks"),
-    (lambda network: setattr(network.decoder, "forward", lambda x: x), "somebody else's code: GSPDecoder"),
-    (lambda network: setattr(network.decoder.upsamplings[0].interpolation, "align_corners", True), "LinearUpsampling"),
-    (lambda network: network.half(), "weights of torch.float16 for a map of torch.float32"),
-    (lambda network: setattr(network.encoder.stages[0].shifts[0], "spatial_groups", (3, 1)), "GroupShift"),
-    (lambda network: setattr(network.encoder.pools[1], "padding", 1), "MaxPool2d")])
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda network: network.encoder.register_forward_hook(lambda *_: None), "hooks"),
+        (lambda network: setattr(network.decoder, "forward", lambda x: x), "somebody else's code: GSPDecoder"),
+        (
+            lambda network: setattr(network.decoder.upsamplings[0].interpolation, "align_corners", True),
+            "LinearUpsampling",
+        ),
+        (lambda network: network.half(), "weights of torch.float16 for a map of torch.float32"),
+        (lambda network: setattr(network.encoder.stages[0].shifts[0], "spatial_groups", (3, 1)), "GroupShift"),
+        (lambda network: setattr(network.encoder.pools[1], "padding", 1), "MaxPool2d"),
+    ],
+)
 def test_changed_networks_are_left_to_others(as_on_a_gpu, change, reason):
     network = network_of()
     change(network)
@@ -244,8 +279,9 @@ on_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"
 
 
 @on_cuda
-@pytest.mark.parametrize("changes", [
-    {}, {"shift_position": "CSCSUpShift"}, {"norm_op": None}, {"local_shift_channels": [6, 12]}], ids=str)
+@pytest.mark.parametrize(
+    "changes", [{}, {"shift_position": "CSCSUpShift"}, {"norm_op": None}, {"local_shift_channels": [6, 12]}], ids=str
+)
 def test_on_cuda_it_trains_as_the_modules(changes):
     network = network_of(3, (16, 16, 32), (24, 80), **changes)
     assert_trains_as_the_modules(network, torch.randn(2, 2, 16, 16, 32), allowed=1e-3, device="cuda")
@@ -260,8 +296,13 @@ def test_on_cuda_half_precision_is_as_near_as_plain(dtype):
     for name in ("triton", "plain"):
         with torch.autocast("cuda", dtype):
             _, gradients = step(network, image, name, "cuda")
-        errors[name] = math.sqrt(sum(float((gradients[key] - gradient).square().sum())
-                                     for key, gradient in exact.items() if gradient is not None))
+        errors[name] = math.sqrt(
+            sum(
+                float((gradients[key] - gradient).square().sum())
+                for key, gradient in exact.items()
+                if gradient is not None
+            )
+        )
     assert errors["triton"] <= 1.5 * errors["plain"]
 
 
@@ -272,7 +313,9 @@ def test_on_cuda_compiled_and_in_a_graph_it_computes_alike():
     network.engine = "triton"
     compiled = torch.compile(network, mode="reduce-overhead", fullgraph=True)
     for _ in range(3):
-        gradients = [torch.autograd.grad(sum(level.square().sum() for level in forward(image)),
-                                         [*network.encoder.parameters()]) for forward in (network, compiled)]
+        gradients = [
+            torch.autograd.grad(sum(level.square().sum() for level in forward(image)), [*network.encoder.parameters()])
+            for forward in (network, compiled)
+        ]
         for ours, expected in zip(*gradients, strict=True):
             torch.testing.assert_close(ours, expected, rtol=1e-3, atol=1e-3 * float(expected.abs().max()))

@@ -1,4 +1,5 @@
 """A planned dataset, and settings that make the paper's networks tiny."""
+
 from functools import partial
 
 import pytest
@@ -8,8 +9,13 @@ from nnunetv2_gsp.experiments.experiment import run_experiments
 from tests.raw_dataset import write_raw_dataset
 
 DATASET, ID = "Dataset904_Ellipsoid", 904
-TINY = {"patch_size": [16, 32, 32], "batch_size": 2, "features_per_stage": [16, 32, 64],
-        "strides": [[1, 1, 1], [2, 2, 2], [2, 2, 2]], "spatial_groups": [[2, 2, 2], [1, 2, 2], [1, 4, 4]]}
+TINY = {
+    "patch_size": [16, 32, 32],
+    "batch_size": 2,
+    "features_per_stage": [16, 32, 64],
+    "strides": [[1, 1, 1], [2, 2, 2], [2, 2, 2]],
+    "spatial_groups": [[2, 2, 2], [1, 2, 2], [1, 4, 4]],
+}
 
 
 @pytest.fixture(scope="module")

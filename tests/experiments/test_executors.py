@@ -1,4 +1,5 @@
 """How trainings share a machine, and what Slurm is asked."""
+
 import os
 import subprocess
 from functools import partial
@@ -37,7 +38,8 @@ def test_so_many_at_a_time(at_a_time, runs, monkeypatch, tmp_path):
 def test_trainings_take_turns_on_the_gpus_or_share_the_cores(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,GPU-5e1f")
     assert [executors._share("cuda", slot, 3) for slot in range(3)] == [
-        {"CUDA_VISIBLE_DEVICES": name} for name in ("3", "GPU-5e1f", "3")]
+        {"CUDA_VISIBLE_DEVICES": name} for name in ("3", "GPU-5e1f", "3")
+    ]
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr(os, "cpu_count", lambda: 8)
     assert executors._share("cpu", 0, at_a_time=3) == {"OMP_NUM_THREADS": "2"}
@@ -54,11 +56,13 @@ def test_slurm_that_is_not_there_is_one_sentence(runs, monkeypatch):
 @pytest.fixture
 def squeue(tmp_path, monkeypatch):
     """Return a function that puts a squeue on PATH, and the words that it was called with."""
+
     def put(script):
         (tmp_path / "squeue").write_text(f"#!/bin/sh\necho $* > {tmp_path / 'asked'}\n{script}\n")
         (tmp_path / "squeue").chmod(0o755)
         monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
         return tmp_path / "asked"
+
     return put
 
 

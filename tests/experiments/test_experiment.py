@@ -1,4 +1,5 @@
 """What the verb says before it trains: the listing, and one sentence for what a user can mend."""
+
 import json
 import shutil
 from functools import partial
@@ -26,9 +27,17 @@ def folders(planned):
     assert not list((planned / "nnUNet_results").iterdir())
 
 
-@pytest.mark.parametrize(("table", "n_runs"), [
-    ("table1", 2), ("table2", 16), ("ratio", 2), ("brats-positions", 4), ("brats-location", 3),
-    ("cross-validation", 10)])
+@pytest.mark.parametrize(
+    ("table", "n_runs"),
+    [
+        ("table1", 2),
+        ("table2", 16),
+        ("ratio", 2),
+        ("brats-positions", 4),
+        ("brats-location", 3),
+        ("cross-validation", 10),
+    ],
+)
 def test_dry_run_lists_every_run_and_writes_nothing(table, n_runs, folders, capfd):
     listing = run(table, dry_run=True).text
     assert listing.count(": not started") == listing.count("nnUNetv2_train Dataset904_Ellipsoid 3d_fullres") == n_runs
@@ -38,41 +47,63 @@ def test_dry_run_lists_every_run_and_writes_nothing(table, n_runs, folders, capf
 
 def test_dry_run_names_plans_trainer_fold_and_command(folders):
     plans = "nnUNetGSPPlans_promise12_prosgv3_ratio1"
-    assert (f"C_s = C: not started\n    plans {plans}, trainer nnUNetTrainerGSPPaper, fold 0\n    nnUNetv2_train "
-            f"{DATASET} 3d_fullres 0 -p {plans} -tr nnUNetTrainerGSPPaper -device cpu\n"
-            ) in run("ratio", dry_run=True).text
+    assert (
+        f"C_s = C: not started\n    plans {plans}, trainer nnUNetTrainerGSPPaper, fold 0\n    nnUNetv2_train "
+        f"{DATASET} 3d_fullres 0 -p {plans} -tr nnUNetTrainerGSPPaper -device cpu\n"
+    ) in run("ratio", dry_run=True).text
 
 
 def test_settings_given_show_in_the_plans_name(folders):
     def names(**options):
-        return [each.plans for each in Experiment("ratio", folders, **{"configuration": "3d_fullres",
-                                                                       "plans_name": "nnUNetPlans", **options}).runs]
+        return [
+            each.plans
+            for each in Experiment(
+                "ratio", folders, **{"configuration": "3d_fullres", "plans_name": "nnUNetPlans", **options}
+            ).runs
+        ]
+
     usual = ["nnUNetGSPPlans_promise12_prosgv3", "nnUNetGSPPlans_promise12_prosgv3_ratio1"]
     assert names() == usual
-    [one, _], [same, _], [other, _] = (names(settings=settings) for settings in (
-        {"batch_size": 2, "kernel": 3}, {"kernel": 3, "batch_size": 2}, {"batch_size": 3}))
+    [one, _], [same, _], [other, _] = (
+        names(settings=settings)
+        for settings in ({"batch_size": 2, "kernel": 3}, {"kernel": 3, "batch_size": 2}, {"batch_size": 3})
+    )
     assert one == same != other
     assert one.startswith(usual[0] + "_set-")
     assert names(configuration="3d_lowres")[0] == usual[0] + "_3d_lowres"
     assert names(plans_name="nnUNetResEncUNetMPlans")[0] == usual[0] + "_nnUNetResEncUNetMPlans"
 
 
-@pytest.mark.parametrize(("arguments", "sentence"), [
-    ({"dataset": "321"}, "name or id of a dataset"),
-    ({"plans_name": "nnUNetOtherPlans"}, "nnUNetOtherPlans.json: expected plans"),
-    ({"configuration": "3d_lowres"}, "got 3d_lowres"),
-    ({"trainers": ["nnUNetTrainerOfNobody"]}, "Expected a trainer that nnU-Net finds, got nnUNetTrainerOfNobody"),
-    *(({"trainers": [trainer]}, f"Expected a trainer that nnU-Net finds, got {trainer}")  # a module, and no trainer
-      for trainer in ("np", "nnUNetDataLoader")),
-    ({"settings": {"shift_ratio": 0.25}}, "in all runs of ratio, got shift_ratio, which the table varies"),
-    ({"settings": {"patch_sise": [16, 32, 32]}}, r"got 'patch_sise' \(nearest: patch_size\)"),
-    ({"table": "cross-validation", "settings": {"batch_size": 2}},
-     "Expected no settings for cross-validation, .* got batch_size"),
-    ({"table": "cross-validation", "configuration": "3d_lowres"},
-     "nnUNetPlans.json: expected plans with 3d_lowres, got none"),
-    ({"slurm": SlurmResources(partition="gpu")},
-     "partition, GPUs, CPUs and time with Slurm alone, got them with the executor local"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ({"dataset": "321"}, "name or id of a dataset"),
+        ({"plans_name": "nnUNetOtherPlans"}, "nnUNetOtherPlans.json: expected plans"),
+        ({"configuration": "3d_lowres"}, "got 3d_lowres"),
+        ({"trainers": ["nnUNetTrainerOfNobody"]}, "Expected a trainer that nnU-Net finds, got nnUNetTrainerOfNobody"),
+        *(
+            (
+                {"trainers": [trainer]},
+                f"Expected a trainer that nnU-Net finds, got {trainer}",
+            )  # a module, and no trainer
+            for trainer in ("np", "nnUNetDataLoader")
+        ),
+        ({"settings": {"shift_ratio": 0.25}}, "in all runs of ratio, got shift_ratio, which the table varies"),
+        ({"settings": {"patch_sise": [16, 32, 32]}}, r"got 'patch_sise' \(nearest: patch_size\)"),
+        (
+            {"table": "cross-validation", "settings": {"batch_size": 2}},
+            "Expected no settings for cross-validation, .* got batch_size",
+        ),
+        (
+            {"table": "cross-validation", "configuration": "3d_lowres"},
+            "nnUNetPlans.json: expected plans with 3d_lowres, got none",
+        ),
+        (
+            {"slurm": SlurmResources(partition="gpu")},
+            "partition, GPUs, CPUs and time with Slurm alone, got them with the executor local",
+        ),
+    ],
+)
 def test_bad_input_is_one_sentence(arguments, sentence, folders):
     with pytest.raises(InputError, match=sentence) as refusal:
         run(**{"table": "ratio", **arguments}, dry_run=True)
@@ -130,12 +161,15 @@ def test_plans_that_hold_more_configurations_are_the_same(folders):
         file.unlink()
 
 
-@pytest.mark.parametrize(("content", "sentence"), [
-    ("{", "dataset.json: expected .* in JSON, got"),
-    ("[]", "dataset.json: expected labels by name, got none"),
-    ({"numTraining": None}, "dataset.json: expected numTraining, the number of cases, got None"),
-    ({"numTraining": 4}, "at least 5 training cases for nnU-Net's split, got 4"),
-])
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ("{", "dataset.json: expected .* in JSON, got"),
+        ("[]", "dataset.json: expected labels by name, got none"),
+        ({"numTraining": None}, "dataset.json: expected numTraining, the number of cases, got None"),
+        ({"numTraining": 4}, "at least 5 training cases for nnU-Net's split, got 4"),
+    ],
+)
 def test_an_unfit_dataset_json_is_one_sentence(content, sentence, folders):
     dataset_json = folders / "dataset.json"
     before = dataset_json.read_text()
@@ -150,8 +184,10 @@ def test_an_unfit_dataset_json_is_one_sentence(content, sentence, folders):
 def test_one_call_at_a_time(planned, monkeypatch):
     monkeypatch.setattr(Experiment, "prepare", lambda *_: [])
     results = planned / "nnUNet_results"
-    with (locked(results / DATASET / "experiments" / "lock"),
-          pytest.raises(InputError, match="one call at a time, got another one at work")):
+    with (
+        locked(results / DATASET / "experiments" / "lock"),
+        pytest.raises(InputError, match="one call at a time, got another one at work"),
+    ):
         run("ratio")
     shutil.rmtree(results / DATASET)
 

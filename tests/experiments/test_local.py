@@ -1,4 +1,5 @@
 """The verb on this machine: real trainings of nnU-Net, small, interrupted, failing and retried."""
+
 import csv
 import json
 import os
@@ -35,8 +36,13 @@ def printed_by(run):
 
 def interrupt_in_epoch_1_of(run):
     """Press Ctrl-C in another process that runs the table, as soon as the run is in its second epoch."""
-    with subprocess.Popen([sys.executable, "-c", CALL], start_new_session=True, stderr=subprocess.PIPE, text=True,
-                          env={**os.environ, "OMP_NUM_THREADS": "1"}) as process:
+    with subprocess.Popen(
+        [sys.executable, "-c", CALL],
+        start_new_session=True,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    ) as process:
         while run.job() is None or not Path(run.job().log).is_file() or "Epoch 1" not in printed_by(run):
             assert process.poll() is None, process.stderr.read()
             time.sleep(0.2)

@@ -1,4 +1,5 @@
 """What came out beside the paper, typed by hand."""
+
 from nnunetv2_gsp.experiments.report import as_csv, as_markdown, cells_of
 from nnunetv2_gsp.experiments.runs import RunState, TrainingRun
 from nnunetv2_gsp.experiments.tables import TableRow
@@ -17,6 +18,7 @@ def test_figures_stand_beside_the_papers_and_what_is_missing_is_blank(tmp_path):
         ["run", "mDice", "mDice, paper", "prostate", "state"],
         ["---", "-----", "------------", "--------", "-----------"],
         ["CSC", "87.5", "85.6", "87.5", "finished"],
-        ["CCS", "", "84.3", "", "not started"]]
+        ["CCS", "", "84.3", "", "not started"],
+    ]
     assert lines[:2] == ["Table 2", ""]
     assert as_csv(table).splitlines()[1:] == ["CSC,87.5,85.6,87.5,finished", "CCS,,84.3,,not started"]

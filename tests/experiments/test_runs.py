@@ -1,4 +1,5 @@
 """A run's state and scores as the files tell them, and the job that trains it."""
+
 import json
 import shutil
 
@@ -21,9 +22,19 @@ def run(tmp_path):
     return TrainingRun(TableRow("CSC"), DATASET, "3d_fullres", "nnUNetPlans", "cpu", tmp_path)
 
 
-@pytest.mark.parametrize("left", [
-    "", '{"mean": {"1": {"Dice": 0.', "[]", "{}", '{"mean": []}', '{"mean": {}}', '{"mean": {"1": {}}}',
-    '{"mean": {"1": {"Dice": null}}}'])
+@pytest.mark.parametrize(
+    "left",
+    [
+        "",
+        '{"mean": {"1": {"Dice": 0.',
+        "[]",
+        "{}",
+        '{"mean": []}',
+        '{"mean": {}}',
+        '{"mean": {"1": {}}}',
+        '{"mean": {"1": {"Dice": null}}}',
+    ],
+)
 def test_an_incomplete_summary_is_written_anew(left, planned, monkeypatch):
     """A kill or a full disk: such a run is none of the finished ones, and goes on from its checkpoint."""
     experiment = experiment_on(planned, "brats-location")
@@ -46,11 +57,13 @@ def test_dice_of_regions_is_found_by_their_names(planned):
     """The mean of all foreground regions, each called as in the dataset.json."""
     [brats, *_] = experiment_on(planned, "brats-location").runs
     brats.summary.parent.mkdir(parents=True)
-    brats.summary.write_text(json.dumps({"mean": {"(1, 2, 3)": {"Dice": 0.9}, "(1, 3)": {"Dice": 0.8},
-                                                  "3": {"Dice": 0.4}}}))
+    brats.summary.write_text(
+        json.dumps({"mean": {"(1, 2, 3)": {"Dice": 0.9}, "(1, 3)": {"Dice": 0.8}, "3": {"Dice": 0.4}}})
+    )
     labels = {"background": 0, "whole_tumor": [1, 2, 3], "tumor_core": [1, 3], "enhancing_tumor": 3}
-    assert brats.dice_percent(labels) == pytest.approx({"mDice": 70, "whole_tumor": 90, "tumor_core": 80,
-                                                        "enhancing_tumor": 40})
+    assert brats.dice_percent(labels) == pytest.approx(
+        {"mDice": 70, "whole_tumor": 90, "tumor_core": 80, "enhancing_tumor": 40}
+    )
     with pytest.raises(InputError, match=r"summary.json: expected the Dice of .*prostate, got that of .*\(1, 3\), 3;"):
         brats.dice_percent({"background": 0, "prostate": 1})
     shutil.rmtree(planned / "nnUNet_results" / DATASET)
@@ -83,6 +96,9 @@ def test_a_job_holds_its_lock_and_its_variables_while_it_trains(run, monkeypatch
 
 
 def test_who_does_not_wait_for_a_lock_is_told(tmp_path):
-    with locked(tmp_path / "lock"), pytest.raises(InputError, match="lock: expected one call at a time, got another"), \
-            locked(tmp_path / "lock", wait=False):
+    with (
+        locked(tmp_path / "lock"),
+        pytest.raises(InputError, match="lock: expected one call at a time, got another"),
+        locked(tmp_path / "lock", wait=False),
+    ):
         pass

@@ -1,4 +1,5 @@
 """The verb on a real Slurm, with two tiny trainings in one job array; skipped where there is none."""
+
 import shutil
 import subprocess
 import time
@@ -20,8 +21,9 @@ def slurm_answers():
 
 @pytest.mark.skipif(not slurm_answers(), reason="no Slurm here (sbatch on PATH and an answering sinfo)")
 def test_two_trainings_as_a_job_array(run, planned):
-    experiment = Experiment("ratio", planned / "nnUNet_preprocessed" / DATASET, "3d_fullres", "nnUNetPlans", [TRAINER],
-                            TINY, "cpu")
+    experiment = Experiment(
+        "ratio", planned / "nnUNet_preprocessed" / DATASET, "3d_fullres", "nnUNetPlans", [TRAINER], TINY, "cpu"
+    )
     run = partial(run, "ratio", trainers=[TRAINER], executor="slurm", slurm=SlurmResources(time_min=30))
     submitted = run()
     assert submitted.is_good

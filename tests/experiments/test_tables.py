@@ -1,4 +1,5 @@
 """The tables ask for the paper's runs. Values and settings are typed from its Tables 1 and 2 and Sec. 3.1 and 3.2."""
+
 import pytest
 
 from nnunetv2_gsp.errors import InputError
@@ -44,10 +45,23 @@ def test_table2():
     v3 = "[[2, 2, 2], [1, 4, 4], [1, 4, 4], [1, 8, 8], [1, 8, 8]]"
     v4 = "[[1, 2, 2], [2, 2, 2], [2, 4, 4], [1, 8, 8], [1, 8, 8]]"
     assert asked("table2", ["spatial_groups", "shift_position"]) == {
-        (v1, "CSC"): 84.9, (v1, "CCS"): 84.0, (v1, "CSCS"): 83.1, (v1, "CSCSUpShift"): 83.0,
-        (v2, "CSC"): 84.5, (v2, "CCS"): 85.4, (v2, "CSCS"): 85.2, (v2, "CSCSUpShift"): 84.5,
-        (v3, "CSC"): 85.6, (v3, "CCS"): 84.3, (v3, "CSCS"): 84.8, (v3, "CSCSUpShift"): 83.6,
-        (v4, "CSC"): 85.0, (v4, "CCS"): 84.3, (v4, "CSCS"): 85.3, (v4, "CSCSUpShift"): 84.6}
+        (v1, "CSC"): 84.9,
+        (v1, "CCS"): 84.0,
+        (v1, "CSCS"): 83.1,
+        (v1, "CSCSUpShift"): 83.0,
+        (v2, "CSC"): 84.5,
+        (v2, "CCS"): 85.4,
+        (v2, "CSCS"): 85.2,
+        (v2, "CSCSUpShift"): 84.5,
+        (v3, "CSC"): 85.6,
+        (v3, "CCS"): 84.3,
+        (v3, "CSCS"): 84.8,
+        (v3, "CSCSUpShift"): 83.6,
+        (v4, "CSC"): 85.0,
+        (v4, "CCS"): 84.3,
+        (v4, "CSCS"): 85.3,
+        (v4, "CSCSUpShift"): 84.6,
+    }
 
 
 def test_ratio():
@@ -58,10 +72,17 @@ def test_ratio():
 
 def test_brats_positions_and_location():
     keys = ["shift_position", "shift_location"]
-    assert asked("brats-positions", keys, BRATS18) == {("CSC", "both"): 81.2, ("CCS", "both"): 80.7,
-                                                       ("CSCS", "both"): 80.1, ("CSCSUpShift", "both"): 80.2}
-    assert asked("brats-location", keys, BRATS18) == {("CSC", "encoder"): 81.5, ("CSC", "decoder"): 82.6,
-                                                      ("CSC", "both"): 81.2}
+    assert asked("brats-positions", keys, BRATS18) == {
+        ("CSC", "both"): 81.2,
+        ("CCS", "both"): 80.7,
+        ("CSCS", "both"): 80.1,
+        ("CSCSUpShift", "both"): 80.2,
+    }
+    assert asked("brats-location", keys, BRATS18) == {
+        ("CSC", "encoder"): 81.5,
+        ("CSC", "decoder"): 82.6,
+        ("CSC", "both"): 81.2,
+    }
     for table in ("brats-positions", "brats-location"):
         assert all(settings(row)["spatial_groups"] == BRATS_GROUPS for row in rows_of(table, BRATS18))
 
@@ -69,7 +90,8 @@ def test_brats_positions_and_location():
 def test_cross_validation_compares_stock_and_gsp_in_five_folds():
     rows = rows_of("cross-validation", 3)
     assert {(row.trainer, row.fold) for row in rows} == {
-        (trainer, fold) for trainer in ("nnUNetTrainer", "nnUNetTrainerGSP") for fold in range(5)}
+        (trainer, fold) for trainer in ("nnUNetTrainer", "nnUNetTrainerGSP") for fold in range(5)
+    }
     assert not any(row.template or row.paper for row in rows)
     assert [row.trainer for row in rows_of("cross-validation", 3, ["A", "B", "C"])] == ["A"] * 5 + ["B"] * 5 + ["C"] * 5
 
@@ -89,8 +111,9 @@ def test_a_run_of_the_paper_has_one_name_and_its_trainer(table):
 
 
 def test_what_two_tables_share_is_one_run():
-    [positions, location] = ({row.name_of_setting for row in rows_of(table, BRATS18)}
-                             for table in ("brats-positions", "brats-location"))
+    [positions, location] = (
+        {row.name_of_setting for row in rows_of(table, BRATS18)} for table in ("brats-positions", "brats-location")
+    )
     assert positions & location == {"brats18_csc"}
     ratio = {row.name_of_setting for row in rows_of("ratio", PROMISE12)}
     assert ratio == {"promise12_prosgv3", "promise12_prosgv3_ratio1"}

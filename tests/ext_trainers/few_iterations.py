@@ -1,4 +1,5 @@
 """Test-only trainers, found by nnU-Net through the user's own value of nnUNet_extTrainer."""
+
 import os
 import signal
 from contextlib import nullcontext

@@ -1,4 +1,5 @@
 """Masks as drawings, random masks, and folders of them."""
+
 import json
 
 import numpy as np

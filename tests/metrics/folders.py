@@ -1,4 +1,5 @@
 """Folders of references and predictions with BraTS's regions, as nnU-Net's prediction leaves them."""
+
 import numpy as np
 
 from tests.metrics.drawings import blob, write, write_dataset_json

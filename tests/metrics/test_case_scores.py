@@ -1,4 +1,5 @@
 """Scores of cases: files in, a row for each case and region out."""
+
 import os
 import signal
 
@@ -24,7 +25,8 @@ def scored(folders, name="directed", labels=LABELS, processes=1):
 def test_every_case_and_region_is_scored_by_the_definition(folders):
     scores = scored(folders)
     assert [(entry["case"], entry["region"]) for entry in scores] == [
-        (case, region) for case in CASES for region in LABELS.regions]
+        (case, region) for case in CASES for region in LABELS.regions
+    ]
     expected = score_masks(np.isin(tumour(2), (1, 3)), np.isin(tumour(5), (1, 3)), SPACING_MM, DEFINITIONS["directed"])
     assert scores[4] == {"case": "BraTS_002", "region": "tumor_core", **expected}
 
@@ -52,10 +54,15 @@ def test_no_label_in_any_file_is_refused(tmp_path):
 
 def test_nnunets_dice_is_nnunets(folders):
     nnunet = pytest.importorskip("nnunetv2.evaluation.evaluate_predictions")
-    expected = nnunet.compute_metrics(str(folders[0] / "BraTS_001.nii.gz"), str(folders[1] / "BraTS_001.nii.gz"),
-                                      nnunet.SimpleITKIO(), [(1, 2, 3), (1, 3), (3,)])["metrics"]
+    expected = nnunet.compute_metrics(
+        str(folders[0] / "BraTS_001.nii.gz"),
+        str(folders[1] / "BraTS_001.nii.gz"),
+        nnunet.SimpleITKIO(),
+        [(1, 2, 3), (1, 3), (3,)],
+    )["metrics"]
     assert [entry["Dice"] for entry in scored(folders, "nnunet")[:3]] == [
-        metrics["Dice"] for metrics in expected.values()]
+        metrics["Dice"] for metrics in expected.values()
+    ]
 
 
 def test_an_ignored_label_counts_for_nothing(folders):

@@ -1,4 +1,5 @@
 """Cases: which files belong together, and one sentence for folders that do not."""
+
 import pytest
 
 from nnunetv2_gsp.errors import ConflictingInputError, InputError, MissingInputError
@@ -38,16 +39,22 @@ def test_a_case_that_one_side_lacks_is_refused_where_the_same_are_needed(side, n
     files = [*map(find_segmentations, folders)]
     check_same_cases(*files)
     del files[side][CASES[1]]
-    with pytest.raises(InputError, match=rf"{name}: expected the same cases.*, got none of BraTS_002; add what is "
-                                         rf"missing, or move away .*, or change chill\."):
+    with pytest.raises(
+        InputError,
+        match=rf"{name}: expected the same cases.*, got none of BraTS_002; add what is "
+        rf"missing, or move away .*, or change chill\.",
+    ):
         check_same_cases(*files, ["chill"])
 
 
 def test_predictions_of_another_dataset_are_refused(folders):
     references, predictions = map(find_segmentations, folders)
     others = {f"prostate_{case}": file.with_name(f"prostate_{file.name}") for case, file in predictions.items()}
-    with pytest.raises(ConflictingInputError, match=r"pred: expected predictions of the cases in .*gt \(such as "
-                                                    r"BraTS_001.nii.gz\), got others \(prostate_BraTS_001.nii.gz\)"):
+    with pytest.raises(
+        ConflictingInputError,
+        match=r"pred: expected predictions of the cases in .*gt \(such as "
+        r"BraTS_001.nii.gz\), got others \(prostate_BraTS_001.nii.gz\)",
+    ):
         pair(references, others)
 
 

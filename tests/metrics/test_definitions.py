@@ -1,4 +1,5 @@
 """Definitions: what each of them says of empty masks, in numbers and in words."""
+
 import math
 import subprocess
 import sys
@@ -11,8 +12,14 @@ NAN = math.nan
 DIAGONAL_MM = 13.0  # of the images in test_scoring.py: √(4² + 3² + 12²)
 
 # definition -> Dice and HD95 where both are empty, HD95 where one is
-EMPTY_CASES = {"captk": (1, 0, 373.1287), "brats2023": (1, 0, 374), "directed": (1, 0, 374),
-               "panoptica": (NAN, NAN, 373), "nnunet": (NAN, NAN, NAN), "promise12": (1, 0, DIAGONAL_MM)}
+EMPTY_CASES = {
+    "captk": (1, 0, 373.1287),
+    "brats2023": (1, 0, 374),
+    "directed": (1, 0, 374),
+    "panoptica": (NAN, NAN, 373),
+    "nnunet": (NAN, NAN, NAN),
+    "promise12": (1, 0, DIAGONAL_MM),
+}
 
 
 def test_the_table_has_every_definition():
@@ -26,15 +33,23 @@ def test_words_say_what_empty_masks_score(name):
     assert words.startswith(name)
     penalty = "the image diagonal" if name == "promise12" else "left out" if math.isnan(hd95_one) else f"{hd95_one} mm"
     assert words.count(f"HD95 and ABD {penalty}. Scores") == 1
-    assert (f"Dice and NSD {dice}, HD95 and ABD {hd95_both} mm" if not math.isnan(dice) else
-            "Dice and NSD left out, HD95 and ABD left out") in words
+    assert (
+        f"Dice and NSD {dice}, HD95 and ABD {hd95_both} mm"
+        if not math.isnan(dice)
+        else "Dice and NSD left out, HD95 and ABD left out"
+    ) in words
 
 
 def test_lesions_are_brats2023s_and_thirds_promise12s():
     assert [name for name, definition in DEFINITIONS.items() if definition.has_lesions] == ["brats2023"]
     assert [name for name, definition in DEFINITIONS.items() if definition.has_thirds] == ["promise12"]
-    assert [metric.name for metric in DEFINITIONS["promise12"].metrics] == ["Dice", "HD95", "NSD at 1 mm", "ABD",
-                                                                            "aRVD"]
+    assert [metric.name for metric in DEFINITIONS["promise12"].metrics] == [
+        "Dice",
+        "HD95",
+        "NSD at 1 mm",
+        "ABD",
+        "aRVD",
+    ]
 
 
 def test_a_title_has_the_unit():
@@ -42,7 +57,10 @@ def test_a_title_has_the_unit():
 
 
 def test_a_command_line_lists_the_names_without_what_computes():
-    listing = ("import sys; from nnunetv2_gsp.metrics.definitions import DEFINITIONS; "
-               "print({'numpy', 'scipy', 'torch', 'SimpleITK'} & set(sys.modules))")
+    listing = (
+        "import sys; from nnunetv2_gsp.metrics.definitions import DEFINITIONS; "
+        "print({'numpy', 'scipy', 'torch', 'SimpleITK'} & set(sys.modules))"
+    )
     assert subprocess.run([sys.executable, "-c", listing], capture_output=True, text=True, check=True).stdout == (
-        "set()\n")
+        "set()\n"
+    )

@@ -1,4 +1,5 @@
 """Evaluations of folders: means, notes, files, and what is refused before anything is scored."""
+
 import csv
 import json
 import os
@@ -39,8 +40,11 @@ def test_notes_say_what_is_scored(folders):
 
 
 def test_lesions_are_scored_by_brats2023_alone(folders):
-    with pytest.raises(InputError, match=r"definition that scores lesions \(brats2023\), got directed; change "
-                                         r"definition or lesion_wise\."):
+    with pytest.raises(
+        InputError,
+        match=r"definition that scores lesions \(brats2023\), got directed; change "
+        r"definition or lesion_wise\.",
+    ):
         evaluated(folders, lesion_wise=True)
 
 
@@ -91,10 +95,18 @@ def test_files_are_replaced_only_when_asked(folders, tmp_path):
     assert output_files(tmp_path / "out", DEFINITIONS["directed"])[1].read_bytes() == before
 
 
-@pytest.mark.parametrize("place", [
-    "file", "file/below", "link",  # that leads nowhere
-    pytest.param("/proc/self/below",  # refuses even a superuser
-                 marks=pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="no /proc here"))])
+@pytest.mark.parametrize(
+    "place",
+    [
+        "file",
+        "file/below",
+        "link",  # that leads nowhere
+        pytest.param(
+            "/proc/self/below",  # refuses even a superuser
+            marks=pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="no /proc here"),
+        ),
+    ],
+)
 def test_a_folder_that_can_not_be_is_refused_before_anything_is_scored(place, folders, tmp_path):
     (tmp_path / "file").write_text("mine")
     (tmp_path / "link").symlink_to(tmp_path / "nowhere")

@@ -1,4 +1,5 @@
 """Overlap and volumes by hand."""
+
 import math
 
 import pytest
@@ -19,8 +20,9 @@ def test_volume_by_hand():
     assert volume_mm3(drawn("##."), (0.5, 2)) == 2
 
 
-@pytest.mark.parametrize(("reference_mm3", "prediction_mm3", "percent"), [(40, 50, 25), (40, 30, 25), (40, 0, 100),
-                                                                          (40, 40, 0)])
+@pytest.mark.parametrize(
+    ("reference_mm3", "prediction_mm3", "percent"), [(40, 50, 25), (40, 30, 25), (40, 0, 100), (40, 40, 0)]
+)
 def test_the_difference_of_volumes_is_relative_to_the_reference(reference_mm3, prediction_mm3, percent):
     assert absolute_relative_volume_difference(reference_mm3, prediction_mm3) == percent
 

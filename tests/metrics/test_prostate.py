@@ -1,4 +1,5 @@
 """Apex, mid and base: where the thirds are cut, and from which end."""
+
 import numpy as np
 import pytest
 
@@ -9,14 +10,17 @@ UPRIGHT = np.eye(3)
 HEAD_FIRST = np.diag([1, 1, -1.0])
 
 
-@pytest.mark.parametrize(("direction", "names"), [(UPRIGHT, ["apex", "mid", "base"]),
-                                                  (HEAD_FIRST, ["base", "mid", "apex"])])
+@pytest.mark.parametrize(
+    ("direction", "names"), [(UPRIGHT, ["apex", "mid", "base"]), (HEAD_FIRST, ["base", "mid", "apex"])]
+)
 def test_thirds_of_the_reference_from_foot_to_head(direction, names):
     reference, prediction = np.zeros((12, 2, 2), bool), np.zeros((12, 2, 2), bool)
     reference[2:8] = True
     prediction[3:11] = True
-    found = {name: tuple(np.unique(mask.nonzero()[0]).tolist() for mask in (one, other))
-             for name, one, other in thirds(reference, prediction, direction)}
+    found = {
+        name: tuple(np.unique(mask.nonzero()[0]).tolist() for mask in (one, other))
+        for name, one, other in thirds(reference, prediction, direction)
+    }
     if direction is HEAD_FIRST:
         found = {name: tuple(sorted(11 - z for z in slices) for slices in both) for name, both in found.items()}
     # the prediction's slices beyond the reference go with its last third

@@ -1,4 +1,5 @@
 """Regions: where they are read, and one sentence for what is no dataset.json."""
+
 import pytest
 
 from nnunetv2_gsp.errors import InputError
@@ -31,15 +32,24 @@ def test_without_dataset_json_there_are_the_labels_found(tmp_path):
     assert labels.regions_among({3, 0, 1}) == {"1": (1,), "3": (3,)}
 
 
-@pytest.mark.parametrize("content", [
-    "no json", "{}", '{"labels": [1, 2]}',
-    *(f'{{"labels": {{"tumour": {labels}}}}}' for labels in ('"one"', "[]", "1.7", "[1, 1.7]", "1e400")),
-    *(f'{{"labels": {{"tumour": 1, "ignore": {label}}}}}' for label in ("[]", "[2, 3]"))])
+@pytest.mark.parametrize(
+    "content",
+    [
+        "no json",
+        "{}",
+        '{"labels": [1, 2]}',
+        *(f'{{"labels": {{"tumour": {labels}}}}}' for labels in ('"one"', "[]", "1.7", "[1, 1.7]", "1e400")),
+        *(f'{{"labels": {{"tumour": 1, "ignore": {label}}}}}' for label in ("[]", "[2, 3]")),
+    ],
+)
 def test_what_is_no_dataset_json_is_refused(content, tmp_path):
     file = tmp_path / "dataset.json"
     file.write_text(content)
-    with pytest.raises(InputError, match=r"dataset\.json: expected nnU-Net's dataset\.json with whole numbers for its "
-                                         r"labels .*; mend it, or change dataset_json\."):
+    with pytest.raises(
+        InputError,
+        match=r"dataset\.json: expected nnU-Net's dataset\.json with whole numbers for its "
+        r"labels .*; mend it, or change dataset_json\.",
+    ):
         find_region_labels(file, tmp_path, tmp_path)
     with pytest.raises(InputError, match=r"other\.json: expected nnU-Net's dataset\.json, got none; put it there\."):
         read_region_labels(tmp_path / "other.json")

@@ -1,4 +1,5 @@
 """What a pair of masks scores: by every definition, with every combination of empty masks."""
+
 import math
 
 import numpy as np
@@ -17,8 +18,10 @@ SOME[1:3, 1, 3:6] = True
 
 
 @pytest.mark.parametrize("name", EMPTY_CASES)
-@pytest.mark.parametrize(("reference", "prediction", "empty"), [
-    (EMPTY, EMPTY, "both"), (EMPTY, SOME, "reference"), (SOME, EMPTY, "prediction"), (SOME, SOME, "")])
+@pytest.mark.parametrize(
+    ("reference", "prediction", "empty"),
+    [(EMPTY, EMPTY, "both"), (EMPTY, SOME, "reference"), (SOME, EMPTY, "prediction"), (SOME, SOME, "")],
+)
 def test_empty_masks(name, reference, prediction, empty):
     dice, hd95_both, hd95_one = EMPTY_CASES[name]
     overlap, distance = {"both": (dice, hd95_both), "": (1, 0)}.get(empty, (0, hd95_one))
@@ -36,20 +39,26 @@ def test_where_both_are_empty_the_image_does_not_matter(name):
         return {key: str(value) for key, value in scores.items() if not key.endswith("mm3")}
 
     assert as_text(score_both_empty(DEFINITIONS[name])) == as_text(
-        score_masks(EMPTY, EMPTY, SPACING_MM, DEFINITIONS[name]))
+        score_masks(EMPTY, EMPTY, SPACING_MM, DEFINITIONS[name])
+    )
 
 
-@pytest.mark.parametrize(("name", "distances", "hd95"), [
-    ("captk", surfaces.border_distances, surfaces.pooled_hd95),
-    ("panoptica", surfaces.border_distances, surfaces.pooled_hd95),
-    ("nnunet", surfaces.border_distances, surfaces.pooled_hd95),
-    ("directed", surfaces.border_distances, surfaces.directed_hd95),
-    ("promise12", surfaces.border_distances, surfaces.directed_hd95),
-    ("brats2023", surfaces.element_distances, surfaces.area_weighted_hd95)])
+@pytest.mark.parametrize(
+    ("name", "distances", "hd95"),
+    [
+        ("captk", surfaces.border_distances, surfaces.pooled_hd95),
+        ("panoptica", surfaces.border_distances, surfaces.pooled_hd95),
+        ("nnunet", surfaces.border_distances, surfaces.pooled_hd95),
+        ("directed", surfaces.border_distances, surfaces.directed_hd95),
+        ("promise12", surfaces.border_distances, surfaces.directed_hd95),
+        ("brats2023", surfaces.element_distances, surfaces.area_weighted_hd95),
+    ],
+)
 def test_hd95_is_the_definitions(name, distances, hd95):
     reference, prediction = blob(0), blob(1) | (np.indices((17, 19, 15)).sum(0) < 3)
     assert score_masks(reference, prediction, (2, 1, 1), DEFINITIONS[name])["HD95"] == hd95(
-        distances(reference, prediction, (2, 1, 1)))
+        distances(reference, prediction, (2, 1, 1))
+    )
 
 
 def test_absolute_relative_volume_difference():

@@ -1,4 +1,5 @@
 """Files of segmentations: what is read, and one sentence for what is none."""
+
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -9,8 +10,9 @@ from nnunetv2_gsp.metrics.segmentations import labels_in, read_pair, read_segmen
 from tests.metrics.drawings import write
 from tests.metrics.folders import SPACING_MM, tumour
 
-LABELS = RegionLabels(known_labels=frozenset({0, 1, 2, 3}), source="labels of dataset.json",
-                      chosen_by=("dataset_json",))
+LABELS = RegionLabels(
+    known_labels=frozenset({0, 1, 2, 3}), source="labels of dataset.json", chosen_by=("dataset_json",)
+)
 
 
 @pytest.fixture
@@ -34,9 +36,14 @@ def test_a_pair_is_read_with_its_spacing_in_the_order_of_the_axes(files):
     assert reference.spacing_mm == SPACING_MM
 
 
-@pytest.mark.parametrize(("change", "what"), [
-    ({"spacing_mm": (1.0, 1.0, 1.0)}, "spacing"), ({"origin_mm": (0.0, 5.0, 0.0)}, "origin"),
-    ({"direction": (-1, 0, 0, 0, 1, 0, 0, 0, 1)}, "direction")])
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        ({"spacing_mm": (1.0, 1.0, 1.0)}, "spacing"),
+        ({"origin_mm": (0.0, 5.0, 0.0)}, "origin"),
+        ({"direction": (-1, 0, 0, 0, 1, 0, 0, 0, 1)}, "direction"),
+    ],
+)
 def test_another_geometry_is_refused(change, what, files):
     write(tumour(5), files[1], **{"spacing_mm": SPACING_MM, **change})
     refused(files, rf"prediction\.nii\.gz.*{what}")
@@ -91,5 +98,8 @@ def test_an_unknown_label_is_refused(files):
     labels = tumour(5)
     labels[0, 0, 0] = 4
     write(labels, files[1], SPACING_MM)
-    refused(files, r"prediction.*: expected labels among \[0, 1, 2, 3\] \(labels of dataset.json\), got \[4\]; check "
-                   r"that the file belongs to this dataset, or change dataset_json\.")
+    refused(
+        files,
+        r"prediction.*: expected labels among \[0, 1, 2, 3\] \(labels of dataset.json\), got \[4\]; check "
+        r"that the file belongs to this dataset, or change dataset_json\.",
+    )

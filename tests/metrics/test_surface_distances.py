@@ -1,4 +1,5 @@
 """Distances: by hand on drawings, against medpy, MONAI and surface-distance, and by what must hold for any masks."""
+
 import math
 import warnings
 
@@ -33,12 +34,8 @@ def test_two_voxels_apart_by_hand():
 
 
 def test_a_stray_voxel_by_hand():
-    reference = drawn("###.......",
-                      "###.......",
-                      "###.......")
-    prediction = drawn("###......#",
-                       "###.......",
-                       "###.......")
+    reference = drawn("###.......", "###.......", "###.......")
+    prediction = drawn("###......#", "###.......", "###.......")
     distances = surfaces.border_distances(reference, prediction, (1, 1))
     # eight voxels around a hole, and the ninth of the prediction seven columns off
     assert sorted(distances.from_prediction) == [0] * 8 + [7]
@@ -90,10 +87,12 @@ def test_directed_hd95_nsd_and_abd_are_monais(name, spacing_mm):
         warnings.simplefilter("ignore")
         monai = pytest.importorskip("monai.metrics")
         reference, prediction = (torch.tensor(mask[None, None].astype(np.float64)) for mask in PAIRS[name])
-        hd95 = monai.compute_hausdorff_distance(prediction, reference, include_background=True, percentile=95,
-                                                spacing=spacing_mm)
-        abd = monai.compute_average_surface_distance(prediction, reference, include_background=True, symmetric=True,
-                                                     spacing=spacing_mm)
+        hd95 = monai.compute_hausdorff_distance(
+            prediction, reference, include_background=True, percentile=95, spacing=spacing_mm
+        )
+        abd = monai.compute_average_surface_distance(
+            prediction, reference, include_background=True, symmetric=True, spacing=spacing_mm
+        )
         nsd = monai.compute_surface_dice(prediction, reference, [1.0], include_background=True, spacing=spacing_mm)
     distances = surfaces.border_distances(*PAIRS[name], spacing_mm)
     # MONAI computes in 32 bits
@@ -113,9 +112,11 @@ def test_area_weighted_scores_are_those_of_surface_distance(name, spacing_mm):
     assert np.sort(found.from_reference) == pytest.approx(expected["distances_gt_to_pred"], abs=1e-12)
     assert found.reference_weights.sum() == pytest.approx(expected["surfel_areas_gt"].sum(), rel=1e-6)
     assert surfaces.area_weighted_hd95(found) == pytest.approx(
-        surface_distance.compute_robust_hausdorff(expected, 95), abs=1e-12)
+        surface_distance.compute_robust_hausdorff(expected, 95), abs=1e-12
+    )
     assert surfaces.normalized_surface_dice(found, 1) == pytest.approx(
-        surface_distance.compute_surface_dice_at_tolerance(expected, 1), rel=1e-6)
+        surface_distance.compute_surface_dice_at_tolerance(expected, 1), rel=1e-6
+    )
     areas = expected["surfel_areas_gt"], expected["surfel_areas_pred"]
     one_way, other_way = surface_distance.compute_average_surface_distance(expected)
     pooled = (one_way * areas[0].sum() + other_way * areas[1].sum()) / sum(each.sum() for each in areas)
@@ -133,16 +134,20 @@ def test_every_area_is_that_of_surface_distance(spacing_mm):
 
 def test_the_area_of_a_ball_is_near_that_of_the_sphere():
     grid = np.indices((41, 41, 41)) - 20
-    ball = (grid ** 2).sum(0) <= 15.5 ** 2
+    ball = (grid**2).sum(0) <= 15.5**2
     area = surfaces.element_distances(ball, ball, (1, 1, 1)).reference_weights.sum()
-    assert area == pytest.approx(4 * math.pi * 15.5 ** 2, rel=0.1)
+    assert area == pytest.approx(4 * math.pi * 15.5**2, rel=0.1)
 
 
 seeds = st.integers(0, 10_000)
-measures = st.sampled_from([(surfaces.border_distances, surfaces.pooled_hd95),
-                            (surfaces.border_distances, surfaces.directed_hd95),
-                            (surfaces.element_distances, surfaces.area_weighted_hd95),
-                            (surfaces.element_distances, surfaces.average_boundary_distance)])
+measures = st.sampled_from(
+    [
+        (surfaces.border_distances, surfaces.pooled_hd95),
+        (surfaces.border_distances, surfaces.directed_hd95),
+        (surfaces.element_distances, surfaces.area_weighted_hd95),
+        (surfaces.element_distances, surfaces.average_boundary_distance),
+    ]
+)
 
 
 @settings(max_examples=25, deadline=None)

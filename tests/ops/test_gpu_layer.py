@@ -1,4 +1,5 @@
 """A layer's kernels, in Triton's interpreter, against the shifts' definitions and plain PyTorch in fp64."""
+
 import math
 from importlib.metadata import PackageNotFoundError
 
@@ -32,7 +33,7 @@ def by_definition(y, mean, scale, offset, weight, low, slope, access, has_moment
         y = (y - mean[per_channel]) * scale[per_channel] + offset[per_channel]
     y = nn.functional.leaky_relu(y, slope)
     if access.shift_channels:
-        y = group_shift_reference(y, access[3 - n_axes:3], access.shift_channels)
+        y = group_shift_reference(y, access[3 - n_axes : 3], access.shift_channels)
     if access.local_channels:
         y = local_shift_reference(y, access.first_local, access.local_channels)
     pool = access[-n_axes:]
@@ -46,27 +47,46 @@ def by_definition(y, mean, scale, offset, weight, low, slope, access, has_moment
 class Layer:
     """Random arguments of a layer, and what its outputs get for a gradient."""
 
-    def __init__(self, shape, channels, access, dtype=torch.float32, has_norm=True, low=None, slope=0.01,
-                 has_moments=True, device="cpu"):
+    def __init__(
+        self,
+        shape,
+        channels,
+        access,
+        dtype=torch.float32,
+        has_norm=True,
+        low=None,
+        slope=0.01,
+        has_moments=True,
+        device="cpu",
+    ):
         torch.manual_seed(0)
         n_axes = len(shape) - 2
         size = [shape[0], channels, *(n // step for n, step in zip(shape[2:], access[-n_axes:], strict=True))]
         norm = [torch.randn(shape[:2]) for _ in range(3)] if has_norm else [None] * 3
         weight = torch.randn(channels, shape[1]) / math.sqrt(shape[1])
-        self.tensors = [torch.randn(shape).to(dtype), *norm, weight.to(dtype).float(),
-                        None if low is None else torch.randn(*size[:2], *low).to(dtype)]
+        self.tensors = [
+            torch.randn(shape).to(dtype),
+            *norm,
+            weight.to(dtype).float(),
+            None if low is None else torch.randn(*size[:2], *low).to(dtype),
+        ]
         self.upstream = [torch.randn(size).to(dtype), *(torch.randn(size[:2]) for _ in range(2 * has_moments))]
         self.settings, self.low, self.dtype = (slope, access), low, dtype
         self.has_moments, self.device = has_moments, device
 
     def ours(self):
         slope, access = self.settings
-        return self._with_gradients(torch.Tensor.clone, lambda *inputs: layer(
-            *inputs, slope, list(access), self.dtype, self.has_moments)[:1 + 2 * self.has_moments])
+        return self._with_gradients(
+            torch.Tensor.clone,
+            lambda *inputs: layer(*inputs, slope, list(access), self.dtype, self.has_moments)[
+                : 1 + 2 * self.has_moments
+            ],
+        )
 
     def exact(self):
-        return self._with_gradients(torch.Tensor.double, lambda *inputs: by_definition(
-            *inputs, *self.settings, self.has_moments))
+        return self._with_gradients(
+            torch.Tensor.double, lambda *inputs: by_definition(*inputs, *self.settings, self.has_moments)
+        )
 
     def errors(self):
         """Norm of each difference, as a part of the norm."""
@@ -76,8 +96,9 @@ class Layer:
     def _with_gradients(self, cast, compute):
         inputs = [x if x is None else cast(x.to(self.device)).requires_grad_() for x in self.tensors]
         outputs = compute(*inputs)
-        torch.autograd.backward(outputs, [gradient.to(output) for gradient, output in zip(self.upstream, outputs,
-                                                                                          strict=True)])
+        torch.autograd.backward(
+            outputs, [gradient.to(output) for gradient, output in zip(self.upstream, outputs, strict=True)]
+        )
         gradients = [x.grad for x in inputs if x is not None]
         assert [x.dtype for x in gradients] == [x.dtype for x in inputs if x is not None]
         return [result.detach().cpu().double() for result in (*outputs, *gradients)]
@@ -96,12 +117,21 @@ def layers(draw):
     shifted = n_groups * draw(st.integers(0, 2))
     moved = n_directions * draw(st.integers(0, 1))
     channels = max(shifted + moved + draw(st.sampled_from([0, 1, 5, 14])), 1)
-    low = [n // step // draw(st.sampled_from([factor for factor in (1, 2, 3) if n // step % factor == 0]))
-           for n, step in zip(size, pool, strict=True)]
+    low = [
+        n // step // draw(st.sampled_from([factor for factor in (1, 2, 3) if n // step % factor == 0]))
+        for n, step in zip(size, pool, strict=True)
+    ]
     access = Access(*one, *groups, shifted, shifted, moved, *one, *pool)
-    return Layer((draw(st.integers(1, 2)), channels, *size), draw(st.sampled_from([3, 16, 17])), access,
-                 draw(st.sampled_from([torch.float32, torch.float16])), draw(st.booleans()),
-                 draw(st.sampled_from([None, low])), draw(st.sampled_from([0.01, 0.0, 1.0])), draw(st.booleans()))
+    return Layer(
+        (draw(st.integers(1, 2)), channels, *size),
+        draw(st.sampled_from([3, 16, 17])),
+        access,
+        draw(st.sampled_from([torch.float32, torch.float16])),
+        draw(st.booleans()),
+        draw(st.sampled_from([None, low])),
+        draw(st.sampled_from([0.01, 0.0, 1.0])),
+        draw(st.booleans()),
+    )
 
 
 @settings(max_examples=25, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
@@ -129,10 +159,17 @@ def test_several_tiles_and_parts(kernels, monkeypatch, name, most_tiles):
 
 
 def test_tiles_of_rows_are_taken_where_they_fit(kernels):
-    runs = {name: kernels._tiling(each.tensors[0], each.upstream[0], each.settings[1], 64, 1).constants["RUN"]
-            for name, each in TILED.items()}
-    assert runs == {"rows of one group": 8, "rows of one group, local shift too": 8, "blocks of channels": 0,
-                    "blocks of channels, pooled": 0, "a rest of a tile": 0}
+    runs = {
+        name: kernels._tiling(each.tensors[0], each.upstream[0], each.settings[1], 64, 1).constants["RUN"]
+        for name, each in TILED.items()
+    }
+    assert runs == {
+        "rows of one group": 8,
+        "rows of one group, local shift too": 8,
+        "blocks of channels": 0,
+        "blocks of channels, pooled": 0,
+        "a rest of a tile": 0,
+    }
 
 
 def test_bfloat16(kernels, monkeypatch):
@@ -164,8 +201,10 @@ def test_the_first_of_equal_voxels_gets_the_gradient_of_a_pooling(kernels):
     y = torch.ones(1, 2, 4, 4, 4)
     y[0, 1] = torch.randint(2, (4, 4, 4))
     gradients = []
-    for compute in (lambda y, w: layer(y, None, None, None, w, None, 1.0, list(access), torch.float32, False)[0],
-                    lambda y, w: by_definition(y, None, None, None, w, None, 1.0, access, False)[0]):
+    for compute in (
+        lambda y, w: layer(y, None, None, None, w, None, 1.0, list(access), torch.float32, False)[0],
+        lambda y, w: by_definition(y, None, None, None, w, None, 1.0, access, False)[0],
+    ):
         image = y.clone().requires_grad_()
         compute(image, torch.eye(2)).sum().backward()
         gradients.append(image.grad)
@@ -197,15 +236,21 @@ def test_the_operator_keeps_the_rules_of_operators(kernels):
     def arguments(**changes):
         each = Layer((2, 4, 2, 4), 3, Access(1, 1, 2, 2, 0, 0, 1, 2, 1), low=(1, 2), **changes)
         slope, access = each.settings
-        return (*(x if x is None else x.requires_grad_() for x in each.tensors), slope, list(access), each.dtype,
-                each.has_moments)
+        return (
+            *(x if x is None else x.requires_grad_() for x in each.tensors),
+            slope,
+            list(access),
+            each.dtype,
+            each.has_moments,
+        )
 
     for changes in ({}, {"has_norm": False, **NO_MOMENTS}):
         torch.library.opcheck(layer, arguments(**changes))
 
 
-@pytest.mark.parametrize(("found", "obstacle"), [("3.6.0", ""), ("3.10.1+git5", ""), (
-    "3.1.0", "Triton 3.1.0 is older than 3.6")])
+@pytest.mark.parametrize(
+    ("found", "obstacle"), [("3.6.0", ""), ("3.10.1+git5", ""), ("3.1.0", "Triton 3.1.0 is older than 3.6")]
+)
 def test_an_old_triton_is_named(monkeypatch, found, obstacle):
     monkeypatch.setattr(gpu_layer, "version", lambda package: found)
     assert gpu_layer.find_obstacle() == obstacle
@@ -220,13 +265,17 @@ def test_a_missing_triton_is_named(monkeypatch):
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-@pytest.mark.parametrize(("name", "dtype"), [  # each compiles kernels of its own
-    *((name, torch.float16) for name in TILED),
-    *(("rows of one group, local shift too", dtype) for dtype in (torch.float32, torch.bfloat16)),
-    *(("blocks of channels, pooled", dtype) for dtype in (torch.float32, torch.bfloat16))], ids=str)
+@pytest.mark.parametrize(
+    ("name", "dtype"),
+    [  # each compiles kernels of its own
+        *((name, torch.float16) for name in TILED),
+        *(("rows of one group, local shift too", dtype) for dtype in (torch.float32, torch.bfloat16)),
+        *(("blocks of channels, pooled", dtype) for dtype in (torch.float32, torch.bfloat16)),
+    ],
+    ids=str,
+)
 def test_on_cuda_outputs_and_gradients_are_those_of_the_definitions(name, dtype):
     tiled = TILED[name]
     shape, (_, access) = tiled.tensors[0].shape, tiled.settings
-    on_gpu = Layer(shape, tiled.upstream[0].shape[1], access, dtype,
-                   low=tiled.low, device="cuda")
+    on_gpu = Layer(shape, tiled.upstream[0].shape[1], access, dtype, low=tiled.low, device="cuda")
     assert max(on_gpu.errors()) < max(ALLOWED[dtype], 1e-5)  # three products of TF32 for one of fp32

@@ -1,4 +1,5 @@
 """The shifts' kernels, in Triton's interpreter, against the shifts' definitions; and whoever has no Triton."""
+
 import importlib.util
 import math
 
@@ -31,9 +32,11 @@ def as_on_a_gpu(kernels, monkeypatch):
     """What is sent to a GPU's kernels comes to the interpreter's; yields the names of those that ran."""
     ran = []
     for move in (kernels.move_blocks, kernels.move_voxels):
+
         def run(*args, move=move):
             ran.append(move.__name__)
             return move(*args)
+
         monkeypatch.setattr(f"nnunetv2_gsp.ops.shift_kernels.{move.__name__}", run)
     monkeypatch.setattr("nnunetv2_gsp.ops.shift_kernels.fits", lambda x, row: True)
     monkeypatch.setattr(gpu_shift, "_is_on_gpu", lambda x: True)
@@ -71,8 +74,11 @@ def local_shifts(draw):
     """Draw (map, first_channel, shift_channels), axes of one voxel too."""
     n_axes = draw(st.integers(2, 3))
     first, shift_channels = draw(st.integers(0, 2)), 2 * n_axes * draw(st.integers(1, 2))
-    shape = (draw(st.integers(1, 2)), first + shift_channels + draw(st.integers(0, 1)),
-             *(draw(st.integers(1, 5)) for _ in range(n_axes)))
+    shape = (
+        draw(st.integers(1, 2)),
+        first + shift_channels + draw(st.integers(0, 1)),
+        *(draw(st.integers(1, 5)) for _ in range(n_axes)),
+    )
     return counted(shape, draw(st.sampled_from(WIDTHS))), first, shift_channels
 
 
@@ -99,19 +105,30 @@ def test_a_map_that_begins_in_the_middle_of_a_word(kernels):
     assert torch.equal(kernels.move_blocks(x, (2, 2), 4, 1), group_shift_reference(x, (2, 2), 4))
 
 
-@pytest.mark.parametrize(("shift", "reference"), [
-    (lambda x: group_shift(x, (2, 1), 4), lambda x: group_shift_reference(x, (2, 1), 4)),
-    (lambda x: local_shift(x, 1, 4), lambda x: local_shift_reference(x, 1, 4))], ids=["group", "local"])
+@pytest.mark.parametrize(
+    ("shift", "reference"),
+    [
+        (lambda x: group_shift(x, (2, 1), 4), lambda x: group_shift_reference(x, (2, 1), 4)),
+        (lambda x: local_shift(x, 1, 4), lambda x: local_shift_reference(x, 1, 4)),
+    ],
+    ids=["group", "local"],
+)
 def test_operators_differentiate_and_map(as_on_a_gpu, monkeypatch, shift, reference):
     monkeypatch.setattr(torch.Tensor, "is_cuda", True)
     x, same_x = (counted((1, 5, 2, 3)).requires_grad_() for _ in range(2))
     shifted, expected = shift(x), reference(same_x)
     assert torch.equal(shifted, expected)
-    gradients = [torch.autograd.grad(result.square().sum(), leaf, create_graph=True)[0]
-                 for result, leaf in ((shifted, x), (expected, same_x))]
+    gradients = [
+        torch.autograd.grad(result.square().sum(), leaf, create_graph=True)[0]
+        for result, leaf in ((shifted, x), (expected, same_x))
+    ]
     assert torch.equal(*gradients)
-    assert torch.equal(*(torch.autograd.grad(gradient.square().sum(), leaf)[0]
-                         for gradient, leaf in zip(gradients, (x, same_x), strict=True)))
+    assert torch.equal(
+        *(
+            torch.autograd.grad(gradient.square().sum(), leaf)[0]
+            for gradient, leaf in zip(gradients, (x, same_x), strict=True)
+        )
+    )
     with torch.no_grad():
         assert torch.equal(torch.vmap(shift)(x[None])[0], expected)
         assert torch.equal(torch.func.jvp(shift, (x,), (same_x + 1,))[1], reference(same_x + 1))
@@ -151,7 +168,7 @@ def test_fake_maps_pass_through(as_on_a_gpu):
 @pytest.mark.parametrize("shape", [(2, 17, 8, 16, 24), (2, 17, 16, 24)])
 def test_on_cuda_the_kernels_are_exact(dtype, shape, monkeypatch):
     monkeypatch.setattr("nnunetv2_gsp.ops.shift_kernels._LEAST_BYTES", 0)
-    x, groups, n_axes = counted(shape, dtype), (2, 2, 2)[:len(shape) - 2], len(shape) - 2
+    x, groups, n_axes = counted(shape, dtype), (2, 2, 2)[: len(shape) - 2], len(shape) - 2
     assert torch.equal(group_shift(x.cuda(), groups, 8).cpu(), group_shift_reference(x, groups, 8))
     assert torch.equal(local_shift(x.cuda(), 3, 4 * n_axes).cpu(), local_shift_reference(x, 3, 4 * n_axes))
     assert gpu_shift._kernels_run

@@ -1,4 +1,5 @@
 """The fast shift against the paper's equations written plainly: equality, for a shift does no arithmetic."""
+
 import math
 from functools import partial
 
@@ -37,8 +38,9 @@ def counted(shape, dtype=torch.float64):
 def test_equals_the_papers_equations(shift):
     shape, spatial_groups, shift_channels = shift
     x = counted(shape)
-    assert torch.equal(group_shift(x, spatial_groups, shift_channels),
-                       group_shift_reference(x, spatial_groups, shift_channels))
+    assert torch.equal(
+        group_shift(x, spatial_groups, shift_channels), group_shift_reference(x, spatial_groups, shift_channels)
+    )
 
 
 @settings(max_examples=50, deadline=None)
@@ -90,13 +92,17 @@ def test_exact_in_every_dtype(dtype, device):
     assert torch.equal(group_shift(x, (2, 2, 2), 8).cpu(), group_shift_reference(x.cpu(), (2, 2, 2), 8))
 
 
-@pytest.mark.parametrize("view", [
-    lambda x: x.transpose(2, 4),
-    lambda x: x[:, ::2],
-    lambda x: x[:, :, :, :, ::2],
-    lambda x: x.contiguous(memory_format=torch.channels_last_3d),
-    lambda x: x[:1].expand(3, -1, -1, -1, -1),
-], ids=["transposed", "channel slice", "voxel slice", "channels last", "expanded"])
+@pytest.mark.parametrize(
+    "view",
+    [
+        lambda x: x.transpose(2, 4),
+        lambda x: x[:, ::2],
+        lambda x: x[:, :, :, :, ::2],
+        lambda x: x.contiguous(memory_format=torch.channels_last_3d),
+        lambda x: x[:1].expand(3, -1, -1, -1, -1),
+    ],
+    ids=["transposed", "channel slice", "voxel slice", "channels last", "expanded"],
+)
 def test_any_memory_layout(view):
     x = view(counted((2, 18, 4, 6, 8)))
     assert torch.equal(group_shift(x, (2, 2, 2), 8), group_shift_reference(x, (2, 2, 2), 8))
@@ -110,8 +116,9 @@ def test_input_is_left_alone_and_output_is_new():
     assert torch.equal(x.grad, torch.full_like(x, 3))
 
 
-@pytest.mark.parametrize(("shape", "spatial_groups", "shift_channels"),
-                         [((1, 5, 2, 2, 2), (2, 1, 2), 4), ((2, 7, 2, 4), (1, 2), 6)])
+@pytest.mark.parametrize(
+    ("shape", "spatial_groups", "shift_channels"), [((1, 5, 2, 2, 2), (2, 1, 2), 4), ((2, 7, 2, 4), (1, 2), 6)]
+)
 def test_gradcheck(shape, spatial_groups, shift_channels):
     x = torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).requires_grad_()
     assert torch.autograd.gradcheck(group_shift, (x, spatial_groups, shift_channels))
@@ -120,7 +127,7 @@ def test_gradcheck(shape, spatial_groups, shift_channels):
 
 @pytest.mark.parametrize("shape", [(2, 9, 4, 4, 4), (2, 9, 8, 4)])
 def test_compiles_to_one_graph_forward_and_backward(shape):
-    spatial_groups = (2, 2, 2)[:len(shape) - 2]
+    spatial_groups = (2, 2, 2)[: len(shape) - 2]
     x = torch.randn(shape).requires_grad_()
     compiled = torch.compile(lambda x: group_shift(x, spatial_groups, 8) * 2, backend="aot_eager", fullgraph=True)
     result = compiled(x)
@@ -192,16 +199,19 @@ def test_module_is_the_function_and_has_no_parameters():
     assert str(module) == "GroupShift(spatial_groups=(2, 2, 2), shift_channels=8)"
 
 
-@pytest.mark.parametrize(("shape", "spatial_groups", "shift_channels", "received"), [
-    ((8, 4, 4), (2, 2), 4, r"\(8, 4, 4\)"),
-    ((1, 8, 4, 4, 4), (2, 2), 4, r"\(2, 2\)"),
-    ((1, 8, 4, 4, 5), (2, 2, 2), 8, r"\(2, 2, 2\) for a map of \(4, 4, 5\)"),
-    ((1, 8, 4, 4, 4), (2, 2, 8), 8, r"\(2, 2, 8\)"),
-    ((1, 8, 4, 4, 4), (2, 0, 2), 8, r"\(2, 0, 2\)"),
-    ((1, 8, 4, 4, 4), (2, 2, 2), 4, "multiple of 8 .* got 4"),
-    ((1, 8, 4, 4, 4), (2, 2, 2), 0, "positive multiple of 8 .* got 0"),
-    ((1, 8, 4, 4, 4), (2, 2, 2), 16, "at most 8 .* got 16"),
-])
+@pytest.mark.parametrize(
+    ("shape", "spatial_groups", "shift_channels", "received"),
+    [
+        ((8, 4, 4), (2, 2), 4, r"\(8, 4, 4\)"),
+        ((1, 8, 4, 4, 4), (2, 2), 4, r"\(2, 2\)"),
+        ((1, 8, 4, 4, 5), (2, 2, 2), 8, r"\(2, 2, 2\) for a map of \(4, 4, 5\)"),
+        ((1, 8, 4, 4, 4), (2, 2, 8), 8, r"\(2, 2, 8\)"),
+        ((1, 8, 4, 4, 4), (2, 0, 2), 8, r"\(2, 0, 2\)"),
+        ((1, 8, 4, 4, 4), (2, 2, 2), 4, "multiple of 8 .* got 4"),
+        ((1, 8, 4, 4, 4), (2, 2, 2), 0, "positive multiple of 8 .* got 0"),
+        ((1, 8, 4, 4, 4), (2, 2, 2), 16, "at most 8 .* got 16"),
+    ],
+)
 def test_what_does_not_fit_is_named(shape, spatial_groups, shift_channels, received):
     with pytest.raises(ValueError, match=received):
         group_shift(torch.zeros(shape), spatial_groups, shift_channels)

@@ -1,4 +1,5 @@
 """The norm is PyTorch's where a map varies, and β where nothing but rounding does."""
+
 import copy
 
 import pytest
@@ -78,12 +79,14 @@ def check_half_precision(dtype, instance_norm):
     assert torch.equal(instance_norm(constant.to(dtype), weight, bias, EPS), beta)
     assert least_deviation(dtype) < 0.005
     image = torch.randn(2, 4, 6, 6, 6).to(dtype)
-    error = instance_norm(image, weight, bias, EPS).double() - of_torch(image.double(), weight=weight.double(),
-                                                                      bias=bias.double())
+    error = instance_norm(image, weight, bias, EPS).double() - of_torch(
+        image.double(), weight=weight.double(), bias=bias.double()
+    )
     assert error.abs().max() < 8 * torch.finfo(dtype).eps
     far = (image + 20).to(dtype)  # where the mean takes most of the digits
-    error = instance_norm(far, weight, bias, EPS).double() - of_torch(far.double(), weight=weight.double(),
-                                                                     bias=bias.double())
+    error = instance_norm(far, weight, bias, EPS).double() - of_torch(
+        far.double(), weight=weight.double(), bias=bias.double()
+    )
     assert error.abs().max() < 100 * torch.finfo(dtype).eps
 
 
@@ -109,8 +112,10 @@ def test_derivatives_are_those_of_the_rule():
     x[1, 2] = 0.7 + 2e-5 * x[1, 2]
     weight, bias = (parameter.double().requires_grad_() for parameter in parameters(3))
     x.requires_grad_()
-    gradients = [torch.autograd.grad(forward(x, weight, bias, EPS).pow(3).sum(), (x, weight, bias))
-                 for forward in (instance_norm, by_autograd)]
+    gradients = [
+        torch.autograd.grad(forward(x, weight, bias, EPS).pow(3).sum(), (x, weight, bias))
+        for forward in (instance_norm, by_autograd)
+    ]
     for computed, expected in zip(*gradients, strict=True):
         torch.testing.assert_close(computed, expected)
     assert not gradients[0][0][0, 1].any()
@@ -121,7 +126,7 @@ def by_autograd(x, weight, bias, eps):
     variance, mean = torch.var_mean(x, (2, 3, 4), correction=0, keepdim=True)
     threshold = LEAST_DEVIATION**2 * mean.square().mean(1, keepdim=True)
     keep = (variance / threshold - 1).clamp(0, 1).detach()
-    return (keep * weight.view(1, -1, 1, 1, 1) * (x - mean) / (variance + eps).sqrt() + bias.view(1, -1, 1, 1, 1))
+    return keep * weight.view(1, -1, 1, 1, 1) * (x - mean) / (variance + eps).sqrt() + bias.view(1, -1, 1, 1, 1)
 
 
 def test_second_derivatives_vmap_and_forward_mode():
@@ -131,6 +136,7 @@ def test_second_derivatives_vmap_and_forward_mode():
 
     def forward(*inputs):
         return instance_norm(*inputs, EPS)
+
     assert torch.autograd.gradcheck(forward, (x, weight, bias), check_forward_ad=True)
     assert torch.autograd.gradgradcheck(forward, (x, weight, bias))
     batched = torch.func.vmap(forward, (0, None, None))(x[:, None], weight, bias)

@@ -1,4 +1,5 @@
 """Interpolation is PyTorch's, forward and backward, in whatever way it is computed."""
+
 import pytest
 import torch
 from functorch.compile import make_boxed_func
@@ -32,8 +33,9 @@ def test_values_and_gradients_are_those_of_pytorch(way, sizes_and_factors):
 
 
 @settings(max_examples=100, deadline=None, derandomize=True)
-@given(st.floats(-1e6, 1e6, width=32), st.integers(2, 7),
-       st.sampled_from([torch.float32, torch.float16, torch.bfloat16]))
+@given(
+    st.floats(-1e6, 1e6, width=32), st.integers(2, 7), st.sampled_from([torch.float32, torch.float16, torch.bfloat16])
+)
 def test_a_constant_map_stays_constant(value, factor, dtype):
     x = torch.full((1, 1, 3, 4, 2), value).clamp(-6e4, 6e4).to(dtype)
     high = linear_upsampling(x, (factor, 1, factor))
@@ -45,11 +47,12 @@ def test_a_constant_map_stays_constant(value, factor, dtype):
 @pytest.mark.parametrize("factors", [(2, 2, 2), (1, 2, 3), (4, 1)])
 def test_the_gradient_by_matrices_is_that_of_autograd(factors):
     torch.manual_seed(0)
-    x = torch.randn(2, 3, *(3, 4, 5)[:len(factors)], dtype=torch.float64, requires_grad=True)
+    x = torch.randn(2, 3, *(3, 4, 5)[: len(factors)], dtype=torch.float64, requires_grad=True)
     interpolated = linear_upsampling(x, factors)
     gradient = torch.randn_like(interpolated)
-    torch.testing.assert_close(linear_upsampling_gradient(gradient, factors),
-                               torch.autograd.grad(interpolated, x, gradient)[0])
+    torch.testing.assert_close(
+        linear_upsampling_gradient(gradient, factors), torch.autograd.grad(interpolated, x, gradient)[0]
+    )
 
 
 def test_autocast_changes_no_dtype():
@@ -78,15 +81,26 @@ def test_the_compiler_adds_up_without_atomics():
     def keep(graph, _):
         graphs.append(graph)
         return graph
+
     x = torch.randn(1, 2, 3, 4, 5, requires_grad=True)
     upsampling = LinearUpsampling(scale_factor=(2.0, 2.0, 2.0), mode="trilinear")
     torch._dynamo.reset()
-    compiled = torch.compile(upsampling, fullgraph=True, backend=aot_autograd(
-        fw_compiler=lambda graph, inputs: make_boxed_func(keep(graph, inputs)),
-        bw_compiler=lambda graph, inputs: make_boxed_func(keep(graph, inputs))))
+    compiled = torch.compile(
+        upsampling,
+        fullgraph=True,
+        backend=aot_autograd(
+            fw_compiler=lambda graph, inputs: make_boxed_func(keep(graph, inputs)),
+            bw_compiler=lambda graph, inputs: make_boxed_func(keep(graph, inputs)),
+        ),
+    )
     compiled(x).sum().backward()
     torch._dynamo.reset()
     names = {str(node.target) for graph in graphs for node in graph.graph.nodes}
     assert len(graphs) == 2
-    assert not {name for name in names if "index_put" in name or "upsample" in name or "scatter" in name.replace(
-        "slice_scatter", "").replace("select_scatter", "")}
+    assert not {
+        name
+        for name in names
+        if "index_put" in name
+        or "upsample" in name
+        or "scatter" in name.replace("slice_scatter", "").replace("select_scatter", "")
+    }

@@ -5,8 +5,12 @@ from torch.nn.functional import leaky_relu
 from nnunetv2_gsp.ops import leaky_relu_group_shift_
 from nnunetv2_gsp.ops.reference import group_shift_reference
 
-MAPS = [((2, 12, 4, 6, 8), (2, 1, 2), 8), ((1, 9, 6, 4), (3, 2), 6), ((3, 4, 2, 2, 2), (1, 1, 1), 4),
-        ((1, 64, 4, 4, 4), (4, 4, 4), 64)]
+MAPS = [
+    ((2, 12, 4, 6, 8), (2, 1, 2), 8),
+    ((1, 9, 6, 4), (3, 2), 6),
+    ((3, 4, 2, 2, 2), (1, 1, 1), 4),
+    ((1, 64, 4, 4, 4), (4, 4, 4), 64),
+]
 
 
 @pytest.mark.parametrize(("shape", "groups", "shift_channels"), MAPS)
@@ -20,9 +24,9 @@ def test_equals_one_after_the_other_with_its_gradient(shape, groups, shift_chann
     assert shifted is normed
     assert torch.equal(shifted, expected)
     gradient = torch.randn_like(x)
-    wanted, = torch.autograd.grad(expected, x, gradient)
+    (wanted,) = torch.autograd.grad(expected, x, gradient)
     for to_be_differentiated in (True, False):
-        got, = torch.autograd.grad(shifted, x, gradient, create_graph=to_be_differentiated)
+        (got,) = torch.autograd.grad(shifted, x, gradient, create_graph=to_be_differentiated)
         assert torch.equal(got, wanted)
 
 
@@ -41,8 +45,7 @@ def test_what_another_backward_pass_needs_is_not_overwritten_in_silence():
 
 def test_second_derivative_is_that_of_finite_differences():
     x = torch.randn(1, 4, 2, 4, dtype=torch.double, generator=torch.Generator().manual_seed(0)).requires_grad_()
-    assert torch.autograd.gradgradcheck(
-        lambda x: leaky_relu_group_shift_(x ** 2 * x.sign(), 0.1, (2, 2), 4), x)
+    assert torch.autograd.gradgradcheck(lambda x: leaky_relu_group_shift_(x**2 * x.sign(), 0.1, (2, 2), 4), x)
 
 
 def test_groups_that_do_not_fit_are_named():

@@ -1,4 +1,5 @@
 """The one-voxel shift against its definition in plain indexing, and against a 3×3×3 convolution with one tap."""
+
 import math
 
 import pytest
@@ -17,8 +18,11 @@ def local_shifts(draw):
     n_axes = draw(st.integers(2, 3))
     first, part = draw(st.integers(0, 3)), draw(st.integers(1, 2))
     channels = first + 2 * n_axes * part + draw(st.integers(0, 3))
-    return (draw(st.integers(1, 2)), channels, *(draw(st.integers(1, 5)) for _ in range(n_axes))), first, (
-        2 * n_axes * part)
+    return (
+        (draw(st.integers(1, 2)), channels, *(draw(st.integers(1, 5)) for _ in range(n_axes))),
+        first,
+        (2 * n_axes * part),
+    )
 
 
 def counted(shape):
@@ -30,8 +34,9 @@ def counted(shape):
 @given(local_shifts())
 def test_equals_its_definition(shift):
     shape, first, channels = shift
-    assert torch.equal(local_shift(counted(shape), first, channels),
-                       local_shift_reference(counted(shape), first, channels))
+    assert torch.equal(
+        local_shift(counted(shape), first, channels), local_shift_reference(counted(shape), first, channels)
+    )
 
 
 @settings(max_examples=50, deadline=None)
@@ -119,13 +124,16 @@ def test_module_is_the_function_and_has_no_parameters():
     assert str(module) == "LocalShift(first_channel=3, shift_channels=6)"
 
 
-@pytest.mark.parametrize(("shape", "first", "channels", "received"), [
-    ((8, 4, 4), 0, 4, r"\(8, 4, 4\)"),
-    ((1, 8, 4, 4, 4), 0, 4, "multiple of 6 .* got 4 from channel 0"),
-    ((1, 8, 4, 4), 0, 0, "multiple of 4 .* got 0"),
-    ((1, 8, 4, 4, 4), 3, 6, "within the 8 channels, got 6 from channel 3"),
-    ((1, 8, 4, 4, 4), -1, 6, "from channel -1"),
-])
+@pytest.mark.parametrize(
+    ("shape", "first", "channels", "received"),
+    [
+        ((8, 4, 4), 0, 4, r"\(8, 4, 4\)"),
+        ((1, 8, 4, 4, 4), 0, 4, "multiple of 6 .* got 4 from channel 0"),
+        ((1, 8, 4, 4), 0, 0, "multiple of 4 .* got 0"),
+        ((1, 8, 4, 4, 4), 3, 6, "within the 8 channels, got 6 from channel 3"),
+        ((1, 8, 4, 4, 4), -1, 6, "from channel -1"),
+    ],
+)
 def test_what_does_not_fit_is_named(shape, first, channels, received):
     with pytest.raises(ValueError, match=received):
         local_shift(torch.zeros(shape), first, channels)

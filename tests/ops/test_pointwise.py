@@ -66,8 +66,14 @@ def test_no_map_is_copied_or_laid_out_anew():
     assert not operators.names & {"convolution", "clone", "copy_", "_to_copy", "contiguous", "cat"}
 
 
-@given(st.integers(1, 3), st.integers(1, 5), st.integers(1, 5), st.integers(1, 3), st.integers(1, 48),
-       st.sampled_from([torch.double, torch.half]))
+@given(
+    st.integers(1, 3),
+    st.integers(1, 5),
+    st.integers(1, 5),
+    st.integers(1, 3),
+    st.integers(1, 48),
+    st.sampled_from([torch.double, torch.half]),
+)
 @settings(max_examples=50, deadline=None)
 def test_the_gradient_of_the_weight_in_pieces_is_that_of_a_convolution(n, c_in, c_out, width, length, dtype):
     torch.manual_seed(0)
@@ -77,14 +83,16 @@ def test_the_gradient_of_the_weight_in_pieces_is_that_of_a_convolution(n, c_in, 
         patch.setattr(module, "LEAST_PIECES", 2)
         found = module.gradient_of_weight(gradient.flatten(2), x.flatten(2))
     weight = torch.zeros(c_out, c_in, 1, 1, dtype=torch.double, requires_grad=True)
-    expected, = torch.autograd.grad(F.conv2d(x.double(), weight), weight, gradient.double())
+    (expected,) = torch.autograd.grad(F.conv2d(x.double(), weight), weight, gradient.double())
     assert found.dtype is dtype
     tolerance = {} if dtype is torch.double else {"atol": 2e-2, "rtol": 2e-3}
     torch.testing.assert_close(found.double(), expected[:, :, 0, 0], **tolerance)
 
 
-@pytest.mark.parametrize(("voxels", "pieces"), [
-    (128**3, 1024), (80 * 192 * 160, 1024), (64**3, 128), (320**2, 32), (16**3, 2), (8**3, 1), (127**3, 1), (1, 1)])
+@pytest.mark.parametrize(
+    ("voxels", "pieces"),
+    [(128**3, 1024), (80 * 192 * 160, 1024), (64**3, 128), (320**2, 32), (16**3, 2), (8**3, 1), (127**3, 1), (1, 1)],
+)
 def test_pieces_are_equal_and_long_enough_to_be_worth_a_program(voxels, pieces):
     assert module._count_pieces(voxels) == pieces
 
@@ -96,8 +104,9 @@ def as_on_a_gpu(monkeypatch):
     monkeypatch.setattr(module, "PIECE", 8)
     monkeypatch.setattr(module, "LEAST_PIECES", 2)
     torch.manual_seed(0)
-    inputs = [torch.randn(shape, dtype=torch.double, requires_grad=True)
-              for shape in ((2, 3, 2, 4, 3), (4, 3, 1, 1, 1), (4,))]
+    inputs = [
+        torch.randn(shape, dtype=torch.double, requires_grad=True) for shape in ((2, 3, 2, 4, 3), (4, 3, 1, 1, 1), (4,))
+    ]
     product = module.pointwise_convolution(*inputs).grad_fn.next_functions[0][0]
     assert "Product" in type(product).__name__
     return inputs
@@ -114,8 +123,9 @@ def test_every_kind_of_derivative_in_pieces(as_on_a_gpu):
         of_one = torch.func.grad(lambda weight, sample: convolve(sample[None], weight, bias).square().sum())
         return torch.func.vmap(of_one, (None, 0))(weight, x)
 
-    torch.testing.assert_close(gradients_of_each_sample(module.pointwise_convolution),
-                               gradients_of_each_sample(F.conv3d))
+    torch.testing.assert_close(
+        gradients_of_each_sample(module.pointwise_convolution), gradients_of_each_sample(F.conv3d)
+    )
 
 
 def in_checkpoint(*inputs):
@@ -130,8 +140,9 @@ def test_compiled_in_pieces(as_on_a_gpu, convolve, dynamic):
     compiled = torch.compile(convolve, fullgraph=True, dynamic=dynamic, backend="aot_eager")
     for size in ((2, 4, 3), (3, 5, 2), (4, 4, 4)):
         x = torch.randn(2, 3, *size, dtype=torch.double, requires_grad=True)
-        computed, expected = (torch.autograd.grad(f(x, weight, bias).square().sum(), (x, weight, bias))
-                        for f in (compiled, F.conv3d))
+        computed, expected = (
+            torch.autograd.grad(f(x, weight, bias).square().sum(), (x, weight, bias)) for f in (compiled, F.conv3d)
+        )
         torch.testing.assert_close(computed, expected)
 
 
@@ -145,8 +156,11 @@ def test_autocast_in_pieces(as_on_a_gpu, compiled):
         output = convolve(x, weight, bias)
         assert output.dtype is torch.bfloat16
         assert module.pointwise_convolution(*as_on_a_gpu).dtype is torch.double
-    for computed, expected in zip(torch.autograd.grad(output.float().sum(), (x, weight, bias)),
-                            torch.autograd.grad(F.conv3d(x, weight, bias).sum(), (x, weight, bias)), strict=True):
+    for computed, expected in zip(
+        torch.autograd.grad(output.float().sum(), (x, weight, bias)),
+        torch.autograd.grad(F.conv3d(x, weight, bias).sum(), (x, weight, bias)),
+        strict=True,
+    ):
         assert computed.dtype is torch.float32
         torch.testing.assert_close(computed, expected, atol=0.1, rtol=0.02)
 
@@ -159,8 +173,9 @@ def test_compiled_for_a_gpu_the_bias_is_not_copied_over_the_map_and_pieces_are_v
         operators.append([node.target for node in graph.graph.nodes])
         return make_boxed_func(graph.forward)
 
-    convolve = torch.compile(module.pointwise_convolution, fullgraph=True,
-                             backend=aot_autograd(fw_compiler=note, bw_compiler=note))
+    convolve = torch.compile(
+        module.pointwise_convolution, fullgraph=True, backend=aot_autograd(fw_compiler=note, bw_compiler=note)
+    )
     convolve(*as_on_a_gpu).sum().backward()
     aten = torch.ops.aten
     for names in operators:

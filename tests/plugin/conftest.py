@@ -1,4 +1,5 @@
 """Fresh virtual environments: nnU-Net and our package are really installed by pip, all that is heavy is borrowed."""
+
 import os
 import shutil
 import subprocess
@@ -28,17 +29,26 @@ class FreshEnvironment:
             Path(path).mkdir()
 
     def pip(self, command, *arguments):
-        subprocess.run([sys.executable, "-m", "pip", "--python", str(self.root), command, *map(str, arguments)],
-                       check=True, stdout=subprocess.DEVNULL, env=self._environment())
+        subprocess.run(
+            [sys.executable, "-m", "pip", "--python", str(self.root), command, *map(str, arguments)],
+            check=True,
+            stdout=subprocess.DEVNULL,
+            env=self._environment(),
+        )
 
     def install(self, *arguments):
         self.pip("install", "--no-deps", "--no-build-isolation", "--no-index", *arguments)
 
     def start(self, *command, **variables):
         """Start a command of this environment; nnU-Net's three folders and `variables` are all it is told."""
-        return subprocess.Popen([self.bin / command[0], *map(str, command[1:])], text=True, stdout=subprocess.PIPE,
-                                stderr=subprocess.PIPE, env=self._environment(**self.variables, **variables),
-                                cwd=self.root)  # the repository would be on the import path of `python -c`
+        return subprocess.Popen(
+            [self.bin / command[0], *map(str, command[1:])],
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=self._environment(**self.variables, **variables),
+            cwd=self.root,
+        )  # the repository would be on the import path of `python -c`
 
     def run(self, *command, **variables):
         """Run a command to its end; returns its exit code, stdout and stderr."""
@@ -63,8 +73,13 @@ class FreshEnvironment:
 def tree(tmp_path_factory):
     """What a commit of the working tree would hold, as a clean clone has it."""
     tree = tmp_path_factory.mktemp("clone")
-    listing = subprocess.run(["git", "ls-files", "--cached", "--others", "--exclude-standard"], cwd=REPOSITORY,
-                             check=True, capture_output=True, text=True).stdout
+    listing = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        cwd=REPOSITORY,
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
     for name in filter(lambda name: (REPOSITORY / name).is_file(), listing.splitlines()):
         (tree / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(REPOSITORY / name, tree / name)
@@ -74,11 +89,27 @@ def tree(tmp_path_factory):
 @pytest.fixture(scope="session")
 def build_wheel(tmp_path_factory):
     """Return a function that builds the wheel of a source tree or an sdist and returns its path."""
+
     def build(source):
         folder = tmp_path_factory.mktemp("wheel")
-        subprocess.run([sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "--no-index",
-                        "-w", folder, source], check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(
+            [
+                sys.executable,
+                "-m",
+                "pip",
+                "wheel",
+                "--no-deps",
+                "--no-build-isolation",
+                "--no-index",
+                "-w",
+                folder,
+                source,
+            ],
+            check=True,
+            stdout=subprocess.DEVNULL,
+        )
         return next(folder.glob("*.whl"))
+
     return build
 
 
@@ -102,8 +133,11 @@ def nnunet_tree(tmp_path_factory):
     tree = tmp_path_factory.mktemp("nnunet")
     package = Path(util.find_spec("nnunetv2").submodule_search_locations[0])
     shutil.copytree(package, tree / "nnunetv2", ignore=shutil.ignore_patterns("__pycache__"))
-    commands = "\n".join(f'{entry.name} = "{entry.value}"' for entry in metadata.entry_points(group="console_scripts")
-                         if entry.value.startswith("nnunetv2."))
+    commands = "\n".join(
+        f'{entry.name} = "{entry.value}"'
+        for entry in metadata.entry_points(group="console_scripts")
+        if entry.value.startswith("nnunetv2.")
+    )
     (tree / "pyproject.toml").write_text(f"""
 [build-system]
 requires = ["setuptools"]
@@ -142,8 +176,10 @@ def nnunet_wheel(nnunet_tree, build_wheel):
 @pytest.fixture
 def fresh_environment(tmp_path, borrowed):
     """Return a function that makes an environment and installs what it is given, with pip."""
+
     def make(*requirements):
         environment = FreshEnvironment(Path(tempfile.mkdtemp(dir=tmp_path)), borrowed)
         environment.install(*requirements)
         return environment
+
     return make

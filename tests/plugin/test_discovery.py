@@ -2,6 +2,7 @@
 
 Each environment is fresh, and each claim is nnU-Net's own search in a fresh interpreter there.
 """
+
 import json
 import os
 import shutil
@@ -14,7 +15,9 @@ from nnunetv2_gsp.trainers import nnUNetTrainerGSP
 
 SEARCH = "from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name as search\n"
 
-FINDS_OURS = SEARCH + """
+FINDS_OURS = (
+    SEARCH
+    + """
 import pickle
 found = search("nnUNetTrainerGSP")  # before anything of ours is imported
 import nnunetv2_gsp.trainers
@@ -23,66 +26,85 @@ for name in nnunetv2_gsp.trainers.__all__:
 assert found is nnunetv2_gsp.trainers.nnUNetTrainerGSP
 assert pickle.loads(pickle.dumps(found)) is found
 """
+)
 
-FINDS_OURS_IN_A_SPAWNED_CHILD = SEARCH + """
+FINDS_OURS_IN_A_SPAWNED_CHILD = (
+    SEARCH
+    + """
 import multiprocessing
 with multiprocessing.get_context("spawn").Pool(1) as child:
     found = child.apply_async(search, ("nnUNetTrainerGSP",))
     from nnunetv2_gsp.trainers import nnUNetTrainerGSP
     assert found.get() is nnUNetTrainerGSP
 """
+)
 
-FINDS_STOCK = SEARCH + """
+FINDS_STOCK = (
+    SEARCH
+    + """
 import nnunetv2.training.nnUNetTrainer.variants.training_length.nnUNetTrainer_Xepochs as stock
 assert search("nnUNetTrainer_5epochs") is stock.nnUNetTrainer_5epochs
 """
+)
 
-FINDS_STOCK_ONLY = FINDS_STOCK + """
+FINDS_STOCK_ONLY = (
+    FINDS_STOCK
+    + """
 try:
     raise SystemExit(f"found {search('nnUNetTrainerGSP')}")
 except RuntimeError as error:
     assert "Could not find requested nnunet trainer nnUNetTrainerGSP" in str(error)
 """
+)
 
-DATASET = {"channel_names": {"0": "MR"}, "labels": {"background": 0, "ellipsoid": 1}, "numTraining": 0,
-           "file_ending": ".nii.gz"}
+DATASET = {
+    "channel_names": {"0": "MR"},
+    "labels": {"background": 0, "ellipsoid": 1},
+    "numTraining": 0,
+    "file_ending": ".nii.gz",
+}
 PLANS = {
     "dataset_name": "Dataset999_Tiny",
     "plans_name": "nnUNetPlans",
-    "configurations": {"3d_fullres": {
-        "data_identifier": "nnUNetPlans_3d_fullres",
-        "patch_size": [16, 16, 16],
-        "batch_size": 2,
-        "spacing": [1.0, 1.0, 1.0],
-        "batch_dice": False,
-        "architecture": {
-            "network_class_name": "dynamic_network_architectures.architectures.unet.PlainConvUNet",
-            "arch_kwargs": {
-                "n_stages": 2,
-                "features_per_stage": [8, 16],
-                "conv_op": "torch.nn.modules.conv.Conv3d",
-                "kernel_sizes": [[3, 3, 3], [3, 3, 3]],
-                "strides": [[1, 1, 1], [2, 2, 2]],
-                "n_conv_per_stage": [2, 2],
-                "n_conv_per_stage_decoder": [2],
-                "conv_bias": True,
-                "norm_op": "torch.nn.modules.instancenorm.InstanceNorm3d",
-                "norm_op_kwargs": {"eps": 1e-05, "affine": True},
-                "dropout_op": None,
-                "dropout_op_kwargs": None,
-                "nonlin": "torch.nn.LeakyReLU",
-                "nonlin_kwargs": {"inplace": True},
+    "configurations": {
+        "3d_fullres": {
+            "data_identifier": "nnUNetPlans_3d_fullres",
+            "patch_size": [16, 16, 16],
+            "batch_size": 2,
+            "spacing": [1.0, 1.0, 1.0],
+            "batch_dice": False,
+            "architecture": {
+                "network_class_name": "dynamic_network_architectures.architectures.unet.PlainConvUNet",
+                "arch_kwargs": {
+                    "n_stages": 2,
+                    "features_per_stage": [8, 16],
+                    "conv_op": "torch.nn.modules.conv.Conv3d",
+                    "kernel_sizes": [[3, 3, 3], [3, 3, 3]],
+                    "strides": [[1, 1, 1], [2, 2, 2]],
+                    "n_conv_per_stage": [2, 2],
+                    "n_conv_per_stage_decoder": [2],
+                    "conv_bias": True,
+                    "norm_op": "torch.nn.modules.instancenorm.InstanceNorm3d",
+                    "norm_op_kwargs": {"eps": 1e-05, "affine": True},
+                    "dropout_op": None,
+                    "dropout_op_kwargs": None,
+                    "nonlin": "torch.nn.LeakyReLU",
+                    "nonlin_kwargs": {"inplace": True},
+                },
+                "_kw_requires_import": ["conv_op", "norm_op", "dropout_op", "nonlin"],
             },
-            "_kw_requires_import": ["conv_op", "norm_op", "dropout_op", "nonlin"],
-        },
-    }},
+        }
+    },
 }
 
-FINDS_THE_USERS_FIRST = SEARCH + """
+FINDS_THE_USERS_FIRST = (
+    SEARCH
+    + """
 assert search("nnUNetTrainerMine").__module__ == "mine"
 assert search("nnUNetTrainerGSPNoDeepSupervision").__module__ == "mine"
 assert search("nnUNetTrainerGSP").__module__.startswith("nnunetv2_gsp.")
 """
+)
 
 PRINT_VARIABLE = "import os; print(os.environ.get('nnUNet_extTrainer', ''))"
 PRINT_VERSION = "from importlib.metadata import version; print(version('nnunetv2_gsp'))"
@@ -108,9 +130,11 @@ def test_the_users_own_folder_is_kept_and_searched_first(fresh_environment, nnun
     environment = fresh_environment(nnunet_wheel, wheel)
     own = tmp_path / "own"
     own.mkdir()
-    (own / "mine.py").write_text("from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer\n"
-                                 "class nnUNetTrainerMine(nnUNetTrainer): pass\n"
-                                 "class nnUNetTrainerGSPNoDeepSupervision(nnUNetTrainer): pass\n")
+    (own / "mine.py").write_text(
+        "from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer\n"
+        "class nnUNetTrainerMine(nnUNetTrainer): pass\n"
+        "class nnUNetTrainerGSPNoDeepSupervision(nnUNetTrainer): pass\n"
+    )
     both = f"{own}{os.pathsep}{shim_folder(environment.site_packages)}"
     assert environment.ask(PRINT_VARIABLE, nnUNet_extTrainer=str(own)) == both
     assert_all_succeed((environment, FINDS_THE_USERS_FIRST), nnUNet_extTrainer=str(own))
@@ -126,8 +150,19 @@ def test_nnunets_train_and_predict_commands_take_the_trainer(fresh_environment, 
     (tmp_path / "no images").mkdir()
 
     train = environment.start("nnUNetv2_train", "999", "3d_fullres", "0", "-tr", "nnUNetTrainerGSP", "-device", "cpu")
-    predict = environment.start("nnUNetv2_predict_from_modelfolder", "-i", tmp_path / "no images",
-                                "-o", tmp_path / "out", "-m", model, "-f", "0", "-device", "cpu")
+    predict = environment.start(
+        "nnUNetv2_predict_from_modelfolder",
+        "-i",
+        tmp_path / "no images",
+        "-o",
+        tmp_path / "out",
+        "-m",
+        model,
+        "-f",
+        "0",
+        "-device",
+        "cpu",
+    )
 
     _, errors = train.communicate()  # it ends for want of images, once the network stands
     results = Path(environment.variables["nnUNet_results"], dataset.name)
@@ -168,5 +203,12 @@ def write_checkpoint(path):
     plans = PlansManager(PLANS)
     network = nnUNetTrainerGSP.build_network_architecture(plans, plans.get_configuration("3d_fullres"), 1, 2, False)
     path.parent.mkdir()
-    torch.save({"trainer_name": "nnUNetTrainerGSP", "init_args": {"configuration": "3d_fullres"},
-                "inference_allowed_mirroring_axes": None, "network_weights": network.state_dict()}, path)
+    torch.save(
+        {
+            "trainer_name": "nnUNetTrainerGSP",
+            "init_args": {"configuration": "3d_fullres"},
+            "inference_allowed_mirroring_axes": None,
+            "network_weights": network.state_dict(),
+        },
+        path,
+    )

@@ -1,4 +1,5 @@
 """What the doctor says of real environments, and of folders that will not do."""
+
 import shutil
 import sys
 
@@ -13,8 +14,16 @@ def test_an_editable_install_in_good_order_has_no_failing_line(fresh_environment
     exit_code, report, errors = environment.run("nnUNetv2_gsp", "doctor")
     assert (exit_code, errors) == (0, "")
     assert "FAIL" not in report
-    for found in ("Python 3", "nnunetv2_gsp 0", "nnunetv2 2", "torch ", "fused layers for the CPU",
-                  "when Python starts", "nnU-Net finds nnUNetTrainerGSP", *environment.variables.values()):
+    for found in (
+        "Python 3",
+        "nnunetv2_gsp 0",
+        "nnunetv2 2",
+        "torch ",
+        "fused layers for the CPU",
+        "when Python starts",
+        "nnU-Net finds nnUNetTrainerGSP",
+        *environment.variables.values(),
+    ):
         assert found in report
 
     environment.pip("uninstall", "--yes", "nnunetv2_gsp")
@@ -37,14 +46,20 @@ def test_a_broken_torch_and_a_missing_startup_line_are_lines_with_a_remedy(fresh
     assert len(failing) == 3
 
 
-@pytest.mark.parametrize(("folder", "remedy"), [
-    (None, "export nnUNet_results="),
-    ("{}/missing", "mkdir -p {}/missing"),
-    ("{}/file", "export nnUNet_results="),
-    ("{}/broken_link", "export nnUNet_results="),
-    pytest.param("/proc/self", "chmod u+w /proc/self",  # refuses even a superuser
-                 marks=pytest.mark.skipif(sys.platform != "linux", reason="there is no /proc")),
-])
+@pytest.mark.parametrize(
+    ("folder", "remedy"),
+    [
+        (None, "export nnUNet_results="),
+        ("{}/missing", "mkdir -p {}/missing"),
+        ("{}/file", "export nnUNet_results="),
+        ("{}/broken_link", "export nnUNet_results="),
+        pytest.param(
+            "/proc/self",
+            "chmod u+w /proc/self",  # refuses even a superuser
+            marks=pytest.mark.skipif(sys.platform != "linux", reason="there is no /proc"),
+        ),
+    ],
+)
 def test_a_folder_that_training_cannot_use_fails_with_the_line_that_mends_it(folder, remedy, tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     (tmp_path / "broken_link").symlink_to(tmp_path / "gone")
@@ -62,10 +77,14 @@ def test_a_line_says_how_bad_it_is():
     assert str(Finding(False, "nothing", "export it")) == "FAIL  nothing  ->  export it"
 
 
-@pytest.mark.parametrize(("wish", "said"), [
-    ("plain", "plain for predictions, plain for training steps"),
-    ("auto", "checkpointed for training steps"),
-    ("checkpointed", "none (The engine checkpointed, which")])
+@pytest.mark.parametrize(
+    ("wish", "said"),
+    [
+        ("plain", "plain for predictions, plain for training steps"),
+        ("auto", "checkpointed for training steps"),
+        ("checkpointed", "none (The engine checkpointed, which"),
+    ],
+)
 def test_the_engines_that_run_here_are_named(wish, said, monkeypatch):
     monkeypatch.setenv(VARIABLE, wish)
     [finding] = _engines()

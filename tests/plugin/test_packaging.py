@@ -1,4 +1,5 @@
 """A wheel holds what the tree holds: every module, template and JSON, the startup line, and what was compiled."""
+
 import re
 import shutil
 import subprocess
@@ -27,8 +28,11 @@ def is_compiled(name):
 
 
 def files_to_pack(tree):
-    package = {path.relative_to(tree).as_posix() for path in (tree / "nnunetv2_gsp").rglob("*")
-               if path.is_file() and path.suffix not in (".c", ".h")}
+    package = {
+        path.relative_to(tree).as_posix()
+        for path in (tree / "nnunetv2_gsp").rglob("*")
+        if path.is_file() and path.suffix not in (".c", ".h")
+    }
     return {name for name in package if not is_compiled(name)} | {"nnunetv2_gsp.pth"}
 
 

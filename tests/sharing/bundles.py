@@ -1,4 +1,5 @@
 """Bundles as a stranger can make them: changed anywhere, with the right checksums."""
+
 import hashlib
 import json
 import stat
@@ -25,8 +26,9 @@ def write_zip(file, contents, compression=zipfile.ZIP_STORED):
 def sealed(contents):
     """Return the contents with a manifest that has their checksums, as a stranger can make one."""
     manifest = json.loads(contents["manifest.json"])
-    manifest["sha256"] = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()
-                          if name != "manifest.json"}
+    manifest["sha256"] = {
+        name: hashlib.sha256(content).hexdigest() for name, content in contents.items() if name != "manifest.json"
+    }
     return {**contents, "manifest.json": json.dumps(manifest).encode()}
 
 
@@ -42,6 +44,7 @@ def in_json(name, *path_and_value):
         content = json.loads(contents[name])
         put(content, *path_and_value)
         contents[name] = json.dumps(content).encode()
+
     return change
 
 
@@ -50,6 +53,7 @@ def in_weights(change_tensors):
         tensors = load(contents[WEIGHTS])
         change_tensors(tensors)
         contents[WEIGHTS] = save(tensors)
+
     return change
 
 
@@ -61,6 +65,7 @@ def of_dataset(name):
     def change(contents):
         in_manifest("dataset", name)(contents)
         in_json("plans.json", "dataset_name", name)(contents)
+
     return change
 
 

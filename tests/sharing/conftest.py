@@ -1,4 +1,5 @@
 """A trained model, its bundle, and the results folder of whoever imports it."""
+
 import pytest
 
 from nnunetv2_gsp.sharing import export_model

@@ -1,4 +1,5 @@
 """Model folders as nnU-Net leaves them when training ends, and what stands in their files."""
+
 import json
 import shutil
 import zipfile
@@ -18,24 +19,48 @@ MB = 1_000_000
 
 
 def dataset_json():
-    return {"channel_names": {"0": "MR"}, "labels": {"background": 0, "inner": 1, "outer": 2}, "numTraining": 1,
-            "file_ending": ".nii.gz", "licence": "CC-BY",
-            "dataset": {"case": {"images": ["/home/somebody/case_0000.nii.gz"], "label": "/home/somebody/case.nii.gz"}}}
+    return {
+        "channel_names": {"0": "MR"},
+        "labels": {"background": 0, "inner": 1, "outer": 2},
+        "numTraining": 1,
+        "file_ending": ".nii.gz",
+        "licence": "CC-BY",
+        "dataset": {"case": {"images": ["/home/somebody/case_0000.nii.gz"], "label": "/home/somebody/case.nii.gz"}},
+    }
 
 
 def plans_of(architecture, patch_size):
     """Return plans as nnU-Net's planner writes them."""
-    resampling = {f"resampling_fn_{data}{kwargs}": {} if kwargs else "resample_data_or_seg_to_shape"
-                  for data in ("data", "seg", "probabilities") for kwargs in ("", "_kwargs")}
+    resampling = {
+        f"resampling_fn_{data}{kwargs}": {} if kwargs else "resample_data_or_seg_to_shape"
+        for data in ("data", "seg", "probabilities")
+        for kwargs in ("", "_kwargs")
+    }
     n_axes = len(patch_size)
-    basis = {"data_identifier": "nnUNetPlans_3d_fullres", "preprocessor_name": "DefaultPreprocessor", "batch_size": 2,
-             "patch_size": list(patch_size), "median_image_size_in_voxels": [1.0] * n_axes, "spacing": [1.0] * n_axes,
-             "normalization_schemes": ["ZScoreNormalization"], "use_mask_for_norm": [False], "batch_dice": False,
-             **resampling, "architecture": architecture}
-    return {"dataset_name": DATASET, "plans_name": "nnUNetPlans", "image_reader_writer": "SimpleITKIO",
-            "transpose_forward": [0, 1, 2], "transpose_backward": [0, 1, 2], "label_manager": "LabelManager",
-            "experiment_planner_used": "ExperimentPlanner", "foreground_intensity_properties_per_channel": {},
-            "configurations": {"2d": {"not": "shared"}, "basis": basis, "3d_fullres": {"inherits_from": "basis"}}}
+    basis = {
+        "data_identifier": "nnUNetPlans_3d_fullres",
+        "preprocessor_name": "DefaultPreprocessor",
+        "batch_size": 2,
+        "patch_size": list(patch_size),
+        "median_image_size_in_voxels": [1.0] * n_axes,
+        "spacing": [1.0] * n_axes,
+        "normalization_schemes": ["ZScoreNormalization"],
+        "use_mask_for_norm": [False],
+        "batch_dice": False,
+        **resampling,
+        "architecture": architecture,
+    }
+    return {
+        "dataset_name": DATASET,
+        "plans_name": "nnUNetPlans",
+        "image_reader_writer": "SimpleITKIO",
+        "transpose_forward": [0, 1, 2],
+        "transpose_backward": [0, 1, 2],
+        "label_manager": "LabelManager",
+        "experiment_planner_used": "ExperimentPlanner",
+        "foreground_intensity_properties_per_channel": {},
+        "configurations": {"2d": {"not": "shared"}, "basis": basis, "3d_fullres": {"inherits_from": "basis"}},
+    }
 
 
 def write_model_folder(nnunet_folders, plans, folds=(0,), trainer_class=nnUNetTrainerGSP):

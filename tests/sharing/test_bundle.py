@@ -1,4 +1,5 @@
 """Zips that are no bundle, or hold what none may hold."""
+
 import json
 import shutil
 import stat
@@ -63,8 +64,9 @@ def test_files_that_are_only_in_the_zip_or_only_in_the_manifest(name, bundle, re
     unlisted = {**contents, "manifest.json": json.dumps(manifest).encode()}
     assert_refused(write_zip(tmp_path / "unlisted.zip", unlisted), results, "alone, got")
     del contents[name]
-    assert_refused(write_zip(tmp_path / "lacking.zip", contents), results,
-                   f"'{name}' in the zip and its manifest, got none")
+    assert_refused(
+        write_zip(tmp_path / "lacking.zip", contents), results, f"'{name}' in the zip and its manifest, got none"
+    )
 
 
 def linked(archive):
@@ -100,11 +102,18 @@ def a_folder(archive):
     archive.mkdir("fold_1") if hasattr(archive, "mkdir") else archive.writestr("fold_1/", b"")
 
 
-@pytest.mark.parametrize(("trick", "said"), [
-    (linked, "a link"), (encrypted, "encrypted"), (inflated, "compressed"), (a_folder, "a folder"),
-    (counted_twice, "more bytes"), (inflated_stored, "more bytes"),
-    (cut_by_nul, r"plans.json\\x00.py"),
-])
+@pytest.mark.parametrize(
+    ("trick", "said"),
+    [
+        (linked, "a link"),
+        (encrypted, "encrypted"),
+        (inflated, "compressed"),
+        (a_folder, "a folder"),
+        (counted_twice, "more bytes"),
+        (inflated_stored, "more bytes"),
+        (cut_by_nul, r"plans.json\\x00.py"),
+    ],
+)
 def test_tricks_with_the_zip(trick, said, bundle, results, tmp_path):
     file = shutil.copy(bundle, tmp_path / "model.zip")
     with zipfile.ZipFile(file, "a") as archive:

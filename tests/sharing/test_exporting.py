@@ -1,4 +1,5 @@
 """What a bundle holds, and which model folders make none."""
+
 import hashlib
 import json
 import os
@@ -29,8 +30,9 @@ from tests.sharing.models import (
 )
 
 
-@pytest.mark.parametrize(("name", "n_parameters", "max_bytes"),
-                         [("tiny", 245_256, 2 * MB), ("default", 1_332_084, 6 * MB)])
+@pytest.mark.parametrize(
+    ("name", "n_parameters", "max_bytes"), [("tiny", 245_256, 2 * MB), ("default", 1_332_084, 6 * MB)]
+)
 def test_a_fold_is_small(name, n_parameters, max_bytes, nnunet_folders, tmp_path, monkeypatch):
     tiny = load_template("promise12_prosgv1").settings
     features, strides, patch_size = {
@@ -39,8 +41,9 @@ def test_a_fold_is_small(name, n_parameters, max_bytes, nnunet_folders, tmp_path
     }[name]
     monkeypatch.setenv("nnUNet_results", str(tmp_path))
     folder = write_model_folder(nnunet_folders, plans_of(stock_architecture(features, strides), patch_size))
-    unique = {tensor.data_ptr(): tensor.numel() for key, tensor in parameters_of(folder).items()
-              if key != "gsp_settings"}
+    unique = {
+        tensor.data_ptr(): tensor.numel() for key, tensor in parameters_of(folder).items() if key != "gsp_settings"
+    }
     assert sum(unique.values()) == pytest.approx(n_parameters, rel=0.01)  # channels and classes differ
     assert export_model(folder, tmp_path / "model.zip").stat().st_size <= max_bytes
 
@@ -52,8 +55,11 @@ def test_the_bundle_holds_no_pickle_no_path_and_no_case(model_folder, bundle, nn
         assert not pickle_opcodes(content)
         assert b"/home/" not in content
         assert str(nnunet_folders).encode() not in content
-    [pickled] = [content for name, content in contents_of(model_folder / "fold_0" / "checkpoint_final.pth").items()
-                 if name.endswith("data.pkl")]
+    [pickled] = [
+        content
+        for name, content in contents_of(model_folder / "fold_0" / "checkpoint_final.pth").items()
+        if name.endswith("data.pkl")
+    ]
     assert "GLOBAL" in pickle_opcodes(pickled)  # nnU-Net's is one
     assert json.loads(contents["dataset.json"])["licence"] == "CC-BY"
     assert len(load(contents[WEIGHTS])) < len(parameters_of(model_folder)) * 2 / 3  # most layers have two names
@@ -104,36 +110,86 @@ class Payload:
         return os.mkdir, (str(self.file),)
 
 
-@pytest.mark.parametrize(("change", "folds", "said"), [
-    (lambda folder: shutil.rmtree(folder), None,
-     "expected the plans.json of a trained model, got none; name TRAINER__PLANS"),
-    (lambda folder: None, [0, 3], r"checkpoint_final.pth in fold 3, got none \(folds that have one: 0, 1, all\)"),
-    (lambda folder: (folder / "fold_1" / "checkpoint_final.pth").rename(folder / "fold_1" / "checkpoint_best.pth"),
-     [0, 1], r"checkpoint_final.pth in fold 1, got none \(folds that have one: 0, all\)"),
-    (lambda folder: [file.unlink() for file in folder.glob("fold_*/*.pth")], None,
-     "checkpoint_final.pth in a fold, got none in any"),
-    (lambda folder: change_json(folder / "plans.json", *ARCHITECTURE, "network_class_name", "a.PlainConvUNet"), None,
-     "plans.json: expected a GSP network, got a.PlainConvUNet; export it with nnUNetv2_export_model_to_zip"),
-    (lambda folder: change_json(folder / "plans.json", *ARCHITECTURE, "arch_kwargs", "shift_position", "CCS"), None,
-     "other GSP settings"),
-    (lambda folder: change_json(folder / "plans.json", "plans_name", "../plans"), None, "plans_name"),
-    (lambda folder: (folder / "plans.json").write_text("{"), None, "plans.json: expected JSON"),
-    (lambda folder: (folder / "dataset.json").unlink(), None, "dataset.json: expected JSON"),
-    *((lambda folder, name=name: (folder / name).write_text("[]"), None, f"{name}: expected a JSON object, got a list")
-      for name in ("plans.json", "dataset.json", "dataset_fingerprint.json")),
-    (lambda folder: (folder / "fold_0" / "checkpoint_final.pth").write_bytes(b"weights"), None, "damaged"),
-    (lambda folder: change_checkpoint(folder, lambda checkpoint: checkpoint.pop("init_args")), None, "damaged"),
-    (lambda folder: change_checkpoint(folder, lambda checkpoint: checkpoint.update(trainer_name="nnUNetTrainerElse")),
-     None, "folds of one trainer and configuration"),
-    (lambda folder: change_checkpoint(folder, lambda checkpoint: checkpoint.update(trainer_name=["a"])), None,
-     "fold_0/checkpoint_final.pth: expected the names of a trainer and a configuration"),
-    (lambda folder: change_checkpoint(folder, lambda checkpoint: checkpoint["init_args"].update(configuration=[])),
-     None, "fold_0/checkpoint_final.pth: expected the names of a trainer and a configuration"),
-    (lambda folder: change_checkpoint(folder, lambda checkpoint: checkpoint["network_weights"].update(
-        {"encoder.stages.0.convs.0.all_modules.0.weight": torch.zeros(8, 1, 1, 1, 1)})), None, "one tensor"),
-    (lambda folder: change_checkpoint(folder, lambda checkpoint: checkpoint["network_weights"].popitem()), None,
-     "fold_0: expected the tensor .*, got none"),
-])
+@pytest.mark.parametrize(
+    ("change", "folds", "said"),
+    [
+        (
+            lambda folder: shutil.rmtree(folder),
+            None,
+            "expected the plans.json of a trained model, got none; name TRAINER__PLANS",
+        ),
+        (lambda folder: None, [0, 3], r"checkpoint_final.pth in fold 3, got none \(folds that have one: 0, 1, all\)"),
+        (
+            lambda folder: (folder / "fold_1" / "checkpoint_final.pth").rename(
+                folder / "fold_1" / "checkpoint_best.pth"
+            ),
+            [0, 1],
+            r"checkpoint_final.pth in fold 1, got none \(folds that have one: 0, all\)",
+        ),
+        (
+            lambda folder: [file.unlink() for file in folder.glob("fold_*/*.pth")],
+            None,
+            "checkpoint_final.pth in a fold, got none in any",
+        ),
+        (
+            lambda folder: change_json(folder / "plans.json", *ARCHITECTURE, "network_class_name", "a.PlainConvUNet"),
+            None,
+            "plans.json: expected a GSP network, got a.PlainConvUNet; export it with nnUNetv2_export_model_to_zip",
+        ),
+        (
+            lambda folder: change_json(folder / "plans.json", *ARCHITECTURE, "arch_kwargs", "shift_position", "CCS"),
+            None,
+            "other GSP settings",
+        ),
+        (lambda folder: change_json(folder / "plans.json", "plans_name", "../plans"), None, "plans_name"),
+        (lambda folder: (folder / "plans.json").write_text("{"), None, "plans.json: expected JSON"),
+        (lambda folder: (folder / "dataset.json").unlink(), None, "dataset.json: expected JSON"),
+        *(
+            (
+                lambda folder, name=name: (folder / name).write_text("[]"),
+                None,
+                f"{name}: expected a JSON object, got a list",
+            )
+            for name in ("plans.json", "dataset.json", "dataset_fingerprint.json")
+        ),
+        (lambda folder: (folder / "fold_0" / "checkpoint_final.pth").write_bytes(b"weights"), None, "damaged"),
+        (lambda folder: change_checkpoint(folder, lambda checkpoint: checkpoint.pop("init_args")), None, "damaged"),
+        (
+            lambda folder: change_checkpoint(
+                folder, lambda checkpoint: checkpoint.update(trainer_name="nnUNetTrainerElse")
+            ),
+            None,
+            "folds of one trainer and configuration",
+        ),
+        (
+            lambda folder: change_checkpoint(folder, lambda checkpoint: checkpoint.update(trainer_name=["a"])),
+            None,
+            "fold_0/checkpoint_final.pth: expected the names of a trainer and a configuration",
+        ),
+        (
+            lambda folder: change_checkpoint(
+                folder, lambda checkpoint: checkpoint["init_args"].update(configuration=[])
+            ),
+            None,
+            "fold_0/checkpoint_final.pth: expected the names of a trainer and a configuration",
+        ),
+        (
+            lambda folder: change_checkpoint(
+                folder,
+                lambda checkpoint: checkpoint["network_weights"].update(
+                    {"encoder.stages.0.convs.0.all_modules.0.weight": torch.zeros(8, 1, 1, 1, 1)}
+                ),
+            ),
+            None,
+            "one tensor",
+        ),
+        (
+            lambda folder: change_checkpoint(folder, lambda checkpoint: checkpoint["network_weights"].popitem()),
+            None,
+            "fold_0: expected the tensor .*, got none",
+        ),
+    ],
+)
 def test_what_is_not_exported(change, folds, said, model_folder, tmp_path):
     copy = copied(model_folder, tmp_path)
     change(copy)
@@ -162,8 +218,9 @@ def test_checkpoints_written_with_another_numpy(model_folder, tmp_path):
     file = copy / "fold_0" / "checkpoint_final.pth"
     contents = contents_of(file)
     [(name, pickled)] = [(name, content) for name, content in contents.items() if name.endswith("data.pkl")]
-    here, there = sorted((b"numpy.core.multiarray\n", b"numpy._core.multiarray\n"),
-                         key=lambda module: module not in pickled)
+    here, there = sorted(
+        (b"numpy.core.multiarray\n", b"numpy._core.multiarray\n"), key=lambda module: module not in pickled
+    )
     assert here in pickled
     write_zip(file, {**contents, name: pickled.replace(here, there)})
     assert export_model(copy, tmp_path / "model.zip", [0]).is_file()

@@ -1,4 +1,5 @@
 """Out as a bundle and in again through real nnU-Net: the same bits, or nothing."""
+
 import json
 import os
 import shlex
@@ -69,8 +70,9 @@ def test_other_kinds_of_models(trainer_class, nnunet_folders, tmp_path, monkeypa
     """2D, local shifts, GSP plans under a stock trainer, and no mirroring."""
     monkeypatch.setattr(trainer_class, "configure_rotation_dummyDA_mirroring_and_inital_patch_size", lambda self: None)
     monkeypatch.setenv("nnUNet_results", str(tmp_path / "trained"))
-    architecture = gsp_architecture(stock_architecture((16, 24), isotropic(2, dim=2)), (16, 16),
-                                    ShiftRequest(local_shift_ratio=0.5))
+    architecture = gsp_architecture(
+        stock_architecture((16, 24), isotropic(2, dim=2)), (16, 16), ShiftRequest(local_shift_ratio=0.5)
+    )
     folder = write_model_folder(nnunet_folders, plans_of(architecture, (16, 16)), trainer_class=trainer_class)
     file = export_model(folder, tmp_path / "model.zip")
     (tmp_path / "elsewhere").mkdir()
@@ -103,8 +105,11 @@ def test_damage_is_refused_or_harmless(data, bundle, model_folder, results, tmp_
     whole = bundle.read_bytes()
     # a zip is read by the directory at its end, and that by the last 22 bytes; most of the rest is weights
     place = data.draw(st.one_of(*(st.integers(len(whole) - last, len(whole) - 1) for last in (22, 900, len(whole)))))
-    rest = data.draw(st.one_of(st.just(b""), st.integers(1, 255).map(
-        lambda change: bytes([whole[place] ^ change]) + whole[place + 1:])))
+    rest = data.draw(
+        st.one_of(
+            st.just(b""), st.integers(1, 255).map(lambda change: bytes([whole[place] ^ change]) + whole[place + 1 :])
+        )
+    )
     (tmp_path / "model.zip").write_bytes(whole[:place] + rest)
     try:
         imported = import_model(tmp_path / "model.zip")

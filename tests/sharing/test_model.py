@@ -1,4 +1,5 @@
 """Plans, names and tensors that are refused before nnU-Net looks anything up by them."""
+
 import pytest
 import torch
 
@@ -46,17 +47,28 @@ UNSOUND = {
     "plans are no JSON": (lambda contents: contents.update({"plans.json": b"\x80\x04."}), "plans.json"),
     "plans of a terminal": (in_json("plans.json", "dataset_name", "\x1b[2J"), "expected plans of the dataset"),
     "ending is a path": (in_json("dataset.json", "file_ending", "/../../x"), "file_ending"),
-    "dataset's reader is a module": (in_json("dataset.json", "overwrite_image_reader_writer", "traceback"),
-                                     "BaseReaderWriter"),
+    "dataset's reader is a module": (
+        in_json("dataset.json", "overwrite_image_reader_writer", "traceback"),
+        "BaseReaderWriter",
+    ),
     "other labels": (in_json("dataset.json", "labels", {"background": 0, "one": 1}), "seg_layers"),
     "no background": (in_json("dataset.json", "labels", {}), "[Bb]ackground"),
-    "deep nesting": (lambda contents: contents.update(
-        {"dataset.json": contents["dataset.json"][:-1] + b', "deep": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"}),
-                     "JSON"),
+    "deep nesting": (
+        lambda contents: contents.update(
+            {"dataset.json": contents["dataset.json"][:-1] + b', "deep": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"}
+        ),
+        "JSON",
+    ),
     "a tensor is missing": (in_weights(lambda tensors: tensors.pop(FIRST)), f"expected the tensor {FIRST}, got none"),
     "a tensor too many": (in_weights(lambda tensors: tensors.update(more=torch.zeros(1))), "more, which is no tensor"),
-    "an alias is stored": (in_weights(lambda tensors: tensors.update(
-        {FIRST.replace("conv.weight", "all_modules.0.weight"): tensors[FIRST].clone()})), "no tensor of the network"),
+    "an alias is stored": (
+        in_weights(
+            lambda tensors: tensors.update(
+                {FIRST.replace("conv.weight", "all_modules.0.weight"): tensors[FIRST].clone()}
+            )
+        ),
+        "no tensor of the network",
+    ),
     "no settings": (in_weights(lambda tensors: tensors.pop("gsp_settings")), "gsp_settings"),
     "other settings": (in_weights(lambda tensors: tensors["gsp_settings"].__setitem__(1, 2)), "other GSP settings"),
     "another shape": (in_weights(lambda tensors: tensors.update({FIRST: tensors[FIRST][:4]})), "network of the plans"),

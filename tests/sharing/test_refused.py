@@ -1,4 +1,5 @@
 """A refusal is one short printable line that says where, whatever a stranger's names hold."""
+
 import pytest
 
 from nnunetv2_gsp.sharing.refused import RefusedError, check_schema, refusals_of, refusing
@@ -13,14 +14,18 @@ def test_a_long_name_is_cut():
 
 
 def test_any_error_is_a_refusal_and_a_refusal_stays_as_it_is():
-    with pytest.raises(RefusedError, match=r"Expected JSON, got none \(KeyError\); get it again\."), \
-            refusing("JSON", "get it again"):
+    with (
+        pytest.raises(RefusedError, match=r"Expected JSON, got none \(KeyError\); get it again\."),
+        refusing("JSON", "get it again"),
+    ):
         raise KeyError
     with pytest.raises(RefusedError, match=r"^Expected 2, got 3\.$"), refusing("JSON"):
         raise RefusedError("2", "3")
 
 
 def test_places_stand_from_the_outermost_on():
-    with pytest.raises(RefusedError, match=r"^model\.zip, plans\.json: expected sound content, got a: 'x' is"), \
-            refusals_of("model.zip"):
+    with (
+        pytest.raises(RefusedError, match=r"^model\.zip, plans\.json: expected sound content, got a: 'x' is"),
+        refusals_of("model.zip"),
+    ):
         check_schema({"a": "x"}, {"properties": {"a": {"type": "integer"}}}, "plans.json")

@@ -1,4 +1,5 @@
 """Predictions as nnU-Net writes them, for cases of each challenge, and archives of them."""
+
 import gzip
 import json
 import zipfile

@@ -1,4 +1,5 @@
 """Archives from strangers: every rule is broken once, and all that is wrong is said at once."""
+
 import re
 import stat
 import struct
@@ -54,7 +55,7 @@ def test_missing_cases_links_and_an_empty_archive_are_said(brats2021, contents):
 def test_files_that_share_bytes_are_refused(brats2021, contents):
     check(brats2021, contents.items())
     packed = bytearray(brats2021.file.read_bytes())
-    for match in (index for index in range(len(packed)) if packed[index:index + 4] == b"PK\x01\x02"):
+    for match in (index for index in range(len(packed)) if packed[index : index + 4] == b"PK\x01\x02"):
         struct.pack_into("<I", packed, match + 20, 10_000_000)  # compressed size in the directory
     brats2021.file.write_bytes(packed)
     [violation] = check_submission(brats2021.file, "brats2021", brats2021.source)
@@ -74,8 +75,14 @@ def test_what_is_no_zip_is_said(content, brats2021):
 def test_every_violation_is_listed_at_once(brats2021, contents):
     def relabel(voxels, _):
         return np.where(voxels == 4, 3, voxels).astype(np.uint8)
-    entries = [(NAMES[0], contents[NAMES[0]][:50]), (NAMES[1], nifti(contents, NAMES[1], relabel)),
-               ("../x.nii.gz", b""), ("notes.txt", b""), ("BraTS2021_00005.nii.gz", b"")]
+
+    entries = [
+        (NAMES[0], contents[NAMES[0]][:50]),
+        (NAMES[1], nifti(contents, NAMES[1], relabel)),
+        ("../x.nii.gz", b""),
+        ("notes.txt", b""),
+        ("BraTS2021_00005.nii.gz", b""),
+    ]
     assert len(check(brats2021, entries)) == 6  # the third case is missing
 
 

@@ -1,4 +1,5 @@
 """Files from strangers: every rule on what a case's file holds is broken once."""
+
 import gzip
 import re
 import struct
@@ -11,8 +12,10 @@ from tests.datasets.sources import write_image
 from tests.submission.archives import NAMES, check, nifti, unpacked
 
 CONTENT_VIOLATIONS = {
-    "label of another edition": (lambda voxels, _: np.where(voxels == 4, 3, voxels).astype(np.uint8),
-                                 r"'BraTS2021_00002\.nii\.gz': expected labels among \[0, 1, 2, 4\], got 3"),
+    "label of another edition": (
+        lambda voxels, _: np.where(voxels == 4, 3, voxels).astype(np.uint8),
+        r"'BraTS2021_00002\.nii\.gz': expected labels among \[0, 1, 2, 4\], got 3",
+    ),
     "float": (lambda voxels, _: voxels.astype(np.float32), "unscaled integers in .*, got float32"),
     "size": (lambda voxels, _: voxels[1:], r"6×5×4 voxels in 'BraTS2021_00002\.nii\.gz', got 5×5×4"),
     "four dimensions": (lambda voxels, _: np.stack([voxels] * 2, -1), "6×5×4 voxels in .*, got 6×5×4×2"),
@@ -42,6 +45,7 @@ def test_a_case_that_lies_elsewhere_is_named(brats2021, contents):
         header.set_qform(affine, 1)
         header.set_sform(affine, 1)
         return voxels
+
     contents[NAMES[2]] = nifti(contents, NAMES[2], move)
     [violation] = check(brats2021, contents.items())
     assert "'BraTS2021_00002.nii.gz' to lie where its image does" in violation
@@ -52,6 +56,7 @@ def test_from_2023_on_the_qform_counts_to_the_last_bit(challenge, n_violations, 
     def nudge(voxels, header):
         header["qoffset_x"] += np.float32(1e-5)
         return voxels
+
     made = submission_of(challenge)
     contents = unpacked(made)
     first = next(iter(contents))
@@ -61,11 +66,17 @@ def test_from_2023_on_the_qform_counts_to_the_last_bit(challenge, n_violations, 
     assert all("exactly the qform" in violation for violation in violations)
 
 
-@pytest.mark.parametrize("damaged", [
-    lambda content: content[:len(content) // 2], lambda content: b"no image", lambda content: b"",
-    lambda content: content[:-6] + bytes([content[-6] ^ 1]) + content[-5:],
-    lambda content: gzip.compress(gzip.decompress(content)[:-50])],
-    ids=["cut off", "text", "empty", "checksum", "cut off before it was compressed"])
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        lambda content: content[: len(content) // 2],
+        lambda content: b"no image",
+        lambda content: b"",
+        lambda content: content[:-6] + bytes([content[-6] ^ 1]) + content[-5:],
+        lambda content: gzip.compress(gzip.decompress(content)[:-50]),
+    ],
+    ids=["cut off", "text", "empty", "checksum", "cut off before it was compressed"],
+)
 def test_damaged_files_are_named(damaged, brats2021, contents):
     contents[NAMES[2]] = damaged(contents[NAMES[2]])
     [violation] = check(brats2021, contents.items())
@@ -130,7 +141,8 @@ def test_a_header_alone_sets_no_memory_aside(promise12, promise12_contents, monk
     check(promise12, [entry for entry in promise12_contents.items() if "Case00" in entry[0]])
     monkeypatch.setattr("SimpleITK.ReadImage", lambda file: pytest.fail(f"{file} was read"))
     assert check_submission(promise12.file, "promise12") == [
-        "Expected 989980200099 bytes in 'Case00_segmentation.raw', got 120."]
+        "Expected 989980200099 bytes in 'Case00_segmentation.raw', got 120."
+    ]
 
 
 @pytest.mark.parametrize("size", ["0 8 4", "99999999 99999999 0", "-6 -5 4"])
@@ -139,7 +151,8 @@ def test_an_image_of_no_voxels_is_named(size, promise12, promise12_contents):
     promise12_contents[header] = promise12_contents[header].replace(b"= 6 5 4", b"= " + size.encode())
     check(promise12, [(header, promise12_contents[header]), (raw, promise12_contents[raw] if "-" in size else b"")])
     assert check_submission(promise12.file, "promise12") == [
-        f"Expected at least one voxel along each axis in {header!r}, got {size.replace(' ', '×')}."]
+        f"Expected at least one voxel along each axis in {header!r}, got {size.replace(' ', '×')}."
+    ]
 
 
 def test_an_archive_of_other_software_passes(brats2021):

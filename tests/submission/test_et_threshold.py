@@ -126,18 +126,28 @@ def test_plans_that_name_no_dataset_are_said(content, cross_validation):
         choose_threshold(cross_validation, RULES)
 
 
-@pytest.mark.parametrize(("challenge", "arguments", "error"), [
-    ("promise12", (5, None, None), ConflictingInputError),
-    ("brats2021", ("auto", None, None), MissingInputError),
-    ("brats2021", (0, "folder", None), ConflictingInputError),
-    ("brats2021", (5, None, "folder"), ConflictingInputError)])
+@pytest.mark.parametrize(
+    ("challenge", "arguments", "error"),
+    [
+        ("promise12", (5, None, None), ConflictingInputError),
+        ("brats2021", ("auto", None, None), MissingInputError),
+        ("brats2021", (0, "folder", None), ConflictingInputError),
+        ("brats2021", (5, None, "folder"), ConflictingInputError),
+    ],
+)
 def test_arguments_that_do_not_go_together_are_refused(challenge, arguments, error):
     with pytest.raises(error):
         check_threshold_arguments(rules_of(challenge), *arguments)
 
 
-@pytest.mark.parametrize(("challenge", "arguments"), [
-    ("promise12", (0, None, None)), ("brats2021", (5, None, None)), ("brats2021", ("auto", "folder", None)),
-    ("brats2021", ("auto", "folder", "folder"))])
+@pytest.mark.parametrize(
+    ("challenge", "arguments"),
+    [
+        ("promise12", (0, None, None)),
+        ("brats2021", (5, None, None)),
+        ("brats2021", ("auto", "folder", None)),
+        ("brats2021", ("auto", "folder", "folder")),
+    ],
+)
 def test_arguments_that_go_together_are_taken(challenge, arguments):
     check_threshold_arguments(rules_of(challenge), *arguments)

@@ -4,11 +4,17 @@ from nnunetv2_gsp.errors import ConflictingInputError, InputError, MissingInputE
 from nnunetv2_gsp.submission.rules import find_images, rules_of
 
 
-@pytest.mark.parametrize(("challenge", "case", "template"), [
-    ("promise12", "Test_Case07", "Case99_{case}.mhd"), ("promise12", "Case07", "Case1{case}.mhd"),
-    ("promise12", "Case07", "{case}1_seg.mhd"), ("brats2021", "BraTS2021_00001", "{case}_00002.nii.gz"),
-    ("brats2020", "BraTS20_Validation_001", "{case}2.nii.gz"),
-    ("brats2023", "BraTS-GLI-00001-000", "{case}-00002-000.nii.gz")])
+@pytest.mark.parametrize(
+    ("challenge", "case", "template"),
+    [
+        ("promise12", "Test_Case07", "Case99_{case}.mhd"),
+        ("promise12", "Case07", "Case1{case}.mhd"),
+        ("promise12", "Case07", "{case}1_seg.mhd"),
+        ("brats2021", "BraTS2021_00001", "{case}_00002.nii.gz"),
+        ("brats2020", "BraTS20_Validation_001", "{case}2.nii.gz"),
+        ("brats2023", "BraTS-GLI-00001-000", "{case}-00002-000.nii.gz"),
+    ],
+)
 def test_a_template_does_not_lead_to_another_case(challenge, case, template):
     with pytest.raises(ConflictingInputError, match="would be called"):
         rules_of(challenge).file_name(case, template)

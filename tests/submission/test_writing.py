@@ -36,8 +36,12 @@ def test_an_archive_holds_the_challenges_names_and_labels(challenge, submission_
         names = archive.namelist()
     assert not any("/" in name for name in names)
     if challenge == "promise12":
-        assert names == ["Case00_segmentation.mhd", "Case00_segmentation.raw", "Case01_segmentation.mhd",
-                         "Case01_segmentation.raw"]
+        assert names == [
+            "Case00_segmentation.mhd",
+            "Case00_segmentation.raw",
+            "Case01_segmentation.mhd",
+            "Case01_segmentation.raw",
+        ]
     else:
         assert names == [f"{case}.nii.gz" for case in made.cases]
     for case, inside in made.inside.items():
@@ -113,8 +117,17 @@ def test_the_qform_is_the_sources_to_the_last_bit(submission_of):
         for case in made.cases:
             written = nibabel.Nifti1Image.from_bytes(gzip.decompress(archive.read(f"{case}.nii.gz"))).header
             source = nibabel.load(made.source / case / f"{case}-t1n.nii.gz").header
-            for field in ("qform_code", "quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z",
-                          "sform_code", "pixdim"):
+            for field in (
+                "qform_code",
+                "quatern_b",
+                "quatern_c",
+                "quatern_d",
+                "qoffset_x",
+                "qoffset_y",
+                "qoffset_z",
+                "sform_code",
+                "pixdim",
+            ):
                 assert np.array_equal(written[field], source[field])
 
 
@@ -257,11 +270,11 @@ def test_et_threshold_turns_few_voxels_into_necrosis(threshold, enhancing_left, 
     few = np.zeros((4, 5, 6))
     few.flat[:10] = [3, 3, 3, 2, 2, 2, 1, 1, 0, 0]
     brats2021.replace("BraTS2021_00000", few)
-    write_submission(brats2021.predictions, brats2021.file, "brats2021", images=brats2021.source,
-                     et_threshold=threshold)
+    write_submission(
+        brats2021.predictions, brats2021.file, "brats2021", images=brats2021.source, et_threshold=threshold
+    )
     on_disk = submitted(brats2021.file, "BraTS2021_00000.nii.gz", tmp_path / "unpacked")
-    assert ((on_disk == 4).sum(), (on_disk == 1).sum(), (on_disk == 2).sum()) == (
-        enhancing_left, 5 - enhancing_left, 3)
+    assert ((on_disk == 4).sum(), (on_disk == 1).sum(), (on_disk == 2).sum()) == (enhancing_left, 5 - enhancing_left, 3)
 
 
 def test_a_full_size_case_passes_without_images(tmp_path):

@@ -1,4 +1,5 @@
 """Against real nnU-Net: planned, preprocessed, trained and predicted through its own code, on an ellipsoid in noise."""
+
 import json
 import os
 import pickle
@@ -81,8 +82,9 @@ def write_gsp_plans(planned, name, change=lambda arch_kwargs: None):
     folder = planned / "nnUNet_preprocessed" / DATASET
     plans = json.loads((folder / "nnUNetPlans.json").read_text())
     configuration = plans["configurations"]["3d_fullres"]
-    configuration["architecture"] = from_plans.gsp_architecture(configuration["architecture"],
-                                                                configuration["patch_size"])
+    configuration["architecture"] = from_plans.gsp_architecture(
+        configuration["architecture"], configuration["patch_size"]
+    )
     change(configuration["architecture"]["arch_kwargs"])
     plans["plans_name"] = name
     (folder / f"{name}.json").write_text(json.dumps(plans))
@@ -103,7 +105,7 @@ def test_model_folder_spells_the_network_out_and_stock_plans_stay_stock(planned,
 def test_log_has_the_table_of_stages(model_folder):
     log = next((model_folder / "fold_0").glob("training_log_*.txt")).read_text()
     kwargs = saved_kwargs(model_folder)
-    table = log[log.index("Group Shift, CSC in encoder and decoder"):].splitlines()
+    table = log[log.index("Group Shift, CSC in encoder and decoder") :].splitlines()
     for stage, groups in enumerate(kwargs["spatial_groups"]):
         assert table[2 + stage].split()[3] == "×".join(map(str, groups))
 
@@ -160,10 +162,24 @@ def test_who_is_not_to_write_a_checkpoint_touches_nothing(planned, tmp_path, cha
 
 @pytest.mark.parametrize("phrase", ["Epoch 1", "Training done"])  # amid the training, amid the validation
 def test_sigterm_to_the_training_alone_ends_its_workers_too(planned, phrase):
-    train = [str(Path(sys.executable).with_name("nnUNetv2_train")), str(ID), "3d_fullres", "3", "-tr", TRAINER,
-             "-device", "cpu"]
-    with subprocess.Popen(train, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
-                          env={**os.environ, "PYTHONUNBUFFERED": "1"}) as process:
+    train = [
+        str(Path(sys.executable).with_name("nnUNetv2_train")),
+        str(ID),
+        "3d_fullres",
+        "3",
+        "-tr",
+        TRAINER,
+        "-device",
+        "cpu",
+    ]
+    with subprocess.Popen(
+        train,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    ) as process:
         assert any(phrase in line for line in process.stdout)
         if phrase == "Training done":
             assert any("predicting" in line for line in process.stdout)
@@ -216,17 +232,26 @@ def test_weights_decide_what_is_predicted(model_folder, tmp_path):
         predict(edited)
 
 
-@pytest.mark.parametrize(("change", "named"), [
-    (lambda kwargs: kwargs.update(shift_position="CCS"), "shift_position is CSC"),
-    (lambda kwargs: kwargs.update(features_per_stage=[2 * c for c in kwargs["features_per_stage"]]),
-     "features_per_stage"),
-])
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (lambda kwargs: kwargs.update(shift_position="CCS"), "shift_position is CSC"),
+        (
+            lambda kwargs: kwargs.update(features_per_stage=[2 * c for c in kwargs["features_per_stage"]]),
+            "features_per_stage",
+        ),
+    ],
+)
 def test_plans_that_contradict_the_model_folder_are_refused(planned, model_folder, change, named):
     before = (model_folder / "plans.json").read_bytes()
     plans = write_gsp_plans(planned, "nnUNetPlans_contradicting", change)
     trainer = recursive_find_trainer_class_by_name(TRAINER)(
-        {**plans, "plans_name": "nnUNetPlans", "continue_training": False}, "3d_fullres", 2,
-        json.loads((planned / "nnUNet_preprocessed" / DATASET / "dataset.json").read_text()), CPU)
+        {**plans, "plans_name": "nnUNetPlans", "continue_training": False},
+        "3d_fullres",
+        2,
+        json.loads((planned / "nnUNet_preprocessed" / DATASET / "dataset.json").read_text()),
+        CPU,
+    )
     with pytest.raises(ValueError, match=named) as refusal:
         trainer.initialize()
     assert "\n" not in str(refusal.value)
@@ -262,21 +287,36 @@ def test_gsp_plans_make_stock_trainers_build_the_same_network(planned, model_fol
         network = trainer.build_network_architecture(manager, configuration, 1, 2, enable_deep_supervision=False)
         assert type(network) is GSPUNet
         network.load_state_dict(weights)
-        logits.append(network(torch.linspace(-1, 1, int(np.prod(configuration.patch_size))).reshape(
-            1, 1, *configuration.patch_size)))
+        logits.append(
+            network(
+                torch.linspace(-1, 1, int(np.prod(configuration.patch_size))).reshape(1, 1, *configuration.patch_size)
+            )
+        )
     assert torch.equal(*logits)
 
 
-@pytest.mark.parametrize(("template", "small"), [
-    ("default", {}),
-    ("brats18_csc_dec_local", {
-        "patch_size": [16, 16, 16], "batch_size": 2, "features_per_stage": [16, 24, 32], "use_mask_for_norm": False,
-        "strides": [[1] * 3, [2] * 3, [2] * 3], "spatial_groups": [[2, 2, 2], [2, 2, 2], [3, 2, 2]]}),
-])
+@pytest.mark.parametrize(
+    ("template", "small"),
+    [
+        ("default", {}),
+        (
+            "brats18_csc_dec_local",
+            {
+                "patch_size": [16, 16, 16],
+                "batch_size": 2,
+                "features_per_stage": [16, 24, 32],
+                "use_mask_for_norm": False,
+                "strides": [[1] * 3, [2] * 3, [2] * 3],
+                "spatial_groups": [[2, 2, 2], [2, 2, 2], [3, 2, 2]],
+            },
+        ),
+    ],
+)
 def test_planned_templates_train_under_both_trainers_to_the_same_outputs(planned, template, small):
     """`plan`, then `-p` with the stock trainer and with GSP's: either's weights give the same logits in the other."""
-    plans_file = plans.write_gsp_plans(str(ID), output_name=f"planned_{template}", template=template, settings=small,
-                                       configurations=["3d_fullres"])
+    plans_file = plans.write_gsp_plans(
+        str(ID), output_name=f"planned_{template}", template=template, settings=small, configurations=["3d_fullres"]
+    )
     logits = []
     for trained_by in (TRAINER, "nnUNetTrainerFewIterations"):
         run_training(str(ID), "3d_fullres", 0, trained_by, plans_file.stem, device=CPU)
@@ -298,13 +338,15 @@ def test_building_does_not_change_the_plans(planned):
     before = deepcopy(plans)
     manager = PlansManager(plans)
     network = nnunetv2_gsp.trainers.nnUNetTrainerGSP.build_network_architecture(
-        manager, manager.get_configuration("3d_fullres"), 1, 2, True)
+        manager, manager.get_configuration("3d_fullres"), 1, 2, True
+    )
     assert any(isinstance(module, GroupShift) for module in network.modules())
     assert plans == before
 
 
-@pytest.mark.parametrize(("suffix", "num_epochs"), [("1epoch", 1), *((f"{n}epochs", n)
-                                                                     for n in (5, 10, 20, 50, 100, 250, 500))])
+@pytest.mark.parametrize(
+    ("suffix", "num_epochs"), [("1epoch", 1), *((f"{n}epochs", n) for n in (5, 10, 20, 50, 100, 250, 500))]
+)
 def test_training_length_by_name(planned, suffix, num_epochs):
     trainer = new_trainer(f"nnUNetTrainerGSP_{suffix}")
     trainer.initialize()
@@ -346,7 +388,8 @@ def test_the_papers_protocol(paper_trainer):
 def test_the_papers_loss_leaves_ignored_voxels_out(planned, paper_trainer):
     dataset_json = {**paper_trainer.dataset_json, "labels": {"background": 0, "ellipsoid": 1, "ignore": 2}}
     trainer = nnunetv2_gsp.trainers.nnUNetTrainerGSPPaper(
-        {**paper_trainer.plans_manager.plans, "continue_training": False}, "3d_fullres", 0, dataset_json, CPU)
+        {**paper_trainer.plans_manager.plans, "continue_training": False}, "3d_fullres", 0, dataset_json, CPU
+    )
     trainer.initialize()
     target = torch.randint(0, 2, (2, 1, 8, 8, 8))
     target[:, :, :4] = 2
@@ -363,6 +406,7 @@ def test_fold_0_is_the_papers_split(planned, model_folder):
 
 def test_variants_combine(planned):
     """The epochs set before the mixin's turn must not cut it off."""
+
     class Both(nnunetv2_gsp.trainers.nnUNetTrainerGSP_5epochs, nnunetv2_gsp.trainers.nnUNetTrainerGSPNoDeepSupervision):
         pass
 

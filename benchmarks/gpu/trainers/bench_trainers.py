@@ -1,4 +1,5 @@
 """Short trainings, found by nnU-Net through its variable for trainers; how short, the environment says."""
+
 import os
 
 import torch
