@@ -1,4 +1,4 @@
-"""Names what a trained model costs."""
+"""Holds what a trained model costs: parameters, MACs, times, memory and file size."""
 
 from dataclasses import dataclass
 
@@ -12,15 +12,15 @@ IN_WORDS = (
 
 @dataclass(frozen=True)
 class ModelCost:
-    """What a trained model costs, from nnU-Net's own files; None where nobody logged it.
+    """What a trained model costs, from nnU-Net's own files; None where it was not logged.
 
     Attributes:
-        parameters: number of learnt ones.
+        parameters: number of learnt parameters, from 1 on.
         macs: multiply-accumulates of a forward pass of one patch, batch 1.
         epoch_s: median duration of an epoch in seconds.
         prediction_s: median time for a validation case in seconds.
-        gpu_memory_gib: largest that the logs name, in GiB.
-        checkpoint_bytes: size of one fold's final checkpoint.
+        gpu_memory_gib: largest GPU memory that the logs name, in GiB.
+        checkpoint_bytes: size in bytes of one fold's final checkpoint.
     """
 
     parameters: int | None = None
