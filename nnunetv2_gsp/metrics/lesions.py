@@ -76,7 +76,7 @@ def _score_lesion(
 
 
 def _joined_lesions(reference: Mask) -> Numbers:
-    """Number the lesions of the reference from 1 on; lesions that touch after dilation share a number."""
+    """Return the lesions of the reference, numbered from 1 on; those that touch after dilation share a number."""
     joined: Numbers
     joined, _ = ndimage.label(ndimage.binary_dilation(reference, _DILATION, DILATIONS), _TOUCHING)
     return joined * reference
