@@ -1,4 +1,4 @@
-"""Looks for everything that training needs: what is found, what is not, and the line that mends it."""
+"""Checks everything that training needs, and names for each problem the line that mends it."""
 
 import os
 import shlex
@@ -24,7 +24,7 @@ import os, sys
 sys.exit({startup.EXT_TRAINER_FOLDER!r} not in os.environ.get({startup.VARIABLE!r}, "").split(os.pathsep))
 """
 
-# nnU-Net searches before anything of ours is imported, as in its own commands.
+# nnU-Net searches before anything of this package is imported, as in its own commands.
 _SEARCH_LIKE_NNUNET = """
 import inspect
 from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
@@ -37,12 +37,12 @@ if found is not nnUNetTrainerGSP:
 
 @dataclass(frozen=True)
 class Finding:
-    """What was found, and the line that mends it.
+    """Result of one check, and the line that mends a problem.
 
     Attributes:
-        ok: whether training can do with it.
+        ok: True where training can work with it.
         what: clause that says what was found.
-        mend: line to type, or clause, that mends it; a finding that is ok may have one, too, as a hint.
+        mend: line to type, or clause, that mends it; also a hint on a finding that is ok; empty without one.
 
     Examples:
         >>> print(Finding(False, "nnUNet_raw is not set", "export nnUNet_raw=/path/to/nnUNet_raw"))
@@ -54,16 +54,16 @@ class Finding:
     mend: str = ""
 
     def __str__(self) -> str:
-        """One line: ok, note or FAIL, what was found, and what mends it."""
+        """Return one line: ok, note or FAIL, what was found, and what mends it."""
         mark = "FAIL" if not self.ok else "note" if self.mend else "ok"
         return f"{mark:<4}  {self.what}" + (f"  ->  {self.mend}" if self.mend else "")
 
 
 def diagnose() -> list[Finding]:
-    """Look at the packages, the devices, nnU-Net's search and its folders, which takes about ten seconds.
+    """Check packages, devices, nnU-Net's search for trainers and its folders, which takes about ten seconds.
 
     Returns:
-        A finding for each thing looked at. What is broken is a finding, too, never an exception.
+        One finding for each check. A broken installation is a finding, too, never an exception.
     """
     return [
         Finding(True, f"Python {sys.version.split()[0]} ({sys.executable})"),
@@ -78,7 +78,7 @@ def diagnose() -> list[Finding]:
 
 
 def _packages() -> list[Finding]:
-    """Hold what is installed against the requirements in our own metadata, which come from setup.cfg."""
+    """Compare the installed packages with the requirements in this package's metadata, which come from setup.cfg."""
     package_folder = Path(startup.__file__).parents[1]
     try:
         version = metadata.version(_DISTRIBUTION)
@@ -157,7 +157,7 @@ def _fused_layers() -> list[Finding]:
 
 
 def _engines() -> list[Finding]:
-    """Say what computes a small network on the CPU, and why nothing faster does."""
+    """Report which engines compute a small network on the CPU, and why no faster ones do."""
     try:
         from nnunetv2_gsp.engines import VARIABLE, wished_engine
     except Exception:  # torch does not work, which is a finding already

@@ -24,7 +24,7 @@ def check_submission(archive: Path, challenge: str, images: Path | None = None, 
         archive: zip file to check.
         challenge: name of the challenge, one of `challenges.SUBMISSIONS`.
         images: folder of the challenge's images, or an imagesTs made of them; they tell which cases are needed, and
-            their geometry. If None, only the size is checked (BraTS), and missing cases are not noticed.
+            their geometry. If None, BraTS files need only their edition's size, and missing cases are not noticed.
         processes: number of cases read at the same time, from 1 on.
 
     Returns:

@@ -131,7 +131,7 @@ def rules_of(challenge: str) -> Rules:
         (182, 218, 182)
     """
     if challenge == "promise12":
-        # The part behind CaseXX is not documented, so a template may replace it.
+        # The part behind CaseXX is from memory and could not be verified, so a template may replace it.
         return Rules(
             challenge,
             re.compile(r"(Case\d+)(?!\d)[\w.-]*\.mhd\Z"),

@@ -144,7 +144,7 @@ def _threshold(
 def _find_cases(
     predictions: Path, rules: Rules, image_of: Mapping[str, Path] | None, names: str | None
 ) -> tuple[list[PredictedCase], list[str]]:
-    """Return the cases that are to be submitted, and a sentence for each one that is missing or repeated."""
+    """Return the cases that are to be submitted, and a sentence for each problem with the predictions."""
     of_key: dict[str, list[PredictedCase]] = defaultdict(list)
     problems = []
     for prediction, name in _predictions(predictions, rules):
