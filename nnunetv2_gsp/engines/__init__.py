@@ -1,4 +1,4 @@
-"""How is a network computed? One walk through it, several engines, each a file of its own."""
+"""Computes a network: one walk through its modules, and several engines that carry it out, one in each file."""
 
 from nnunetv2_gsp.engines.choice import ENGINES, VARIABLE, compute, explain, wished_engine
 from nnunetv2_gsp.engines.engine import Engine, NotApplicable

@@ -53,14 +53,14 @@ def compute(network: Any, image: Tensor) -> Tensor | list[Tensor]:
     """Walk through a network with the engine that it asks for, or with the first one that applies.
 
     Args:
-        network: a Part; its attribute `engine` is one of `ENGINES`.
-        image: (N, C, *patch).
+        network: network to compute, a `Part`; its attribute `engine` is one of `ENGINES`.
+        image: input of the network, (N, C, *patch).
 
     Returns:
         Logits (N, classes, *patch); with deep supervision a list of them, the full resolution first.
 
     Raises:
-        RuntimeError: the engine that is asked for does not apply; says why.
+        RuntimeError: the engine that is asked for does not apply; the message says why.
     """
     if torch.compiler.is_compiling():
         return _walk(network, image, _traceable(network))  # type: ignore[no-any-return]

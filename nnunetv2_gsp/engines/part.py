@@ -1,4 +1,4 @@
-"""A part of a network: walks through its modules in the terms of whichever engine computes it."""
+"""A part of a network, which walks through its modules with whichever engine computes it."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -14,11 +14,11 @@ class Part(nn.Module):
     """A module that engines walk through; called by itself it runs its modules one after the other."""
 
     def walk(self, maps: Any, engine: Engine[Any]) -> Any:
-        """Compute the part in the engine's terms."""
+        """Compute the part with an engine."""
         raise NotImplementedError
 
     def parts(self) -> Iterable[nn.Module]:
-        """Return the parts within that `walk` walks through."""
+        """Return the inner parts that `walk` walks through."""
         return ()
 
     def forward(self, maps: Any) -> Any:
@@ -27,7 +27,7 @@ class Part(nn.Module):
 
 
 def check_as_written(part: nn.Module) -> None:
-    """Raise NotApplicable where a walk would pass by somebody else's code, which a call would run."""
+    """Raise NotApplicable if a subclass has its own `forward`, which a call would run and a walk would not."""
     if not (isinstance(part, Part) and type(part).forward is Part.forward and "forward" not in vars(part)):
         raise NotApplicable(f"a part with a forward of its own: {type(part).__name__}")
     for module in part.modules():
