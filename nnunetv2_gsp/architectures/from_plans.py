@@ -260,7 +260,7 @@ def describe(architecture: Architecture, patch_size: Sequence[int]) -> str:
     there are any, channels that move by single voxels.
 
     Args:
-        architecture: specification of the network.
+        architecture: stages, shifts and kernel of the network.
         patch_size: patch size in voxels along each axis, 2D or 3D.
     """
     stages, shifts = architecture.stages, architecture.shifts

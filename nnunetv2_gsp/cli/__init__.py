@@ -1,4 +1,4 @@
-"""`nnUNetv2_gsp VERB`: a module a verb parses, calls one function of the library, and prints what it returns."""
+"""`nnUNetv2_gsp VERB`: each verb's module parses arguments, calls one library function, and prints its result."""
 
 import argparse
 import os
@@ -44,7 +44,7 @@ _VERBS = (
 
 
 def parser() -> argparse.ArgumentParser:
-    """Return the parser of `nnUNetv2_gsp`; what a verb needs is imported when it runs."""
+    """Return the parser of `nnUNetv2_gsp`; imports that a verb needs are made when it runs."""
     command = CompletedParser(
         prog="nnUNetv2_gsp",
         description="Group Shift Pointwise networks for nnU-Net. Training and prediction are nnU-Net's own commands: "
@@ -59,10 +59,10 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run one verb and exit: with 0 if all is well, 1 on a finding or a user's mistake, 2 on a wrong command line.
+    """Run one verb and exit with 0 on success, 1 on a finding or a user's mistake, 2 on a wrong command line.
 
     Args:
-        arguments: words behind the command's name; without them those of this process.
+        arguments: words behind the command's name; None takes those of this process.
     """
     parsed = parser().parse_args(arguments)
     try:

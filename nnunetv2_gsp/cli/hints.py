@@ -1,9 +1,9 @@
-"""How a parameter of the library is given on the command line, for the hint behind an error."""
+"""Turns names of library parameters into hints on command-line flags, for error messages."""
 
 import argparse
 from collections.abc import Iterable
 
-# parameter of the library -> where a verb's parser keeps it, and what to do with its flag there
+# parameter of the library -> {attribute of a verb's parsed arguments: hint that names its flag}
 _HINTS = {
     "archive": {"file": "name another archive"},
     "challenge": {"challenge": "name another challenge"},
@@ -52,11 +52,11 @@ _HINTS = {
 
 
 def hints_for(parameters: Iterable[str], parsed: argparse.Namespace) -> list[str]:
-    """Return what one can type instead, for those of the library's parameters that the verb has flags for.
+    """Return a hint for each of the library's parameters that the verb has a flag for.
 
     Args:
         parameters: names of parameters, as an InputError has them.
-        parsed: arguments of the verb.
+        parsed: parsed arguments of the verb.
 
     Examples:
         >>> hints_for(["output", "overwrite"], argparse.Namespace(verb="demo", o="folder"))

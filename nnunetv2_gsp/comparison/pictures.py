@@ -79,7 +79,7 @@ def data_uri(kind: str, content: bytes) -> str:
 
     Args:
         kind: media type, such as image/png.
-        content: bytes of the file.
+        content: bytes of the file, unencoded.
 
     Examples:
         >>> data_uri("text/plain", b"GSP")

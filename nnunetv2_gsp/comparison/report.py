@@ -107,7 +107,7 @@ def write_report(comparison: Comparison, folder: Path, overwrite: bool = False) 
 
     Args:
         comparison: comparison of two or more contenders.
-        folder: folder for `output_files`.
+        folder: folder for `output_files`, created where it is missing.
         overwrite: True replaces existing files of these names.
 
     Raises:

@@ -32,9 +32,9 @@ class PairedDifference:
     """Difference of two contenders in one metric of one region over all cases, in the metric's unit.
 
     Attributes:
-        region: name of the region.
-        metric: name of the metric.
-        baseline: name of the baseline.
+        region: name of the region that was scored.
+        metric: name of the metric, such as Dice.
+        baseline: name of the contender that serves as baseline.
         contender: name of the contender that is compared with the baseline.
         n: number of cases in which both have a score.
         dropped: number of cases in which at least one score is left out.
@@ -135,7 +135,7 @@ def wilcoxon_p(differences: Floats) -> float:
     zeros depends on its version.
 
     Args:
-        differences: float64 (n,), no NaN.
+        differences: float64 (n,), difference of each pair, without NaN.
 
     Examples:
         >>> wilcoxon_p(np.array([1.0, 2.0, 3.0, 4.0, 5.0, 6.0]))

@@ -29,7 +29,7 @@ class ConversionReport:
     """Report of a conversion, which is written as conversion_report.json into the dataset.
 
     Attributes:
-        source: folder that was converted.
+        source: folder of the data that were converted.
         edition: name of the edition, a key of `LABEL_MAPPINGS`.
         labels: label on disk -> label inside nnU-Net.
         training: names of the cases in imagesTr.

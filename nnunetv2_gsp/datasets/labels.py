@@ -73,7 +73,7 @@ def check_labels(segmentation: np.ndarray, labels: Collection[int], file: Path |
 
     Args:
         segmentation: array of labels, any shape and dtype.
-        labels: labels that are allowed.
+        labels: labels that the segmentation may hold.
         file: file that the segmentation was read from, for the error; None names none.
 
     Raises:

@@ -64,7 +64,7 @@ class SkippedCase:
     """A case that is not converted.
 
     Attributes:
-        case: name of the case.
+        case: name of the case in the source.
         reason: sentence that says what was expected, what was found, and what mends it.
     """
 

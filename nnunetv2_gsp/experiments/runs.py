@@ -186,7 +186,7 @@ class TrainingJob:
     """Trains a run in a process of its own, with the package's messages in its log; submitit pickles it.
 
     Attributes:
-        run: run that is trained.
+        run: run that the job trains.
         environment: environment variables for nnU-Net's command besides those of the job.
     """
 

@@ -172,7 +172,7 @@ class nnUNetTrainerGSP(nnUNetTrainer):
 def _check_agreement(
     architecture: dict[str, Any], patch_size: list[int], saved: dict[str, Any], folder: str, settings_are_given: bool
 ) -> None:
-    """Raise ValueError if plans and saved configuration differ; shift settings that the rule made yield to saved ones."""
+    """Raise ValueError if plans and saved configuration differ; rule-made shift settings yield to saved ones."""
     given_now, at_first = _flat(architecture, patch_size), _flat(saved["architecture"], saved["patch_size"])
     overruled = set() if settings_are_given else {setting.name for setting in fields(ShiftSettings)}
     for name in sorted({*given_now, *at_first} - overruled):
