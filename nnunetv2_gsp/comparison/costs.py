@@ -5,7 +5,7 @@ from dataclasses import dataclass
 IN_WORDS = (
     "Parameters: all that are learnt, as in the checkpoint. MACs: of one patch, counted on the network that "
     "the model's plans name; blank where the checkpoint holds another one. Epoch: median over epochs, then "
-    "over folds, on whatever machine trained. Prediction: median time from one case to the next in the log of "
+    "over folds, on the machine that trained. Prediction: median time from one case to the next in the log of "
     "the validation. GPU memory: the largest in the logs; nnU-Net itself logs none. Checkpoint: of one fold."
 )
 
