@@ -19,7 +19,7 @@ from nnunetv2_gsp.architectures.architecture import Architecture, Operators, Sta
 from nnunetv2_gsp.architectures.blocks import GSPConvBlock, shift_or_identity
 from nnunetv2_gsp.architectures.settings import DEFAULT_LOCATION, DEFAULT_POSITION, ShiftSettings
 from nnunetv2_gsp.architectures.spatial_groups import feature_map_sizes
-from nnunetv2_gsp.engines import Part, compute, wished_engine
+from nnunetv2_gsp.engines import Part, compute
 from nnunetv2_gsp.engines.engine import Engine, Map
 from nnunetv2_gsp.ops import LinearUpsampling
 
@@ -61,7 +61,8 @@ class GSPUNet(Part):
         ValueError: an argument does not have one fitting entry a stage, or is not among its choices (`rules.py`).
     """
 
-    engine = "auto"  # for networks that were pickled whole before there was a choice
+    # of `nnunetv2_gsp.engines.ENGINES`; None for what NNUNETV2_GSP_ENGINE says
+    engine: str | None = None
 
     def __init__(
         self,
@@ -106,7 +107,6 @@ class GSPUNet(Part):
         )
         architecture = Architecture(stages, self.shift_settings, kernel)
         self.register_buffer("gsp_settings", self.shift_settings.to_tensor())
-        self.engine = wished_engine()  # of `nnunetv2_gsp.engines.ENGINES`; may be set
 
         convolution = Operators(
             conv_op,

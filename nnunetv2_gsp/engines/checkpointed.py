@@ -16,12 +16,12 @@ from torch.nn.modules.dropout import _DropoutNd
 from torch.utils.checkpoint import checkpoint
 
 from nnunetv2_gsp.engines.engine import Engine, NotApplicable, NotMeant
-from nnunetv2_gsp.engines.part import check_as_written
+from nnunetv2_gsp.engines.part import own_code
 from nnunetv2_gsp.engines.plain import then_shift
-from nnunetv2_gsp.ops.recording import has_hooks, is_recording, is_transformed
+from nnunetv2_gsp.ops.recording import has_hooks, has_hooks_of_all_modules, is_recording, is_transformed
 
 # libraries whose modules keep no state but buffers; a module from elsewhere may keep anything
-_KNOWN_CODE = ("torch.nn.modules.", "nnunetv2_gsp.")
+_CODE_WITHOUT_STATE = ("torch.nn.modules.", "nnunetv2_gsp.")
 _RANDOM = (_DropoutNd, nn.RReLU)
 
 
@@ -87,18 +87,38 @@ def checkpointed(network: Any, image: Tensor) -> Checkpointed:
         image: input of the network, (N, C, *patch).
 
     Raises:
-        NotApplicable: no backward pass will follow, hooks or transforms need each module to run once, or parts of the
-            network have a `forward` of their own.
+        NotMeant: no backward pass will follow, or `torch.func` transforms the call.
+        NotApplicable: somebody wants to see each module run once, or parts have a `forward` of their own.
     """
-    if not is_training_step(network):
+    if not is_training_step(network) or is_transformed():
         raise NotMeant("it is no training step")
-    if is_transformed():
-        raise NotMeant("it is transformed or differentiated forward")
-    if any(map(has_hooks, network.modules())):
-        raise NotApplicable("modules have hooks, which see each of them run once")
-    for part in network.parts():
-        check_as_written(part)
+    if has_hooks_of_all_modules():
+        raise NotApplicable("a hook of all modules sees each of them run once")
+    reason = _obstacle(network)
+    if reason is not None:
+        raise NotApplicable(reason)
     return CHECKPOINTED
+
+
+def traced_checkpointed(network: Any, image: Tensor) -> Checkpointed | None:
+    """Return the engine for a call that the compiler traces, None where another has to compute it.
+
+    Args:
+        network: network to compute, a `Part`.
+        image: input of the network, (N, C, *patch).
+    """
+    return CHECKPOINTED if is_training_step(network) and _obstacle(network) is None else None
+
+
+def _obstacle(network: Any) -> str | None:
+    for module in network.modules():
+        if module is not network and has_hooks(module):  # its own see one call, whoever computes it
+            return "hooks of modules see each of them run once"
+    for part in network.parts():
+        name = own_code(part)
+        if name is not None:
+            return f"a forward of its own in {name}"
+    return None
 
 
 def is_training_step(network: nn.Module) -> bool:
@@ -113,7 +133,8 @@ def has_state(module: nn.Module) -> bool:
     comes from a library whose code is not known here (parametrizations, norms of other libraries).
     """
     return len(list(module.buffers())) > 0 or any(
-        isinstance(part, _RANDOM) or not type(part).__module__.startswith(_KNOWN_CODE) for part in module.modules()
+        isinstance(part, _RANDOM) or not type(part).__module__.startswith(_CODE_WITHOUT_STATE)
+        for part in module.modules()
     )
 
 

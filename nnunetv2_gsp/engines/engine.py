@@ -1,5 +1,6 @@
 """The interface between the walk through a network and the engines that compute it."""
 
+import logging
 from abc import ABC, abstractmethod
 from typing import Any, Generic, TypeVar
 
@@ -10,11 +11,19 @@ Map = TypeVar("Map")
 
 
 class NotApplicable(Exception):  # noqa: N818 (an answer, not a mistake: another engine takes over)
-    """An engine can't compute a network or call; the message says why."""
+    """An engine does not know something of a network or a call.
+
+    Attributes:
+        level: of `logging`, at which those are told who did not ask for the engine.
+    """
+
+    def __init__(self, reason: str, level: int = logging.WARNING):
+        super().__init__(reason)
+        self.level = level
 
 
 class NotMeant(NotApplicable):
-    """A call is not of the kind that an engine is made for, which needs no message to the user."""
+    """A call is not of the kind that an engine is made for, so that nobody is to be told."""
 
 
 class Engine(ABC, Generic[Map]):

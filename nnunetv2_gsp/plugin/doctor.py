@@ -12,7 +12,7 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
-from nnunetv2_gsp.errors import MissingInputError
+from nnunetv2_gsp.errors import InputError, MissingInputError
 from nnunetv2_gsp.files import try_writing
 from nnunetv2_gsp.nnunet import FOLDERS, available_devices, nnunet_folder
 from nnunetv2_gsp.plugin import startup
@@ -157,19 +157,20 @@ def _fused_layers() -> list[Finding]:
 
 
 def _engines() -> list[Finding]:
-    """Report which engines compute a small network on the CPU, and why no faster ones do."""
+    """Say what computes a small network on the CPU, and why nothing faster does."""
     try:
         from nnunetv2_gsp.engines import VARIABLE, wished_engine
     except Exception:  # torch does not work, which is a finding already
         return []
     try:
         wish = wished_engine()
-    except ValueError as error:
-        return [Finding(False, str(error), f"unset {VARIABLE}")]
-    predicting, training = map(_engine_of, (False, True))
+        predicting, training = map(_engine_of, (False, True))
+    except InputError as error:
+        return [Finding(False, error.problem, f"unset {VARIABLE}")]
     return [
         Finding(
-            True, f"engines on the CPU: {predicting} for predictions, {training} for training steps ({VARIABLE}={wish})"
+            True,
+            f"engines on the CPU: {predicting} for predictions, {training} for training steps ({VARIABLE}={wish})",
         )
     ]
 
@@ -179,7 +180,7 @@ def _engine_of(training: bool) -> str:
     from torch import nn
 
     from nnunetv2_gsp.architectures import GSPUNet
-    from nnunetv2_gsp.engines import explain
+    from nnunetv2_gsp.engines import computed_by
 
     network = GSPUNet(
         1,
@@ -195,12 +196,9 @@ def _engine_of(training: bool) -> str:
         norm_op_kwargs={"affine": True},
         nonlin=nn.LeakyReLU,
     ).train(training)
-    try:
-        with torch.set_grad_enabled(training):
-            choice = explain(network, torch.zeros(1, 1, 8, 8, 8))
-    except RuntimeError as error:
-        return f"none ({error})"
-    return choice.engine if choice.reason is None else f"{choice.engine} ({choice.reason})"
+    with torch.set_grad_enabled(training):
+        choice = computed_by(network, torch.zeros(1, 1, 8, 8, 8))
+    return choice.engine if choice.obstacle is None else f"{choice.engine} ({choice.obstacle})"
 
 
 def _startup_line() -> Finding:
