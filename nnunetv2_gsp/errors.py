@@ -23,7 +23,7 @@ class InputError(Exception):
     def __init__(
         self,
         expected: str,
-        got: str | None = None,
+        got: str,
         *,
         where: Path | str | None = None,
         remedy: str | None = None,
@@ -39,8 +39,6 @@ class InputError(Exception):
     @property
     def problem(self) -> str:
         """Description of the problem, without a remedy."""
-        if self.got is None:
-            return self.expected.removesuffix(".")
         what = f"xpected {self.expected}, got {self.got}"
         return f"E{what}" if self.where is None else f"{self.where}: e{what}"
 

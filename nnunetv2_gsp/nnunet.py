@@ -194,4 +194,6 @@ def check_device(device: str) -> None:
         UnavailableError: torch does not find it here.
     """
     if device not in available_devices():
-        raise UnavailableError(f"a {device} device", "none that torch finds", parameters=["device"])
+        raise UnavailableError(
+            f"a {device} device", f"none; torch finds {' and '.join(available_devices())}", parameters=["device"]
+        )

@@ -51,8 +51,10 @@ def in_parallel(
         yield from progress(pool.map(function, items), title, "case", len(items))
     except BrokenProcessPool as error:
         raise InputError(
-            f"Expected {processes} processes to finish, found one that was killed, most likely for want "
-            f"of memory; run again with fewer."
+            f"{processes} processes to finish",
+            "one that was killed, most likely for want of memory",
+            remedy="run again with fewer processes",
+            parameters=["processes"],
         ) from error
     finally:
         # At the end they are idle. Interrupted while they start, the pool would lose track of them and wait for ever.

@@ -43,7 +43,7 @@ _BINARY = (1024, (" B", " KiB", " MiB", " GiB", " TiB"))
 
 @dataclass(frozen=True)
 class NetworkCost:
-    """Costs of one network; `Profile.conventions` says how each figure is counted.
+    """Costs of one network; `Profile.conventions` says how each value is counted.
 
     Attributes:
         network: name of the network's class.
@@ -220,7 +220,7 @@ def profile(
         classes: number of segmentation heads of the template's network, from 1 on; None takes 4.
         device: device to measure latency on, cpu, cuda or mps; the other figures do not depend on it.
         rounds: number of timed forward passes of each network, from 1 on.
-        json_file: file to write all figures to; None writes none.
+        json_file: file to write all values to; None writes none.
         markdown_file: file to write the table to; None writes none.
         overwrite: True replaces existing files of these names.
 

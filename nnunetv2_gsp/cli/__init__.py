@@ -64,18 +64,25 @@ def main(arguments: list[str] | None = None) -> None:
     Args:
         arguments: words behind the command's name; None takes those of this process.
     """
-    parsed = parser().parse_args(arguments)
     try:
-        with show_messages():
-            code = parsed.run(parsed)
-        sys.stdout.flush()  # while a closed pipe can still be caught
-        sys.exit(code)
+        sys.exit(_run(parser().parse_args(arguments)))
     except BrokenPipeError:  # as in `| head`: the reader has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter would flush once more
         sys.exit(1)
+
+
+def _run(parsed: argparse.Namespace) -> int | str:
+    """Run a verb, and return its exit code, or the sentence that is printed to exit with 1."""
+    try:
+        with show_messages():
+            code: int = parsed.run(parsed)
+        sys.stdout.flush()  # while a closed pipe can still be caught
+        return code
+    except BrokenPipeError:  # an OSError, but nobody's mistake
+        raise
     except InputError as error:
-        sys.exit(f"nnUNetv2_gsp {parsed.verb}: {error.told(hints_for(error.parameters, parsed))}")
+        return f"nnUNetv2_gsp {parsed.verb}: {error.told(hints_for(error.parameters, parsed))}"
     except OSError as error:
-        sys.exit(f"nnUNetv2_gsp {parsed.verb}: {error}")
+        return f"nnUNetv2_gsp {parsed.verb}: {error}"
     except KeyboardInterrupt:
-        sys.exit(f"{os.linesep}nnUNetv2_gsp {parsed.verb}: interrupted")
+        return f"{os.linesep}nnUNetv2_gsp {parsed.verb}: interrupted"

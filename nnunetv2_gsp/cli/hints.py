@@ -40,7 +40,6 @@ _HINTS = {
     "predictions": {"pred": "name other predictions with -pred", "i": "name another folder of predictions with -i"},
     "processes": {"np": "take fewer processes with -np"},
     "references": {"gt": "name other references with -gt"},
-    "retry": {"retry": "train it again with --retry"},
     "rounds": {"rounds": "change --rounds"},
     "settings": {"set": "change --set"},
     "slurm": {"executor": "choose --executor slurm"},

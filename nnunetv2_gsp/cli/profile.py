@@ -58,7 +58,7 @@ def add(verbs: Verbs) -> None:
     profile.add_argument(
         "--rounds", type=int, default=5, metavar="N", help="timed forward passes of each network (default: %(default)s)"
     )
-    profile.add_argument("--json", type=Path, metavar="FILE", help="write all figures there too")
+    profile.add_argument("--json", type=Path, metavar="FILE", help="write all values there too")
     profile.add_argument("--markdown", type=Path, metavar="FILE", help="write the table there too")
     profile.add_argument("--overwrite", action="store_true", help="replace files of those names")
     profile.set_defaults(run=run)

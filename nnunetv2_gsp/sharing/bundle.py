@@ -195,7 +195,7 @@ def open_bundle(file: Path) -> Iterator[Bundle]:
         RefusedError: it is not a complete zip, or holds something that `write_bundle` does not write.
     """
     if not file.is_file():
-        raise MissingInputError("an exported model", "no such file", where=file)
+        raise MissingInputError("an exported model", "no such file", where=file, parameters=["archive"])
     with refusing("a whole zip", _GET_AGAIN):
         archive = zipfile.ZipFile(file)
     with archive:

@@ -93,7 +93,10 @@ def check_threshold_arguments(
     """
     if et_threshold and not rules.is_brats:
         raise ConflictingInputError(
-            "no threshold for enhancing tumour", f"one for {rules.challenge}, which has none", remedy="leave it out"
+            "no threshold for enhancing tumour",
+            f"one for {rules.challenge}, which has none",
+            remedy="leave it out",
+            parameters=["et_threshold"],
         )
     if et_threshold == "auto" and cross_validation is None:
         raise MissingInputError(
@@ -102,7 +105,9 @@ def check_threshold_arguments(
     if et_threshold != "auto" and (cross_validation or references):
         raise ConflictingInputError(
             "a cross-validation and references only where the ET threshold is auto",
-            f"a threshold of {et_threshold}",
+            f"one of them with a threshold of {et_threshold} voxels"
+            if et_threshold
+            else "one of them without a threshold",
             remedy="leave them out",
             parameters=["et_threshold"],
         )
