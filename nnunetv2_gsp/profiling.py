@@ -92,7 +92,7 @@ class Profile:
 
     @property
     def ratios(self) -> dict[str, float]:
-        """Name of each figure -> stock divided by GSP, for latency of the medians."""
+        """Name of each value -> stock divided by GSP, for latency of the medians."""
         counts = {
             name: getattr(self.stock, name) / getattr(self.gsp, name)
             for name in ("parameters", "macs", "flops", "activation_bytes")
@@ -101,7 +101,7 @@ class Profile:
 
     @property
     def conventions(self) -> dict[str, str]:
-        """Name of each figure -> sentence that says how it is counted."""
+        """Name of each value -> sentence that says how it is counted."""
         return {
             "parameters": "all that is learnt, with the heads of deep supervision.",
             "MACs": (
@@ -207,7 +207,7 @@ def profile(
     markdown_file: Path | None = None,
     overwrite: bool = False,
 ) -> Profile:
-    """Profile the network of a dataset's plans, or of a template if no dataset is given, and write the figures.
+    """Profile the network of a dataset's plans, or of a template if no dataset is given, and write what it costs.
 
     Args:
         dataset: name or id of the dataset, as nnU-Net takes it; None profiles a template.
@@ -218,7 +218,7 @@ def profile(
         patch_size: patch size in voxels along each axis, 2D or 3D; None takes the template's.
         input_channels: channels of the image that the template's network takes, from 1 on; None takes 4.
         classes: number of segmentation heads of the template's network, from 1 on; None takes 4.
-        device: device to measure latency on, cpu, cuda or mps; the other figures do not depend on it.
+        device: device to measure latency on, cpu, cuda or mps; the other values do not depend on it.
         rounds: number of timed forward passes of each network, from 1 on.
         json_file: file to write all values to; None writes none.
         markdown_file: file to write the table to; None writes none.
@@ -266,7 +266,7 @@ def profile_dataset(dataset: str, configuration: str, plans_name: str, device: s
         dataset: name or id, as nnU-Net takes it.
         configuration: name of a configuration of the plans, such as 3d_fullres.
         plans_name: name of stock or GSP plans of the dataset, such as nnUNetPlans.
-        device: device to measure latency on, cpu, cuda or mps; the other figures do not depend on it.
+        device: device to measure latency on, cpu, cuda or mps; the other values do not depend on it.
         rounds: number of timed forward passes of each network, from 1 on.
 
     Raises:
@@ -314,7 +314,7 @@ def profile_template(
         patch_size: patch size in voxels along each axis, 2D or 3D; None takes the template's.
         input_channels: channels of the image, from 1 on.
         classes: number of segmentation heads, from 1 on.
-        device: device to measure latency on, cpu, cuda or mps; the other figures do not depend on it.
+        device: device to measure latency on, cpu, cuda or mps; the other values do not depend on it.
         rounds: number of timed forward passes of each network, from 1 on.
 
     Raises:
