@@ -4,6 +4,7 @@ A norm, nonlinearity, shift or pooling stays pending until the next convolution 
 load, and costs no pass over memory.
 """
 
+import logging
 import math
 from collections import deque
 from contextlib import suppress
@@ -20,7 +21,7 @@ from nnunetv2_gsp.cpu.library import FusedLayers
 from nnunetv2_gsp.cpu.program import Buffer, NotFusable, Program, Read, Step, Weights, three
 from nnunetv2_gsp.cpu.runner import Runner
 from nnunetv2_gsp.engines.engine import Engine, NotApplicable, NotMeant
-from nnunetv2_gsp.engines.part import check_as_written
+from nnunetv2_gsp.engines.part import own_code
 from nnunetv2_gsp.ops import (
     GroupShift,
     LinearUpsampling,
@@ -33,7 +34,7 @@ from nnunetv2_gsp.ops import (
 from nnunetv2_gsp.ops.recording import has_hooks_of_all_modules, is_watched
 
 # whose `forward` is known here; a module from elsewhere may compute anything
-_KNOWN_CODE = ("torch.nn.modules.", "nnunetv2_gsp.", "dynamic_network_architectures.")
+_RECORDABLE_CODE = ("torch.nn.modules.", "nnunetv2_gsp.", "dynamic_network_architectures.")
 _CONVOLUTIONS = {2: (nn.Conv2d, PointwiseConv2d), 3: (nn.Conv3d, PointwiseConv3d)}
 # rows and the voxels of one are counted in 32 bits
 _MAX_VOXELS_AN_AXIS = 1 << 15
@@ -276,23 +277,32 @@ def fused(network: Any, image: Tensor) -> Fused:
     """
     if torch.compiler.is_compiling() or is_watched():
         raise NotMeant("operators are compiled, recorded, counted or transformed")
-    if network.training or torch.is_grad_enabled() or image.device.type != "cpu":
-        raise NotMeant("it is no prediction on the CPU: modules in evaluation mode, gradients off")
+    if network.training or torch.is_grad_enabled():
+        raise NotMeant("it is no prediction: modules in evaluation mode, gradients off")
     _check_image(image)
     layers = fused_layers()
     if layers is None:
-        raise NotMeant("the compiled layers are not there")  # fused_layers has said so
-    for part in network.parts():
-        check_as_written(part)
-    for module in network.modules():
-        if module is not network:
-            _check_module(module)
-    if has_hooks_of_all_modules():
-        raise NotApplicable("a hook of all modules")
+        raise NotApplicable("the compiled layers are not there", logging.DEBUG)  # fused_layers has said so
+    _check_code(network)
     return Fused(network, layers)
 
 
+def _check_code(network: Any) -> None:
+    """Check that nothing but the code that is known here would run, and that nobody looks at a module."""
+    if has_hooks_of_all_modules():
+        raise NotApplicable("a hook of all modules")
+    for part in network.parts():
+        name = own_code(part)
+        if name is not None:
+            raise NotApplicable(f"a forward of its own in {name}")
+    for module in network.modules():
+        if module is not network:
+            _check_module(module)
+
+
 def _check_image(image: Tensor) -> None:
+    if image.device.type != "cpu":
+        raise NotApplicable(f"an image on {image.device.type}, not on the CPU", logging.DEBUG)
     if not (
         type(image) is Tensor
         and image.dtype is torch.float32
@@ -302,9 +312,12 @@ def _check_image(image: Tensor) -> None:
         and image.data_ptr() != 0
     ):
         # the memory of a negative view holds something else, an efficient zero tensor has none
-        raise NotApplicable(f"an image that is no plain fp32 tensor with voxels: {type(image).__name__}, {image.dtype}")
+        raise NotApplicable(
+            f"an image that is no plain fp32 tensor with memory of its own ({type(image).__name__} of {image.dtype})",
+            logging.INFO,
+        )
     if torch.is_autocast_enabled("cpu"):
-        raise NotApplicable("autocast")
+        raise NotApplicable("autocast", logging.INFO)
 
 
 def _check_module(module: nn.Module) -> None:
@@ -313,8 +326,8 @@ def _check_module(module: nn.Module) -> None:
         raise NotApplicable(f"a hook of {type(module).__name__}")
     if module.training:
         raise NotApplicable(f"a module in training mode: {type(module).__name__}")
-    if "forward" in vars(module) or not type(module).__module__.startswith(_KNOWN_CODE):
-        raise NotApplicable(f"somebody else's code: {type(module).__name__}")
+    if "forward" in vars(module) or not type(module).__module__.startswith(_RECORDABLE_CODE):
+        raise NotApplicable(f"code that is not known here: {type(module).__name__}")
 
 
 def _read(x: Recorded) -> Read:
@@ -332,7 +345,8 @@ def _times(size: tuple[int, ...], factor: tuple[int, ...]) -> tuple[int, ...]:
 
 def _check(is_known: bool, what: object) -> None:
     if not is_known:
-        raise NotApplicable(f"not known to the fused layers: {what}")
+        name = what if isinstance(what, str) else type(what).__name__
+        raise NotApplicable(f"they do not know {name} as it is here", logging.INFO)  # as plans may well ask for it
 
 
 def _take_arena(network: nn.Module, floats: int) -> Tensor:

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
 from torch.utils.checkpoint import checkpoint
 
-from nnunetv2_gsp.engines.engine import Engine, NotApplicable
-from nnunetv2_gsp.engines.part import check_as_written
+from nnunetv2_gsp.engines.engine import Engine, NotApplicable, NotMeant
+from nnunetv2_gsp.engines.part import own_code
 from nnunetv2_gsp.ops import (
     GroupShift,
     LinearUpsampling,
@@ -151,8 +151,9 @@ def triton(network: Any, image: Tensor) -> Triton:
         image: (N, C, *patch).
 
     Raises:
-        NotApplicable: there is no Triton, the image is on no GPU that it knows, somebody watches operators or modules,
-            or the network has parts with a `forward` of their own; also raised while the network walks through it.
+        NotMeant: somebody watches operators.
+        NotApplicable: there is no Triton, the image is on no GPU that it knows, somebody watches modules, or the
+            network has parts with a `forward` of their own; also raised while the network walks through it.
     """
     if _OBSTACLE:
         raise NotApplicable(_OBSTACLE)
@@ -170,14 +171,16 @@ def triton(network: Any, image: Tensor) -> Triton:
 
 def _check_modules(network: nn.Module) -> None:
     if is_watched():
-        raise NotApplicable("operators are recorded, counted or transformed")
-    if has_hooks_of_all_modules() or any(map(has_hooks, network.modules())):
+        raise NotMeant("operators are recorded, counted or transformed")
+    if has_hooks_of_all_modules() or any(has_hooks(module) for module in network.modules() if module is not network):
         raise NotApplicable("modules have hooks, which see each of them run")
     for module in network.modules():
         if "forward" in vars(module):
-            raise NotApplicable(f"somebody else's code: {type(module).__name__}")
+            raise NotApplicable(f"a forward of its own in {type(module).__name__}")
     for part in network.parts():  # type: ignore[operator]
-        check_as_written(part)
+        name = own_code(part)
+        if name is not None:
+            raise NotApplicable(f"a forward of its own in {name}")
 
 
 def _is_on_gpu(image: Tensor) -> bool:
@@ -214,12 +217,12 @@ def _product(x: Read, weight: Tensor, low: Tensor | None, has_moments: bool) -> 
     size = gpu_layer.pooled(x.y.shape[2:], x.access)
     _check(max(x.y[0].numel(), weight.shape[0] * math.prod(size)) < _MOST_ELEMENTS, f"a map of {size} voxels")
     _check(not has_moments or math.prod(size) > 1, "InstanceNorm of a single voxel")
-    return gpu_layer.layer(
+    return gpu_layer.layer(  # type: ignore[no-any-return]
         x.y,
         *(x.affine or (None,) * 3),
         weight.float(),
         low,
-        x.slope,  # type: ignore[no-any-return]
+        x.slope,
         list(x.access),
         _dtype_of(x.y, weight),
         has_moments,

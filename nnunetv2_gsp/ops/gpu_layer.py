@@ -127,7 +127,7 @@ def layer(
     """
     from nnunetv2_gsp.ops import layer_kernels
 
-    with torch.cuda.device_of(y):  # type: ignore[no-untyped-call]  # Triton launches on the current GPU
+    with torch.cuda.device_of(y):
         return layer_kernels.product(
             y.contiguous(),
             _affine(mean, scale, offset),
@@ -200,7 +200,7 @@ def layer_gradients(
         assert z_mean is not None and dmean is not None and dvariance is not None  # noqa: PT018
         through = Through(z, z_mean.contiguous(), dmean.contiguous(), dvariance.contiguous())
     inputs = dz.contiguous(), through, y.contiguous(), _affine(mean, scale, offset), weight.contiguous()
-    with torch.cuda.device_of(y):  # type: ignore[no-untyped-call]
+    with torch.cuda.device_of(y):
         if needs_weight_only:
             dweight = layer_kernels.gradient_of_weight(*inputs, slope, Access(*access))
             return y.new_empty(0), weight.new_empty(0), dweight, dz.new_empty(0)

@@ -57,7 +57,7 @@ def test_every_section_needs_only_what_nnunet_needs():
     """A machine with a GPU may have no network to fetch more from."""
     code = (
         "import pkgutil, sys, benchmarks.gpu as bench\n"
-        "sys.modules.update(dict.fromkeys(['jsonschema', 'safetensors', 'medpy', 'monai', 'surface_distance', "
+        "sys.modules.update(dict.fromkeys(['safetensors', 'medpy', 'monai', 'surface_distance', "
         "'nilearn', 'openvino', 'submitit', 'hypothesis', 'pytest']))\n"
         "for module in pkgutil.iter_modules(bench.__path__, 'benchmarks.gpu.'):\n    __import__(module.name)"
     )

@@ -12,9 +12,9 @@ from torch._functorch.partitioners import min_cut_rematerialization_partition
 from torch.utils.flop_counter import FlopCounterMode
 
 from nnunetv2_gsp.architectures.settings import SHIFT_LOCATIONS, SHIFT_POSITIONS
-from nnunetv2_gsp.engines import VARIABLE, explain
+from nnunetv2_gsp.engines import computed_by
 from nnunetv2_gsp.engines import triton as engine
-from nnunetv2_gsp.engines.choice import _TRIED_BY_AUTO
+from nnunetv2_gsp.errors import UnavailableError
 from nnunetv2_gsp.profiling import count_activation_bytes
 from tests.architectures.networks import gsp_unet, isotropic
 from tests.engines.networks import by_engine, with_random_parameters
@@ -223,7 +223,7 @@ def unknown_networks():
 
 @pytest.mark.parametrize(("changes", "reason"), [*unknown_networks()], ids=str)
 def test_what_it_does_not_know_is_named(as_on_a_gpu, changes, reason):
-    with pytest.raises(RuntimeError, match=f"(?s)engine triton, which {VARIABLE}.* does not apply .*{reason}"):
+    with pytest.raises(UnavailableError, match=f"(?s)the engine triton computes, got .*{reason}"):
         by_engine("triton", network_of(**changes), torch.randn(2, 2, 4, 8))
 
 
@@ -231,7 +231,7 @@ def test_what_it_does_not_know_is_named(as_on_a_gpu, changes, reason):
     ("change", "reason"),
     [
         (lambda network: network.encoder.register_forward_hook(lambda *_: None), "hooks"),
-        (lambda network: setattr(network.decoder, "forward", lambda x: x), "somebody else's code: GSPDecoder"),
+        (lambda network: setattr(network.decoder, "forward", lambda x: x), "a forward of its own in GSPDecoder"),
         (
             lambda network: setattr(network.decoder.upsamplings[0].interpolation, "align_corners", True),
             "LinearUpsampling",
@@ -244,7 +244,7 @@ def test_what_it_does_not_know_is_named(as_on_a_gpu, changes, reason):
 def test_changed_networks_are_left_to_others(as_on_a_gpu, change, reason):
     network = network_of()
     change(network)
-    with pytest.raises(RuntimeError, match=f"(?s)does not apply .*{reason}"):
+    with pytest.raises(UnavailableError, match=f"(?s)the engine triton computes, got .*{reason}"):
         by_engine("triton", network, torch.randn(2, 2, 4, 8))
 
 
@@ -252,27 +252,28 @@ def test_calls_that_it_does_not_know(as_on_a_gpu, monkeypatch):
     network, image = network_of(), torch.randn(2, 2, 4, 8)
 
     def refuses(reason, image=image):
-        with pytest.raises(RuntimeError, match=reason):
+        with pytest.raises(UnavailableError, match=reason):
             by_engine("triton", network, image)
 
     refuses("an image of torch.float64", image.double())
     refuses("0 samples", image[:0])
     refuses("a convolution of 2 channels for a map of 1", image[:, :1])
     refuses("GroupShift", image[..., :7])
+    network.engine = "triton"
     with FlopCounterMode(display=False):
-        refuses("recorded, counted or transformed")
+        assert computed_by(network, image).engine != "triton"
+    network.engine = None
     monkeypatch.setattr(engine, "_OBSTACLE", "Triton is not installed")
     refuses("Triton is not installed")
 
 
 def test_a_cpu_is_no_gpu():
-    with pytest.raises(RuntimeError, match="the image is on the cpu, not on an NVIDIA GPU"):
+    with pytest.raises(UnavailableError, match="the image is on the cpu, not on an NVIDIA GPU"):
         by_engine("triton", network_of(), torch.randn(2, 2, 4, 8))
 
 
 def test_auto_does_not_try_it(as_on_a_gpu):
-    assert "triton" not in _TRIED_BY_AUTO
-    assert explain(network_of(), torch.randn(2, 2, 4, 8)).engine == "checkpointed"
+    assert computed_by(network_of(), torch.randn(2, 2, 4, 8)).engine == "checkpointed"
 
 
 on_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
