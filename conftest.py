@@ -8,4 +8,4 @@ collect_ignore = [
     "tests/ext_trainers",
 ]
 if find_spec("triton") is None:
-    collect_ignore.append("nnunetv2_gsp/ops/shift_kernels.py")
+    collect_ignore += ["nnunetv2_gsp/ops/shift_kernels.py", "nnunetv2_gsp/ops/layer_kernels.py"]

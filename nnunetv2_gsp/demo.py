@@ -1,6 +1,6 @@
-"""Shows the whole way, from a brain tumour phantom's raw files to a comparison with stock nnU-Net and a submission.
+"""Demonstrates the whole workflow on a brain tumour phantom, from raw files to a comparison and a submission.
 
-Each step leaves its product in the demo folder, and is skipped where that product stands, so a second run resumes.
+Each step leaves its product in the demo folder, and is skipped if the product exists, so a second run resumes.
 """
 
 import json
@@ -34,15 +34,15 @@ DEFINITION = "brats2023"  # of the metrics
 
 @dataclass(frozen=True)
 class Setting:
-    """What differs between a laptop's few minutes and the full size; stock and GSP train equally long.
+    """Sizes, trainers and plans of a demo, small for a laptop or full-size; both trainers train equally long.
 
     Attributes:
-        n_training: number of cases to train and validate with.
-        n_held_out: number of cases to predict.
-        spacing_mm: of the cases' isotropic voxels.
-        stock: name of the trainer of stock nnU-Net.
-        gsp: name of the trainer of GSP.
-        plans: name of the plans that both train.
+        n_training: number of cases for training and validation.
+        n_held_out: number of cases that are held out for prediction.
+        spacing_mm: edge of the isotropic voxels in mm.
+        stock: name of stock nnU-Net's trainer.
+        gsp: name of the GSP network's trainer.
+        plans: name of the plans that both trainers use.
     """
 
     n_training: int
@@ -58,18 +58,19 @@ FULL_SIZE = Setting(40, 10, 1.0, "nnUNetTrainer_50epochs", "nnUNetTrainerGSP_50e
 
 
 def run_demo(output: Path, device: str) -> "Demo":
-    """Make the phantom, train stock and GSP on it, compare them, predict and submit; resume what an earlier run left.
+    """Make the phantom, train stock and GSP on it, compare them, predict and submit; resume an earlier run.
 
     Args:
-        output: the demo folder, for source data, nnU-Net's three folders, comparison, predictions and submission.
-        device: one of `nnunet.DEVICES`; cpu takes the small setting, the others the full-size one.
+        output: demo folder, for source data, nnU-Net's three folders, comparison, predictions and submission.
+        device: device for training and prediction, one of `nnunet.DEVICES`; cpu takes the small setting, the others the
+            full-size one.
 
     Returns:
-        Where everything lies.
+        The demo, with the path of each product.
 
     Raises:
-        InputError: nilearn or the device is missing, the folder can't be written to or holds the other setting or no
-            demo, or a step failed.
+        InputError: nilearn or the device is missing, the folder can't be written to, or holds another setting or
+            something else than a demo, or a step failed.
     """
     check_device(device)
     load_head()
@@ -84,12 +85,12 @@ def run_demo(output: Path, device: str) -> "Demo":
 
 @dataclass(frozen=True)
 class Demo:
-    """Where each product lies, and the step that makes it. A product is renamed into place when it is complete.
+    """The path of each product, and the step that makes it. A product is renamed into place when it is complete.
 
     Attributes:
-        folder: the demo folder, absolute.
-        device: where nnU-Net trains and predicts, one of `nnunet.DEVICES`.
-        setting: sizes, trainers and plans.
+        folder: absolute path of the demo folder.
+        device: device that nnU-Net trains and predicts on, one of `nnunet.DEVICES`.
+        setting: sizes of the data, trainers and plans.
     """
 
     folder: Path
@@ -98,50 +99,50 @@ class Demo:
 
     @property
     def nnunet_folders(self) -> dict[str, str]:
-        """nnU-Net's three folders by their variables."""
+        """nnU-Net's three folders by the names of their variables."""
         return {name: str(self.folder / name) for name in FOLDERS}
 
     @property
     def source(self) -> Path:
-        """The folder of case folders, as the challenge hands them out."""
+        """Folder of the case folders, in the challenge's layout."""
         return self.folder / "BraTS2021_phantom"
 
     @property
     def dataset(self) -> Path:
-        """The raw dataset; the held-out cases are in imagesTs and labelsTs."""
+        """Raw dataset; the held-out cases are in imagesTs and labelsTs."""
         return self.folder / "nnUNet_raw" / DATASET_NAME
 
     @property
     def preprocessed(self) -> Path:
-        """The last thing that nnU-Net's preprocessing leaves."""
+        """Folder that nnU-Net's preprocessing writes last."""
         return self.folder / "nnUNet_preprocessed" / DATASET_NAME / "gt_segmentations"
 
     @property
     def page(self) -> Path:
-        """The comparison of stock and GSP."""
+        """Page of the comparison of stock and GSP."""
         return self.folder / "comparison" / "comparison.html"
 
     @property
     def predictions(self) -> Path:
-        """The folder of the held-out cases' segmentations."""
+        """Folder of the held-out cases' predictions."""
         return self.folder / "predictions"
 
     @property
     def scores(self) -> Path:
-        """The scores of the predictions."""
+        """File of the scores of the predictions."""
         return self.folder / "evaluation" / f"evaluation_{DEFINITION}.json"
 
     @property
     def submission(self) -> Path:
-        """The predictions as the challenge takes them."""
+        """Archive of the predictions in the challenge's format."""
         return self.folder / "submission.zip"
 
     def validation(self, trainer: str) -> Path:
-        """Return the last thing that a training leaves."""
+        """Return the file that a training writes last."""
         return self._fold(trainer) / "validation" / "summary.json"
 
     def run_steps(self) -> None:
-        """Take every step whose product is missing, and check the archive.
+        """Run every step whose product is missing, and check the archive.
 
         Raises:
             InputError: a step failed.
@@ -167,12 +168,12 @@ class Demo:
         self.check_submission()
 
     def claim_folder(self) -> None:
-        """Write the setting into an empty folder, or check that it is the one that stands there.
+        """Write the setting into an empty folder, or check that the folder's setting is the same.
 
         Raises:
             InputError: the folder can't be written to.
-            DamagedFileError: it holds something else than a demo.
-            ConflictingInputError: it holds a demo with other settings.
+            DamagedFileError: the folder holds something else than a demo.
+            ConflictingInputError: the folder holds a demo with other settings.
         """
         settings_file = self.folder / "setting.json"
         try:
@@ -204,7 +205,7 @@ class Demo:
             )
 
     def make_source(self) -> None:
-        """Make all cases; the first ones are those to train with."""
+        """Make all cases; the first ones are for training."""
         unfinished = beside(self.source)
         n_cases = self.setting.n_training + self.setting.n_held_out
         # A coarse case takes less time than a process needs to start.
@@ -234,10 +235,10 @@ class Demo:
         )
 
     def train(self, trainer: str) -> None:
-        """Train one fold, or continue where its last checkpoint stands.
+        """Train one fold, or continue from its last checkpoint.
 
         Args:
-            trainer: name of nnU-Net's or our trainer.
+            trainer: name of the trainer, stock or GSP.
         """
         planned = self.preprocessed.with_name("nnUNetPlans.json")
         plans_file = planned.with_name(f"{self.setting.plans}.json")
@@ -304,7 +305,7 @@ class Demo:
         unfinished.rename(self.predictions)
 
     def evaluate(self) -> None:
-        """Score the predictions by the labels that nnU-Net never saw."""
+        """Score the predictions against the references, which nnU-Net never saw."""
         evaluation = evaluate_folders(
             self.dataset / "labelsTs",
             self.predictions,
@@ -322,10 +323,10 @@ class Demo:
         )
 
     def check_submission(self) -> None:
-        """Let the rules of the challenge have the last word.
+        """Check the archive against the rules of the challenge.
 
         Raises:
-            InputError: the archive breaks them.
+            InputError: the archive violates a rule.
         """
         violations = check_submission(self.submission, CHALLENGE, self.dataset / "imagesTs", n_processes())
         if violations:
@@ -338,12 +339,12 @@ class Demo:
 
 
 def _run(command: str, *arguments: object) -> None:
-    """Run a command of nnU-Net, its output shown."""
+    """Run a command of nnU-Net, and show its output."""
     run_to_its_end([command, *map(str, arguments)])
 
 
 def _cut_down(plans: dict[str, Any], name: str) -> dict[str, Any]:
-    """Plans for a CPU: patches of 24³ voxels and half the channels. The preprocessed data serve both."""
+    """Return plans for a CPU: patches of 24³ voxels and half the channels; they share the preprocessed data."""
     small = deepcopy(plans)
     small["plans_name"] = name
     configuration = small["configurations"][CONFIGURATION]

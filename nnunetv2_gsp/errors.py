@@ -1,4 +1,4 @@
-"""Mistakes that a user can mend, told apart from defects of this package."""
+"""Errors that a user can mend, as opposed to defects of this package."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -11,9 +11,9 @@ class InputError(Exception):
         expected: noun phrase, to follow "expected".
         got: noun phrase, to follow "got"; "none" where something is missing.
         where: the file or folder that is concerned.
-        remedy: clause in the imperative that mends it, whoever called.
-        parameters: parameters of the function that was called; another value for one of them mends it. A command line
-            names its own flags instead (`told`).
+        remedy: clause in the imperative that mends it, for any caller; None where there is no such clause.
+        parameters: names of the caller's parameters of which another value mends it. A command line names its own flags
+            instead (`told`).
 
     Examples:
         >>> str(InputError("one entry a stage", "3 of 6", remedy="add three", parameters=["strides"]))
@@ -23,7 +23,7 @@ class InputError(Exception):
     def __init__(
         self,
         expected: str,
-        got: str | None = None,
+        got: str,
         *,
         where: Path | str | None = None,
         remedy: str | None = None,
@@ -38,47 +38,45 @@ class InputError(Exception):
 
     @property
     def problem(self) -> str:
-        """What is wrong, without what mends it."""
-        if self.got is None:
-            return self.expected.removesuffix(".")
+        """Description of the problem, without a remedy."""
         what = f"xpected {self.expected}, got {self.got}"
         return f"E{what}" if self.where is None else f"{self.where}: e{what}"
 
     def told(self, hints: Iterable[str] = ()) -> str:
-        """Return one sentence: the problem, and what mends it.
+        """Return one sentence with the problem and its remedies.
 
         Args:
-            hints: clauses in the imperative that stand behind the remedy, as further ways out.
+            hints: clauses in the imperative that follow the remedy, as further ways out.
         """
         ways_out = ", or ".join(filter(None, (self.remedy, *hints)))
         return f"{self.problem}; {ways_out}." if ways_out else f"{self.problem}."
 
     def __str__(self) -> str:
-        """Say it to those who called a function."""
+        """Return the message for callers of a function, which names parameters."""
         return self.told([f"change {' or '.join(self.parameters)}"] if self.parameters else [])
 
 
 class MissingInputError(InputError):
-    """A file, folder, case or variable that is needed is not there."""
+    """A required file, folder, case or variable is missing."""
 
 
 class DamagedFileError(InputError):
-    """A file is there, and can not be read, or holds something else."""
+    """A file exists, but can't be read or holds something else."""
 
 
 class ConflictingInputError(InputError):
-    """Two inputs contradict each other, or belong to different things."""
+    """Two inputs contradict each other, or do not belong together."""
 
 
 class UnavailableError(InputError):
-    """A package, command or device is not installed here, or not there."""
+    """A package, command or device is not installed or not available here."""
 
 
 class SeveralProblemsError(InputError):
-    """Several things are not in order; each is named, on a line of its own.
+    """Several problems, each named on a line of its own.
 
     Attributes:
-        problems: a sentence each.
+        problems: one sentence for each problem.
 
     Examples:
         >>> print(SeveralProblemsError("every case to be whole", ["a.mha is empty.", "b.mha is missing."], where="raw"))
@@ -107,12 +105,12 @@ class SeveralProblemsError(InputError):
         self.args = (expected, self.problems)  # by which it is pickled
 
     def told(self, hints: Iterable[str] = ()) -> str:
-        """Return a sentence on all of them, and below it each of them."""
+        """Return a sentence on all problems, and below it one line for each."""
         return "\n".join([super().told(hints), *self.problems])
 
 
 class TargetExistsError(InputError):
-    """What was to be written is there already, and is not replaced unasked."""
+    """A file or folder that was to be written exists, and is not to be replaced."""
 
     def __init__(self, where: Path | str, parameters: Sequence[str] = ("output", "overwrite")):
         super().__init__(
@@ -126,12 +124,12 @@ class TargetExistsError(InputError):
 
     @property
     def problem(self) -> str:
-        """What is wrong, without what mends it."""
+        """Description of the problem, without a remedy."""
         return f"{self.where} exists and is not replaced"
 
 
 class RefusedSettingsError(InputError):
-    """Settings or plans that make no network, in the words of what refuses them.
+    """Settings or plans that make no network, in the words of the code that refuses them.
 
     Examples:
         >>> str(RefusedSettingsError("kernel must be one of 1, 3, got 5.", "Template mine"))
@@ -144,5 +142,5 @@ class RefusedSettingsError(InputError):
 
     @property
     def problem(self) -> str:
-        """What is wrong, without what mends it."""
+        """Description of the problem, without a remedy."""
         return f"{self.where}: {self.got}".removesuffix(".")

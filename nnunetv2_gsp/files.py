@@ -1,4 +1,4 @@
-"""Writes files whole or not at all: beside their place, then renamed."""
+"""Writes files completely or not at all: beside their place, then renamed."""
 
 import json
 import os
@@ -15,9 +15,9 @@ from nnunetv2_gsp.errors import InputError, TargetExistsError
 
 @contextmanager
 def whole(file: Path) -> Iterator[Path]:
-    """Give the name to write to instead of `file`; it takes the file's place when the block ends, or goes if it fails.
+    """Yield a temporary file that replaces `file` when the block ends, and is removed if the block fails.
 
-    The name ends as the file's own does, since writers of images go by that.
+    Its name has the ending of the file's own, as writers of images choose the format by it.
     """
     unfinished = beside(file)
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -29,26 +29,26 @@ def whole(file: Path) -> Iterator[Path]:
 
 
 def beside(product: Path) -> Path:
-    """Return where a file or folder is made before it stands under its own name."""
+    """Return the path where a file or folder is made before it gets its own name."""
     return product.with_name(f"unfinished_{product.name}")
 
 
 def check_target(
     target: Path, overwrite: bool, *, is_folder: bool = False, parameters: Sequence[str] = ("output", "overwrite")
 ) -> None:
-    """Check, before any work, that a file or folder can be written; nothing is made.
+    """Check, before any work, that a file or folder can be written; nothing is created.
 
-    Missing folders above it are made when it is written.
+    Missing folders above it are created when it is written.
 
     Args:
-        target: what is to be written.
-        overwrite: replace what is there.
-        is_folder: whether a folder is to be written, else a file.
-        parameters: which of the caller's parameters decide where the target lies, and whether it is replaced.
+        target: file or folder that is to be written.
+        overwrite: True allows to replace an existing file or folder.
+        is_folder: True if a folder is to be written, False if a file.
+        parameters: names of the caller's parameters that give the target and whether it is replaced, for the error.
 
     Raises:
-        TargetExistsError: it is there, and is not to be replaced.
-        InputError: a file stands where a folder is to be written, or the reverse, or nothing can be written there.
+        TargetExistsError: the target exists, and is not to be replaced.
+        InputError: a file exists where a folder is to be written, or the reverse, or nothing can be written there.
     """
     if os.path.lexists(target):
         if target.is_dir() != is_folder or (is_folder and target.is_symlink()):
@@ -75,26 +75,26 @@ def check_target(
 
 
 def try_writing(folder: str | Path) -> None:
-    """Raise OSError if no file can be written there; none stays.
+    """Raise OSError if no file can be written to a folder; no file is left behind.
 
-    It is tried: permission bits say nothing about a read-only mount, a quota or a superuser.
+    A file is really written, as permission bits do not show a read-only mount, a quota or a superuser.
     """
     tempfile.TemporaryFile(dir=folder).close()
 
 
 def write_text(text: str, file: Path) -> None:
-    """Write a text, replacing what was there."""
+    """Write a text to a file, replacing an existing one."""
     with whole(file) as unfinished:
         unfinished.write_text(text, encoding="utf-8")
 
 
 def write_json(content: Any, file: Path) -> None:
-    """Write JSON, replacing what was there."""
+    """Write content as JSON to a file, replacing an existing one."""
     write_text(json.dumps(content, indent=4), file)
 
 
 def zip_entry(name: str) -> zipfile.ZipInfo:
-    """Return the entry of a plain file that is the same at every time and on every machine, as its archive then is."""
-    entry = zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))  # the first time a zip archive can tell
+    """Return a zip entry that is the same at any time and on any machine, so that archives are reproducible."""
+    entry = zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))  # the earliest time in a zip archive
     entry.create_system, entry.external_attr = 3, (stat.S_IFREG | 0o644) << 16  # Unix, readable by all
     return entry

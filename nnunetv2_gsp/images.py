@@ -1,4 +1,4 @@
-"""Reads and writes medical images, and refuses those that are cut off, damaged or of another geometry."""
+"""Reads and writes medical images, and refuses those that are truncated, damaged or of another geometry."""
 
 import gzip
 import zlib
@@ -20,11 +20,11 @@ def read_image(file: Path) -> sitk.Image:
     """Read a 3D image of one channel.
 
     Args:
-        file: in any format that SimpleITK reads.
+        file: image file in any format that SimpleITK reads.
 
     Raises:
-        MissingInputError: there is no such file.
-        DamagedFileError: it is cut off or damaged.
+        MissingInputError: the file does not exist.
+        DamagedFileError: it is truncated or damaged.
         InputError: it has another number of axes or channels.
     """
     image = read_whole(file)
@@ -41,11 +41,11 @@ def read_whole(file: Path) -> sitk.Image:
     """Read an image of any dimension and number of channels, and refuse one that ends before its last voxel.
 
     Args:
-        file: in any format that SimpleITK reads.
+        file: image file in any format that SimpleITK reads.
 
     Raises:
-        MissingInputError: there is no such file.
-        DamagedFileError: it is cut off or damaged.
+        MissingInputError: the file does not exist.
+        DamagedFileError: it is truncated or damaged.
     """
     with _refusing(file):
         if file.name.endswith(NIFTI):
@@ -57,10 +57,10 @@ def nifti_is_finite(file: Path) -> bool:
     """Tell whether a NIfTI image is free of NaN and infinity, which ITK would read as 0.
 
     Args:
-        file: `.nii` or `.nii.gz`.
+        file: NIfTI image, `.nii` or `.nii.gz`.
 
     Raises:
-        MissingInputError: there is no such file.
+        MissingInputError: the file does not exist.
         DamagedFileError: it cannot be read.
     """
     import nibabel
@@ -76,11 +76,11 @@ def nifti_shape(file: Path) -> tuple[int, ...]:
     """Return the shape of a NIfTI image, (X, Y, Z) or (X, Y, Z, channels).
 
     Args:
-        file: `.nii` or `.nii.gz`.
+        file: NIfTI image, `.nii` or `.nii.gz`.
 
     Raises:
-        MissingInputError: there is no such file.
-        DamagedFileError: it is cut off or damaged.
+        MissingInputError: the file does not exist.
+        DamagedFileError: it is truncated or damaged.
     """
     with _refusing(file):
         return tuple(map(int, _whole_header(file).get_data_shape()))
@@ -90,13 +90,13 @@ def check_same_geometry(image: sitk.Image, file: Path, reference: sitk.Image, re
     """Check that two images have the same size and, up to `TOLERANCE`, the same spacing, origin and direction.
 
     Args:
-        image: to be checked.
-        file: that it was read from, for the error.
-        reference: whose geometry is expected.
-        reference_file: that it was read from, for the error.
+        image: image whose geometry is checked.
+        file: file that the image was read from, for the error.
+        reference: image that has the expected geometry.
+        reference_file: file that the reference was read from, for the error.
 
     Raises:
-        ConflictingInputError: they differ.
+        ConflictingInputError: the geometries differ.
 
     Examples:
         >>> image, other = (sitk.Image([4, 5, n_slices], sitk.sitkUInt8) for n_slices in (6, 7))
@@ -117,19 +117,19 @@ def check_same_geometry(image: sitk.Image, file: Path, reference: sitk.Image, re
 
 
 def write_image(image: sitk.Image, file: Path, *, compressed: bool) -> None:
-    """Write an image in the format that the file's name ends in.
+    """Write an image in the format that the ending of the file's name tells.
 
     Args:
-        image: of a type that the format has.
-        file: that is written, or replaced.
-        compressed: whether the voxels are compressed, where the format leaves the choice.
+        image: image of a voxel type that the format supports.
+        file: file to write; an existing one is replaced.
+        compressed: True compresses the voxels, where the format leaves the choice.
 
     Raises:
-        OSError: the disk is full, for instance. It is no fault of the case that is written, so it skips none.
+        OSError: the file can't be written, for instance to a full disk. The case is not at fault, so it is not skipped.
     """
     try:
         sitk.WriteImage(image, file, useCompression=compressed)
-    except RuntimeError as error:  # all that ITK has for whatever happened
+    except RuntimeError as error:  # ITK raises no other type, whatever happened
         raise OSError(
             f"{file}: expected to write an image, got an error, most likely for want of space or permission; "
             f"free some space and run again."
@@ -137,20 +137,20 @@ def write_image(image: sitk.Image, file: Path, *, compressed: bool) -> None:
 
 
 def visible_files(folder: Path, pattern: str) -> list[Path]:
-    """Return the files of a folder that match, in order, without those that a system left behind.
+    """Return the files of a folder that match a pattern, sorted by name, without hidden files of the system.
 
     macOS leaves `._name` beside an image; nnU-Net's converter skips `_name`, too.
 
     Args:
-        folder: that is searched, without the folders in it.
-        pattern: of file names, as in `*.nii.gz`.
+        folder: folder that is searched, without its subfolders.
+        pattern: pattern of file names, such as `*.nii.gz`.
     """
     return sorted(file for file in folder.glob(pattern) if file.is_file() and not file.name.startswith((".", "_")))
 
 
 @contextmanager
 def _refusing(file: Path) -> Iterator[None]:
-    """Turn whatever a library says of the file into a MissingInputError or DamagedFileError."""
+    """Turn any error of a library that reads the file into a MissingInputError or DamagedFileError."""
     if not file.is_file():
         raise MissingInputError("an image", "no such file", where=file)
     try:
@@ -162,7 +162,7 @@ def _refusing(file: Path) -> Iterator[None]:
 def _whole_header(file: Path) -> Any:
     """Return the header of a NIfTI image; raise an error if it ends before its last voxel.
 
-    ITK would read what is missing as zeros, without a word.
+    ITK would silently read missing voxels as zeros.
     """
     import nibabel
 
@@ -184,7 +184,7 @@ def _n_bytes(stream: IO[bytes]) -> int:
 
 
 def _reason(error: Exception) -> str:
-    """Say in a few words what a library says in many lines, or in none."""
+    """Return a library's error in a few words."""
     if isinstance(error, (EOFError, zlib.error, gzip.BadGzipFile)):
         return f"one that is cut off or damaged ({error})"
     return f"one that cannot be read ({type(error).__name__})"

@@ -1,4 +1,4 @@
-"""HTML from Jinja templates that lie beside the modules that fill them; what is filled in is escaped."""
+"""Makes HTML from Jinja templates, which lie beside the modules that fill them; all content is escaped."""
 
 import re
 from functools import cache
@@ -8,17 +8,17 @@ from markupsafe import Markup, escape
 
 
 def render(template: str, **content: object) -> Markup:
-    """Fill a template.
+    """Fill a template, and return the HTML.
 
     Args:
-        template: its path inside the package, such as "table.html.j2".
-        content: by the names that the template uses.
+        template: path of the template inside the package, such as "table.html.j2".
+        content: values for the template, by the names that it uses.
     """
     return Markup(_environment().get_template(template).render(content))
 
 
 def breakable(text: str) -> Markup:
-    """Let long names break where a word begins; escapes the text.
+    """Escape a text, and let long names in it break where a word begins.
 
     Examples:
         >>> breakable("nnUNetTrainerGSP_5epochs")

@@ -1,4 +1,4 @@
-"""Shows what the library says while it works; for programs: the command line, and jobs that run without it."""
+"""Shows the library's messages; for programs, which are the command line and jobs that run without it."""
 
 import logging
 import sys
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def show_messages() -> Iterator[None]:
-    """Write the package's log to the screen, a line a message: what is going on to stdout, warnings to stderr.
+    """Write the package's log to the screen, one line for each message: progress to stdout, warnings to stderr.
 
     Examples:
         >>> with show_messages():

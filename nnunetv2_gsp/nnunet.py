@@ -1,4 +1,4 @@
-"""Finds nnU-Net's folders and commands, and the devices and processes that it may use here."""
+"""Finds nnU-Net's folders and commands, and the devices and number of processes that it may use here."""
 
 import logging
 import os
@@ -22,16 +22,16 @@ DEVICES = ("cpu", "cuda", "mps")  # as nnU-Net's -device takes them
 
 
 def script(command: str) -> str:
-    """Find the script of a console command in the environment of this interpreter, which need not be activated.
+    """Return the script of a console command in this interpreter's environment, which need not be activated.
 
     Args:
-        command: its name, such as nnUNetv2_train.
+        command: name of the command, such as nnUNetv2_train.
 
     Returns:
-        The script's path.
+        The path of the script.
 
     Raises:
-        UnavailableError: there is none.
+        UnavailableError: the environment has no such script.
     """
     path = shutil.which(command, path=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]))
     if path is None:
@@ -42,18 +42,18 @@ def script(command: str) -> str:
 
 
 def run_command(line: Sequence[str], environment: Mapping[str, str] | None = None, pass_fds: Sequence[int] = ()) -> int:
-    """Log a command and run it, with its output on the screen; at its end, and at ours, all that it started ends.
+    """Log a command and run it, with its output on the screen; its child processes end with it or with this process.
 
     Args:
         line: nnU-Net's command and its arguments.
-        environment: variables besides those of this process.
+        environment: environment variables in addition to those of this process.
         pass_fds: file descriptors that the command inherits.
 
     Returns:
-        Its exit code, or the signal that ended it, negative.
+        The exit code, or the negative number of the signal that ended the command.
 
     Raises:
-        UnavailableError: there is no such command.
+        UnavailableError: the command does not exist.
     """
     _log.info("$ %s\n", shlex.join(line))
     # a session of its own, to end its worker processes with it
@@ -78,14 +78,14 @@ def run_command(line: Sequence[str], environment: Mapping[str, str] | None = Non
 
 
 def run_to_its_end(line: Sequence[str]) -> None:
-    """Run a command as `run_command` does, and raise if it fails.
+    """Run a command as `run_command` does, and raise InputError if it fails.
 
     Args:
         line: nnU-Net's command and its arguments.
 
     Raises:
-        InputError: it ended with another exit code than 0, or by a signal.
-        UnavailableError: there is no such command.
+        InputError: the command ended with another exit code than 0, or by a signal.
+        UnavailableError: the command does not exist.
     """
     code = run_command(line)
     if code != 0:
@@ -98,7 +98,7 @@ def run_to_its_end(line: Sequence[str]) -> None:
 
 @contextmanager
 def environment_with(variables: Mapping[str, str]) -> Iterator[None]:
-    """Set environment variables within, for functions and commands alike; afterwards they are as before.
+    """Set environment variables within the block, for functions and commands, and restore them afterwards.
 
     Examples:
         >>> with environment_with({"nnUNet_raw": "/data/nnUNet_raw"}):
@@ -119,12 +119,12 @@ def nnunet_folder(variable: str, *, must_exist: bool = False) -> Path:
     """Return the folder that one of nnU-Net's variables names.
 
     Args:
-        variable: one of `FOLDERS`.
-        must_exist: whether the folder has to be there; nnU-Net makes nnUNet_results where it is missing.
+        variable: name of the environment variable, one of `FOLDERS`.
+        must_exist: True if the folder has to exist; nnU-Net creates nnUNet_results where it is missing.
 
     Raises:
         MissingInputError: the variable is not set, or empty, which nnU-Net would take for the working directory; or the
-            folder has to be there and is not.
+            folder has to exist and does not.
     """
     folder = os.environ.get(variable)
     if not folder:
@@ -141,12 +141,12 @@ def nnunet_folder(variable: str, *, must_exist: bool = False) -> Path:
 
 
 def n_processes() -> int:
-    """Return how many processes preprocessing and prediction may start: one for each core, 8 at most."""
+    """Return the number of processes for preprocessing and prediction: one for each core, 8 at most."""
     return min(os.cpu_count() or 1, 8)
 
 
 def dataset_id(dataset: str) -> int:
-    """Return the id in a dataset's full name.
+    """Return the id that is part of a dataset's full name.
 
     Examples:
         >>> dataset_id("Dataset004_Hippocampus")
@@ -161,7 +161,7 @@ def preprocess_command(dataset: str, plans_name: str, configuration: str) -> lis
     Args:
         dataset: full name, such as Dataset137_BraTS; the command itself takes only the id.
         plans_name: name of the plans, such as nnUNetPlans.
-        configuration: which of the plans' configurations, such as 3d_fullres.
+        configuration: name of a configuration of the plans, such as 3d_fullres.
     """
     return [
         "nnUNetv2_preprocess",
@@ -177,7 +177,7 @@ def preprocess_command(dataset: str, plans_name: str, configuration: str) -> lis
 
 
 def available_devices() -> list[str]:
-    """Return those of `DEVICES` that torch finds here, cpu first."""
+    """Return the devices among `DEVICES` that torch finds here, cpu first."""
     import torch
 
     is_there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
@@ -185,13 +185,15 @@ def available_devices() -> list[str]:
 
 
 def check_device(device: str) -> None:
-    """Check that a device is there.
+    """Check that a device is available.
 
     Args:
-        device: one of `DEVICES`.
+        device: name of the device, one of `DEVICES`.
 
     Raises:
         UnavailableError: torch does not find it here.
     """
     if device not in available_devices():
-        raise UnavailableError(f"a {device} device", "none that torch finds", parameters=["device"])
+        raise UnavailableError(
+            f"a {device} device", f"none; torch finds {' and '.join(available_devices())}", parameters=["device"]
+        )

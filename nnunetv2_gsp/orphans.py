@@ -1,4 +1,4 @@
-"""Child processes that end with the process that started them, however it ends."""
+"""Ends child processes with the process that started them, however it ends."""
 
 import os
 import signal
@@ -15,13 +15,13 @@ _AGAIN_S = 0.1
 
 @contextmanager
 def ended_with_us(end: Callable[[], None]) -> Iterator[None]:
-    """Call `end` when the body of the `with` raises, and before SIGINT, SIGTERM or SIGHUP take their usual course.
+    """Call `end` when the block raises, and before SIGINT, SIGTERM or SIGHUP take effect.
 
-    A handler that somebody else has set is left in place: it alone knows whether the signal is to end anything, and if
-    it raises, `end` is called. Outside of the main thread no handler can be set, and only an exception calls `end`.
+    A handler set by other code is left in place, as only that code knows whether the signal is to end anything; if it
+    raises, `end` is called. Outside of the main thread no handler can be set, and only an exception calls `end`.
 
     Args:
-        end: ends what was started; may be called more than once.
+        end: function that ends the child processes; it may be called more than once.
 
     Example:
         >>> from contextlib import suppress
@@ -61,7 +61,7 @@ def ended_with_us(end: Callable[[], None]) -> Iterator[None]:
 
 @contextmanager
 def no_orphans() -> Iterator[None]:
-    """Kill the processes that multiprocessing starts in the body of the `with` when it raises or a signal ends it.
+    """Kill the processes that multiprocessing starts within the block when it raises or a signal ends it.
 
     multiprocessing itself ends them only when the interpreter exits normally: not on SIGTERM, nor in a notebook.
     """

@@ -1,4 +1,4 @@
-"""Work on many cases in several processes at a time, with a progress bar."""
+"""Processes many cases in several processes at a time, with a progress bar."""
 
 import os
 import signal
@@ -26,11 +26,11 @@ def in_parallel(
     """Apply a function to each item in a pool of processes; an interruption ends the processes, too.
 
     Args:
-        function: takes an item; function, items and results are picklable.
-        items: one for each result.
-        processes: number of processes at a time; with 1 the work is done in this process.
-        title: of the progress bar.
-        initializer: picklable, or None; each new process calls it first.
+        function: function of an item; function, items and results have to be picklable.
+        items: arguments of the function, one for each result.
+        processes: number of processes, from 1 on; with 1 the work is done in this process.
+        title: title of the progress bar.
+        initializer: picklable function that each new process calls first; None calls nothing.
 
     Yields:
         `function(item)` for each item, in the order of `items`.
@@ -51,8 +51,10 @@ def in_parallel(
         yield from progress(pool.map(function, items), title, "case", len(items))
     except BrokenProcessPool as error:
         raise InputError(
-            f"Expected {processes} processes to finish, found one that was killed, most likely for want "
-            f"of memory; run again with fewer."
+            f"{processes} processes to finish",
+            "one that was killed, most likely for want of memory",
+            remedy="run again with fewer processes",
+            parameters=["processes"],
         ) from error
     finally:
         # At the end they are idle. Interrupted while they start, the pool would lose track of them and wait for ever.
@@ -62,7 +64,7 @@ def in_parallel(
 
 
 def _begin(initializer: Callable[[], None] | None) -> None:
-    """Prepare a new process: leave Ctrl-C to the parent, and end with the parent even where it is killed."""
+    """Prepare a new process: leave Ctrl-C to the parent, and end with the parent even if that is killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     Thread(target=_leave_after_parent, daemon=True).start()
     if initializer is not None:

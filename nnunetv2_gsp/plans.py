@@ -1,4 +1,4 @@
-"""GSP plans of a dataset, derived from nnU-Net's plans and a template; any trainer takes them with `-p`."""
+"""Derives GSP plans of a dataset from nnU-Net's plans and a template; any trainer takes them with `-p`."""
 
 import json
 import math
@@ -54,19 +54,19 @@ def write_gsp_plans(
     """Write plans that name `GSPUNet`, with resolved settings, beside the dataset's own; see `derive_gsp_plans`.
 
     Args:
-        dataset: name or id, as nnU-Net takes it.
-        plans_name: the plans to start from (PlainConvUNet or ResidualEncoderUNet).
-        output_name: name of the new plans; without it nnUNetGSPPlans, and the template's name behind it.
-        template: name or file of the settings.
-        settings: what replaces the template's, by the names of `plans_templates.schema`.
-        configurations: which ones; without it all that have the template's number of axes.
-        overwrite: replace GSP plans of that name; others are never replaced.
+        dataset: name or id of the dataset, as nnU-Net takes it.
+        plans_name: name of the plans to derive from (PlainConvUNet or ResidualEncoderUNet).
+        output_name: name of the new plans; None gives nnUNetGSPPlans, followed by the template's name if not default.
+        template: name of a template, or path of its .json file.
+        settings: name in `plans_templates.schema` -> value that replaces the template's.
+        configurations: names of configurations to derive; None takes all with the template's number of axes.
+        overwrite: True replaces GSP plans of that name; other files are never replaced.
 
     Returns:
-        The new file.
+        The file of the new plans.
 
     Raises:
-        InputError: as `derive_gsp_plans`, and if the new plans exist.
+        InputError: as `derive_gsp_plans`, and if the new plans exist and are not to be replaced.
     """
     target, plans = derive_gsp_plans(dataset, plans_name, output_name, template, settings, configurations)
     if target.is_file() and b"GSPUNet" not in target.read_bytes():
@@ -89,18 +89,18 @@ def derive_gsp_plans(
     settings: Mapping[str, Any] | None = None,
     configurations: Sequence[str] | None = None,
 ) -> tuple[Path, dict[str, Any]]:
-    """Return where the GSP plans of a dataset go and what stands in them; nothing is written.
+    """Return the file and the content of a dataset's GSP plans, without writing them.
 
     Args:
-        dataset: name or id, as nnU-Net takes it.
-        plans_name: the plans to start from (PlainConvUNet or ResidualEncoderUNet).
-        output_name: name of the new plans; without it nnUNetGSPPlans, and the template's name behind it.
-        template: name or file of the settings.
-        settings: what replaces the template's, by the names of `plans_templates.schema`.
-        configurations: which ones; without it all that have the template's number of axes.
+        dataset: name or id of the dataset, as nnU-Net takes it.
+        plans_name: name of the plans to derive from (PlainConvUNet or ResidualEncoderUNet).
+        output_name: name of the new plans; None gives nnUNetGSPPlans, followed by the template's name if not default.
+        template: name of a template, or path of its .json file.
+        settings: name in `plans_templates.schema` -> value that replaces the template's.
+        configurations: names of configurations to derive; None takes all with the template's number of axes.
 
     Raises:
-        InputError: a folder variable is not set, the dataset was not planned, the name can't name plans, or the
+        InputError: a folder variable is not set, the dataset was not planned, plans can't have the name, or the
             settings are unknown or do not fit the plans.
     """
     loaded = load_template(template, settings)
@@ -120,20 +120,20 @@ def derive_gsp_plans(
 def gsp_plans(
     plans: dict[str, Any], name: str, template: Template, configurations: Sequence[str] | None = None
 ) -> dict[str, Any]:
-    """Return a copy of nnU-Net plans, called `name`, in which every configuration names a resolved GSP network.
+    """Return a copy of nnU-Net plans, named `name`, in which every configuration has a resolved GSP network.
 
-    Configurations that were not asked for are left out, but for the first stage of a cascade: nobody shall train a
-    stock network under the name of GSP plans. Those that inherit stand for themselves. The template stands in the plans
-    as "gsp_template", for the record.
+    Configurations that were not asked for are left out, except the first stage of a cascade, so that no stock network
+    can be trained under the name of GSP plans. Inheritance between configurations is resolved. The template is recorded
+    in the plans as "gsp_template".
 
     Args:
         plans: content of nnU-Net's plans file; it is not changed.
-        name: of the new plans.
-        template: the settings.
-        configurations: which ones; without it all that have the template's number of axes.
+        name: name of the new plans.
+        template: settings of the GSP network.
+        configurations: names of configurations to derive; None takes all with the template's number of axes.
 
     Raises:
-        InputError: a configuration is not there or does not fit the template, or its network has no GSP counterpart.
+        InputError: a configuration does not exist or fit the template, or its network has no GSP counterpart.
     """
     effective = effective_configurations(plans)
     kept = _kept(effective, template, configurations)
@@ -151,14 +151,14 @@ def gsp_plans(
 
 
 def load_plans(folder: Path, plans_name: str) -> dict[str, Any]:
-    """Load plans of a dataset.
+    """Load plans of a dataset, and check that they hold configurations.
 
     Args:
-        folder: of the dataset, below nnUNet_preprocessed.
-        plans_name: name of the file without its ending.
+        folder: folder of the dataset below nnUNet_preprocessed.
+        plans_name: name of the plans' file without its ending.
 
     Raises:
-        InputError: there is no such file, or something else stands in it.
+        InputError: the file does not exist, or holds something else.
     """
     file = folder / f"{plans_name}.json"
     remedy = f"run nnUNetv2_plan_and_preprocess -d {dataset_id(folder.name)}"
@@ -169,13 +169,13 @@ def load_plans(folder: Path, plans_name: str) -> dict[str, Any]:
 
 
 def load_dataset_json(folder: Path) -> dict[str, Any]:
-    """Load a dataset.json.
+    """Load the dataset.json of a dataset.
 
     Args:
-        folder: of the dataset, below nnUNet_preprocessed or nnUNet_raw.
+        folder: folder of the dataset below nnUNet_preprocessed or nnUNet_raw.
 
     Raises:
-        InputError: there is no such file, or something else stands in it.
+        InputError: the file does not exist, or holds something else.
     """
     file = folder / "dataset.json"
     remedy = f"run nnUNetv2_plan_and_preprocess -d {dataset_id(folder.name)}, which copies it from nnUNet_raw"
@@ -189,29 +189,29 @@ def load_dataset_json(folder: Path) -> dict[str, Any]:
 
 
 def effective_configurations(plans: dict[str, Any]) -> dict[str, Configuration]:
-    """Return the configurations as nnU-Net sees them, inheritance resolved; the plans are not changed.
+    """Return the configurations with inheritance resolved as nnU-Net does; the plans are not changed.
 
     Args:
         plans: content of a plans file.
 
     Raises:
-        InputError: a configuration inherits from one that is not there, or from itself, or lacks what nnU-Net writes.
+        InputError: a configuration inherits from a missing one or from itself, or lacks entries that nnU-Net writes.
     """
     manager = PlansManager(deepcopy(plans))
     return {name: _effective(manager, name) for name in manager.available_configurations}
 
 
 def with_topology(configuration: Configuration, template: Template) -> Configuration:
-    """Return a stock configuration with the template's patch, batch, stages and normalisation in place of the planned.
+    """Return a stock configuration with the template's patch, batch, stages and normalisation in place of its own.
 
     Args:
-        configuration: as nnU-Net's ConfigurationManager has it, inheritance resolved; it is not changed.
-        template: the settings; what it leaves out stays as planned.
+        configuration: configuration with inheritance resolved, as in nnU-Net's ConfigurationManager; it is not changed.
+        template: settings of the GSP network; what it leaves out stays as planned.
 
     Raises:
-        ValueError: if the configuration is not what plans hold, or what the template gives does not fit what stays:
-            number of axes or of stages.
-        NotImplementedError: for a network that is neither PlainConvUNet nor ResidualEncoderUNet.
+        ValueError: the configuration is not as plans hold it, or the template's number of axes or stages does not fit
+            the rest of it.
+        NotImplementedError: the network is neither PlainConvUNet nor ResidualEncoderUNet.
     """
     check_network(configuration["architecture"], configuration["patch_size"])
     if is_gsp(configuration["architecture"]):
@@ -233,16 +233,16 @@ def with_topology(configuration: Configuration, template: Template) -> Configura
 
 
 def with_shifts(configuration: Configuration, template: Template) -> Configuration:
-    """Return a stock configuration with the GSP counterpart of its network, settings resolved.
+    """Return a stock configuration with the GSP counterpart of its network and resolved settings.
 
     Args:
-        configuration: as `with_topology` returns it; it is not changed.
-        template: the settings.
+        configuration: configuration as `with_topology` returns it; it is not changed.
+        template: settings of the GSP network.
 
     Raises:
-        ValueError: if the strides do not divide the patch, the template's settings do not fit the stages, or `GSPUNet`
+        ValueError: the strides do not divide the patch, the template's settings do not fit the stages, or `GSPUNet`
             refuses them.
-        NotImplementedError: for a network that is neither PlainConvUNet nor ResidualEncoderUNet.
+        NotImplementedError: the network is neither PlainConvUNet nor ResidualEncoderUNet.
     """
     return {
         **configuration,
@@ -253,11 +253,11 @@ def with_shifts(configuration: Configuration, template: Template) -> Configurati
 
 
 def summary(plans: dict[str, Any], folder: Path) -> str:
-    """Return what stands in GSP plans: a table of each configuration, which groups were snapped, what is to preprocess.
+    """Return a summary of GSP plans: a table of each configuration, snapped groups, and preprocessing that is due.
 
     Args:
-        plans: as `gsp_plans` returns them.
-        folder: of the dataset, below nnUNet_preprocessed.
+        plans: content of GSP plans, as `gsp_plans` returns it.
+        folder: folder of the dataset below nnUNet_preprocessed.
     """
     paragraphs = []
     due: dict[str, str] = {}
@@ -281,10 +281,10 @@ def preprocessed_folder(dataset: str) -> Path:
     """Return the folder of a planned dataset below nnUNet_preprocessed.
 
     Args:
-        dataset: name or id, as nnU-Net takes it.
+        dataset: name or id of the dataset, as nnU-Net takes it.
 
     Raises:
-        InputError: nnUNet_preprocessed is not set, or there is no such dataset.
+        InputError: nnUNet_preprocessed is not set, or the dataset does not exist.
     """
     preprocessed = nnunet_folder("nnUNet_preprocessed")
     try:
@@ -371,7 +371,7 @@ def _kept(effective: Mapping[str, Configuration], template: Template, wanted: Se
 
 
 def _forget_next_stages_but(kept: Sequence[str], configuration: Configuration) -> None:
-    """Keep nnU-Net from predicting for the second stage of a cascade that these plans do not have."""
+    """Remove references to the second stage of a cascade that these plans lack, for which nnU-Net would predict."""
     stages = configuration.get("next_stage")
     if stages is None:
         return
@@ -382,14 +382,14 @@ def _forget_next_stages_but(kept: Sequence[str], configuration: Configuration) -
 
 
 def _with_stages(architecture: dict[str, Any], settings: Mapping[str, Any], n_axes: int) -> dict[str, Any]:
-    """Return a stock entry in PlainConvUNet's terms, with the settings' stages spelt out.
+    """Return a stock entry as one of PlainConvUNet, with the stages of the settings filled in.
 
-    Whether they fit is not checked.
+    It is not checked whether they fit.
 
     Args:
-        architecture: of a network that is known. Its stages may be too few, for the settings may replace them.
-        settings: of a template.
-        n_axes: of the patch.
+        architecture: entry of a supported network; it may have too few stages, as the settings may replace them.
+        settings: settings of a template, name -> value.
+        n_axes: number of spatial axes of the patch, 2 or 3.
 
     Raises:
         ValueError: there are too few stages.
@@ -411,7 +411,7 @@ def _with_stages(architecture: dict[str, Any], settings: Mapping[str, Any], n_ax
 
 
 def _check_lowest_map(stages: Stages, patch_size: Sequence[int]) -> None:
-    """Raise ValueError if the lowest map is one voxel, which no norm can be computed of in a training."""
+    """Raise ValueError if the lowest map is a single voxel, for which training can't compute a norm."""
     if math.prod(patch_size) == math.prod(map(math.prod, stages.strides)):
         raise ValueError(
             f"a patch of {patch_size} voxels leaves one voxel after the last of {len(stages.strides)} "
@@ -420,9 +420,9 @@ def _check_lowest_map(stages: Stages, patch_size: Sequence[int]) -> None:
 
 
 def _set_mask_for_norm(configuration: Configuration, use_mask: bool | None) -> None:
-    """Switch the mask on or off in every channel; other data need another identifier, and plans with the same share it.
+    """Switch the mask on or off in every channel; data with another mask get another identifier.
 
-    The mask is nnU-Net's: the nonzero voxels.
+    The mask is nnU-Net's, the nonzero voxels. Plans with the same mask share the identifier.
     """
     if use_mask is None:
         return
@@ -433,7 +433,7 @@ def _set_mask_for_norm(configuration: Configuration, use_mask: bool | None) -> N
 
 
 def _snapped(asked: Sequence[Sequence[int]], architecture: Architecture, patch_size: Sequence[int]) -> list[str]:
-    """Return a line for each stage whose groups are not those that the template asks for."""
+    """Return a line for each stage whose groups differ from those that the template asks for."""
     if not any(architecture.shifts.shift_channels):
         return []
     maps = feature_map_sizes(patch_size, architecture.stages.strides)

@@ -1,4 +1,4 @@
-"""Parameters, MACs, activation memory and latency of a GSP network, beside stock nnU-Net."""
+"""Measures parameters, MACs, activation memory and latency of a GSP network beside stock nnU-Net."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -35,7 +35,7 @@ from nnunetv2_gsp.plans_templates import Template, load_template
 from nnunetv2_gsp.tables import Table
 from nnunetv2_gsp.timing import Timing, environment, interleaved
 
-# PyTorch knows one type of error for GPUs, and only words for CPUs, mps and sizes beyond 64 bits
+# PyTorch has a type of error for GPUs alone; for CPUs, mps and sizes beyond 64 bits only the message tells
 _TOO_LARGE = ("out of memory", "can't allocate memory", "Storage size calculation overflowed")
 _DECIMAL = (1000, ("", " k", " M", " G", " T"))
 _BINARY = (1024, (" B", " KiB", " MiB", " GiB", " TiB"))
@@ -43,15 +43,15 @@ _BINARY = (1024, (" B", " KiB", " MiB", " GiB", " TiB"))
 
 @dataclass(frozen=True)
 class NetworkCost:
-    """What one network costs; `Profile.conventions` says how each figure is counted.
+    """Costs of one network; `Profile.conventions` says how each value is counted.
 
     Attributes:
-        network: name of its class.
-        parameters: how many numbers are learnt.
-        macs: multiply-accumulates of a forward pass of one patch.
-        flops: floating point operations of the same, 2 per MAC.
-        activation_bytes: bytes that a training step of the planned batch keeps from forward to backward.
-        latency: of a forward pass of one patch, in milliseconds.
+        network: name of the network's class.
+        parameters: number of learnt parameters.
+        macs: number of multiply-accumulates in a forward pass of one patch.
+        flops: number of floating point operations in a forward pass of one patch, 2 per MAC.
+        activation_bytes: bytes that a training step of the planned batch keeps from forward to backward pass.
+        latency: time of a forward pass of one patch, in milliseconds.
     """
 
     network: str
@@ -64,19 +64,19 @@ class NetworkCost:
 
 @dataclass(frozen=True)
 class Profile:
-    """Stock nnU-Net and its GSP counterpart, side by side.
+    """Costs of stock nnU-Net and of its GSP counterpart, side by side.
 
     Attributes:
-        source: dataset, plans and configuration, or template, from which the networks come; for the title.
-        input_channels: of the image, with those of a cascade's previous stage.
-        output_channels: segmentation heads.
-        patch_size: in voxels, 2D or 3D.
-        batch_size: patches of a training step.
-        device: where latency was measured: cpu, mps, or cuda with the card's name.
-        rounds: how many timed forward passes of each network there were.
-        environment: machine and versions that latency depends on.
-        stock: what the stock network costs.
-        gsp: what the GSP network costs.
+        source: dataset, plans and configuration, or template, that the networks come from; for the title.
+        input_channels: channels of the image, with those of a cascade's previous stage.
+        output_channels: channels of the logits, one for each segmentation head.
+        patch_size: patch size in voxels along each axis, 2D or 3D.
+        batch_size: number of patches in a training step.
+        device: device on which latency was measured: cpu, mps, or cuda with the card's name.
+        rounds: number of timed forward passes of each network.
+        environment: machine and versions that latency depends on, by name.
+        stock: costs of the stock network.
+        gsp: costs of the GSP network.
     """
 
     source: str
@@ -92,7 +92,7 @@ class Profile:
 
     @property
     def ratios(self) -> dict[str, float]:
-        """Stock divided by GSP, by the names of the figures; latency by its median."""
+        """Name of each value -> stock divided by GSP, for latency of the medians."""
         counts = {
             name: getattr(self.stock, name) / getattr(self.gsp, name)
             for name in ("parameters", "macs", "flops", "activation_bytes")
@@ -101,7 +101,7 @@ class Profile:
 
     @property
     def conventions(self) -> dict[str, str]:
-        """How each figure is counted."""
+        """Name of each value -> sentence that says how it is counted."""
         return {
             "parameters": "all that is learnt, with the heads of deep supervision.",
             "MACs": (
@@ -124,7 +124,7 @@ class Profile:
         }
 
     def table(self) -> str:
-        """Return it for the screen."""
+        """Return the profile as a table for the screen."""
         return "\n".join(
             [
                 *self._title(),
@@ -136,7 +136,7 @@ class Profile:
         )
 
     def markdown(self) -> str:
-        """Return it as Markdown."""
+        """Return the profile as Markdown."""
         return "\n".join(
             [
                 "  \n".join(self._title()),
@@ -149,7 +149,7 @@ class Profile:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Return it for JSON, with ratios and conventions; latency in milliseconds."""
+        """Return the profile as JSON content, with ratios and conventions; latency in milliseconds."""
         return {**asdict(self), "ratios": self.ratios, "conventions": self.conventions}
 
     def _title(self) -> list[str]:
@@ -207,25 +207,25 @@ def profile(
     markdown_file: Path | None = None,
     overwrite: bool = False,
 ) -> Profile:
-    """Profile the network of a dataset's plans, or of a template where there is no dataset, and write the figures.
+    """Profile the network of a dataset's plans, or of a template if no dataset is given, and write what it costs.
 
     Args:
-        dataset: name or id, as nnU-Net takes it.
-        configuration: of the dataset's plans; without it 3d_fullres.
-        plans_name: of the dataset, stock or GSP; without it nnUNetPlans.
-        template: name or file of the settings; without it default.
-        settings: what replaces the template's, by the names of `plans_templates.schema`.
-        patch_size: in voxels, 2D or 3D; without it the template's.
-        input_channels: of the image that the template's network takes, from 1 on; without it 4.
-        classes: segmentation heads of the template's network, from 1 on; without it 4.
-        device: cpu, cuda or mps; only latency depends on it.
-        rounds: timed forward passes of each network, from 1 on.
-        json_file: where all figures are written.
-        markdown_file: where the table is written.
-        overwrite: replace these files.
+        dataset: name or id of the dataset, as nnU-Net takes it; None profiles a template.
+        configuration: name of a configuration of the dataset's plans; None takes 3d_fullres.
+        plans_name: name of stock or GSP plans of the dataset; None takes nnUNetPlans.
+        template: name of a template, or path of its .json file; None takes default.
+        settings: name in `plans_templates.schema` -> value that replaces the template's.
+        patch_size: patch size in voxels along each axis, 2D or 3D; None takes the template's.
+        input_channels: channels of the image that the template's network takes, from 1 on; None takes 4.
+        classes: number of segmentation heads of the template's network, from 1 on; None takes 4.
+        device: device to measure latency on, cpu, cuda or mps; the other values do not depend on it.
+        rounds: number of timed forward passes of each network, from 1 on.
+        json_file: file to write all values to; None writes none.
+        markdown_file: file to write the table to; None writes none.
+        overwrite: True replaces existing files of these names.
 
     Raises:
-        InputError: there are a dataset's arguments and a template's, a file is there or can't be written, or as
+        InputError: arguments for a dataset and for a template are mixed, a file exists or can't be written, or as
             `profile_dataset` and `profile_template`.
     """
     of_plans = (configuration, plans_name)
@@ -260,18 +260,18 @@ def profile(
 
 
 def profile_dataset(dataset: str, configuration: str, plans_name: str, device: str, rounds: int) -> Profile:
-    """Profile the network that a dataset's plans name, stock or GSP, beside its counterpart.
+    """Profile the network of a dataset's plans, stock or GSP, beside its counterpart.
 
     Args:
         dataset: name or id, as nnU-Net takes it.
-        configuration: of the plans, such as 3d_fullres.
-        plans_name: stock or GSP plans of the dataset, such as nnUNetPlans.
-        device: cpu, cuda or mps; only latency depends on it.
-        rounds: timed forward passes of each network, from 1 on.
+        configuration: name of a configuration of the plans, such as 3d_fullres.
+        plans_name: name of stock or GSP plans of the dataset, such as nnUNetPlans.
+        device: device to measure latency on, cpu, cuda or mps; the other values do not depend on it.
+        rounds: number of timed forward passes of each network, from 1 on.
 
     Raises:
-        InputError: something that is asked for is not there, or the plans make no network, or none that fits into
-            memory.
+        InputError: dataset, plans, configuration or device is missing, or the plans make no network, or none that fits
+            into memory.
     """
     _check_device_and_rounds(device, rounds)
     folder = preprocessed_folder(dataset)
@@ -306,19 +306,20 @@ def profile_template(
 ) -> Profile:
     """Profile a template without a dataset, beside the stock network of the same stages.
 
-    What the template leaves out is as nnU-Net plans it for this patch at isotropic spacing, with its smallest batch.
+    Settings that the template leaves out are as nnU-Net plans them for this patch at isotropic spacing, with its
+    smallest batch.
 
     Args:
-        template: the settings.
-        patch_size: in voxels, 2D or 3D; without it the template's.
-        input_channels: of the image, from 1 on.
-        classes: segmentation heads, from 1 on.
-        device: cpu, cuda or mps; only latency depends on it.
-        rounds: timed forward passes of each network, from 1 on.
+        template: settings of the GSP network.
+        patch_size: patch size in voxels along each axis, 2D or 3D; None takes the template's.
+        input_channels: channels of the image, from 1 on.
+        classes: number of segmentation heads, from 1 on.
+        device: device to measure latency on, cpu, cuda or mps; the other values do not depend on it.
+        rounds: number of timed forward passes of each network, from 1 on.
 
     Raises:
-        InputError: the patch is missing or does not fit, into the network or into memory, the settings make no
-            network, or the device is not there.
+        InputError: the patch size is missing, or does not fit the network or memory; the settings make no network; or
+            the device is not available.
     """
     _check_device_and_rounds(device, rounds)
     if min(input_channels, classes) < 1:
@@ -337,7 +338,7 @@ def profile_template(
 
 
 def count_parameters(network: nn.Module) -> int:
-    """Count the numbers that a network learns.
+    """Count the learnt parameters of a network.
 
     Examples:
         >>> count_parameters(nn.Conv3d(4, 16, kernel_size=3))
@@ -350,8 +351,8 @@ def count_macs(network: nn.Module, x: Tensor) -> int:
     """Count the multiply-accumulates of the convolutions and matrix products of a forward pass.
 
     Args:
-        network: on any device; on the meta device nothing is computed.
-        x: its input (N, C, *spatial), on the same device.
+        network: network on any device; on the meta device nothing is computed.
+        x: input of the network (N, C, *spatial), on the same device.
 
     Examples:
         >>> count_macs(nn.Conv3d(4, 16, kernel_size=1), torch.zeros(1, 4, 8, 8, 8)) == 4 * 16 * 8**3
@@ -369,9 +370,9 @@ def count_architecture(
 
     Args:
         architecture: network_class_name, arch_kwargs and _kw_requires_import, as in nnU-Net's plans, stock or GSP.
-        patch_size: in voxels, 2D or 3D.
-        input_channels: of the image, from 1 on.
-        output_channels: segmentation heads, from 1 on.
+        patch_size: patch size in voxels along each axis, 2D or 3D.
+        input_channels: channels of the image, from 1 on.
+        output_channels: channels of the logits, one for each segmentation head, from 1 on.
     """
     predicting, training = (
         _build(architecture, input_channels, output_channels, "meta", is_training) for is_training in (False, True)
@@ -383,13 +384,13 @@ def count_architecture(
 
 
 def count_activation_bytes(network: nn.Module, x: Tensor) -> int:
-    """Count the bytes that autograd keeps from a forward pass for the backward pass, parameters apart.
+    """Count the bytes that autograd keeps from a forward pass for the backward pass, without parameters.
 
     A storage that several operations keep, whole or as a view, counts once, and counts whole.
 
     Args:
-        network: on any device; on the meta device nothing is computed.
-        x: its input (N, C, *spatial), on the same device, which counts too where it is kept.
+        network: network on any device; on the meta device nothing is computed.
+        x: input of the network (N, C, *spatial), on the same device; it counts, too, if it is kept.
     """
     kept: dict[int, torch.UntypedStorage] = {}
 
@@ -413,7 +414,7 @@ def _profile(
     device: str,
     rounds: int,
 ) -> Profile:
-    """Count and time a stock configuration's network and `gsp`, the entry that takes its place."""
+    """Count and time the network of a stock configuration, and that of `gsp`, the entry that replaces it."""
     shape = (input_channels, *stock["patch_size"])
     builders = {
         name: partial(_build, architecture, input_channels, output_channels)
@@ -443,7 +444,7 @@ def _build(
 
 
 def _counts(build: Callable[..., nn.Module], shape: tuple[int, ...], batch_size: int) -> dict[str, Any]:
-    """Count on the meta device, where tensors have sizes and no content; `shape` is (C, *patch)."""
+    """Count on the meta device, where tensors have a shape but no content; `shape` is (C, *patch)."""
     predicting, training = (build(device="meta", deep_supervision=is_training) for is_training in (False, True))
     macs = count_macs(predicting, torch.empty(1, *shape, device="meta"))
     return {
@@ -469,7 +470,7 @@ def _latencies(
 
 
 def _planned_configuration(patch_size: Sequence[int]) -> Configuration:
-    """Return what nnU-Net's ExperimentPlanner writes for a patch at isotropic spacing, as far as the network goes."""
+    """Return the network's part of what nnU-Net's ExperimentPlanner writes for a patch at isotropic spacing."""
     n_axes = len(patch_size)
     _, strides, kernel_sizes, _, _ = get_pool_and_conv_props([1.0] * n_axes, patch_size, 4, 999999)
     conv_op = convert_dim_to_conv_op(n_axes)
@@ -501,7 +502,7 @@ def _planned_configuration(patch_size: Sequence[int]) -> Configuration:
 
 
 def _patch_for(template: Template, patch_size: Sequence[int] | None) -> list[int]:
-    """Return the patch asked for, or else the template's."""
+    """Return the requested patch size, or else the template's."""
     patch = patch_size or template.settings.get("patch_size")
     if not patch:
         raise InputError(
@@ -527,7 +528,7 @@ def _check_device_and_rounds(device: str, rounds: int) -> None:
 
 @contextmanager
 def _mistakes_in(source: str) -> Iterator[None]:
-    """Say of settings that make no network, or one that is too large for here, where they come from."""
+    """Turn errors of settings that make no network, or too large a one, into InputError that names their source."""
     where = f"{source[0].upper()}{source[1:]}"
     try:
         yield
@@ -549,6 +550,6 @@ def _described(device: str) -> str:
 
 
 def _scaled(value: float, base: int, units: Sequence[str]) -> str:
-    """Return a number with the unit that makes it short."""
+    """Return a number with the unit that keeps it short."""
     power = min(int(math.log(value, base)), len(units) - 1)
     return f"{value / base**power:.2f}{units[power]}"

@@ -1,4 +1,4 @@
-"""Shows how far long work has come: the one place that draws a progress bar."""
+"""Draws progress bars for long work."""
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -10,14 +10,14 @@ Item = TypeVar("Item")
 def progress(
     items: Iterable[Item], title: str, unit: str, total: int | None = None, *, stays: bool = True
 ) -> Iterator[Item]:
-    """Yield the items and draw a bar of how many have been taken.
+    """Yield the items, and draw a progress bar of how many have been taken.
 
     Args:
-        items: of any kind; a bar without an end where neither `total` nor their number is known.
-        title: what is being done, as in "scoring".
-        unit: what an item is, as in "case".
-        total: number of items.
-        stays: leave the bar on the screen when all are taken; else it is cleared, and drawn on a terminal alone.
+        items: items of any kind; without `total` or a known length the bar has no end.
+        title: name of the work, such as "scoring".
+        unit: name of an item, such as "case".
+        total: number of items, from 0 on; None takes the length of `items`, if it has one.
+        stays: True leaves the bar on the screen at the end; False clears it, and draws it only on a terminal.
     """
     from tqdm import tqdm
 
@@ -26,15 +26,15 @@ def progress(
 
 @contextmanager
 def progress_bar(title: str, unit: str, total: int) -> Iterator[Callable[[int, str], None]]:
-    """Draw a bar that moves when it is told to, for work whose parts overlap.
+    """Yield a function that updates a progress bar, for work whose parts overlap.
 
     Args:
-        title: what is being done, as in "training".
-        unit: what an item is, as in "run".
-        total: number of items.
+        title: name of the work, such as "training".
+        unit: name of an item, such as "run".
+        total: number of items, from 0 on.
 
     Yields:
-        A function that draws the bar anew. It takes the number of items that are done, and what is being worked on.
+        A function that redraws the bar. It takes the number of finished items, and a text on the current work.
     """
     from tqdm import tqdm
 

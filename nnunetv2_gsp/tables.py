@@ -1,4 +1,4 @@
-"""A table of texts, as it stands on a screen, in Markdown and in HTML."""
+"""A table of texts, to be shown on a screen, in Markdown and in HTML."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,14 +10,14 @@ from nnunetv2_gsp.markup import render
 
 @dataclass(frozen=True)
 class Table:
-    """A header and rows, every cell a text.
+    """A table with a header and rows, in which every cell is a text.
 
     Attributes:
-        header: a title for each column.
-        rows: each with as many cells as the header.
-        n_labels: the first so many columns name what a row is about and stand flush left, the others hold its values
-            and stand flush right.
-        marked: indices of the rows that HTML sets off, from 0 on.
+        header: title of each column.
+        rows: cells of each row, as many as in the header.
+        n_labels: number of columns, from the left, that label a row and are left-aligned; the others hold its values
+            and are right-aligned.
+        marked: indices, from 0 on, of the rows that are highlighted in HTML.
 
     Raises:
         ValueError: a row has another number of cells than the header.
@@ -51,10 +51,10 @@ class Table:
         return "\n".join("  ".join(cells).rstrip() for cells in self._padded([self.header, *self.rows]))
 
     def markdown(self, *, padded: bool = False) -> str:
-        """Return a pipe table, without a line break at the end.
+        """Return a Markdown table, without a line break at the end.
 
         Args:
-            padded: fill the cells of a column to one width, for those who read the source.
+            padded: True fills the cells of a column to one width, for readers of the source.
         """
         lines = [[cell.replace("|", "\\|") for cell in row] for row in [self.header, *self.rows]]
         header, *rows = self._padded(lines) if padded else lines
@@ -65,10 +65,10 @@ class Table:
         return "\n".join([_piped(header), f"|{'|'.join(rule)}|", *map(_piped, rows)])
 
     def html(self, caption: str) -> Markup:
-        """Return a table element.
+        """Return an HTML table element.
 
         Args:
-            caption: what the table shows; for screen readers alone, where the style hides what is "hidden".
+            caption: text on what the table shows, of class "hidden", which styles may leave to screen readers.
         """
         return render("table.html.j2", table=self, caption=caption)
 

@@ -1,4 +1,4 @@
-"""Timings in rounds: every contender runs once a round, so that other load on the machine affects all alike."""
+"""Measures times in rounds: every contender runs once a round, so that other load affects all of them alike."""
 
 import platform
 import time
@@ -13,12 +13,12 @@ from nnunetv2_gsp.progress import progress
 
 @dataclass(frozen=True)
 class Timing:
-    """Milliseconds of one contender over all rounds.
+    """Times of one contender over all rounds, in milliseconds.
 
     Attributes:
-        median_ms: median over the rounds.
-        low_ms: 10th percentile.
-        high_ms: 90th percentile.
+        median_ms: median over the rounds in milliseconds.
+        low_ms: 10th percentile over the rounds in milliseconds.
+        high_ms: 90th percentile over the rounds in milliseconds.
 
     Example:
         >>> print(Timing(median_ms=12.34, low_ms=11.9, high_ms=15.0))
@@ -40,11 +40,11 @@ def interleaved(contenders: Mapping[str, Callable[[], object]], rounds: int, dev
 
     Args:
         contenders: functions without arguments, by name.
-        rounds: how often each is timed, at least 1.
-        device: cpu, cuda or mps, where the contenders work; the clock waits until the device is idle.
+        rounds: number of timed calls of each contender, at least 1.
+        device: device that the contenders use, cpu, cuda or mps; the clock waits until it is idle.
 
     Returns:
-        Timings under the contenders' names.
+        Contender's name -> timing.
 
     Example:
         >>> sorted(interleaved({"sum": lambda: sum(range(9)), "max": lambda: max(range(9))}, rounds=3))
@@ -63,7 +63,7 @@ def interleaved(contenders: Mapping[str, Callable[[], object]], rounds: int, dev
 
 
 def environment() -> dict[str, str | int]:
-    """Return what timings depend on: machine, processor, PyTorch's threads, and the versions of Python and PyTorch."""
+    """Return the conditions of timings: machine, processor, PyTorch's threads, versions of Python and PyTorch."""
     return {
         "machine": platform.machine(),
         "processor": processor_name(),

@@ -22,17 +22,19 @@ HERE = "benchmarks.gpu"
 ALONE = [
     Section("device", f"{HERE}.device:tables", 60),
     Section("training", f"{HERE}.training:tables", 150),
+    Section("engines", f"{HERE}.engines:tables", 240),
     Section("prediction", f"{HERE}.prediction:tables", 150),
     Section("pieces", f"{HERE}.pieces:tables", 60),
 ]
 # groups, the sections of one in one process
 BESIDE = [
     [Section("checks", f"{HERE}.checks:tables", 120), Section("constant", f"{HERE}.checks:constant_tables", 60)],
-    [Section("tests", f"{HERE}.commands:test_tables", 150)],
+    [Section("tests", f"{HERE}.commands:test_tables", 300)],
     [Section("commands", f"{HERE}.commands:tables", 240)],
 ]
 LOSSES = Section("losses", f"{HERE}.losses:tables", 600)
 SECTIONS = [section.name for section in [*ALONE, *(section for group in BESIDE for section in group), LOSSES]]
+COMPILED = {"training": ("gsp", "stock"), "prediction": ("gsp", "stock"), "engines": ("gsp",)}  # before they are timed
 SHORT = ("device", "training", "prediction", "checks")
 PART_BESIDE = 0.5  # of the budget, at most, where something is timed afterwards
 LAST_WORDS_S = 5
@@ -90,8 +92,7 @@ def _warm_ups(alone: Sequence[Section], settings: Settings) -> list[list[Section
     return [
         [Section(f"compiling for {section.name}, {kind}", f"{HERE}.{section.name}:warm_{kind}", 300, is_kept=False)]
         for section in alone
-        if section.name in ("training", "prediction")
-        for kind in ("gsp", "stock")
+        for kind in COMPILED.get(section.name, ())
     ]
 
 

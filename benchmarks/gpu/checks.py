@@ -29,7 +29,7 @@ def tables(settings: Settings) -> Iterator[Table]:
     """Compare stock and GSP, in fp32 and under AMP, with the CPU."""
     _check_shift(settings)
     rows: list[Row] = []
-    with _without_tf32():
+    with without_tf32():
         for kind in KINDS:
             rows += _rows_beside_cpu(kind, settings)
     yield Table(
@@ -64,7 +64,8 @@ def constant_tables(settings: Settings) -> Iterator[Table]:
 
 
 @contextmanager
-def _without_tf32() -> Iterator[None]:
+def without_tf32() -> Iterator[None]:
+    """Convolve in fp32 where it says so."""
     before = torch.backends.cudnn.allow_tf32  # of convolutions; for products it is off anyway
     torch.backends.cudnn.allow_tf32 = False
     try:
@@ -87,13 +88,13 @@ def _rows_beside_cpu(kind: str, settings: Settings) -> list[Row]:
     image = torch.randn(BATCH, CHANNELS, EDGE, EDGE, EDGE)
     target = torch.randint(CLASSES, (BATCH, EDGE, EDGE, EDGE))
     network = network_of(kind, Plan((EDGE, EDGE, EDGE), settings.features[:3])).train()
-    expected = _logits_and_gradient(deepcopy(network), image, target)
+    expected = logits_and_gradient(deepcopy(network), image, target)
     rows: list[Row] = []
     for dtype, tolerances in TOLERANCES.items():
         if dtype is torch.float16 and not settings.on_gpu:
             continue  # nnU-Net does not use it there, and torch takes minutes
         name = f"{kind}, {str(dtype).removeprefix('torch.')}"
-        computed = _logits_and_gradient(
+        computed = logits_and_gradient(
             deepcopy(network).to(settings.device), image.to(settings.device), target.to(settings.device), dtype
         )
         pairs = zip(computed, expected, strict=True)
@@ -105,7 +106,7 @@ def _rows_beside_cpu(kind: str, settings: Settings) -> list[Row]:
     return rows
 
 
-def _logits_and_gradient(
+def logits_and_gradient(
     network: nn.Module, image: Tensor, target: Tensor, dtype: torch.dtype = torch.float32
 ) -> list[Tensor]:
     """Return the logits, and the gradient in one vector, on the CPU in fp32.

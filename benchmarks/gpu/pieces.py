@@ -10,7 +10,8 @@ from torch.nn import functional
 from benchmarks.gpu.meters import Run, in_a_row
 from benchmarks.gpu.settings import Settings, times
 from benchmarks.page import Row, Table
-from nnunetv2_gsp.ops import LinearUpsampling, group_shift, instance_norm
+from nnunetv2_gsp.ops import LinearUpsampling, gpu_layer, group_shift, instance_norm
+from nnunetv2_gsp.ops.gpu_layer import Access
 from nnunetv2_gsp.ops.pointwise import pointwise_convolution
 
 GROUPS, CALLS, ROUNDS = (2, 2, 2), 10, 10
@@ -92,7 +93,18 @@ def _pieces(x: Tensor, settings: Settings) -> dict[str, Piece]:
     }
     if settings.on_gpu:
         pieces["a layer, compiled"] = Piece(torch.compile(layer), x, 4)
+        pieces["a layer, Triton"] = _triton_layer(x)
     return pieces
+
+
+def _triton_layer(x: Tensor) -> Piece:
+    """Return a layer by one kernel each way, which reads and writes a map once, backward two of each."""
+    channels, access = x.shape[1], list(Access(*GROUPS, x.shape[1] // 2))
+    weight = torch.randn(channels, channels, device=x.device, requires_grad=True)
+    norm = [torch.randn(len(x), channels, device=x.device, requires_grad=True) for _ in range(3)]
+    return Piece(
+        lambda y: gpu_layer.layer(y, *norm, weight, None, 0.01, access, y.dtype, True)[0], x, 2, 4, (weight, *norm)
+    )
 
 
 def _forward(piece: Piece) -> Run:

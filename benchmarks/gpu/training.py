@@ -43,14 +43,21 @@ def warm_stock(settings: Settings) -> Iterator[Table]:
 class Training:
     """A trainer that has made its first steps, with their time and memory.
 
+    Args:
+        kind: of the network.
+        way: compiled or eager.
+        settings: of the bench.
+        engine: by which a GSP network computes.
+
     Attributes:
         first_step_s: seconds of the first step, compilation included.
         peak_gib: peak memory of a step in GiB, weights, momentum and batch included, without what others hold.
     """
 
-    def __init__(self, kind: str, way: str, settings: Settings):
+    def __init__(self, kind: str, way: str, settings: Settings, engine: str = "auto"):
         self.settings, before = settings, allocated_bytes(settings)
         self.trainer = trainer_of(kind, settings, is_compiled=way == "compiled")
+        getattr(self.trainer.network, "_orig_mod", self.trainer.network).engine = engine  # torch.compile wraps it
         self.batch = self._batch_of_noise()
         start = time.perf_counter()
         self.step()

@@ -1,4 +1,4 @@
-"""The network: a U-Net of pointwise convolutions with Group Shifts in between."""
+"""The network: a U-Net of pointwise convolutions with group shifts in between."""
 
 from nnunetv2_gsp.architectures.gsp_unet import GSPUNet
 

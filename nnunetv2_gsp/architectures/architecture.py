@@ -1,4 +1,4 @@
-"""What a GSP network is built from, checked and complete: stages, shifts, kernel and operators."""
+"""The checked and complete specification of a GSP network: stages, shifts, kernel and operators."""
 
 from dataclasses import asdict, dataclass, field
 from itertools import repeat
@@ -31,7 +31,7 @@ class Stages:
 
     Attributes:
         features_per_stage: channels C of every stage, from 1 on.
-        strides: of every stage, one whole number an axis from 1 on; the first stage's are 1 in plans.
+        strides: strides of every stage, one whole number an axis from 1 on; the first stage's are 1 in plans.
         n_conv_per_stage: convolutions of every encoder stage, from 1 on.
         n_conv_per_stage_decoder: convolutions of every decoder stage, from 1 on, lowest resolution first; one stage
             fewer than the encoder has.
@@ -58,10 +58,10 @@ class Stages:
         n_conv_per_stage: Any,
         n_conv_per_stage_decoder: Any,
     ) -> "Stages":
-        """Take the arguments of a network by their names; one number counts for every stage and axis.
+        """Check the arguments of a network, given by their names; one number counts for every stage and axis.
 
         Raises:
-            ValueError: they do not make a U-Net.
+            ValueError: the arguments do not make a U-Net.
 
         Examples:
             >>> Stages.checked(
@@ -88,12 +88,12 @@ class Stages:
 
 @dataclass(frozen=True)
 class Architecture:
-    """What plans say of a GSP network, but for its operators, which they name by dotted paths.
+    """A GSP network as plans specify it, without its operators, which plans name by dotted paths.
 
     Attributes:
-        stages: resolutions, widths and convolutions.
-        shifts: which channels move where.
-        kernel: edge of every convolution but the heads in voxels, 1 or 3.
+        stages: channels, strides and number of convolutions of every stage.
+        shifts: spatial groups, shifted channels and positions of the shifts.
+        kernel: edge in voxels of every convolution but the heads, 1 or 3.
     """
 
     stages: Stages
@@ -101,11 +101,11 @@ class Architecture:
     kernel: int = 1
 
     def __post_init__(self) -> None:
-        """Refuse other kernels."""
+        """Raise ValueError unless the kernel is 1 or 3."""
         check_choice("kernel", self.kernel, KERNEL)
 
     def check_something_shifts(self) -> None:
-        """Raise ValueError if channels are to move, and no block has two convolutions to move them between."""
+        """Raise ValueError if channels are to move between convolutions, and no block has two of them."""
         shifts, stages = self.shifts, self.stages
         blocks = {
             "encoder": stages.n_conv_per_stage,
@@ -122,7 +122,7 @@ class Architecture:
 
 @dataclass(frozen=True)
 class Operators:
-    """The operators of a block of convolutions, by the names that `PlainConvUNet` gives them."""
+    """The operators of a convolution block, named as `PlainConvUNet` names them."""
 
     conv_op: type[_ConvNd]
     conv_bias: bool
@@ -135,10 +135,10 @@ class Operators:
     nonlin_first: bool
 
     def of_convolution(self, kernel: int) -> dict[str, Any]:
-        """Return the arguments of dynamic-network-architectures' `ConvDropoutNormReLU`, channels apart.
+        """Return the arguments of dynamic-network-architectures' `ConvDropoutNormReLU`, except the channels.
 
         Args:
-            kernel: edge in voxels; with 1 a convolution is a matrix product.
+            kernel: edge in voxels, 1 or 3; with 1 a convolution is a matrix product.
         """
         return {
             **vars(self),
@@ -150,12 +150,12 @@ class Operators:
 
 
 def entry_schemas() -> dict[str, Schema]:
-    """Return the types of all entries that plans have of a GSP network, by name; operators apart."""
+    """Return the types of all entries that plans have for a GSP network, by name, except the operators."""
     return {"n_stages": COUNT, **schemas_of(Stages), **schemas_of(ShiftSettings), "kernel": KERNEL}
 
 
 def shift_entries(architecture: Architecture) -> dict[str, Any]:
-    """Return what a GSP network's plans say beyond those of a stock one, as JSON has it."""
+    """Return the entries that a GSP network's plans have and a stock network's lack, as JSON values."""
 
     def listed(value: Any) -> Any:
         return [listed(entry) for entry in value] if isinstance(value, tuple) else value
@@ -170,6 +170,6 @@ def numbers_per_stage(name: str, value: Any, n_stages: int) -> tuple[int, ...]:
     """Return a whole number from 1 on for each of `n_stages`; one number counts for every stage.
 
     Raises:
-        ValueError: there are more or fewer, or others.
+        ValueError: there are more or fewer entries than stages, or one is not a whole number from 1 on.
     """
     return tuple(one_entry_a_stage(name, repeated(value, n_stages), n_stages, repeat(ONE_COUNT)))

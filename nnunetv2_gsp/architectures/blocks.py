@@ -1,4 +1,4 @@
-"""Blocks of convolutions, with shifts at their insert positions."""
+"""Convolution blocks with shifts at their insert positions."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -13,9 +13,9 @@ from nnunetv2_gsp.ops import GroupShift, LocalShift
 
 
 def shift_or_identity(spatial_groups: Sequence[int], shift_channels: int, local_shift_channels: int) -> nn.Module:
-    """Return the group shift, the local shift of the channels behind it, or both one after the other.
+    """Return the module that shifts: a group shift, a local shift of the channels behind it, or both in sequence.
 
-    Where a map is one block or no channel moves it is the identity, and nothing is copied.
+    If the map is a single block or no channel moves, it is the identity, and nothing is copied.
     """
     shifts: list[nn.Module] = []
     if shift_channels > 0 and max(spatial_groups) > 1:
@@ -38,9 +38,9 @@ class GSPConvBlock(Part):
     """The paper's "Conv Block": n times convolution, norm and nonlinearity, and the shifts between them.
 
     Args:
-        n_convolutions: how many.
-        input_channels: of the first convolution.
-        output_channels: of every convolution.
+        n_convolutions: number of convolutions, from 1 on.
+        input_channels: input channels of the first convolution, from 1 on.
+        output_channels: output channels of every convolution, from 1 on.
         make_shift: builds the shift for `output_channels`, with the groups of this block's feature map.
         shift_position: which convolutions a shift follows; see `is_shifted_after`.
         convolution: arguments of dynamic-network-architectures' `ConvDropoutNormReLU` (conv_op,
@@ -66,7 +66,7 @@ class GSPConvBlock(Part):
             )
             for index in range(n_convolutions)
         )
-        # apart from the convolutions, so that weights have the same names whatever the position
+        # separate from the convolutions, so that weights have the same names whatever the position
         self.shifts = nn.ModuleList(
             make_shift() if is_shifted_after(index, n_convolutions, shift_position) else nn.Identity()
             for index in range(n_convolutions)

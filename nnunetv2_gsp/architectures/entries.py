@@ -25,7 +25,7 @@ def each(entry: Schema, **limits: int) -> Schema:
 
 
 def one_or_each(entry: Schema, **limits: int) -> Schema:
-    """Return the type of such an entry, or a list of them; JSON Schema asks limits of numbers of numbers alone."""
+    """Return the type of one such entry or a list of them; JSON Schema applies limits of numbers to numbers alone."""
     return {**entry, **each(entry, **limits), "type": [entry["type"], "array"]}
 
 
@@ -34,17 +34,17 @@ SPATIAL_GROUPS: Schema = each(each(COUNT, minItems=2, maxItems=3), minItems=1)
 
 
 def described(schema: Schema, description: str) -> Schema:
-    """Return the schema with what the entry means, for whoever writes a template."""
+    """Return the schema with a description of the entry, for authors of templates."""
     return {"description": description, **schema}
 
 
 def schemas_of(holder: type) -> dict[str, Schema]:
-    """Return the types of a dataclass's entries by their names in plans."""
+    """Return the types of a dataclass's fields that are entries of plans, by name."""
     return {entry.name: dict(entry.metadata) for entry in fields(holder)}
 
 
 def types_alone(schema: Schema) -> Schema:
-    """Return the schema without limits and choices, for files of which the network itself says what it refuses.
+    """Return the schema without limits and choices, for files whose values the network itself checks.
 
     Examples:
         >>> types_alone({"description": "an edge", "type": "integer", "minimum": 1, "enum": [1, 3]})
@@ -59,7 +59,7 @@ def types_alone(schema: Schema) -> Schema:
 
 
 def fits(value: Any, schema: Schema) -> bool:
-    """Tell whether a value has this type.
+    """Tell whether a value is valid under the schema.
 
     Examples:
         >>> fits((1, 2, 2), each(COUNT)), fits([1, 0, 2], each(COUNT)), fits(2.0, COUNT), fits(True, COUNT)
@@ -69,7 +69,7 @@ def fits(value: Any, schema: Schema) -> bool:
 
 
 def violation(content: Any, schema: Mapping[str, Any]) -> ValidationError | None:
-    """Return what in a file's content does not fit the schema most of all, or None."""
+    """Return the most relevant violation of the schema in a file's content, or None."""
     error: ValidationError | None = best_match(_Validator(schema).iter_errors(content))
     return error
 
@@ -82,7 +82,7 @@ def _is_array(_: Any, value: Any) -> bool:
     return isinstance(value, Sequence | np.ndarray) and not isinstance(value, str | bytes)
 
 
-# 2.0 is no integer, as it is none to whom takes the settings; tuples and arrays are what a list in a file becomes
+# 2.0 is not an integer, as the code that takes the settings refuses it; lists of a file may become tuples or arrays
 _Validator: Any = extend(
     Draft202012Validator,
     type_checker=Draft202012Validator.TYPE_CHECKER.redefine_many({"integer": _is_whole, "array": _is_array}),

@@ -1,4 +1,4 @@
-"""The `architecture` entry of nnU-Net's plans: read into an `Architecture`, stock or GSP, and written with GSP's."""
+"""Reads the `architecture` entry of nnU-Net's plans, stock or GSP, into an `Architecture`, and writes GSP entries."""
 
 from collections.abc import Sequence
 from copy import deepcopy
@@ -38,11 +38,11 @@ _SETTINGS = [field.name for field in fields(ShiftSettings)]
 
 
 def check_network(entry: Entry, patch_size: Sequence[int]) -> None:
-    """Check that an `architecture` entry names a network that is known, and its patch is one.
+    """Check that an `architecture` entry names a supported network, and that the patch size is valid.
 
     Args:
         entry: network_class_name and arch_kwargs, as in nnU-Net's plans.
-        patch_size: in voxels, 2D or 3D.
+        patch_size: patch size in voxels along each axis, 2D or 3D.
 
     Raises:
         NotImplementedError: for a network that is neither PlainConvUNet nor ResidualEncoderUNet nor GSPUNet.
@@ -62,7 +62,7 @@ def check_network(entry: Entry, patch_size: Sequence[int]) -> None:
 
 
 def is_gsp(entry: Entry) -> bool:
-    """Tell whether the entry names a GSP network; its settings are then explicit and no rule applies."""
+    """Tell whether the entry names a GSP network, whose settings are explicit, so that no rule applies."""
     return _class_name(entry) == "GSPUNet"
 
 
@@ -72,18 +72,18 @@ def is_residual(entry: Entry) -> bool:
 
 
 def read_stages(entry: Entry, patch_size: Sequence[int]) -> Stages:
-    """Return the stages of an `architecture` entry, after checking all that it says of them: a file may be edited.
+    """Return the stages of an `architecture` entry, fully checked, as the file may have been edited.
 
-    Residual stages become two convolutions, in encoder and decoder.
+    A residual stage becomes a stage of two convolutions, in encoder and decoder.
 
     Args:
         entry: network_class_name and arch_kwargs, as in nnU-Net's plans.
-        patch_size: in voxels, 2D or 3D.
+        patch_size: patch size in voxels along each axis, 2D or 3D.
 
     Raises:
         NotImplementedError: for a network that is neither PlainConvUNet nor ResidualEncoderUNet nor GSPUNet.
-        ValueError: something is missing, or would be refused by `GSPUNet`, which then says the same; or the stages are
-            not spelt out, or the first one strides.
+        ValueError: something is missing or would be refused by `GSPUNet` (in the same words), the stages are not given
+            one by one, or the first one strides.
     """
     check_network(entry, patch_size)
     n_axes, kwargs = len(patch_size), entry["arch_kwargs"]
@@ -114,20 +114,20 @@ def read_stages(entry: Entry, patch_size: Sequence[int]) -> Stages:
 def read_architecture(
     entry: Entry, patch_size: Sequence[int], request: ShiftRequest | None = None, kernel: int = 1
 ) -> Architecture:
-    """Return what a GSP network is built from in the place of the network that an `architecture` entry names.
+    """Return the specification of the GSP network that replaces the network of an `architecture` entry.
 
-    A GSP entry is taken at its word; what it leaves out is the paper's choice.
+    A GSP entry keeps its settings; what it leaves out is the paper's choice.
 
     Args:
         entry: network_class_name and arch_kwargs, as in nnU-Net's plans.
-        patch_size: in voxels, 2D or 3D.
-        request: the shifts that a stock entry gets; without it the paper's.
-        kernel: edge of the convolutions that a stock entry gets, 1 or 3 voxels.
+        patch_size: patch size in voxels along each axis, 2D or 3D.
+        request: shifts to give to a stock entry; None gives the paper's.
+        kernel: edge of the convolutions to give to a stock entry, 1 or 3 voxels.
 
     Raises:
         NotImplementedError: for a network that is neither PlainConvUNet nor ResidualEncoderUNet nor GSPUNet.
-        ValueError: if the entry or the patch is not what plans hold, the strides do not divide the patch, given groups
-            the feature maps, or a request does not fit.
+        ValueError: the entry or the patch size is not as plans hold it, the strides do not divide the patch, given
+            groups do not divide the feature maps, or a request does not fit.
     """
     stages = read_stages(entry, patch_size)
     maps = feature_map_sizes(patch_size, stages.strides)
@@ -154,9 +154,9 @@ def gsp_architecture(
 
     Args:
         entry: network_class_name, arch_kwargs and _kw_requires_import, as in nnU-Net's plans.
-        patch_size: in voxels, 2D or 3D.
-        request: the shifts that a stock entry gets; without it the paper's.
-        kernel: edge of the convolutions that a stock entry gets, 1 or 3 voxels.
+        patch_size: patch size in voxels along each axis, 2D or 3D.
+        request: shifts to give to a stock entry; None gives the paper's.
+        kernel: edge of the convolutions to give to a stock entry, 1 or 3 voxels.
 
     Raises:
         NotImplementedError, ValueError: as `read_architecture`.
@@ -173,7 +173,7 @@ def gsp_architecture(
 def buildable_architecture(
     entry: Entry, patch_size: Sequence[int], request: ShiftRequest | None = None, kernel: int = 1
 ) -> Entry:
-    """Return what `gsp_architecture` does, after a try to build it, which imports the operators that the entry names.
+    """Return the same entry as `gsp_architecture`, after building it once, which imports the operators it names.
 
     Args:
         entry, patch_size, request, kernel: as for `gsp_architecture`.
@@ -194,10 +194,10 @@ def build(
 
     Args:
         entry: network_class_name, arch_kwargs and _kw_requires_import, as in nnU-Net's plans.
-        input_channels: of the image, from 1 on.
-        output_channels: segmentation heads, from 1 on.
-        deep_supervision: return logits of every decoder stage instead of the highest resolution's alone.
-        allow_init: initialise the weights as the network's class does, instead of leaving PyTorch's.
+        input_channels: channels of the image, from 1 on.
+        output_channels: channels of the logits, one for each segmentation head, from 1 on.
+        deep_supervision: True returns logits of every decoder stage, False of the highest resolution alone.
+        allow_init: True initialises the weights as the network's class does, False leaves PyTorch's.
 
     Raises:
         ValueError: the network refuses its arguments.
@@ -212,7 +212,7 @@ def build(
             allow_init,
             deep_supervision,
         )
-    except (TypeError, AttributeError, LookupError, ImportError) as error:  # not there, or nothing for it
+    except (TypeError, AttributeError, LookupError, ImportError) as error:  # a name that does not exist or does not fit
         raise ValueError(
             f"Expected plans whose arch_kwargs {_class_name(entry)} takes, got a "
             f"{type(error).__name__}: {error}; {MEND}."
@@ -221,7 +221,7 @@ def build(
 
 
 def plain_architecture(entry: Entry) -> Entry:
-    """Return a stock entry in PlainConvUNet's terms: residual stages become two convolutions; the input stays as it is.
+    """Return a stock entry as one of PlainConvUNet, residual stages as two convolutions; the input is not changed.
 
     Raises:
         NotImplementedError: for a network that is neither PlainConvUNet nor ResidualEncoderUNet.
@@ -240,8 +240,8 @@ def plain_architecture(entry: Entry) -> Entry:
 def stock_architecture(entry: Entry) -> Entry:
     """Return the stock counterpart of an `architecture` entry; the input is not changed.
 
-    A stock entry is its own. A GSP entry gets a PlainConvUNet with the same stages, widths, strides and convolutions,
-    and with the entry's `kernel_sizes` where they fit its stages, else with edges of 3 voxels.
+    A stock entry is returned as it is. A GSP entry becomes a PlainConvUNet with the same stages, channels, strides and
+    convolutions, and with the entry's `kernel_sizes` where they fit its stages, else with edges of 3 voxels.
     """
     stock = deepcopy(entry)
     if not is_gsp(entry):
@@ -254,14 +254,14 @@ def stock_architecture(entry: Entry) -> Entry:
 
 
 def describe(architecture: Architecture, patch_size: Sequence[int]) -> str:
-    """Return a table of a GSP network's shifts, a line a stage.
+    """Return a table of a GSP network's shifts, one line for each stage.
 
-    Its columns: map size (voxels), channels, spatial groups, block (voxels), channels that move by blocks and, if there
-    are any, by single voxels.
+    Its columns: map size (voxels), channels, spatial groups, block size (voxels), channels that move by blocks and, if
+    there are any, channels that move by single voxels.
 
     Args:
-        architecture: what the network is built from.
-        patch_size: in voxels, 2D or 3D.
+        architecture: stages, shifts and kernel of the network.
+        patch_size: patch size in voxels along each axis, 2D or 3D.
     """
     stages, shifts = architecture.stages, architecture.shifts
     location = {"both": "encoder and decoder"}.get(shifts.shift_location, shifts.shift_location)

@@ -1,4 +1,4 @@
-"""GSPUNet: the U-Net that nnU-Net planned, every convolution 1×1×1, Group Shifts in between."""
+"""GSPUNet: the U-Net that nnU-Net planned, with 1×1×1 convolutions and group shifts in between."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -19,7 +19,7 @@ from nnunetv2_gsp.architectures.architecture import Architecture, Operators, Sta
 from nnunetv2_gsp.architectures.blocks import GSPConvBlock, shift_or_identity
 from nnunetv2_gsp.architectures.settings import DEFAULT_LOCATION, DEFAULT_POSITION, ShiftSettings
 from nnunetv2_gsp.architectures.spatial_groups import feature_map_sizes
-from nnunetv2_gsp.engines import Part, compute, wished_engine
+from nnunetv2_gsp.engines import Part, compute
 from nnunetv2_gsp.engines.engine import Engine, Map
 from nnunetv2_gsp.ops import LinearUpsampling
 
@@ -29,39 +29,40 @@ PerStage = int | Sequence[int]
 class GSPUNet(Part):
     """A U-Net of Group Shift Pointwise convolutions, built from the plans' `arch_kwargs` as `PlainConvUNet` is.
 
-    Everything learnable is pointwise, norms apart. Down-sampling is max-pooling by the planned strides; up-sampling is
-    a convolution at the low resolution, then linear interpolation.
+    Its learnable layers are pointwise convolutions and norms. Down-sampling is max-pooling by the planned strides;
+    up-sampling is a convolution at the low resolution, then linear interpolation.
 
     Args:
-        input_channels: of the image, from 1 on.
-        n_stages: how many resolutions, from 2 on.
+        input_channels: channels of the image, from 1 on.
+        n_stages: number of resolutions, from 2 on.
         features_per_stage: channels C of every stage, the highest resolution first, or one number for all.
-        conv_op: nn.Conv2d or nn.Conv3d.
+        conv_op: class of the convolutions, nn.Conv2d or nn.Conv3d.
         strides: one entry a stage, each a whole number from 1 on or one an axis; or one number for all.
         n_conv_per_stage: convolutions of every encoder stage, from 1 on, or one number for all.
-        num_classes: segmentation heads, from 1 on.
+        num_classes: channels of the logits, one for each segmentation head, from 1 on.
         n_conv_per_stage_decoder: convolutions of every decoder stage, from 1 on, lowest resolution first, or one number
             for all.
         spatial_groups: (g_d, g_h[, g_w]) of every stage, counts from 1 on that divide its feature map; resolved, since
             they depend on the patch size.
-        shift_channels: C_s of every stage, a multiple of the product of its groups from 0 to C; without it about half
-            of the channels, as in the paper.
-        shift_position: none, CSC, CCS, CSCS or CSCSUpShift (Fig. 2 of the paper).
-        shift_location: encoder, decoder or both.
-        local_shift_channels: of every stage, how many channels behind the first C_s move by single voxels, a multiple
-            of the number of directions from 0 to C - C_s; without it none, as in the paper.
+        shift_channels: number C_s of shifted channels of every stage, a multiple of the product of its groups from 0 to
+            C; without it about half of the channels, as in the paper.
+        shift_position: where in a block the shifts come: none, CSC, CCS, CSCS or CSCSUpShift (Fig. 2 of the paper).
+        shift_location: the half of the network that shifts: encoder, decoder or both.
+        local_shift_channels: number of channels behind the first C_s that move by single voxels in every stage, a
+            multiple of the number of directions from 0 to C - C_s; without it none, as in the paper.
         kernel: edge of every convolution but the heads, in voxels: 1, or 3 for the paper's baseline (Table 1, 3D FCN).
-        kernel_sizes: taken because stock plans have them, and ignored: `kernel` counts.
+        kernel_sizes: accepted because stock plans have them, and ignored in favour of `kernel`.
         conv_bias, norm_op, norm_op_kwargs, dropout_op, dropout_op_kwargs, nonlin, nonlin_kwargs, nonlin_first: as in
             `PlainConvUNet`.
-        deep_supervision: return logits of every decoder stage instead of the highest resolution's alone. The heads are
-            always built, so that weights load either way.
+        deep_supervision: True returns logits of every decoder stage, False of the highest resolution alone. The heads
+            are always built, so that weights load either way.
 
     Raises:
-        ValueError: if an argument does not have one fitting entry a stage, or is none of its choices (`rules.py`).
+        ValueError: an argument does not have one fitting entry a stage, or is not among its choices (`rules.py`).
     """
 
-    engine = "auto"  # what networks have that were pickled whole before there was a choice
+    # of `nnunetv2_gsp.engines.ENGINES`; None for what NNUNETV2_GSP_ENGINE says
+    engine: str | None = None
 
     def __init__(
         self,
@@ -106,7 +107,6 @@ class GSPUNet(Part):
         )
         architecture = Architecture(stages, self.shift_settings, kernel)
         self.register_buffer("gsp_settings", self.shift_settings.to_tensor())
-        self.engine = wished_engine()  # of `nnunetv2_gsp.engines.ENGINES`; may be set
 
         convolution = Operators(
             conv_op,
@@ -136,8 +136,8 @@ class GSPUNet(Part):
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:
         """Map an image (N, input_channels, *patch) to logits (N, num_classes, *patch).
 
-        With deep supervision to a list of them, the full resolution first. `engine` says what computes them
-        (`nnunetv2_gsp.engines`).
+        With deep supervision to a list of them, the full resolution first. The attribute `engine` chooses what computes
+        them (`nnunetv2_gsp.engines`).
         """
         return compute(self, x)
 
@@ -145,7 +145,7 @@ class GSPUNet(Part):
         """Count the elements of every convolution's output; nnU-Net's planner estimates GPU memory from it.
 
         Args:
-            input_size: the patch in voxels, without batch and channels.
+            input_size: patch size in voxels along each spatial axis.
         """
         map_sizes = feature_map_sizes(input_size, self.encoder.strides)
         return self.encoder.compute_conv_feature_map_size(map_sizes) + self.decoder.compute_conv_feature_map_size(
@@ -158,19 +158,19 @@ class GSPUNet(Part):
         InitWeights_He(1e-2)(module)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
-        """Refuse weights of other settings: they would fit in every shape and predict nonsense."""
-        theirs = state_dict.get(prefix + "gsp_settings")
-        if theirs is not None and ShiftSettings.from_tensor(theirs) != self.shift_settings:
+        """Refuse weights that were trained with other settings: their shapes would fit, but predictions be nonsense."""
+        saved = state_dict.get(prefix + "gsp_settings")
+        if saved is not None and ShiftSettings.from_tensor(saved) != self.shift_settings:
             raise ValueError(
-                f"These weights were trained with other GSP settings than this network has; theirs are "
-                f"[{ShiftSettings.from_tensor(theirs)}], the network's are [{self.shift_settings}]: use "
-                f"the plans that were saved beside the weights."
+                f"These weights were trained with other GSP settings than this network has, "
+                f"[{ShiftSettings.from_tensor(saved)}] instead of [{self.shift_settings}]: use the plans that were "
+                f"saved beside the weights."
             )
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
 
 class GSPEncoder(Part):
-    """Max-pooling and a block of convolutions a stage; returns every stage's features."""
+    """Max-pooling and a convolution block in each stage; returns the features of every stage."""
 
     def __init__(self, input_channels: int, architecture: Architecture, convolution: dict[str, Any]):
         super().__init__()
@@ -214,7 +214,7 @@ class GSPEncoder(Part):
 
 
 class GSPDecoder(Part):
-    """Up-sampling, the skip and a block of convolutions a stage, lowest resolution first, and the heads."""
+    """Up-sampling, skip and convolution block in each stage, lowest resolution first, and the segmentation heads."""
 
     def __init__(
         self, num_classes: int, architecture: Architecture, convolution: dict[str, Any], deep_supervision: bool
@@ -281,7 +281,7 @@ class GSPDecoder(Part):
 class ConvUpsampling(Part):
     """A convolution, norm and nonlinearity at the low resolution, then linear interpolation.
 
-    The other order costs eight times as much; a bare 1×1×1 convolution and the interpolation commute exactly.
+    The other order costs eight times as much; a 1×1×1 convolution alone commutes exactly with the interpolation.
     """
 
     def __init__(

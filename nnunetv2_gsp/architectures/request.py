@@ -1,4 +1,4 @@
-"""Shifts in ratios and wishes, and their settings once feature maps and channels are known."""
+"""Shifts as requested, in ratios, and their settings once feature maps and channels are known."""
 
 import math
 from collections.abc import Sequence
@@ -27,18 +27,18 @@ _RATIO: Schema = {"type": "number", "minimum": 0, "maximum": 1}
 
 @dataclass(frozen=True)
 class ShiftRequest:
-    """Shifts in terms of ratios and wishes, independent of any one patch size.
+    """Shifts as requested, in ratios, independent of the patch size.
 
     Attributes:
         spatial_groups: (g_d, g_h[, g_w]) of every stage, highest resolution first; None leaves them to the rule
             (`spatial_groups_of`). Counts that do not divide their map are snapped to the largest divisor below.
-        strict: raise instead of snapping.
-        shift_ratio: C_s/C, from 0 to 1; the paper uses 1/2, and 1 in its ablation.
-        local_shift_ratio: part of the channels that move by single voxels, from 0 to 1 - shift_ratio; a stage in which
-            that is less than a channel a direction has no local shift.
+        strict: True raises ValueError where counts would be snapped.
+        shift_ratio: C_s/C, the fraction of shifted channels, from 0 to 1; the paper uses 1/2, and 1 in its ablation.
+        local_shift_ratio: fraction of channels that move by single voxels, from 0 to 1 - shift_ratio; a stage in which
+            that is less than one channel for each direction has no local shift.
         shift_position: where in a block of convolutions the shifts come (Fig. 2 of the paper); with "none" no channel
             moves, whatever the ratios.
-        shift_location: in the encoder, the decoder or both.
+        shift_location: the half of the network that shifts: encoder, decoder or both.
     """
 
     spatial_groups: Sequence[Sequence[int]] | None = field(
@@ -67,7 +67,7 @@ class ShiftRequest:
     shift_location: str = field(default=DEFAULT_LOCATION, metadata=SHIFT_LOCATION)
 
     def __post_init__(self) -> None:
-        """Refuse ratios that ask for more channels than there are."""
+        """Raise ValueError for ratios that ask for more channels than there are."""
         for name in ("shift_ratio", "local_shift_ratio"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must be from 0 to 1, got {getattr(self, name)}.")
@@ -78,15 +78,15 @@ class ShiftRequest:
             )
 
     def resolve(self, maps: Sequence[Sequence[int]], features_per_stage: Sequence[int]) -> ShiftSettings:
-        """Settle groups and channels of every stage.
+        """Return the spatial groups and shifted channels of every stage.
 
         Args:
             maps: size of every stage's feature map in voxels, highest resolution first.
             features_per_stage: channels C of every stage, from 1 on.
 
         Raises:
-            ValueError: if there is not one entry of spatial_groups a stage, if groups do not divide their map and are
-                not to be snapped, or if a positive ratio leaves a group, or all local shifts, without a channel.
+            ValueError: there is not one entry of spatial_groups a stage, groups do not divide their map and are not to
+                be snapped, or a positive ratio leaves a group, or all local shifts, without a channel.
 
         Examples:
             ProSGv1 of the paper's Table 2, on its PROMISE12 patch:
@@ -132,5 +132,5 @@ class ShiftRequest:
 
 
 def _exact(ratio: float) -> Fraction:
-    """Take a ratio as it is written: 0.3 of 10 channels are three, which floating point would make two."""
+    """Return a ratio as its decimal digits say: 0.3 of 10 channels are three, which floating point would make two."""
     return Fraction(str(ratio))

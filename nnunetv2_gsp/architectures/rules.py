@@ -1,4 +1,4 @@
-"""The rules that arguments of a network keep, each once: the network and all that plan one refuse in the same words."""
+"""Rules for the arguments of a network, each stated once, so that network and plans refuse in the same words."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -9,11 +9,11 @@ from nnunetv2_gsp.architectures.entries import ARRAY, COUNT, WHOLE, Schema, each
 
 @dataclass(frozen=True)
 class Expected:
-    """What an entry of a stage has to be.
+    """The condition that an entry of a stage has to fulfil.
 
     Attributes:
-        words: noun phrase, to follow "must be".
-        schema: the same as JSON Schema.
+        words: the condition as a noun phrase that follows "must be".
+        schema: the condition as JSON Schema.
     """
 
     words: str
@@ -63,13 +63,13 @@ def one_entry_a_stage(name: str, value: Any, n_stages: int, expected: Iterable[E
     """Return the entries of a list that has one a stage.
 
     Args:
-        name: of the list in plans.
-        value: as it was given.
-        n_stages: how many entries there have to be.
-        expected: what they have to be, stage by stage; it may be longer.
+        name: name of the list in plans.
+        value: value that was given, checked to be a list.
+        n_stages: number of entries that the list has to have, from 2 on.
+        expected: condition on the entry of each stage; may be longer than the list.
 
     Raises:
-        ValueError: there are more or fewer, or one of them is not what it has to be.
+        ValueError: there are more or fewer entries, or one of them does not fulfil its condition.
 
     Examples:
         >>> one_entry_a_stage("features_per_stage", [16, 0], 2, [ONE_COUNT, ONE_COUNT])

@@ -1,4 +1,4 @@
-"""The settings that a GSP network's weights depend on without showing it, and the guard against mixing them up.
+"""The shift settings of a GSP network, and the check that weights are only loaded with the settings of their training.
 
 A shift has no weights, so weights trained with other groups would load without an error and predict nonsense. The
 network therefore carries its settings in its state_dict, as a buffer of integers.
@@ -34,12 +34,13 @@ _FORMAT_GROUP_SHIFT, _FORMAT_LOCAL_SHIFT = 1, 2
 
 @dataclass(frozen=True)
 class ShiftSettings:
-    """Which channels move where.
+    """Spatial groups, shifted channels and positions of the shifts of a network.
 
     Attributes:
         spatial_groups: (g_d, g_h[, g_w]) of every stage, highest resolution first; counts from 1 on that divide the
             stage's feature map.
-        shift_channels: C_s of every stage, a multiple of the product of its groups from 0 to C; 0 shifts nothing there.
+        shift_channels: number C_s of shifted channels of every stage, a multiple of the product of its groups from 0 to
+            C; 0 shifts nothing there.
         shift_position: none, CSC, CCS, CSCS or CSCSUpShift: where the shifts come in a block of convolutions (Fig. 2 of
             the paper).
         shift_location: encoder, decoder or both: the half of the network that shifts.
@@ -54,7 +55,7 @@ class ShiftSettings:
     local_shift_channels: tuple[int, ...] = field(metadata=_CHANNELS)
 
     def __post_init__(self) -> None:
-        """Refuse unknown positions and locations."""
+        """Raise ValueError for unknown positions and locations."""
         check_choice("shift_position", self.shift_position, SHIFT_POSITION)
         check_choice("shift_location", self.shift_location, SHIFT_LOCATION)
 
@@ -70,16 +71,16 @@ class ShiftSettings:
         shift_location: Any = None,
         local_shift_channels: Any = None,
     ) -> "ShiftSettings":
-        """Return settings that fit the stages; what is not given is the paper's choice.
+        """Return settings, checked to fit the stages; what is not given is the paper's choice.
 
         Args:
             features_per_stage: channels C of every stage, from 1 on.
-            n_axes: of the patch, 2 or 3.
+            n_axes: number of spatial axes of the patch, 2 or 3.
             spatial_groups, shift_channels, shift_position, shift_location, local_shift_channels: by the names of the
                 attributes, as a network's arguments or a plans file have them; None for what these leave out.
 
         Raises:
-            ValueError: there is not one fitting entry a stage, or the position or location is not known.
+            ValueError: there is not one fitting entry a stage, or the position or location is unknown.
         """
         n_stages = len(features_per_stage)
         groups = [
@@ -120,7 +121,7 @@ class ShiftSettings:
         )
 
     def to_tensor(self) -> torch.Tensor:
-        """Encode as a flat int64 tensor for a state_dict."""
+        """Encode the settings as an int64 tensor (n,) for a state_dict."""
         has_local_shift = any(self.local_shift_channels)
         stages = [
             value
@@ -160,7 +161,7 @@ class ShiftSettings:
         )
 
     def __str__(self) -> str:
-        """Say it in one line, for logs and errors."""
+        """Return the settings in one line, for logs and errors."""
         stages = ", ".join(
             f"{groups} on {shifted} channels{f' and locally on {local}' if local else ''}"
             for groups, shifted, local in zip(

@@ -1,4 +1,4 @@
-"""Feature-map sizes, spatial groups and shifted channels of every stage."""
+"""Computes feature-map sizes, spatial groups and shifted channels of every stage."""
 
 import itertools
 import math
@@ -10,8 +10,8 @@ def feature_map_sizes(patch_size: Sequence[int], strides: Sequence[int | Sequenc
     """Return the size in voxels of every stage's feature map: the patch divided by the cumulative strides.
 
     Args:
-        patch_size: of the network's input, in voxels, 2D or 3D.
-        strides: one entry a stage, the first stage's included: one whole number an axis from 1 on, or one for all.
+        patch_size: size of the network's input in voxels along each axis, 2D or 3D.
+        strides: one entry for each stage, the first included: one whole number an axis from 1 on, or one for all.
 
     Raises:
         ValueError: if the strides do not divide the patch.
@@ -44,8 +44,8 @@ def spatial_groups_of(map_size: Sequence[int], max_groups: int) -> tuple[int, ..
     `has_equal_groups_on_equal_axes`).
 
     Args:
-        map_size: in voxels, 2D or 3D.
-        max_groups: how many channels may move, ⌊ratio·C⌋, since each group needs one.
+        map_size: size of the feature map in voxels along each axis, 2D or 3D.
+        max_groups: largest product G: the number ⌊ratio·C⌋ of channels that may move, since each group needs one.
 
     Examples:
         The paper's PROMISE12 patch and widths give groups that stand in its Table 2:
@@ -73,8 +73,8 @@ def snapped_groups(groups: Sequence[int], map_size: Sequence[int]) -> tuple[int,
     The paper asks for (5, 5, 5) on a map that 5 does not divide (Sec. 3.2), and does not say how.
 
     Args:
-        groups: counts along every axis, from 1 on.
-        map_size: of the feature map, in voxels.
+        groups: number of groups along each axis, from 1 on.
+        map_size: size of the feature map in voxels along each axis.
 
     Examples:
         >>> snapped_groups((5, 5, 5), map_size=(4, 8, 8))
@@ -87,8 +87,8 @@ def check_groups_divide(spatial_groups: Sequence[Sequence[int]], maps: Sequence[
     """Check that every stage's groups divide its feature map.
 
     Args:
-        spatial_groups: counts along every axis, one entry a stage.
-        maps: sizes of the feature maps in voxels, one entry a stage.
+        spatial_groups: number of groups along each axis, one entry for each stage.
+        maps: size of the feature map in voxels along each axis, one entry for each stage.
 
     Raises:
         ValueError: a count does not divide its axis.
@@ -103,11 +103,11 @@ def check_groups_divide(spatial_groups: Sequence[Sequence[int]], maps: Sequence[
 
 
 def shift_channels_of(groups: Sequence[int], max_channels: int) -> int:
-    """Return C_s: the largest multiple of G in `max_channels`, so that each group has as many; 0 if G does not fit.
+    """Return C_s: the largest multiple of G up to `max_channels`, so that all groups have equally many channels.
 
     Args:
-        groups: counts along every axis, whose product is G.
-        max_channels: how many channels may move at most, such as half of them.
+        groups: number of groups along each axis; their product is G.
+        max_channels: largest number of channels that may move, such as half of them; below G the result is 0.
 
     Examples:
         >>> shift_channels_of((1, 7, 7), max_channels=50)
@@ -118,7 +118,7 @@ def shift_channels_of(groups: Sequence[int], max_channels: int) -> int:
 
 
 def times(sizes: Iterable[int]) -> str:
-    """Return sizes or counts in words, such as 16×128×128."""
+    """Return sizes or counts as text, such as 16×128×128."""
     return "×".join(map(str, sizes))
 
 

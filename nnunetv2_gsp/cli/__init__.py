@@ -1,4 +1,4 @@
-"""`nnUNetv2_gsp VERB`: a module a verb parses, calls one function of the library, and prints what it returns."""
+"""`nnUNetv2_gsp VERB`: each verb's module parses arguments, calls one library function, and prints its result."""
 
 import argparse
 import os
@@ -44,7 +44,7 @@ _VERBS = (
 
 
 def parser() -> argparse.ArgumentParser:
-    """Return the parser of `nnUNetv2_gsp`; what a verb needs is imported when it runs."""
+    """Return the parser of `nnUNetv2_gsp`; imports that a verb needs are made when it runs."""
     command = CompletedParser(
         prog="nnUNetv2_gsp",
         description="Group Shift Pointwise networks for nnU-Net. Training and prediction are nnU-Net's own commands: "
@@ -59,23 +59,30 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run one verb and exit: with 0 if all is well, 1 on a finding or a user's mistake, 2 on a wrong command line.
+    """Run one verb and exit with 0 on success, 1 on a finding or a user's mistake, 2 on a wrong command line.
 
     Args:
-        arguments: words behind the command's name; without them those of this process.
+        arguments: words behind the command's name; None takes those of this process.
     """
-    parsed = parser().parse_args(arguments)
     try:
-        with show_messages():
-            code = parsed.run(parsed)
-        sys.stdout.flush()  # while a closed pipe can still be caught
-        sys.exit(code)
+        sys.exit(_run(parser().parse_args(arguments)))
     except BrokenPipeError:  # as in `| head`: the reader has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter would flush once more
         sys.exit(1)
+
+
+def _run(parsed: argparse.Namespace) -> int | str:
+    """Run a verb, and return its exit code, or the sentence that is printed to exit with 1."""
+    try:
+        with show_messages():
+            code: int = parsed.run(parsed)
+        sys.stdout.flush()  # while a closed pipe can still be caught
+        return code
+    except BrokenPipeError:  # an OSError, but nobody's mistake
+        raise
     except InputError as error:
-        sys.exit(f"nnUNetv2_gsp {parsed.verb}: {error.told(hints_for(error.parameters, parsed))}")
+        return f"nnUNetv2_gsp {parsed.verb}: {error.told(hints_for(error.parameters, parsed))}"
     except OSError as error:
-        sys.exit(f"nnUNetv2_gsp {parsed.verb}: {error}")
+        return f"nnUNetv2_gsp {parsed.verb}: {error}"
     except KeyboardInterrupt:
-        sys.exit(f"{os.linesep}nnUNetv2_gsp {parsed.verb}: interrupted")
+        return f"{os.linesep}nnUNetv2_gsp {parsed.verb}: interrupted"

@@ -1,4 +1,4 @@
-"""Arguments that several verbs have in common, and what texts on the command line mean."""
+"""Arguments that several verbs share, and parsers of their values."""
 
 import argparse
 import json
@@ -73,11 +73,11 @@ def add_challenge(parser: argparse.ArgumentParser) -> None:
 
 
 def listed(title: str, choices: Mapping[str, str]) -> str:
-    """Return a list of choices for the end of a verb's help.
+    """Return a list of choices as text for the end of a verb's help.
 
     Args:
-        title: what is listed.
-        choices: description of each choice by its name.
+        title: name of the listed things, such as executors.
+        choices: name of each choice -> description.
 
     Examples:
         >>> print(listed("executors", {"local": "on this machine", "slurm": "as a job array"}))
@@ -90,13 +90,13 @@ def listed(title: str, choices: Mapping[str, str]) -> str:
 
 
 def settings(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    """Return what --set was given.
+    """Return the settings given with --set, name -> value.
 
     Args:
-        pairs: what `setting` made of each.
+        pairs: name and value of each, as `setting` returns them.
 
     Raises:
-        ConflictingInputError: a key comes twice.
+        ConflictingInputError: a key occurs twice.
     """
     settings = dict(pairs)
     if len(settings) < len(pairs):
@@ -107,7 +107,7 @@ def settings(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 
 def setting(text: str) -> tuple[str, object]:
-    """Parse `key=value`: the value as JSON, as a number that JSON does not know (.25), or as the text it is.
+    """Parse `key=value`; the value is JSON, a number that JSON does not know (.25), or else a text.
 
     Examples:
         >>> setting("shift_ratio=.25"), setting("shift_position=CCS")

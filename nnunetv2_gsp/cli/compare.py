@@ -56,22 +56,22 @@ def add(verbs: Verbs) -> None:
         "predictions (-pred, -gt). The first one is the baseline. All of them must have the same "
         "cases.",
     )
-    compare.add_argument("-d", metavar="DATASET", help="name or id")
-    compare.add_argument("-tr", nargs="+", metavar="TRAINER", help="two or more, the baseline first")
-    compare.add_argument("-c", metavar="CONFIGURATION", help="of the plans (default: 3d_fullres)")
+    compare.add_argument("-d", metavar="DATASET", help="name or id of the dataset")
+    compare.add_argument("-tr", nargs="+", metavar="TRAINER", help="two or more trainers, the baseline first")
+    compare.add_argument("-c", metavar="CONFIGURATION", help="configuration of the plans (default: 3d_fullres)")
     compare.add_argument(
-        "-p", nargs="+", metavar="PLANS", help="one for all, or one for each trainer (default: nnUNetPlans)"
+        "-p", nargs="+", metavar="PLANS", help="plans, one for all or one for each trainer (default: nnUNetPlans)"
     )
-    compare.add_argument("-f", nargs="+", metavar="FOLD", help="0 1 ... or all (default: 0 1 2 3 4)")
+    compare.add_argument("-f", nargs="+", metavar="FOLD", help="folds: 0 1 ... or all (default: 0 1 2 3 4)")
     compare.add_argument("-pred", nargs="+", type=Path, metavar="FOLDER", help="predictions, the baseline's first")
-    compare.add_argument("-gt", type=Path, metavar="FOLDER", help="their references")
+    compare.add_argument("-gt", type=Path, metavar="FOLDER", help="references of the predictions")
     compare.add_argument(
         "-djfile", type=Path, metavar="FILE", help="dataset.json with the labels or regions; as for evaluate"
     )
     compare.add_argument("--images", type=Path, metavar="FOLDER", help="images, such as imagesTs, to draw the cases on")
     add_definition(compare)
     compare.add_argument(
-        "-o", type=Path, required=True, metavar="FOLDER", help="for comparison.html, .md, .csv and .json"
+        "-o", type=Path, required=True, metavar="FOLDER", help="folder for comparison.html, .md, .csv and .json"
     )
     compare.add_argument("-np", type=positive, metavar="N", help="processes (default: one for each core, at most 8)")
     compare.add_argument("--overwrite", action="store_true", help="replace files of those names")
@@ -79,7 +79,7 @@ def add(verbs: Verbs) -> None:
 
 
 def _check_one_side(arguments: argparse.Namespace) -> None:
-    """Leave with the exit code of a wrong command line unless either models or folders are named, and not both."""
+    """Exit with the code of a wrong command line unless either models or folders are named, and not both."""
     models, folders = (
         [flag for name, flag in side.items() if getattr(arguments, name) is not None]
         for side in (_OF_MODELS, _OF_FOLDERS)

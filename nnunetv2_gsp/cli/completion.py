@@ -1,4 +1,4 @@
-"""What a shell completes: verbs, flags and choices by themselves, paths by what they are."""
+"""Shell completion of verbs, flags, choices and paths."""
 
 import argparse
 from pathlib import Path
@@ -8,10 +8,10 @@ import shtab
 
 
 class CompletedParser(argparse.ArgumentParser):
-    """A parser whose paths a shell completes: files where an argument is called FILE, else folders."""
+    """A parser whose paths a shell completes: files for arguments named FILE, folders for other paths."""
 
     def add_argument(self, *names: Any, **options: Any) -> argparse.Action:
-        """Add an argument as any parser does; the verbs' parsers are of this class, too."""
+        """Add an argument, with its completion; the verbs' parsers are of this class, too."""
         action = super().add_argument(*names, **options)
         if action.type is Path:
             action.complete = shtab.FILE if action.metavar == "FILE" else shtab.DIRECTORY  # type: ignore[attr-defined]

@@ -57,7 +57,7 @@ def add(verbs: Verbs) -> None:
     convert.add_argument(
         "--edition",
         choices=BRATS.editions,
-        help="of BraTS, by which labels are read (default: the one that the names of the cases tell)",
+        help="edition of BraTS, whose labels the cases have (default: the one that the names of the cases tell)",
     )
     convert.add_argument("--overwrite", action="store_true", help="replace a dataset of that name")
     convert.add_argument("--strict", action="store_true", help="make no dataset if a case has to be skipped")

@@ -1,4 +1,4 @@
-"""`nnUNetv2_gsp demo`: shows the whole way on a phantom."""
+"""`nnUNetv2_gsp demo`: demonstrates the whole workflow on a phantom."""
 
 import argparse
 from pathlib import Path

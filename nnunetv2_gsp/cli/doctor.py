@@ -1,4 +1,4 @@
-"""`nnUNetv2_gsp doctor`: says what training finds here, what it does not, and what mends it."""
+"""`nnUNetv2_gsp doctor`: checks what training needs here, and says what mends each problem."""
 
 import argparse
 
@@ -17,5 +17,5 @@ def run(_: argparse.Namespace) -> int:
 
 def add(verbs: Verbs) -> None:
     """Add the verb and its arguments."""
-    doctor = verbs.add_parser("doctor", help="say what training finds here, what it does not, and what mends it")
+    doctor = verbs.add_parser("doctor", help="check what training needs here, and say what mends each problem")
     doctor.set_defaults(run=run)

@@ -37,7 +37,7 @@ def add(verbs: Verbs) -> None:
         "means, and what an empty mask scores, is up to the definition; every output names it.",
     )
     evaluate.add_argument("-gt", type=Path, required=True, metavar="FOLDER", help="references, such as labelsTr")
-    evaluate.add_argument("-pred", type=Path, required=True, metavar="FOLDER", help="predictions, by the same names")
+    evaluate.add_argument("-pred", type=Path, required=True, metavar="FOLDER", help="predictions, with the same names")
     add_definition(evaluate)
     evaluate.add_argument(
         "-djfile",
@@ -57,7 +57,7 @@ def add(verbs: Verbs) -> None:
         "-o",
         type=Path,
         metavar="FOLDER",
-        help="for evaluation_DEFINITION.json and .csv (default: that of the predictions)",
+        help="folder for evaluation_DEFINITION.json and .csv (default: that of the predictions)",
     )
     evaluate.add_argument("--overwrite", action="store_true", help="replace files of those names")
     evaluate.set_defaults(run=run)

@@ -1,4 +1,4 @@
-"""`nnUNetv2_gsp experiments`: trains what a table of the paper needs."""
+"""`nnUNetv2_gsp experiments`: trains the runs of a table of the paper."""
 
 import argparse
 from textwrap import fill
@@ -62,7 +62,7 @@ def add(verbs: Verbs) -> None:
     experiments.add_argument("table", choices=list(TABLES), metavar="TABLE", help="one of those listed below")
     experiments.add_argument("-d", required=True, metavar="DATASET", help="name or id of a planned dataset")
     experiments.add_argument(
-        "-c", default="3d_fullres", metavar="CONFIGURATION", help="of the plans (default: %(default)s)"
+        "-c", default="3d_fullres", metavar="CONFIGURATION", help="configuration of the plans (default: %(default)s)"
     )
     experiments.add_argument(
         "-p",
@@ -74,7 +74,7 @@ def add(verbs: Verbs) -> None:
         "-tr",
         nargs="+",
         metavar="TRAINER",
-        help=f"in place of the table's own (default: {PAPER_TRAINER}; for cross-validation "
+        help=f"trainers in place of the table's own (default: {PAPER_TRAINER}; for cross-validation "
         f"{' and '.join(TABLES['cross-validation'].trainers)})",
     )
     add_set(experiments, "settings for every run, as in patch_size=[16,96,96] batch_size=2")
@@ -83,7 +83,7 @@ def add(verbs: Verbs) -> None:
         "--executor", choices=list(EXECUTORS), default="local", help="see below (default: %(default)s)"
     )
     experiments.add_argument(
-        "-n", type=positive, metavar="N", help="so many trainings at once (default: 1 locally, all in Slurm)"
+        "-n", type=positive, metavar="N", help="number of trainings at once (default: 1 locally, all in Slurm)"
     )
     experiments.add_argument("--partition", metavar="NAME", help="a Slurm job's partition (default: Slurm's own)")
     experiments.add_argument(

@@ -1,9 +1,9 @@
-"""How a parameter of the library is given on the command line, for the hint behind an error."""
+"""Turns names of library parameters into hints on command-line flags, for error messages."""
 
 import argparse
 from collections.abc import Iterable
 
-# parameter of the library -> where a verb's parser keeps it, and what to do with its flag there
+# parameter of the library -> {attribute of a verb's parsed arguments: hint that names its flag}
 _HINTS = {
     "archive": {"file": "name another archive"},
     "challenge": {"challenge": "name another challenge"},
@@ -40,7 +40,6 @@ _HINTS = {
     "predictions": {"pred": "name other predictions with -pred", "i": "name another folder of predictions with -i"},
     "processes": {"np": "take fewer processes with -np"},
     "references": {"gt": "name other references with -gt"},
-    "retry": {"retry": "train it again with --retry"},
     "rounds": {"rounds": "change --rounds"},
     "settings": {"set": "change --set"},
     "slurm": {"executor": "choose --executor slurm"},
@@ -52,11 +51,11 @@ _HINTS = {
 
 
 def hints_for(parameters: Iterable[str], parsed: argparse.Namespace) -> list[str]:
-    """Return what one can type instead, for those of the library's parameters that the verb has flags for.
+    """Return a hint for each of the library's parameters that the verb has a flag for.
 
     Args:
         parameters: names of parameters, as an InputError has them.
-        parsed: arguments of the verb.
+        parsed: parsed arguments of the verb.
 
     Examples:
         >>> hints_for(["output", "overwrite"], argparse.Namespace(verb="demo", o="folder"))

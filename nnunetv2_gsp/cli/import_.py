@@ -1,4 +1,4 @@
-"""`nnUNetv2_gsp import`: makes a model folder of what `export` wrote."""
+"""`nnUNetv2_gsp import`: makes a model folder from a zip that `export` wrote."""
 
 import argparse
 from pathlib import Path
@@ -18,7 +18,7 @@ def run(arguments: argparse.Namespace) -> int:
 def add(verbs: Verbs) -> None:
     """Add the verb and its arguments."""
     importing = verbs.add_parser(
-        "import", help="check what export wrote, and make a model folder of it in nnUNet_results"
+        "import", help="check a zip that export wrote, and make a model folder from it in nnUNet_results"
     )
     importing.add_argument("file", type=Path, metavar="FILE", help="the zip")
     importing.set_defaults(run=run)

@@ -32,10 +32,10 @@ def add(verbs: Verbs) -> None:
         description="Derive GSP plans from the plans that nnU-Net made for a dataset. Data that are preprocessed serve "
         "again wherever the preprocessing is the same; where it is not, the command is printed.",
     )
-    plan.add_argument("-d", required=True, metavar="DATASET", help="name or id")
+    plan.add_argument("-d", required=True, metavar="DATASET", help="name or id of the dataset")
     plan.add_argument("-p", default="nnUNetPlans", metavar="PLANS", help="plans to start from (default: %(default)s)")
     plan.add_argument("-c", nargs="+", metavar="CONFIGURATION", help="which configurations (default: every one)")
     add_template(plan)
-    plan.add_argument("--name", help="of the new plans (default: nnUNetGSPPlans, or nnUNetGSPPlans_TEMPLATE)")
+    plan.add_argument("--name", help="name of the new plans (default: nnUNetGSPPlans, or nnUNetGSPPlans_TEMPLATE)")
     plan.add_argument("--overwrite", action="store_true", help="replace GSP plans of that name")
     plan.set_defaults(run=run)

@@ -37,7 +37,7 @@ def add(verbs: Verbs) -> None:
         description="Parameters, MACs, FLOPs, activation memory and latency of the GSP network and of stock nnU-Net, "
         "from the plans of a dataset (-d) or from a template alone.",
     )
-    profile.add_argument("-d", metavar="DATASET", help="name or id; without it a template is profiled")
+    profile.add_argument("-d", metavar="DATASET", help="name or id of the dataset; without it a template is profiled")
     profile.add_argument("-c", metavar="CONFIGURATION", help="configuration of the plans (default: 3d_fullres)")
     profile.add_argument("-p", metavar="PLANS", help="stock or GSP plans of the dataset (default: nnUNetPlans)")
     add_template(profile, default=None)
@@ -58,7 +58,7 @@ def add(verbs: Verbs) -> None:
     profile.add_argument(
         "--rounds", type=int, default=5, metavar="N", help="timed forward passes of each network (default: %(default)s)"
     )
-    profile.add_argument("--json", type=Path, metavar="FILE", help="write all figures there too")
+    profile.add_argument("--json", type=Path, metavar="FILE", help="write all values there too")
     profile.add_argument("--markdown", type=Path, metavar="FILE", help="write the table there too")
     profile.add_argument("--overwrite", action="store_true", help="replace files of those names")
     profile.set_defaults(run=run)

@@ -35,7 +35,7 @@ def add(verbs: Verbs) -> None:
         "submit",
         help="write nnU-Net's predictions as the archive that a challenge accepts",
         description="Predictions of a network that was trained on a dataset made by nnUNetv2_gsp convert become the "
-        "challenge's labels, names and geometry in a flat zip, which is checked before it is there.",
+        "challenge's labels, names and geometry in a flat zip, which is checked before it gets its name.",
     )
     submit.add_argument(
         "-i", type=Path, required=True, metavar="PREDICTIONS", help="folder that nnUNetv2_predict wrote"

@@ -1,1 +1,1 @@
-"""Compares models on the same cases: who is compared, what the differences say, and the page that shows it."""
+"""Compares models on the same cases: pairs their predictions, tests the differences, and writes the report."""

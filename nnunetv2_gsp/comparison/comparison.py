@@ -1,4 +1,4 @@
-"""Scores contenders on the same cases and compares each with the first one."""
+"""Scores contenders on the same cases, and compares each with the first one, the baseline."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -21,13 +21,13 @@ _PENALISED = ("reference", "prediction")  # where just one of them is empty
 
 @dataclass(frozen=True)
 class Comparison:
-    """Scores of every contender, and what the differences say.
+    """Scores of every contender, and the paired tests of each against the baseline.
 
     Attributes:
-        pairing: what was compared.
-        definition: of the metrics.
-        scores: contender's name -> an entry for each case and region, the same ones in the same order.
-        paired: the others against the baseline, by contender, region and metric.
+        pairing: the contenders with their predictions, the references and the labels.
+        definition: how each metric was computed, and what an empty mask scored (`DEFINITIONS`).
+        scores: contender's name -> an entry for each case and region, in the same order for every contender.
+        paired: one test for each other contender, region and metric, in this order.
     """
 
     pairing: Pairing
@@ -37,17 +37,17 @@ class Comparison:
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
-        """What is compared."""
+        """Metrics that are compared."""
         return self.definition.metrics
 
     @property
     def regions(self) -> list[str]:
-        """Regions in their order."""
+        """Names of the regions, in the order of the scores."""
         return list(dict.fromkeys(scores["region"] for scores in self.scores[self.baseline.name]))
 
     @property
     def cases(self) -> list[str]:
-        """Cases in order."""
+        """Names of the cases, in the order of the scores."""
         return list(self.pairing.references)
 
     @property
@@ -62,12 +62,12 @@ class Comparison:
 
     @property
     def has_costs(self) -> bool:
-        """Tell whether anything is known of what the contenders cost."""
+        """Tell whether the cost of at least one contender is known."""
         return any(contender.cost != ModelCost() for contender in self.pairing.contenders)
 
     @property
     def caveats(self) -> list[str]:
-        """What makes it less than a fair comparison, or is not known of it, a sentence each."""
+        """What makes the comparison unfair, or leaves its fairness unknown, one sentence each."""
         of_each = {contender.name: contender.protocol for contender in self.pairing.contenders}
         found = protocols.differences(of_each)
         return [
@@ -83,7 +83,7 @@ class Comparison:
 
     @property
     def notes(self) -> list[str]:
-        """What a reader of the scores has to know, a sentence or a few each."""
+        """Notes for readers of the scores, one or a few sentences each."""
         in_words, *others = notes_on(self.definition)
         return [in_words, statistics.IN_WORDS, *others, *([costs.IN_WORDS] if self.has_costs else [])]
 
@@ -91,14 +91,14 @@ class Comparison:
         """Return one score of a contender in a region, an entry for each case.
 
         Args:
-            contender: name.
-            region: name.
-            name: of a metric, NaN where a score is left out; or of anything else that an entry of `scores` holds.
+            contender: name of the contender, a key of `scores`.
+            region: name of the region, one of `regions`.
+            name: name of a metric (NaN where a score is left out), or another key of an entry of `scores`.
         """
         return [scores[name] for scores in self.scores[contender] if scores["region"] == region]
 
     def ranked_cases(self) -> list[str]:
-        """Return the cases from the worst on, by mean Dice over regions and contenders; those without Dice last."""
+        """Return the cases by ascending mean Dice over regions and contenders; those without Dice come last."""
 
         def mean_dice(case: str) -> float:
             dice = [
@@ -117,9 +117,9 @@ def compare(pairing: Pairing, definition: Definition, processes: int | None = No
     """Score every contender on the same cases, and test each against the first one.
 
     Args:
-        pairing: what is compared.
-        definition: of the metrics.
-        processes: so many cases at a time, at least 1; None leaves it to `n_processes`.
+        pairing: the contenders with their predictions, the references and the labels.
+        definition: how each metric is computed, and what an empty mask scores (`DEFINITIONS`).
+        processes: number of cases scored at the same time, at least 1; None leaves it to `n_processes`.
 
     Raises:
         InputError: a file can't be read or does not fit its reference.
@@ -141,7 +141,7 @@ def compare(pairing: Pairing, definition: Definition, processes: int | None = No
 
 
 def _aligned(scores: Mapping[str, list[CaseScores]], definition: Definition) -> dict[str, list[CaseScores]]:
-    """Give every contender the same regions: a label that only one of them has is an empty one to the others."""
+    """Give every contender the same regions: a label that only some predict scores as an empty mask for the others."""
     regions = list(dict.fromkeys(entry["region"] for entries in scores.values() for entry in entries))
     absent = score_both_empty(definition)
     aligned = {}

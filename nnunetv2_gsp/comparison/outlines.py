@@ -1,4 +1,4 @@
-"""Draws cases: the slice with the most voxels labelled wrong, with the outlines of every segmentation."""
+"""Draws cases: the slice with the most wrongly labelled voxels, with the outlines of every segmentation."""
 
 import io
 from collections.abc import Sequence
@@ -24,15 +24,15 @@ _MARGIN = 12  # voxels around what is outlined
 
 
 def worst_slice(comparison: Comparison, case: str) -> list[Picture]:
-    """Draw the axial slice of a case in which the contenders label most voxels wrong, a picture for each region.
+    """Draw the axial slice with the most voxels that contenders label wrong, one picture for each region.
 
     Args:
-        comparison: what is drawn.
-        case: its name.
+        comparison: comparison whose segmentations are drawn.
+        case: name of the case, one of `comparison.cases`.
 
     Returns:
-        A picture without outlines where there are images, black if none of them fits the case, then one for each of
-        the first four regions.
+        If the comparison has images, first a picture without outlines (black if no image fits the case); then one
+        picture for each of the first four regions.
     """
     pairing = comparison.pairing
     read = [
@@ -72,10 +72,10 @@ def worst_slice(comparison: Comparison, case: str) -> list[Picture]:
 
 
 def legend(names: Sequence[str]) -> Picture:
-    """Draw a key to the outlines: a line of the reference, and one of each contender.
+    """Draw a legend of the outlines: one line for the reference, and one for each contender.
 
     Args:
-        names: of the contenders, in their order.
+        names: names of the contenders, the baseline's first.
     """
     from matplotlib.lines import Line2D
 
@@ -108,13 +108,13 @@ def legend(names: Sequence[str]) -> Picture:
 
 
 def _worst_level(reference: LabelMap, *predictions: LabelMap) -> int:
-    """Return the slice with most voxels labelled wrong; where nothing is wrong, with most of the reference."""
+    """Return the index of the slice with the most wrong voxels; if none is wrong, with the most of the reference."""
     wrong = np.sum([(prediction != reference).sum(axis=(1, 2)) for prediction in predictions], axis=0)
     return int(np.argmax(wrong if np.any(wrong) else (reference > 0).sum(axis=(1, 2))))
 
 
 def _outlined(background: Image, reference: Mask | None, predictions: Sequence[Mask], aspect: float) -> str:
-    """Draw outlines of the reference and of contenders over a slice (H, W); returns a PNG as data URI."""
+    """Draw outlines of the reference and of contenders over a slice (H, W), and return a PNG as data URI."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -147,7 +147,7 @@ def _outlined(background: Image, reference: Mask | None, predictions: Sequence[M
 
 
 def _outline(axes: Any, mask: Mask, **style: Any) -> Any:
-    """Draw the outline of a mask (H, W), which a rim of one voxel closes at the borders; None if it is empty."""
+    """Draw the outline of a mask (H, W), closed at the image's borders; return None if the mask is empty."""
     if not mask.any():
         return None
     rows, columns = (np.arange(-1, size + 1) for size in mask.shape)
@@ -162,12 +162,12 @@ def _halo() -> list[Any]:
 
 
 def _volume(array: Array) -> Array:
-    """Give an image of two axes a third one."""
+    """Return a 2D image as a volume of one slice, and a volume as it is."""
     return array if array.ndim == 3 else array[None]
 
 
 def _box(mask: Mask) -> tuple[slice, slice]:
-    """Return a box (H, W) around a mask with a margin; everything if the mask is empty."""
+    """Return the box (H, W) around a mask with a margin; the whole slice if the mask is empty."""
     found = ndimage.find_objects(mask.view(np.uint8))
     if not found:
         return slice(None), slice(None)
@@ -176,7 +176,7 @@ def _box(mask: Mask) -> tuple[slice, slice]:
 
 
 def _image(folder: Path | None, case: str, shape: tuple[int, ...]) -> Image | None:
-    """Return the first channel of a case, its darkest voxel 0; None where there is none of this shape."""
+    """Return the first channel of a case, shifted so that its darkest voxel is 0; None if none has this shape."""
     import SimpleITK as sitk
 
     from nnunetv2_gsp.images import read_whole

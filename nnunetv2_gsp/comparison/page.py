@@ -1,4 +1,4 @@
-"""Collects what the page of a comparison shows: verdict, tables, plots, cases and notes; the template lays it out."""
+"""Collects the contents of a comparison's HTML page: verdict, tables, plots, cases and notes."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ N_METRICS_PLOTTED = 2  # Dice and HD95
 
 @dataclass(frozen=True)
 class Plots:
-    """Pictures under one heading, with what to look for."""
+    """Pictures under one heading, with a text on what to look for."""
 
     heading: str
     pictures: Sequence[Picture]
@@ -28,7 +28,7 @@ class Plots:
 
 @dataclass(frozen=True)
 class CaseView:
-    """A case's pictures, and the Dice of each contender in words, by name."""
+    """Pictures of a case, and each contender's Dice in words by its name."""
 
     case: str
     fold: str | None
@@ -38,7 +38,7 @@ class CaseView:
 
 @dataclass(frozen=True)
 class CaseGroup:
-    """Cases under one heading, with what they stand for."""
+    """Cases under one heading, with a text on why they are shown."""
 
     heading: str
     words: str
@@ -46,10 +46,10 @@ class CaseGroup:
 
 
 def as_html(comparison: Comparison) -> str:
-    """Return the page, with pictures and style inside.
+    """Return the HTML page, with pictures and style sheet embedded.
 
     Args:
-        comparison: of two or more contenders.
+        comparison: comparison of two or more contenders.
 
     Raises:
         InputError: a segmentation or an image can't be read.
@@ -69,10 +69,10 @@ def as_html(comparison: Comparison) -> str:
 
 
 def title_of(comparison: Comparison) -> str:
-    """Return who is compared with whom.
+    """Return the page's title, which names the contenders.
 
     Args:
-        comparison: of two or more contenders.
+        comparison: comparison of two or more contenders.
     """
     *others, last = comparison.scores
     return f"{', '.join(others)} and {last} compared"

@@ -17,11 +17,11 @@ class Contender:
     """A trained model, or a folder of predictions, that is compared with others.
 
     Attributes:
-        name: unique among them.
-        predictions: case -> file.
-        cost: of the model.
-        protocol: how it was trained.
-        curves: how training went, an entry for each fold; empty where nobody logged it.
+        name: name that no other contender of the comparison has.
+        predictions: name of each case -> file of its prediction.
+        cost: what the model costs in parameters, time and memory.
+        protocol: patch size, batch size, epochs and devices of its training.
+        curves: losses and pseudo Dice over epochs, an entry for each fold; empty where they were not logged.
     """
 
     name: str
@@ -37,11 +37,11 @@ class Pairing:
 
     Attributes:
         contenders: two or more; the first one is the baseline.
-        references: case -> file.
+        references: name of each case -> file of its reference.
         folds: case -> the fold that validates it; empty where there are no folds.
-        labels: which regions there are.
-        images: folder of CASE_0000 files to draw on, or None.
-        title: of the report.
+        labels: the regions that are scored, and the labels that make up each.
+        images: folder of CASE_0000 images to draw on; None draws on black.
+        title: line below the report's heading that says what was compared.
     """
 
     contenders: Sequence[Contender]
@@ -55,17 +55,17 @@ class Pairing:
 def pair_folders(
     predictions: Sequence[Path], references: Path, *, dataset_json: Path | None = None, images: Path | None = None
 ) -> Pairing:
-    """Pair folders of predictions, named after what tells their paths apart.
+    """Pair folders of predictions; each is named after the last parts of its path that tell it from the others.
 
     Args:
         predictions: two or more folders, the baseline's first, all of the same cases.
-        references: folder of the references of these cases.
-        dataset_json: which regions or labels there are; None takes what `find_region_labels` finds.
-        images: folder of CASE_0000 files to draw on; None draws on black.
+        references: folder of the references, one for each case.
+        dataset_json: nnU-Net's file that names regions or labels; None takes what `find_region_labels` finds.
+        images: folder of CASE_0000 images to draw on; None draws on black.
 
     Raises:
-        InputError: folders are missing, don't have the same cases as the references, have other regions, or there is
-            no image of any case.
+        InputError: folders are missing, don't have the same cases as the references, have other regions, or no case has
+            an image.
     """
     paths = [str(folder.absolute()) for folder in predictions]
     check_distinct(paths, ["predictions"])
@@ -89,13 +89,13 @@ def common_labels(several: Sequence[RegionLabels]) -> RegionLabels:
     """Return the labels that all contenders have.
 
     Args:
-        several: of each contender; those without regions go with any.
+        several: labels of each contender; those without regions fit any others.
 
     Returns:
-        The first that a dataset.json names; labels as found where none does.
+        The first labels that come from a dataset.json; if none do, the labels as found.
 
     Raises:
-        ConflictingInputError: another dataset.json names others.
+        ConflictingInputError: two dataset.json name different labels.
     """
     named = [labels for labels in several if labels.regions is not None]
     for labels in named[1:]:
@@ -110,14 +110,14 @@ def common_labels(several: Sequence[RegionLabels]) -> RegionLabels:
 
 
 def check_distinct(names: Sequence[str], parameters: Sequence[str]) -> None:
-    """Check that there are two or more, and none twice.
+    """Check that there are two or more names, and none twice.
 
     Args:
-        names: of those that are to be compared.
-        parameters: which of the caller's parameters name them, for the error.
+        names: names of the contenders that are to be compared.
+        parameters: names of the caller's parameters that give the contenders, for the error.
 
     Raises:
-        InputError: there are fewer, or one is there twice.
+        InputError: there are fewer than two names, or one occurs twice.
     """
     if len(set(names)) < max(2, len(names)):
         raise InputError("two or more to compare, each named once", ", ".join(names) or "none", parameters=parameters)
@@ -135,7 +135,7 @@ def _listed(labels: RegionLabels) -> str:
 
 
 def _distinct_ends(paths: Sequence[str]) -> dict[str, str]:
-    """Shorten paths to as many of their last parts as tell them apart."""
+    """Shorten paths to the fewest last parts that still tell them apart."""
     parts = {path: Path(path).parts for path in paths}
     for n_parts in range(1, max(map(len, parts.values())) + 1):
         ends = {path: "/".join(part[-n_parts:]) for path, part in parts.items()}

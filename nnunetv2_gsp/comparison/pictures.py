@@ -1,6 +1,6 @@
-"""Puts pictures into a page as data URIs, so that it needs no other file.
+"""Turns pictures into data URIs, so that the page needs no other file.
 
-Colours are Okabe and Ito's, told apart with any colour vision; line style and marker say the same once more.
+Colours are Okabe and Ito's, which any colour vision tells apart; each has its own line style and marker as well.
 """
 
 import base64
@@ -26,9 +26,9 @@ class Picture:
     """A picture for a page.
 
     Attributes:
-        title: short, above it.
-        alt: what it shows, in words.
-        uri: data URI of an SVG or PNG.
+        title: short title that stands above the picture.
+        alt: text that says what the picture shows.
+        uri: data URI of the SVG or PNG.
     """
 
     title: str
@@ -40,14 +40,14 @@ def style_of(number: int) -> dict[str, Any]:
     """Return colour, line style and marker of a contender, and the line in words.
 
     Args:
-        number: its place among the contenders, from 0 on.
+        number: the contender's place, from 0 on; 0 is the baseline's.
     """
     return STYLES[number % len(STYLES)]
 
 
 @contextmanager
 def svg_canvas(size: tuple[float, float] = _SIZE) -> Iterator[tuple[Any, Callable[[], str]]]:
-    """Give a matplotlib figure to draw in, and a function that returns it as data URI once the block has ended.
+    """Yield a matplotlib figure to draw in, and a function that returns it as data URI once the block has ended.
 
     Args:
         size: width and height in inches.
@@ -79,7 +79,7 @@ def data_uri(kind: str, content: bytes) -> str:
 
     Args:
         kind: media type, such as image/png.
-        content: of the file.
+        content: bytes of the file, unencoded.
 
     Examples:
         >>> data_uri("text/plain", b"GSP")

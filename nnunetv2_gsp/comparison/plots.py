@@ -1,4 +1,4 @@
-"""Plots scores case by case, and trainings epoch by epoch."""
+"""Plots scores of each case, and the learning curves of trainings."""
 
 from typing import Any
 
@@ -13,13 +13,13 @@ Floats = npt.NDArray[np.float64]
 
 
 def paired_scatter(comparison: Comparison, number: int, region: str, metric: Metric) -> Picture:
-    """Draw a mark for each case, the baseline's score across, a contender's up, and the line where both are equal.
+    """Draw a scatter plot of the cases, baseline on the x-axis, contender on the y-axis, with the line of equality.
 
     Args:
-        comparison: what is drawn.
+        comparison: comparison whose data are drawn.
         number: the contender's place, from 1 on; 0 is the baseline's.
-        region: name.
-        metric: of the scores.
+        region: name of the region, one of `comparison.regions`.
+        metric: metric whose scores are drawn.
     """
     baseline, contender, x, y = _paired_scores(comparison, number, region, metric)
     with svg_canvas() as (canvas, result):
@@ -62,13 +62,13 @@ def paired_scatter(comparison: Comparison, number: int, region: str, metric: Met
 
 
 def sorted_differences(comparison: Comparison, number: int, region: str, metric: Metric) -> Picture:
-    """Draw a bar for each case, contender minus baseline, from the smallest to the largest.
+    """Draw a bar for each case's difference, contender minus baseline, from the smallest to the largest.
 
     Args:
-        comparison: what is drawn.
+        comparison: comparison whose data are drawn.
         number: the contender's place, from 1 on; 0 is the baseline's.
-        region: name.
-        metric: of the scores.
+        region: name of the region, one of `comparison.regions`.
+        metric: metric whose scores are drawn.
     """
     baseline, contender, x, y = _paired_scores(comparison, number, region, metric)
     differences = np.sort(y - x)
@@ -107,13 +107,13 @@ def sorted_differences(comparison: Comparison, number: int, region: str, metric:
 
 
 def learning_curves(comparison: Comparison) -> list[Picture]:
-    """Draw losses and pseudo Dice over epochs, folds thin, their mean broad.
+    """Draw losses and pseudo Dice over epochs, each fold as a thin line, their mean as a thick one.
 
     Args:
-        comparison: what is drawn.
+        comparison: comparison whose data are drawn.
 
     Returns:
-        A picture of the training loss, of the validation loss and of the pseudo Dice; none where nobody logged them.
+        One picture each of training loss, validation loss and pseudo Dice; none for what was not logged.
     """
     if not any(contender.curves for contender in comparison.pairing.contenders):
         return []
@@ -128,7 +128,7 @@ def learning_curves(comparison: Comparison) -> list[Picture]:
 
 
 def _scale(axes: Any, axis: str, metric: Metric) -> None:
-    """Make an axis of distances linear up to 1 mm and logarithmic beyond, or one penalty hides all other cases."""
+    """Make an axis of distances linear up to 1 mm and logarithmic beyond, lest one penalty hide all other cases."""
     from matplotlib.ticker import FuncFormatter
 
     if metric.unit == "mm":

@@ -1,4 +1,4 @@
-"""Tells in what contenders were not trained alike."""
+"""Finds differences in how contenders were trained."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,10 +7,10 @@ from typing import Any
 
 @dataclass(frozen=True)
 class TrainingProtocol:
-    """What a fair comparison holds the same; None where it is not known.
+    """Settings of a training that a fair comparison keeps equal; None where one is not known.
 
     Attributes:
-        patch_size: voxels along each axis.
+        patch_size: size of a patch in voxels along each axis.
         batch_size: patches in a batch, as the plans have it.
         epochs: number of trained epochs, one entry for each fold.
         devices: names of the GPUs or devices that trained, as nnU-Net's debug.json has them.
@@ -23,10 +23,10 @@ class TrainingProtocol:
 
 
 def differences(protocols: Mapping[str, TrainingProtocol]) -> list[str]:
-    """Return a sentence for each thing that contenders were not trained alike in.
+    """Return a sentence for each setting in which the trainings of contenders differ.
 
     Args:
-        protocols: contender's name -> how it was trained.
+        protocols: contender's name -> settings of its training.
 
     Examples:
         >>> differences({"a": TrainingProtocol(batch_size=2), "b": TrainingProtocol(batch_size=4)})
@@ -48,10 +48,10 @@ def differences(protocols: Mapping[str, TrainingProtocol]) -> list[str]:
 
 
 def unknown_lengths(protocols: Mapping[str, TrainingProtocol]) -> list[str]:
-    """Return a sentence for each contender whose number of epochs is not known; none where nothing is known of any.
+    """Return a sentence for each contender with an unknown number of epochs; none if nothing is known of any.
 
     Args:
-        protocols: contender's name -> how it was trained.
+        protocols: contender's name -> settings of its training.
     """
     if all(protocol == TrainingProtocol() for protocol in protocols.values()):
         return []

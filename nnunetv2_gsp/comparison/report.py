@@ -1,4 +1,4 @@
-"""Writes a comparison: comparison.csv, .json, .md, and comparison.html, a page that needs nothing else."""
+"""Writes a comparison as comparison.csv, .json, .md and .html; the page needs no other file."""
 
 import csv
 import io
@@ -31,18 +31,18 @@ def compare_trained_models(
     processes: int | None = None,
     overwrite: bool = False,
 ) -> Comparison:
-    """Compare trained models by the predictions of their validation, and write the report.
+    """Compare trained models by their validation predictions, and write the report.
 
     Args:
-        dataset: name or id, as nnU-Net takes it.
-        trainers: two or more, the baseline's first.
-        definition: of the metrics.
-        output: folder for `output_files`, made where it is missing.
-        configuration: of the plans, such as 3d_fullres.
-        plans_names: one for all trainers, or one for each.
-        folds: that every model has finished: 0 1 ..., or all alone.
-        processes: so many cases at a time, at least 1; None leaves it to `n_processes`.
-        overwrite: True replaces files of these names.
+        dataset: name or id of the dataset, as nnU-Net takes it.
+        trainers: names of two or more trainers, the baseline's first.
+        definition: how each metric is computed, and what an empty mask scores (`DEFINITIONS`).
+        output: folder for `output_files`, created where it is missing.
+        configuration: name of a configuration of the plans, such as 3d_fullres.
+        plans_names: name of the plans, one for all trainers or one for each.
+        folds: names of folds that every model has finished: "0", "1" and so on, or "all" alone.
+        processes: number of cases scored at the same time, at least 1; None leaves it to `n_processes`.
+        overwrite: True replaces existing files of these names.
 
     Raises:
         InputError: the files can't be written, or what `pair_trained_models` and `compare` raise; nothing is written.
@@ -73,13 +73,13 @@ def compare_folders(
 
     Args:
         predictions: two or more folders, the baseline's first, all of the same cases.
-        references: folder of the references of these cases.
-        definition: of the metrics.
-        output: folder for `output_files`, made where it is missing.
-        dataset_json: which regions or labels there are; None takes what `find_region_labels` finds.
-        images: folder of CASE_0000 files to draw on; None draws on black.
-        processes: so many cases at a time, at least 1; None leaves it to `n_processes`.
-        overwrite: True replaces files of these names.
+        references: folder of the references, one for each case.
+        definition: how each metric is computed, and what an empty mask scores (`DEFINITIONS`).
+        output: folder for `output_files`, created where it is missing.
+        dataset_json: nnU-Net's file that names regions or labels; None takes what `find_region_labels` finds.
+        images: folder of CASE_0000 images to draw on; None draws on black.
+        processes: number of cases scored at the same time, at least 1; None leaves it to `n_processes`.
+        overwrite: True replaces existing files of these names.
 
     Raises:
         InputError: the files can't be written, or what `pair_folders` and `compare` raise; nothing is written.
@@ -94,24 +94,24 @@ def compare_folders(
 
 
 def output_files(folder: Path) -> dict[str, Path]:
-    """Return the report's files by their kind.
+    """Return the report's files by their kind: csv, json, md and html.
 
     Args:
-        folder: that holds them.
+        folder: folder that holds the report's files.
     """
     return {kind: folder / f"comparison.{kind}" for kind in ("csv", "json", "md", "html")}
 
 
 def write_report(comparison: Comparison, folder: Path, overwrite: bool = False) -> None:
-    """Write all four files into a folder, which is made where it is missing.
+    """Write all four files of the report into a folder, which is created where it is missing.
 
     Args:
-        comparison: of two or more contenders.
-        folder: for `output_files`.
-        overwrite: True replaces files of these names.
+        comparison: comparison of two or more contenders.
+        folder: folder for `output_files`, created where it is missing.
+        overwrite: True replaces existing files of these names.
 
     Raises:
-        InputError: one is there and is not to be replaced, the folder can't be written to, or an image can't be read.
+        InputError: a file exists and is not to be replaced, the folder can't be written to, or an image can't be read.
     """
     files = output_files(folder)
     for file in files.values():
@@ -124,10 +124,10 @@ def write_report(comparison: Comparison, folder: Path, overwrite: bool = False) 
 
 
 def as_csv(comparison: Comparison) -> str:
-    """Return a line for each case and region, all contenders side by side; what is left out is blank.
+    """Return CSV with a line for each case and region, all contenders side by side; scores left out are blank.
 
     Args:
-        comparison: of two or more contenders.
+        comparison: comparison of two or more contenders.
     """
     text = io.StringIO()
     of_reference, of_prediction = VOLUMES
@@ -159,10 +159,10 @@ def as_csv(comparison: Comparison) -> str:
 
 
 def as_dict(comparison: Comparison) -> dict[str, Any]:
-    """Return everything but the pictures, for JSON; what is left out or unknown is null.
+    """Return the whole report except the pictures as JSON content; what is left out or unknown is null.
 
     Args:
-        comparison: of two or more contenders.
+        comparison: comparison of two or more contenders.
     """
     pairing = comparison.pairing
     content: dict[str, Any] = without_nan(
@@ -198,7 +198,7 @@ def as_markdown(comparison: Comparison) -> str:
     """Return caveats, verdict, tables and notes as Markdown.
 
     Args:
-        comparison: of two or more contenders.
+        comparison: comparison of two or more contenders.
     """
     lines = [f"# {title_of(comparison)}", "", comparison.pairing.title, ""]
     lines += [f"> {caveat}" for caveat in comparison.caveats] + [""] * bool(comparison.caveats)
@@ -211,7 +211,7 @@ def as_markdown(comparison: Comparison) -> str:
 def _compare_into(
     output: Path, overwrite: bool, definition: Definition, processes: int | None, find_pairing: Callable[[], Pairing]
 ) -> Comparison:
-    """Compare and write, after a look whether the files can be written, which is quick."""
+    """Compare and write the report; whether the files can be written is checked first, as it is quick."""
     for file in output_files(output).values():
         check_target(file, overwrite)
     comparison = compare(find_pairing(), definition, processes)

@@ -1,4 +1,4 @@
-"""Fills the tables of a comparison: scores side by side with their tests, and costs."""
+"""Fills the tables of a comparison: mean scores with their tests, and costs."""
 
 import math
 from collections.abc import Callable
@@ -25,10 +25,10 @@ _COSTS: tuple[tuple[str, Callable[[ModelCost], str]], ...] = (
 
 
 def result_tables(comparison: Comparison) -> list[tuple[str, Table]]:
-    """Return the tables with their headings: each contender against the baseline, then what they cost if it is known.
+    """Return headings and tables: one of each contender against the baseline, then one of costs where any is known.
 
     Args:
-        comparison: of two or more contenders.
+        comparison: comparison of two or more contenders.
     """
     tables = [
         (f"{contender.name} against {comparison.baseline.name}", _results(comparison, contender))
@@ -38,12 +38,12 @@ def result_tables(comparison: Comparison) -> list[tuple[str, Table]]:
 
 
 def score_text(score: float, metric: Metric, *, signed: bool = False) -> str:
-    """Return a score, or a difference of scores, with the digits that its metric needs.
+    """Return a score, or a difference of scores, as text with the number of digits that suits its metric.
 
     Args:
         score: in the metric's unit; NaN where it is left out.
-        metric: of the score.
-        signed: True puts a plus before what is positive.
+        metric: metric of the score, which sets the number of digits.
+        signed: True puts a plus sign before positive numbers.
 
     Examples:
         >>> from nnunetv2_gsp.metrics.definitions import DICE, HD95

@@ -1,4 +1,4 @@
-"""Tells whether a difference is more than chance: paired tests and intervals."""
+"""Tests whether differences between contenders exceed chance: paired tests and bootstrap intervals."""
 
 import math
 import warnings
@@ -29,29 +29,29 @@ IN_WORDS = (
 
 @dataclass(frozen=True)
 class PairedDifference:
-    """How two contenders differ in one metric of one region, case by case; all in the metric's unit.
+    """Difference of two contenders in one metric of one region over all cases, in the metric's unit.
 
     Attributes:
-        region: name.
-        metric: name.
-        baseline: name of the contender that the other one is compared with.
-        contender: name of the other one.
-        n: number of cases that both have a score of.
+        region: name of the region that was scored.
+        metric: name of the metric, such as Dice.
+        baseline: name of the contender that serves as baseline.
+        contender: name of the contender that is compared with the baseline.
+        n: number of cases in which both have a score.
         dropped: number of cases in which at least one score is left out.
-        baseline_mean: over the n cases; NaN without any.
-        contender_mean: over the n cases; NaN without any.
-        mean_difference: contender minus baseline, as all differences.
-        median_difference: over the n cases.
-        interval: 95 % bootstrap interval of the mean difference, NaN where there are fewer than two cases.
+        baseline_mean: mean score of the baseline over the n cases; NaN if n is 0.
+        contender_mean: mean score of the contender over the n cases; NaN if n is 0.
+        mean_difference: mean of contender minus baseline over the n cases.
+        median_difference: median of contender minus baseline over the n cases.
+        interval: 95 % bootstrap interval of the mean difference (low, high); NaN with fewer than two cases.
         interval_method: BCa, percentile, or "" without an interval.
-        p: of Wilcoxon's signed-rank test, 0 to 1; NaN without cases.
-        p_holm: corrected for all comparisons made together.
+        p: p-value of Wilcoxon's signed-rank test, 0 to 1; NaN without cases.
+        p_holm: p after Holm's correction for all comparisons made together, 0 to 1.
         wins: number of cases in which the contender is better.
         ties: number of cases without a difference.
         losses: number of cases in which the baseline is better.
         leaning: 1 where ranks favour the contender, -1 the baseline, 0 neither.
         baseline_penalties: number of cases in which just one of the baseline's mask and the reference is empty.
-        contender_penalties: the same for the contender.
+        contender_penalties: number of cases in which just one of the contender's mask and the reference is empty.
     """
 
     region: str
@@ -87,8 +87,8 @@ def paired_difference(
     """Compare two contenders on the same cases; p_holm is not corrected yet, see `with_holm`.
 
     Args:
-        region: name, for the result.
-        metric: of the scores.
+        region: name of the region, for the result.
+        metric: metric of the scores, which says whether higher is better.
         baseline: name and scores (n_cases,), NaN where one is left out.
         contender: name and scores (n_cases,) of the same cases in the same order.
 
@@ -131,11 +131,11 @@ def paired_difference(
 def wilcoxon_p(differences: Floats) -> float:
     """Return the two-sided p of Wilcoxon's signed-rank test; 1 if no pair differs, NaN without pairs.
 
-    Exact up to `MOST_EXACT` pairs by counting all signs, since when scipy's is exact with ties or zeros depends on
-    scipy's version.
+    Exact up to `MOST_EXACT` pairs by counting all combinations of signs, since whether scipy is exact with ties or
+    zeros depends on its version.
 
     Args:
-        differences: float64 (n,), no NaN.
+        differences: float64 (n,), difference of each pair, without NaN.
 
     Examples:
         >>> wilcoxon_p(np.array([1.0, 2.0, 3.0, 4.0, 5.0, 6.0]))
@@ -159,13 +159,13 @@ def wilcoxon_p(differences: Floats) -> float:
 
 
 def bootstrap_interval(differences: Floats) -> tuple[tuple[float, float], str]:
-    """Return the 95 % bootstrap interval of the mean, and its method; the same one at every call.
+    """Return the 95 % bootstrap interval of the mean, and its method; every call gives the same interval.
 
     Args:
         differences: float64 (n,), no NaN; fewer than two have no interval.
 
     Returns:
-        Its ends, NaN without an interval, and "BCa", "percentile" or "".
+        The interval's ends (NaN without an interval), and "BCa", "percentile" or "".
     """
     if len(differences) < 2:
         return (math.nan, math.nan), ""
@@ -181,7 +181,7 @@ def bootstrap_interval(differences: Floats) -> tuple[tuple[float, float], str]:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Correct p-values for being several, by Holm's step-down procedure; NaN stays NaN and does not count.
+    """Correct p-values for multiple testing by Holm's step-down procedure; NaN stays NaN and does not count.
 
     S. Holm, A simple sequentially rejective multiple test procedure, Scandinavian Journal of Statistics 6 (1979).
 
@@ -202,17 +202,17 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def with_holm(comparisons: Sequence[PairedDifference]) -> list[PairedDifference]:
-    """Return comparisons that were made together, their p corrected.
+    """Return comparisons that were made together, with `p_holm` corrected.
 
     Args:
-        comparisons: all that were made together.
+        comparisons: all paired differences that were tested together.
     """
     corrected = holm([comparison.p for comparison in comparisons])
     return [replace(comparison, p_holm=p) for comparison, p in zip(comparisons, corrected, strict=True)]
 
 
 def smallest_p(n: int) -> float:
-    """Return the smallest two-sided p that Wilcoxon's test can have, which is where all differences have one sign.
+    """Return the smallest two-sided p of Wilcoxon's test, reached if all differences have the same sign.
 
     Args:
         n: number of pairs, from 0 on.
@@ -225,7 +225,7 @@ def smallest_p(n: int) -> float:
 
 
 def _leaning(better: Floats) -> int:
-    """Return which way the signed ranks go: 1 for better, -1 for worse."""
+    """Return the sign of the signed-rank sum: 1 for better, -1 for worse, 0 for neither."""
     if not better.any():
         return 0
     return int(np.sign((np.sign(better) * stats.rankdata(np.abs(better))).sum()))

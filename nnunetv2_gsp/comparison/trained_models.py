@@ -1,4 +1,4 @@
-"""Pairs trained models by nnU-Net's validation, and reads what they cost.
+"""Pairs trained models by the predictions of nnU-Net's validation, and reads what the models cost.
 
 The names of nnU-Net's files and folders stand here and in training_records.py.
 """
@@ -26,12 +26,12 @@ CHECKPOINT = "checkpoint_final.pth"
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """What nnU-Net wrote down of a trained model.
+    """What nnU-Net's files tell of a trained model.
 
     Attributes:
-        cost: of the model.
-        protocol: how it was trained.
-        curves: how training went, an entry for each fold that logged it.
+        cost: what the model costs in parameters, time and memory.
+        protocol: patch size, batch size, epochs and devices of its training.
+        curves: losses and pseudo Dice over epochs, an entry for each fold that logged them.
     """
 
     cost: ModelCost
@@ -47,18 +47,18 @@ def pair_trained_models(
     plans_names: Sequence[str] = ("nnUNetPlans",),
     folds: Sequence[str] = FOLDS,
 ) -> Pairing:
-    """Pair the trained models of a dataset by the predictions of their validation.
+    """Pair the trained models of a dataset by their validation predictions.
 
     Args:
-        dataset: name or id, as nnU-Net takes it.
-        trainers: two or more, the baseline's first.
-        configuration: of the plans, such as 3d_fullres.
-        plans_names: one for all trainers, or one for each.
-        folds: that every model has finished: 0 1 ..., or all alone.
+        dataset: name or id of the dataset, as nnU-Net takes it.
+        trainers: names of two or more trainers, the baseline's first.
+        configuration: name of a configuration of the plans, such as 3d_fullres.
+        plans_names: name of the plans, one for all trainers or one for each.
+        folds: names of folds that every model has finished: "0", "1" and so on, or "all" alone.
 
     Raises:
-        InputError: a model, a fold or a reference is missing, they have other regions, or did not validate the cases
-            that splits_final.json says.
+        InputError: a model, a fold or a reference is missing, the models have different regions, or one did not
+            validate the cases that splits_final.json lists.
     """
     from nnunetv2_gsp.plans import preprocessed_folder
 
@@ -89,12 +89,12 @@ def pair_trained_models(
 
 
 def read_trained_model(model: Path, configuration: str, folds: Sequence[str]) -> TrainedModel:
-    """Read what nnU-Net wrote down of a trained model.
+    """Read cost, protocol and learning curves of a trained model from nnU-Net's files.
 
     Args:
-        model: folder TRAINER__PLANS__CONFIGURATION.
-        configuration: of the plans.
-        folds: 0, 1, ... or all.
+        model: model folder TRAINER__PLANS__CONFIGURATION.
+        configuration: name of a configuration of the plans, such as 3d_fullres.
+        folds: names of the folds to read: "0", "1" and so on, or "all".
 
     Raises:
         DamagedFileError: the plans or a final checkpoint can't be read.
@@ -218,7 +218,7 @@ def _check_validated(found: set[str], expected: frozenset[str], folder: Path) ->
 
 
 def _training_images(dataset_name: str) -> Path | None:
-    """Return the folder of the dataset's images; None where nnUNet_raw is not set, or has none."""
+    """Return the folder of the dataset's images; None if nnUNet_raw is not set or lacks them."""
     try:
         images = nnunet_folder("nnUNet_raw") / dataset_name / "imagesTr"
     except MissingInputError:
@@ -239,7 +239,7 @@ def _protocol(planned: Mapping[str, Any], logs: Sequence[records.Log], folders: 
 
 
 def _macs(model: Path, plans: Any, configuration: str, parameters: int | None) -> int | None:
-    """Count the MACs of the network that the plans name, if it is the one in the checkpoint."""
+    """Count the MACs of the network that the plans name; None if the checkpoint holds another network."""
     from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
 
     from nnunetv2_gsp.profiling import count_architecture

@@ -1,4 +1,4 @@
-"""Reads what nnU-Net wrote down of a fold's training: its checkpoint, its logs and its debug.json."""
+"""Reads nnU-Net's records of a fold's training: its checkpoint, its logs and its debug.json."""
 
 import json
 import math
@@ -25,9 +25,9 @@ class LearningCurves:
     """A fold's training as nnU-Net logged it, with an entry for each epoch.
 
     Attributes:
-        fold: 0, 1, ... or all.
-        training_loss: (n_epochs,), nnU-Net's loss on training patches, the lower the better.
-        validation_loss: (n_epochs,), the same on validation patches.
+        fold: name of the fold: "0", "1" and so on, or "all".
+        training_loss: (n_epochs,), nnU-Net's loss on training patches; lower is better.
+        validation_loss: (n_epochs,), the same loss on validation patches.
         pseudo_dice: (n_epochs,), nnU-Net's moving average of the Dice on validation patches, 0 to 1.
     """
 
@@ -38,13 +38,13 @@ class LearningCurves:
 
 
 def read_checkpoint(file: Path) -> tuple[int, dict[str, Any]]:
-    """Return the number of learnable parameters of a checkpoint, and nnU-Net's log of its training, empty without.
+    """Return the number of learnable parameters in a checkpoint, and nnU-Net's log, which is empty if it has none.
 
     Args:
-        file: checkpoint_final.pth, from whom one trusts: it is a pickle.
+        file: checkpoint_final.pth from a trusted source, as it is a pickle.
 
     Raises:
-        DamagedFileError: it can't be read.
+        DamagedFileError: the checkpoint can't be read.
     """
     import torch
 
@@ -65,30 +65,30 @@ def read_checkpoint(file: Path) -> tuple[int, dict[str, Any]]:
 
 
 def learning_curves(fold: str, log: Log) -> LearningCurves | None:
-    """Return the curves of a fold; None where one of them is not in its log.
+    """Return the learning curves of a fold; None if the log lacks one of them.
 
     Args:
-        fold: 0, 1, ... or all.
-        log: of its training.
+        fold: name of the fold: "0", "1" and so on, or "all".
+        log: nnU-Net's log of that fold's training.
     """
     curves = [_logged(log, name) for name in ("train_losses", "val_losses", "ema_fg_dice")]
     return LearningCurves(fold, *curves) if all(curves) else None
 
 
 def n_epochs(log: Log) -> int:
-    """Return how many epochs were trained; 0 where the log does not say.
+    """Return the number of trained epochs; 0 if the log does not hold it.
 
     Args:
-        log: of a fold's training.
+        log: nnU-Net's log of a fold's training.
     """
     return len(_logged(log, "train_losses"))
 
 
 def epoch_seconds(log: Log) -> float | None:
-    """Return the median duration of an epoch in seconds; None where the log does not say.
+    """Return the median duration of an epoch in seconds; None if the log does not hold it.
 
     Args:
-        log: of a fold's training.
+        log: nnU-Net's log of a fold's training.
 
     Examples:
         >>> epoch_seconds({"epoch_start_timestamps": [0, 10, 20], "epoch_end_timestamps": [9, 18, 30]})
@@ -99,10 +99,10 @@ def epoch_seconds(log: Log) -> float | None:
 
 
 def prediction_seconds(fold_folder: Path) -> float | None:
-    """Return the median time between the lines of the logs that announce a case; None with fewer than two of them.
+    """Return the median seconds from one case's line in the logs to the next; None with fewer than two such lines.
 
     Args:
-        fold_folder: with nnU-Net's training_log_*.txt.
+        fold_folder: folder of a fold that holds nnU-Net's training_log_*.txt.
     """
     try:
         times = [datetime.fromisoformat(stamp) for stamp, _ in _PREDICTING.findall(_texts(fold_folder))]
@@ -112,10 +112,10 @@ def prediction_seconds(fold_folder: Path) -> float | None:
 
 
 def gpu_memory_gib(fold_folder: Path) -> float | None:
-    """Return the largest GPU memory that the logs name, in GiB; None where they name none.
+    """Return the largest GPU memory in the logs, in GiB; None if they hold none.
 
     Args:
-        fold_folder: with nnU-Net's training_log_*.txt.
+        fold_folder: folder of a fold that holds nnU-Net's training_log_*.txt.
     """
     return max(
         (float(size) * _GIB[unit.lower()] for size, unit in _GPU_MEMORY.findall(_texts(fold_folder))), default=None
@@ -123,10 +123,10 @@ def gpu_memory_gib(fold_folder: Path) -> float | None:
 
 
 def training_device(fold_folder: Path) -> str | None:
-    """Return the name of the GPU or device that trained; None where nnU-Net did not write it down.
+    """Return the name of the GPU or device that trained; None if nnU-Net did not record it.
 
     Args:
-        fold_folder: with nnU-Net's debug.json.
+        fold_folder: folder of a fold that holds nnU-Net's debug.json.
     """
     try:
         debug = json.loads((fold_folder / "debug.json").read_text(encoding="utf-8"))
@@ -137,10 +137,10 @@ def training_device(fold_folder: Path) -> str | None:
 
 
 def known_median(values: Sequence[float | None]) -> float | None:
-    """Return the median of the values that are known; None where none is.
+    """Return the median of the known values; None if no value is known.
 
     Args:
-        values: of any unit; None and NaN are not known.
+        values: values in the same unit; None and NaN stand for unknown ones.
     """
     known = [value for value in values if value is not None and not math.isnan(value)]
     return float(median(known)) if known else None
@@ -153,7 +153,7 @@ def _texts(fold_folder: Path) -> str:
 
 
 def _logged(log: Log, name: str) -> list[float]:
-    """Return what nnU-Net logged each epoch; empty where it is not there, or no numbers."""
+    """Return nnU-Net's logged value of each epoch; an empty list if it is missing or not numeric."""
     try:
         return [float(value) for value in log[name]]
     except (KeyError, TypeError, ValueError):

@@ -1,4 +1,4 @@
-"""Says in words what the statistics show, and no more than that."""
+"""Sums up the statistics of a comparison in sentences."""
 
 import math
 from collections.abc import Sequence
@@ -10,10 +10,10 @@ _TEST = f"Wilcoxon's test, Holm's correction, p < {ALPHA:g}"
 
 
 def verdict(comparison: Comparison) -> str:
-    """Return a sentence for each contender against the baseline.
+    """Return a sentence for each contender that sums up its tests against the baseline.
 
     Args:
-        comparison: of two or more contenders.
+        comparison: comparison of two or more contenders.
     """
     return " ".join(_verdict_on(comparison, contender.name) for contender in comparison.others)
 
@@ -50,7 +50,7 @@ def _verdict_on(comparison: Comparison, name: str) -> str:
 
 
 def _why_none(comparison: Comparison, tested: Sequence[PairedDifference]) -> str:
-    """Say whether so many cases could have shown a difference at all."""
+    """Say whether this number of cases could have shown a significant difference at all."""
     n_corrected = sum(not math.isnan(each.p) for each in comparison.paired)
     possible = smallest_p(max(each.n for each in tested)) * n_corrected
     return (
@@ -61,7 +61,7 @@ def _why_none(comparison: Comparison, tested: Sequence[PairedDifference]) -> str
 
 
 def _in_words(comparison: Comparison, paired: PairedDifference) -> str:
-    """Name a comparison with its mean difference, and say so where mean and ranks disagree."""
+    """Name metric and region with the mean difference, and note where mean and ranks point in opposite directions."""
     metric = next(metric for metric in comparison.metrics if metric.name == paired.metric)
     unit = f" {metric.unit}" if metric.unit else ""
     mean_leans = paired.mean_difference * (1 if metric.higher_is_better else -1) * paired.leaning

@@ -1,4 +1,4 @@
-"""Predicts on a CPU at the price of moving the data once: programs of compiled layers, their memory, and the call."""
+"""Predicts on a CPU with compiled layers that move the data once: their programs, their memory, and the call."""
 
 from nnunetv2_gsp.cpu.library import fused_layers
 

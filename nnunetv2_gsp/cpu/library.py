@@ -1,4 +1,4 @@
-"""The compiled layers: which build fits this CPU, and the structures it takes (layers/layer.h, field by field)."""
+"""Loads the build of the compiled layers that fits this CPU, and declares its structures as in layers/layer.h."""
 
 import ctypes
 import logging
@@ -18,7 +18,7 @@ ALL_ROWS = 30  # log2_rows of a map that is one tile, the layout of PyTorch
 
 _log = logging.getLogger(__name__)
 FloatPointer = ctypes.POINTER(ctypes.c_float)
-# setup.py's builds, by the name torch gives to what a CPU can do; where one is missing, the next
+# setup.py's builds by torch's names of CPU capabilities; where one is missing, the next is taken
 _BUILDS = {"AVX512": ("avx512", "avx2", "plain"), "AVX2": ("avx2", "plain")}
 
 
@@ -38,7 +38,7 @@ class Map(ctypes.Structure):
 
 
 class Input(ctypes.Structure):
-    """What a layer reads, and how."""
+    """An input of a layer, and the operations applied when it is read."""
 
     _fields_ = [
         ("map", Map),
@@ -54,7 +54,7 @@ class Input(ctypes.Structure):
 
 
 class Layer(ctypes.Structure):
-    """One convolution and everything around it."""
+    """One convolution with everything that is computed around it."""
 
     _fields_ = [
         ("inputs", Input * 2),
@@ -89,8 +89,13 @@ class Gradient(ctypes.Structure):
 
 
 class FusedLayers(NamedTuple):
-    """A build of layers/ for an instruction set, and its entries `gsp_run`, `gsp_ask_for_large_pages` and
-    `gsp_differentiate`.
+    """A build of layers/ for an instruction set.
+
+    Attributes:
+        build: its name, avx512, avx2 or plain.
+        run: `gsp_run` of prediction.c.
+        ask_for_large_pages: `gsp_ask_for_large_pages` of large_pages.c.
+        differentiate: `gsp_differentiate` of training.c.
     """
 
     build: str
@@ -99,10 +104,10 @@ class FusedLayers(NamedTuple):
     differentiate: Callable[..., int]
 
     def new_memory(self, *shape: int) -> torch.Tensor:
-        """Return fp32 memory of any content, in large pages where the system has them.
+        """Return uninitialised fp32 memory, in large pages where the system has them.
 
-        For what comes and goes with every call: a few large pages are there sooner than many small ones. What is kept
-        is better without, for hundreds of them may have to be cleared first, which took half a second.
+        For memory of a single call, as a few large pages are ready sooner than many small ones. Memory that is kept is
+        better without: hundreds of large pages may have to be cleared first, which took half a second.
         """
         memory = torch.empty(shape, dtype=torch.float32)
         self.ask_for_large_pages(memory.data_ptr(), memory.numel())
@@ -111,7 +116,7 @@ class FusedLayers(NamedTuple):
 
 @lru_cache(maxsize=1)
 def fused_layers() -> FusedLayers | None:
-    """Load the build that fits this CPU, or None, with one logged line, where there is none."""
+    """Load the build that fits this CPU; return None, and log one line, if there is none."""
     found = find_fused_layers()
     if isinstance(found, FusedLayers):
         return found
@@ -123,7 +128,7 @@ def fused_layers() -> FusedLayers | None:
 
 
 def find_fused_layers() -> FusedLayers | str:
-    """Load the build that fits this CPU, or say why there is none."""
+    """Load the build that fits this CPU, or return the reason why there is none."""
     failures = []
     for build in _BUILDS.get(torch.backends.cpu.get_cpu_capability(), ("plain",)):
         for suffix in EXTENSION_SUFFIXES:
@@ -138,7 +143,7 @@ def find_fused_layers() -> FusedLayers | str:
 
 
 def load(build: str, file: Path) -> FusedLayers:
-    """Load one build; raises OSError or ValueError if it is none of this version."""
+    """Load one build; raises OSError if it does not load, and ValueError if it is of another version."""
     library = ctypes.CDLL(str(file))
     if any(
         ctypes.c_int64.in_dll(library, f"gsp_{structure.__name__.lower()}_bytes").value != ctypes.sizeof(structure)

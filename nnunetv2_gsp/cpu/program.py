@@ -1,4 +1,4 @@
-"""A network as a flat program of fused layers: what each of them reads, computes and writes."""
+"""A network as a sequence of fused layers: what each of them reads, computes and writes."""
 
 import math
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ _MIN_VOXELS, _MAX_VOXELS = 512, 2048
 
 
 class NotFusable(Exception):  # noqa: N818 (an answer, not a mistake: PyTorch takes over)
-    """The network or the image has something that the fused layers do not know; says what."""
+    """The network or the image is not supported by the fused layers; the message says why."""
 
 
 class Buffer:
@@ -28,23 +28,23 @@ class Buffer:
 
     @cached_property
     def log2_rows(self) -> int:
-        """Rows of a tile as a power of two; where the map is small there are at least four tiles."""
+        """Base-2 logarithm of the rows of a tile; a small map still has at least four tiles."""
         voxels = min(_MAX_VOXELS, max(_MIN_VOXELS, TILE_FLOATS // self.channels), max(16, math.prod(self.size) // 4))
         return _log2(min(voxels // self.size[2], self.size[0] * self.size[1]))
 
     @cached_property
     def channel_stride(self) -> int:
-        """Floats from one channel of a tile to the next."""
+        """Number of floats from one channel of a tile to the next."""
         return round_up((1 << self.log2_rows) * self.size[2])
 
     @property
     def tile_stride(self) -> int:
-        """Floats of a tile."""
+        """Number of floats in a tile."""
         return self.channels * self.channel_stride
 
     @cached_property
     def sample_stride(self) -> int:
-        """Floats of a sample."""
+        """Number of floats in a sample."""
         return -(-self.size[0] * self.size[1] // (1 << self.log2_rows)) * self.tile_stride
 
 
@@ -61,7 +61,7 @@ class Read:
 
 
 class Weights(NamedTuple):
-    """Columns of a convolution's weight; those of the whole concatenation are more than those of one of its parts."""
+    """Columns of a convolution's weight: all of them, or those of one part of a concatenation."""
 
     convolution: Any
     first_column: int = 0
@@ -81,7 +81,7 @@ class Step:
 
     @property
     def log2_rows(self) -> int:
-        """Rows of `out` that are computed at once, as a power of two: pooling reads more voxels than it writes."""
+        """Base-2 logarithm of the rows of `out` computed at once: fewer behind a pooling, which reads more voxels."""
         window = max((math.prod(read.pool) for read in self.reads), default=1)
         channels = sum(read.buffer.channels for read in self.reads)
         if window == 1:
@@ -99,7 +99,7 @@ class Program(NamedTuple):
 
 
 def round_up(n: int, multiple: int = 16) -> int:
-    """Round up, to whole cache lines of floats if nothing else is said."""
+    """Round up to a multiple, by default to whole cache lines of floats."""
     return -(-n // multiple) * multiple
 
 

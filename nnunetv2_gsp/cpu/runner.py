@@ -1,4 +1,4 @@
-"""Programs in memory: where each buffer lies, and one call into C that runs all layers."""
+"""Lays out programs in memory, and runs all their layers in one call into C."""
 
 import ctypes
 from collections.abc import Collection, Mapping, Sequence
@@ -30,10 +30,10 @@ DOUBLE = 2  # floats
 class Runner:
     """A program for batches of a fixed size, laid out in an arena of `arena_floats` floats.
 
-    It points at the weights as they lie in memory, so it serves while no other memory takes their place.
+    It points at the weights in memory, so it is valid until other memory takes their place.
 
     Raises:
-        NotFusable: if the weights are no contiguous fp32 parameters of the CPU in the shapes of their convolutions.
+        NotFusable: the weights are not contiguous fp32 parameters on the CPU in the shapes of their convolutions.
     """
 
     def __init__(self, program: Program, n_samples: int):
@@ -47,13 +47,13 @@ class Runner:
         """Compute `logits` (N, classes, *spatial) from `image` (N, channels, *spatial), both contiguous fp32.
 
         Args:
-            fused_layers: from `library.fused_layers`.
-            image: read only.
-            logits: overwritten.
-            arena: at least `arena_floats` of scratch memory that nobody else uses meanwhile.
+            fused_layers: build of the compiled layers, as `library.fused_layers` returns it.
+            image: input (N, channels, *spatial), which is only read.
+            logits: output (N, classes, *spatial), which is overwritten.
+            arena: scratch memory of at least `arena_floats` floats that is not used elsewhere during the call.
 
         Raises:
-            MemoryError: if there is none left for the threads.
+            MemoryError: no memory is left for the threads.
         """
         check_memory(
             fused_layers.run(
@@ -124,7 +124,7 @@ class Layout:
         return layers
 
     def _layer(self, step: Step) -> Layer:
-        """Describe a step to C, but for its weights, which change between calls."""
+        """Return the C structure of a step, without its weights, which change between calls."""
         scale, offset = self.coefficients.get(step, (NONE, NONE))
         channels = step.out.channels
         moments = NONE if step.norm is None else self._reserve(self.n_samples * n_chunks(step) * channels * 2 * DOUBLE)
@@ -148,7 +148,7 @@ class Layout:
         group, local = read.group_shift, read.local_shift
         groups = (1,) * 3 if group is None else three(group.spatial_groups, 1)
         first_local = 0 if local is None else local.first_channel
-        # of the image and of what was interpolated the nonlinearity is the identity
+        # the image and interpolated maps have no nonlinearity
         return Input(
             map=self._map(read.buffer),
             scale=scale,
@@ -244,7 +244,7 @@ def place(
 
 
 def _first_gap(taken: Sequence[tuple[int, int]], size: int) -> int:
-    """Return where `size` floats fit first between what is taken: (begin, size), sorted."""
+    """Return the first offset where `size` floats fit between the taken ranges (begin, size), which are sorted."""
     begin = 0
     for taken_begin, taken_size in taken:
         if taken_begin - begin >= size:

@@ -1,1 +1,1 @@
-"""Challenge data come in: a module for each challenge, one for the phantom, and what all of them share."""
+"""Makes nnU-Net datasets of challenge data: a module for each challenge, one for the phantom, and shared ones."""

@@ -1,7 +1,7 @@
-"""Makes an nnU-Net raw dataset of BraTS data: the case folders of 2018 to 2024.
+"""Makes an nnU-Net raw dataset of the case folders of BraTS 2018 to 2024.
 
-The edition is told from the cases' names. Channels, labels (`labels.LABEL_MAPPINGS`) and regions are the same for all,
-so that a network trained on one edition can be used on another.
+The names of the cases tell the edition. Channels, labels (`labels.LABEL_MAPPINGS`) and regions are the same for all
+editions, so that a network trained on one can be used on another.
 """
 
 import re
@@ -23,17 +23,17 @@ REGIONS = {
     "tumor_core": (NECROSIS, ENHANCING),
     "enhancing_tumor": (ENHANCING,),
 }
-REGIONS_CLASS_ORDER = (EDEMA, NECROSIS, ENHANCING)  # what is left of each region once the next one is painted over it
+REGIONS_CLASS_ORDER = (EDEMA, NECROSIS, ENHANCING)  # label that remains of each region once the next is painted over it
 CAVITY_REGION = {"resection_cavity": (CAVITY,)}
 
 
 class Naming(NamedTuple):
-    """How an edition's files are called: `<case><ending>.nii.gz`.
+    """File names of an edition, which are `<case><ending>.nii.gz`.
 
     Attributes:
-        case: matches the names of cases.
+        case: pattern that the names of cases match.
         modalities: ending of each channel's image, in the order of `CHANNELS`.
-        segmentation: ending of the label.
+        segmentation: ending of the segmentation.
     """
 
     case: re.Pattern[str]
@@ -60,10 +60,10 @@ NAMINGS = {
 
 
 def edition_of(case: str) -> str | None:
-    """Return the edition that names its cases so, or None.
+    """Return the edition whose cases have names like this one, or None.
 
     Args:
-        case: name of a case folder.
+        case: name of a case folder, such as BraTS2021_00000.
 
     Examples:
         >>> edition_of("BraTS-GLI-00005-100")
@@ -73,10 +73,10 @@ def edition_of(case: str) -> str | None:
 
 
 def format_of(edition: str) -> DatasetFormat:
-    """Return the format of a dataset of an edition.
+    """Return channels, labels and regions of a dataset of an edition.
 
     Args:
-        edition: key of `NAMINGS`, as in brats2021.
+        edition: name of the edition, a key of `NAMINGS`, such as brats2021.
 
     Examples:
         >>> sorted(format_of("brats2024").labels)
@@ -88,14 +88,14 @@ def format_of(edition: str) -> DatasetFormat:
 
 
 def survey_brats(source: Path, edition: str | None = None) -> Survey:
-    """Find the cases of one edition in any folders of a source, HGG and LGG for instance, and their files.
+    """Find the cases of one edition and their files in a source, also in subfolders such as HGG and LGG.
 
     Args:
-        source: folder of case folders, however deep.
-        edition: key of `NAMINGS` whose labels the cases have, in place of the one that their names tell.
+        source: folder that holds the case folders at any depth.
+        edition: key of `NAMINGS` whose labels the cases have; None goes by the names of the cases.
 
     Raises:
-        MissingInputError: there is no case.
+        MissingInputError: the source holds no case.
         ConflictingInputError: there are cases of several editions, and none is given.
     """
     folders = _case_folders(source)
@@ -126,13 +126,13 @@ def convert_brats(
     Cases with a segmentation go to imagesTr and labelsTr, validation cases to imagesTs.
 
     Args:
-        source: folder of case folders, however deep.
-        dataset: folder to make, `.../nnUNet_raw/DatasetXXX_Name`.
+        source: folder that holds the case folders at any depth.
+        dataset: folder to create, `.../nnUNet_raw/DatasetXXX_Name`.
         held_out: names of cases that go to imagesTs and labelsTs instead of imagesTr and labelsTr.
-        edition: key of `NAMINGS` whose labels the cases have, in place of the one that their names tell.
-        overwrite: replace a dataset of that name, once the new one is complete.
-        strict: make no dataset if a case has to be skipped.
-        processes: number of cases that are converted at a time; one takes about 0.3 GB.
+        edition: key of `NAMINGS` whose labels the cases have; None goes by the names of the cases.
+        overwrite: True replaces a dataset of that name once the new one is complete.
+        strict: True makes no dataset if a case has to be skipped.
+        processes: number of cases converted at the same time, from 1 on; one takes about 0.3 GB.
 
     Raises:
         InputError: as `survey_brats` and `conversion.convert`, or a held-out case is not among the cases.
@@ -147,7 +147,7 @@ def convert_brats(
 
 
 def _case_folders(source: Path) -> list[Path]:
-    """Find the folders that are named as cases; BraTS19_data, which holds cases and no image of its own, is none."""
+    """Find the folders that are named like cases, except those (such as BraTS19_data) that hold cases and no image."""
     folders = [folder for folder in folders_below(source) if edition_of(folder.name)]
     above_cases = {parent for folder in folders for parent in folder.parents}
     return [folder for folder in folders if folder not in above_cases or any(visible_files(folder, "*.nii*"))]
@@ -189,13 +189,13 @@ def _existing(folder: Path, ending: str, naming: Naming) -> Path:
 
 
 def _image(folder: Path, ending: str) -> Path | None:
-    """Find `<case><ending>` as `.nii.gz`, whose bytes nnU-Net can use as they are, or else as `.nii`."""
+    """Find `<case><ending>` as `.nii.gz`, which nnU-Net can use unchanged, or else as `.nii`."""
     files = [folder / f"{folder.name}{ending}{file_type}" for file_type in NIFTI]
     return next((file for file in files if file.is_file()), None)
 
 
 def _misnamed_segmentation(folder: Path, images: Iterable[Path], notes: list[str]) -> Path | None:
-    """Find the one other image with "seg" in its name, as BraTS20_Training_355 has it in a well-known copy."""
+    """Find the only other image with "seg" in its name, as BraTS20_Training_355 has it in a well-known copy."""
     others = [file for file in visible_files(folder, "*.nii*") if file not in images and "seg" in file.name.lower()]
     if len(others) != 1:
         return None

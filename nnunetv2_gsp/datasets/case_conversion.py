@@ -1,4 +1,4 @@
-"""Converts one case: its images and label are read, compared and written into an nnU-Net raw dataset."""
+"""Converts one case: reads its images and label, compares them, and writes them into an nnU-Net raw dataset."""
 
 import gzip
 import shutil
@@ -14,19 +14,19 @@ from nnunetv2_gsp.images import check_same_geometry, read_image, write_image
 
 
 def convert_case(dataset_format: DatasetFormat, dataset: Path, scratch: Path, case: Case) -> None:
-    """Write a case's images and label into a dataset; everything is read and compared before the first file is written.
+    """Write a case's images and label into a dataset, after all of them have been read and compared.
 
     Images that come in the dataset's own format keep every byte, `.nii` is compressed, the rest is read and written;
     labels go through the edition's table.
 
     Args:
-        dataset_format: of the dataset.
-        dataset: folder of the dataset; its imagesTr and so on are made where they are missing.
-        scratch: folder for passing files, which are gone at the end.
-        case: of the source.
+        dataset_format: channels, labels and file ending of the dataset.
+        dataset: folder of the dataset; imagesTr, labelsTr and so on are created where they are missing.
+        scratch: folder for temporary files, which are removed at the end.
+        case: the case with its files in the source.
 
     Raises:
-        InputError: a file is missing, damaged, of another geometry than the first image, or has an unknown label.
+        InputError: a file is missing or damaged, has another geometry than the first image, or an unknown label.
         OSError: a file can't be written.
     """
     if dataset_format.split is None:
@@ -54,7 +54,7 @@ def _read_images(case: Case) -> list[sitk.Image]:
 
 
 def _read_label(file: Path, image: sitk.Image, case: Case, dataset_format: DatasetFormat) -> sitk.Image:
-    """Return the label as it is inside nnU-Net, where its image lies."""
+    """Return the segmentation with nnU-Net's labels and the geometry of its image."""
     label = read_image(file)
     check_same_geometry(label, file, image, case.images[0])
     mapping = LABEL_MAPPINGS[dataset_format.edition]

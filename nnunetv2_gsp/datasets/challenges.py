@@ -1,4 +1,4 @@
-"""The challenges by name, cheap to import; the modules that know their data are imported when one is converted."""
+"""Lists the challenges by name; it is cheap to import, as the modules of the challenges are imported when needed."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -17,10 +17,10 @@ class Challenge:
     """A challenge whose data can be converted.
 
     Attributes:
-        name: in lower case, by which it is chosen.
-        title: as its organisers write it; the name of its dataset unless another is given.
-        editions: what follows the name in those editions of it that differ in names or labels, the oldest first.
-        takes_archives: whether predictions of it are submitted as an archive.
+        name: name in lower case by which it is chosen, such as brats.
+        title: name as its organisers write it; also the name of its dataset unless another is given.
+        editions: suffixes of the name for editions that differ in case names or labels, the oldest first.
+        takes_archives: True where predictions are submitted as an archive.
     """
 
     name: str
@@ -30,7 +30,7 @@ class Challenge:
 
     @property
     def full_names(self) -> tuple[str, ...]:
-        """The names of its editions, or its own where it has none.
+        """Full names of its editions, or its own name where it has none.
 
         Examples:
             >>> Challenge("brats", "BraTS", ("2018", "2019")).full_names
@@ -60,25 +60,25 @@ def convert_challenge(
     strict: bool = False,
     processes: int = 1,
 ) -> "tuple[Path, ConversionReport]":
-    """Make a dataset in nnUNet_raw of a challenge's data.
+    """Make a dataset in nnUNet_raw of the data of a challenge.
 
     Args:
-        challenge: key of `CHALLENGES`.
-        source: folder of the unpacked data, which nothing is written to.
-        dataset_id: from 1 to 999, and no other dataset's.
-        name: of the dataset; the challenge's title if None.
-        edition: one of the challenge's `editions`, in place of the one that the names of the cases tell.
-        overwrite: replace a dataset of that name, once the new one is complete.
-        strict: make no dataset if a case has to be skipped.
-        processes: number of cases that are converted at a time; one takes about 0.3 GB.
+        challenge: name of the challenge, a key of `CHALLENGES`.
+        source: folder of the unpacked data; it is only read.
+        dataset_id: id of the new dataset, 1 to 999, that no other dataset has.
+        name: name of the dataset behind its id; None takes the challenge's title.
+        edition: one of the challenge's `editions`; None goes by the names of the cases.
+        overwrite: True replaces a dataset of that name once the new one is complete.
+        strict: True makes no dataset if a case has to be skipped.
+        processes: number of cases converted at the same time, from 1 on; one takes about 0.3 GB.
 
     Returns:
-        The folder of the dataset, and what was done.
+        The folder of the dataset, and the report on its cases.
 
     Raises:
         InputError: as `conversion.raw_dataset`, the challenge's own survey and `conversion.convert`.
         ConflictingInputError: the challenge has no such edition.
-        OSError: a file can't be written; what is finished stays for the next time.
+        OSError: a file can't be written; finished cases are kept for the next call.
     """
     from nnunetv2_gsp.datasets.brats import convert_brats
     from nnunetv2_gsp.datasets.conversion import raw_dataset

@@ -1,6 +1,6 @@
-"""Makes an nnU-Net raw dataset of a challenge's data: checked, in parallel, and whole or not at all.
+"""Makes an nnU-Net raw dataset of a challenge's data: checked, in parallel, and completely or not at all.
 
-A module for each challenge looks through a source and says what it found (`Survey`); what follows is the same for all.
+The module of each challenge searches a source and returns its findings (`Survey`); all further steps are shared.
 """
 
 import json
@@ -21,21 +21,21 @@ from nnunetv2_gsp.nnunet import nnunet_folder
 from nnunetv2_gsp.parallel import in_parallel
 
 REPORT = "conversion_report.json"
-_WORK = "in_progress"  # folder of notes on finished cases and of passing files, gone when all are done
+_WORK = "in_progress"  # folder of notes on finished cases and of temporary files, removed when all are done
 
 
 @dataclass(frozen=True)
 class ConversionReport:
-    """What a conversion did; written as conversion_report.json into the dataset.
+    """Report of a conversion, which is written as conversion_report.json into the dataset.
 
     Attributes:
-        source: folder that was converted.
-        edition: key of `LABEL_MAPPINGS`.
-        labels: on disk -> inside nnU-Net.
+        source: folder of the data that were converted.
+        edition: name of the edition, a key of `LABEL_MAPPINGS`.
+        labels: label on disk -> label inside nnU-Net.
         training: names of the cases in imagesTr.
         test: names of the cases in imagesTs.
-        skipped: cases that are not in the dataset.
-        notes: sentences that a user should read and need not act on.
+        skipped: cases that are not in the dataset, with the reason.
+        notes: sentences for the user that call for no action.
     """
 
     source: str
@@ -56,23 +56,23 @@ def convert(
     strict: bool = False,
     processes: int = 1,
 ) -> ConversionReport:
-    """Make an nnU-Net raw dataset of a source.
+    """Make an nnU-Net raw dataset of the cases of a source.
 
-    Every image is read and compared with the others of its case. The dataset appears under its name when it is
-    complete, and an interrupted conversion goes on with the cases that are left.
+    Every image is read and compared with the others of its case. The dataset appears under its name only when it is
+    complete, and an interrupted conversion continues with the cases that are left.
 
     Args:
-        look_through: returns what the source holds.
-        source: folder that nothing is written to.
-        dataset: folder to make, `.../nnUNet_raw/DatasetXXX_Name`.
-        overwrite: replace a dataset of that name, once the new one is complete.
-        strict: make no dataset if a case has to be skipped.
-        processes: number of cases that are converted at a time; one takes about 0.3 GB.
+        look_through: function that finds the cases of a source folder.
+        source: folder of the challenge's data; it is only read.
+        dataset: folder to create, `.../nnUNet_raw/DatasetXXX_Name`.
+        overwrite: True replaces a dataset of that name once the new one is complete.
+        strict: True makes no dataset if a case has to be skipped.
+        processes: number of cases converted at the same time, from 1 on; one takes about 0.3 GB.
 
     Raises:
-        InputError: there is no such source, the dataset exists, is a link, lies where the source does, would have no
-            case, or `strict` and one is skipped.
-        OSError: a file can't be written; what is finished stays for the next time.
+        InputError: the source does not exist; the dataset exists, is a link, overlaps the source or would have no case;
+            or a case has to be skipped and `strict` is True.
+        OSError: a file can't be written; finished cases are kept for the next call.
     """
     _check_folders(source, dataset, overwrite)
     survey = look_through(source)
@@ -89,15 +89,15 @@ def convert(
 
 
 def raw_dataset(dataset_id: int, name: str) -> Path:
-    """Return the folder that a dataset has, or is to have, in nnUNet_raw.
+    """Return the folder in nnUNet_raw of a dataset, which need not exist yet.
 
     Args:
-        dataset_id: from 1 to 999, and no other dataset's.
-        name: letters, digits and `_ . + -`, as in BraTS.
+        dataset_id: id of the dataset, 1 to 999, that no other dataset has.
+        name: name behind the id, of letters, digits and `_ . + -`, such as BraTS.
 
     Raises:
         MissingInputError: nnUNet_raw names no folder.
-        InputError: the id or the name is not of that kind.
+        InputError: the id or the name is not of this form.
         ConflictingInputError: another dataset has the id, so that nnU-Net couldn't tell them apart.
     """
     from nnunetv2.utilities.dataset_name_id_conversion import find_candidate_datasets
@@ -119,7 +119,7 @@ def raw_dataset(dataset_id: int, name: str) -> Path:
 
 
 def _check_folders(source: Path, dataset: Path, overwrite: bool) -> None:
-    """Check them before the source is looked through, which takes a while."""
+    """Check source and dataset before the source is searched, which takes a while."""
     if not source.is_dir():
         raise MissingInputError("a folder of the challenge's data", "none", where=source, parameters=["source"])
     check_target(dataset, overwrite, is_folder=True, parameters=("dataset", "overwrite"))
@@ -151,8 +151,8 @@ def _refuse(skipped: Sequence[SkippedCase], source: Path, strict: bool) -> None:
 
 
 def _resumed(dataset: Path, source: Path, dataset_format: DatasetFormat) -> Path:
-    """Return the folder to work in, with what an earlier conversion of the same source left there."""
-    unfinished = beside(dataset)  # a name nnU-Net does not take for a dataset
+    """Return the folder to work in, with the finished cases of an earlier conversion of the same source."""
+    unfinished = beside(dataset)  # nnU-Net does not take this name for a dataset
     about, file = {"source": str(source.resolve()), "edition": dataset_format.edition}, unfinished / REPORT
     if not file.is_file() or json.loads(file.read_text()) != about:
         shutil.rmtree(unfinished, ignore_errors=True)
@@ -170,7 +170,7 @@ def _convert_cases(survey: Survey, unfinished: Path, processes: int) -> list[Ski
 
 
 def _convert_unless_finished(dataset_format: DatasetFormat, dataset: Path, case: Case) -> str | None:
-    """Convert a case that has changed since it was finished, or never was; return why it is skipped, if it is."""
+    """Convert a case unless it was finished and has not changed since; return the reason if it is skipped."""
     note = dataset / _WORK / f"{case.name}.json"
     state = [[str(file), file.stat().st_size, file.stat().st_mtime_ns] for file in case.files]
     content = {"part": case.part, "files": state}
@@ -199,7 +199,7 @@ def _report(survey: Survey, source: Path, failed: list[SkippedCase]) -> Conversi
 
 
 def _remove_leftovers(unfinished: Path, dataset_format: DatasetFormat, report: ConversionReport) -> None:
-    """Remove what does not belong to the dataset: notes, and files of cases that were in the source before."""
+    """Remove files that do not belong to the dataset: notes, and cases that are no longer in the source."""
     shutil.rmtree(unfinished / _WORK)
     for part, kept in ((TRAINING, report.training), (TEST, report.test)):
         for folder, n_letters in (("labels", 0), ("images", len("_0000"))):
@@ -230,7 +230,7 @@ def _describe(unfinished: Path, dataset_format: DatasetFormat, report: Conversio
 
 
 def _put_in_place(unfinished: Path, dataset: Path) -> None:
-    """Rename, the old dataset out of the way first: a folder can't take the place of a full one in one step."""
+    """Rename the new dataset, after moving an old one away, as a folder can't replace a non-empty one in one step."""
     replaced = _replaced(dataset)
     shutil.rmtree(replaced, ignore_errors=True)
     if dataset.exists():

@@ -1,4 +1,4 @@
-"""Tables of labels, one for each edition of a challenge: read forwards to convert data, and backwards to submit.
+"""Label tables, one for each edition of a challenge: applied forwards to convert data, and backwards to submit.
 
 Inside nnU-Net every edition of BraTS has the labels of 2023: 1 necrosis (NCR), 2 oedema (ED), 3 enhancing tumour (ET),
 and from 2024 on 4 resection cavity (RC). A 4 on disk is ET up to 2022 and RC from 2024 on, so values never tell the
@@ -33,10 +33,10 @@ LABEL_MAPPINGS: Mapping[str, LabelMapping] = {
 
 
 def inverse(mapping: LabelMapping) -> dict[int, int]:
-    """Return the mapping read backwards.
+    """Return the inverse mapping.
 
     Args:
-        mapping: old label -> new label, each new label once.
+        mapping: old label -> new label; no new label occurs twice.
 
     Examples:
         >>> inverse({0: 0, 1: 1, 2: 2, 4: 3})
@@ -49,12 +49,12 @@ def relabel(segmentation: np.ndarray, mapping: LabelMapping, file: Path | str | 
     """Return the segmentation with each label replaced by its partner in the mapping, as uint8.
 
     Args:
-        segmentation: labels, of any shape and dtype.
+        segmentation: array of labels, any shape and dtype.
         mapping: old label -> new label, from 0 to 255.
-        file: that the segmentation comes from, for the error.
+        file: file that the segmentation was read from, for the error; None names none.
 
     Raises:
-        ConflictingInputError: the segmentation holds a value that the mapping does not have.
+        ConflictingInputError: the segmentation holds a value that is not a key of the mapping.
 
     Examples:
         >>> relabel(np.array([[0, 1], [2, 4]]), LABEL_MAPPINGS["brats2021"])
@@ -69,15 +69,15 @@ def relabel(segmentation: np.ndarray, mapping: LabelMapping, file: Path | str | 
 
 
 def check_labels(segmentation: np.ndarray, labels: Collection[int], file: Path | str | None = None) -> list[int]:
-    """Return the labels that a segmentation holds, in ascending order, if it holds no others than it may.
+    """Return the labels of a segmentation in ascending order, after checking that all of them are allowed.
 
     Args:
-        segmentation: labels, of any shape and dtype.
-        labels: those that it may hold.
-        file: that the segmentation comes from, for the error.
+        segmentation: array of labels, any shape and dtype.
+        labels: labels that the segmentation may hold.
+        file: file that the segmentation was read from, for the error; None names none.
 
     Raises:
-        ConflictingInputError: it holds another value.
+        ConflictingInputError: the segmentation holds a value that is not allowed.
 
     Examples:
         >>> check_labels(np.array([[0, 0], [3, 1]]), [0, 1, 2, 3])

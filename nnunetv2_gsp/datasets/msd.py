@@ -1,6 +1,6 @@
-"""Makes an nnU-Net raw dataset of the Medical Segmentation Decathlon's brain or prostate, whose images are 4D.
+"""Makes an nnU-Net raw dataset of the Medical Segmentation Decathlon's brain or prostate task, whose images are 4D.
 
-Task01 (BraTS 2016/17) gets the channels, labels and regions of BraTS here, so that it can be mixed with the editions.
+Task01 (BraTS 2016/17) gets the channels, labels and regions of `brats.py`, so that it can be mixed with those editions.
 
 Task05 keeps PZ and TZ as plain labels, with no region for the whole prostate: that is how the Decathlon scores it and
 how nnU-Net's published figures were made, the zones exclude each other, and regions would change the loss. The prostate
@@ -25,15 +25,15 @@ _TASK05_MODALITIES = ("t2", "adc")
 
 
 def survey_msd(source: Path) -> Survey:
-    """Find the cases of Task01_BrainTumour or Task05_Prostate, told by the modalities in its dataset.json.
+    """Find the cases of Task01_BrainTumour or Task05_Prostate; the modalities in dataset.json tell which it is.
 
     Args:
         source: folder of the task, with dataset.json, imagesTr, labelsTr and imagesTs.
 
     Raises:
-        DamagedFileError: there is no dataset.json that can be read.
-        InputError: it is another task's.
-        MissingInputError: there is no case.
+        DamagedFileError: dataset.json is missing or can't be read.
+        InputError: dataset.json belongs to another task.
+        MissingInputError: the source holds no case.
     """
     survey = Survey(_format(_modalities(source), source))
     images = [*visible_files(source / "imagesTr", "*.nii.gz"), *visible_files(source / "imagesTs", "*.nii.gz")]
@@ -50,10 +50,10 @@ def convert_msd(
 
     Args:
         source: folder of the task, with dataset.json, imagesTr, labelsTr and imagesTs.
-        dataset: folder to make, `.../nnUNet_raw/DatasetXXX_Name`.
-        overwrite: replace a dataset of that name, once the new one is complete.
-        strict: make no dataset if a case has to be skipped.
-        processes: number of cases that are converted at a time; one takes about 0.3 GB.
+        dataset: folder to create, `.../nnUNet_raw/DatasetXXX_Name`.
+        overwrite: True replaces a dataset of that name once the new one is complete.
+        strict: True makes no dataset if a case has to be skipped.
+        processes: number of cases converted at the same time, from 1 on; one takes about 0.3 GB.
 
     Raises:
         InputError: as `survey_msd` and `conversion.convert`.
@@ -102,7 +102,7 @@ def _format(modalities: tuple[str, ...], source: Path) -> DatasetFormat:
 
 
 def _split(order: tuple[int, ...], case: Case, folder: Path) -> Case:
-    """Let nnU-Net's converter write a case's channels to a folder, and return them in the order of ours."""
+    """Let nnU-Net's converter write a case's channels to a folder, and return them in the order of `CHANNELS`."""
     from nnunetv2.dataset_conversion.convert_MSD_dataset import split_4d_nifti
 
     [image] = case.images
@@ -112,7 +112,7 @@ def _split(order: tuple[int, ...], case: Case, folder: Path) -> Case:
 
 
 def _check_channels(image: Path, expected: int) -> None:
-    """Refuse what nnU-Net's converter would stumble over, or fill up with zeros."""
+    """Refuse images on which nnU-Net's converter would fail, or which it would fill up with zeros."""
     shape = nifti_shape(image)
     if len(shape) != 4 or shape[3] != expected:
         raise InputError(f"a 4D image with {expected} channels", f"the shape {shape}", where=image)

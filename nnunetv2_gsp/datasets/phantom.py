@@ -1,7 +1,7 @@
-"""Makes a phantom of brain tumours in four contrasts, in BraTS 2021's layout, for where there are no data.
+"""Makes a brain tumour phantom in four contrasts, in BraTS 2021's layout, for use where no data are at hand.
 
-The head is the MNI152 average that nilearn ships in its wheel. Shapes are random in millimetres and not in voxels, so a
-case is the same patient at every spacing.
+The head is the MNI152 average that nilearn ships in its wheel. Random shapes are drawn in millimetres, not in voxels,
+so a case is the same patient at every spacing.
 
 Arrays are (X, Y, Z) with the axes of BraTS: towards the patient's left, back and top. Coordinates are (3, X, Y, Z).
 """
@@ -22,11 +22,11 @@ from nnunetv2_gsp.parallel import in_parallel
 NECROSIS, EDEMA, ENHANCING = 1, 2, 4
 
 FIELD_OF_VIEW_MM = (240, 240, 155)
-ORIGIN_MM = (0.0, -239.0, 0.0)  # of BraTS, in ITK's LPS convention
+ORIGIN_MM = (0.0, -239.0, 0.0)  # as in BraTS, in ITK's LPS convention
 BRAIN_CENTRE_MNI_MM = (0.0, -17.0, 5.0)
 
-# Signal by modality, white matter in T1 being 1. What is no tumour shares its rows with what is: white matter lesions
-# look like oedema, enhancing nodules like the rim, cysts like the core, and the darkest cores like CSF.
+# Signal by modality, relative to white matter in T1. Decoys share their rows with parts of the tumour: white matter
+# lesions look like oedema, enhancing nodules like the rim, cysts like the core, and the darkest cores like CSF.
 SIGNAL = {
     #                  t1    t1ce  t2    flair
     "white matter": (1.00, 1.00, 0.60, 0.75),
@@ -45,7 +45,7 @@ class Head(NamedTuple):
     Attributes:
         tissue: (3, X, Y, Z) float32 from 0 to 1, the fractions of white matter, grey matter and CSF in each voxel.
         mni_to_voxel: (4, 4), affine map from MNI mm to indices of voxels.
-        deep_white_matter: (N, 3) in MNI mm, where lesions may start.
+        deep_white_matter: (N, 3), positions in MNI mm where lesions may start.
     """
 
     tissue: np.ndarray
@@ -55,7 +55,7 @@ class Head(NamedTuple):
 
 @cache
 def load_head() -> Head:
-    """Read the head from nilearn's own files, without a download.
+    """Read the head from the files of the nilearn package, without a download.
 
     Raises:
         UnavailableError: nilearn is not installed.
@@ -85,9 +85,9 @@ class Blob(NamedTuple):
     """A capsule in MNI space; a ball where start and end are the same.
 
     Attributes:
-        start_mm: (3,), one end of its axis.
-        end_mm: (3,), the other end.
-        radius_mm: from the axis to the surface.
+        start_mm: (3,), one end of the axis in MNI mm.
+        end_mm: (3,), the other end of the axis in MNI mm.
+        radius_mm: distance in mm from the axis to the surface.
     """
 
     start_mm: np.ndarray
@@ -98,10 +98,10 @@ class Blob(NamedTuple):
         """Return how deep positions lie below the surface, negative outside.
 
         Args:
-            position_mm: (3, X, Y, Z) in MNI space.
+            position_mm: (3, X, Y, Z), position of each voxel in MNI mm.
 
         Returns:
-            (X, Y, Z), in mm.
+            Depths (X, Y, Z) in mm.
 
         Examples:
             >>> ball = Blob(np.zeros(3), np.zeros(3), radius_mm=5)
@@ -123,11 +123,11 @@ def make_phantom(folder: Path, n_cases: int, spacing_mm: float, seed: int = 0, p
     there already are kept as they are, and an interruption leaves no half-written one.
 
     Args:
-        folder: where the case folders go; made if missing.
-        n_cases: number of cases.
-        spacing_mm: edge of the isotropic voxels.
-        seed: from 0; the same seed and spacing give the same bits.
-        processes: number of cases that are made at a time; one takes 1.5 GB at 1 mm.
+        folder: folder for the case folders, created where it is missing.
+        n_cases: number of cases to make, from 1 on.
+        spacing_mm: edge of the isotropic voxels in mm.
+        seed: seed of the random numbers, from 0 on; the same seed and spacing give the same bits.
+        processes: number of cases made at the same time, from 1 on; one takes 1.5 GB at 1 mm.
 
     Returns:
         The case folders, in order.
@@ -164,8 +164,8 @@ def make_case(rng: np.random.Generator, spacing_mm: float) -> tuple[dict[str, np
     """Make the images and the segmentation of one patient.
 
     Args:
-        rng: where all that is random comes from; its state is advanced.
-        spacing_mm: edge of the isotropic voxels.
+        rng: source of all random numbers; its state advances.
+        spacing_mm: edge of the isotropic voxels in mm.
 
     Returns:
         An int16 image (X, Y, Z) for each modality, 0 outside the brain, and the segmentation (X, Y, Z) uint8 with 0, 1
@@ -199,7 +199,7 @@ def make_case(rng: np.random.Generator, spacing_mm: float) -> tuple[dict[str, np
 
 
 def _position_mni_mm(rng: np.random.Generator, spacing_mm: float) -> np.ndarray:
-    """Where each voxel lies in the template, (3, X, Y, Z) in MNI mm: a random affine map and a smooth deformation."""
+    """Return each voxel's position (3, X, Y, Z) in MNI mm, by a random affine map and a smooth deformation."""
     from scipy.spatial.transform import Rotation
 
     towards_mni = np.diag([-1, -1, 1]) @ Rotation.from_euler("xyz", rng.normal(0, 5, 3), degrees=True).as_matrix()
@@ -226,7 +226,7 @@ def _sample_tissue(head: Head, position_mm: np.ndarray, spacing_mm: float) -> np
 def _tumour_depths_mm(
     rng: np.random.Generator, position_mm: np.ndarray, centre_mm: np.ndarray, tissue: np.ndarray, spacing_mm: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Depths (X, Y, Z) below the surfaces of the core, of the necrosis within it and of the oedema around it."""
+    """Return depths (X, Y, Z) in mm below the surfaces of the core, the necrosis within and the oedema around it."""
     white_matter, _, csf = tissue
     elongation = rng.normal(0, 6, 3)
     ball = Blob(centre_mm - elongation, centre_mm + elongation, rng.uniform(11, 18))
@@ -240,7 +240,7 @@ def _tumour_depths_mm(
 def _decoys(
     rng: np.random.Generator, head: Head, position_mm: np.ndarray, tumour_mm: np.ndarray, spacing_mm: float
 ) -> list[tuple[str, np.ndarray]]:
-    """Return what looks like tumour and is none, as (name, depth), far enough off it that no label is in doubt."""
+    """Return structures that look like tumour as (name, depth), far enough from it that no label is in doubt."""
     clear = head.deep_white_matter[np.linalg.norm(head.deep_white_matter - tumour_mm, axis=1) > 45]
     unevenness = 1.5 * _smooth_noise(rng, 12, spacing_mm)
 
@@ -264,7 +264,7 @@ def _decoys(
 
 
 def _vary_contrast(rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """Draw a patient's signals: each off by some 6 %, lesions faint to glaring, cores from CSF to nearly oedema."""
+    """Draw a patient's signals: each varies by some 6 %, lesions from faint to bright, cores from CSF to oedema."""
     signal = {name: np.asarray(row) * np.exp(rng.normal(0, 0.06, len(row))) for name, row in SIGNAL.items()}
     signal["edema"] = _mix(signal["grey matter"], signal["edema"], rng.uniform(0.4, 1.1))
     signal["enhancing"] = _mix(signal["grey matter"], signal["enhancing"], rng.uniform(0.4, 1.1))
@@ -283,7 +283,7 @@ def _paint(tissue: np.ndarray, layers: Sequence[tuple[str, np.ndarray]], signal:
 
 
 def _scan(rng: np.random.Generator, clean: np.ndarray, noise_level: float, spacing_mm: float) -> np.ndarray:
-    """Return what the scanner makes of it, int16: with a bias field, Rician noise, and a scale without meaning."""
+    """Return the image as a scanner gives it, int16: with a bias field, Rician noise and an arbitrary scale."""
     received = clean * np.exp(0.12 * _smooth_noise(rng, 90, spacing_mm))
     real, imaginary = noise_level * rng.standard_normal((2, *clean.shape), np.float32)
     magnitude = np.hypot(received + real, imaginary)
@@ -300,7 +300,7 @@ def _label(core: np.ndarray, necrosis: np.ndarray, edema: np.ndarray) -> np.ndar
 
 
 def _smooth_noise(rng: np.random.Generator, wavelength_mm: float, spacing_mm: float) -> np.ndarray:
-    """Noise (X, Y, Z) of mean 0 and standard deviation 1 that varies over `wavelength_mm`: a cubic B-spline.
+    """Return noise (X, Y, Z) of mean 0 and standard deviation 1 that varies over `wavelength_mm`: a cubic B-spline.
 
     Its random coefficients stand on a grid in mm, so the same generator gives the same field at every spacing; being
     separable, it costs three small matrix products.

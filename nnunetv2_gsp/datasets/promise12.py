@@ -1,6 +1,6 @@
-"""Makes an nnU-Net raw dataset of `.mha` files of PROMISE12's `CaseXX.mhd` and `CaseXX_segmentation.mhd`.
+"""Makes an nnU-Net raw dataset of PROMISE12: `CaseXX.mhd` and `CaseXX_segmentation.mhd` become `.mha` files.
 
-nnU-Net's reader does not list `.mhd`; `.mha` keeps voxels and geometry to the last bit, `.nii.gz` is off by 3e-6.
+nnU-Net's reader does not support `.mhd`; `.mha` keeps voxels and geometry to the last bit, `.nii.gz` is off by 3e-6.
 """
 
 import re
@@ -28,13 +28,14 @@ _PREFIXES = (("live", "Live_"), ("test", "Test_"))  # live first: the live chall
 def survey_promise12(source: Path) -> Survey:
     """Find the cases in the training, test and live folders of a source.
 
-    The same names stand for other patients there, so those of the test and live folders begin with Test_ and Live_.
+    The same names stand for different patients in each, so cases of the test and live folders get the prefix Test_ or
+    Live_.
 
     Args:
-        source: folder of the `.mhd` files, however deep.
+        source: folder that holds the `.mhd` files at any depth.
 
     Raises:
-        MissingInputError: there is no case.
+        MissingInputError: the source holds no case.
     """
     images = [
         file
@@ -60,11 +61,11 @@ def convert_promise12(
     labelsTs.
 
     Args:
-        source: folder of the `.mhd` files, however deep.
-        dataset: folder to make, `.../nnUNet_raw/DatasetXXX_Name`.
-        overwrite: replace a dataset of that name, once the new one is complete.
-        strict: make no dataset if a case has to be skipped.
-        processes: number of cases that are converted at a time; one takes about 0.3 GB.
+        source: folder that holds the `.mhd` files at any depth.
+        dataset: folder to create, `.../nnUNet_raw/DatasetXXX_Name`.
+        overwrite: True replaces a dataset of that name once the new one is complete.
+        strict: True makes no dataset if a case has to be skipped.
+        processes: number of cases converted at the same time, from 1 on; one takes about 0.3 GB.
 
     Raises:
         InputError: as `survey_promise12` and `conversion.convert`.
@@ -73,10 +74,10 @@ def convert_promise12(
 
 
 def challenge_name(case: str) -> str:
-    """Return what the challenge calls a case of the dataset.
+    """Return the challenge's name of a case of the dataset.
 
     Args:
-        case: name in the dataset.
+        case: name of the case in the dataset, such as Test_Case00.
 
     Examples:
         >>> challenge_name("Test_Case00")

@@ -18,13 +18,13 @@ Told = TypeVar("Told")
 
 @dataclass(frozen=True)
 class Case:
-    """One patient at one time, as found in a source.
+    """One patient at one time point, as found in a source.
 
     Attributes:
-        name: unique in the dataset.
-        images: a file for each channel, in their order; or the one file that a `DatasetFormat.split` takes apart.
-        label: segmentation on disk, where there is one.
-        part: `TRAINING` or `TEST`.
+        name: name that no other case of the dataset has.
+        images: one file for each channel, in their order; or the one 4D file that `DatasetFormat.split` splits.
+        label: file of the segmentation; None where there is none.
+        part: part of the dataset that the case belongs to, `TRAINING` or `TEST`.
     """
 
     name: str
@@ -40,15 +40,15 @@ class Case:
 
 @dataclass(frozen=True)
 class DatasetFormat:
-    """What nnU-Net is told about the dataset of an edition, in its dataset.json.
+    """Description of an edition's dataset, as it stands in dataset.json.
 
     Attributes:
-        edition: key of `LABEL_MAPPINGS`.
-        channels: names of the channels; nnU-Net's normalisation goes by them.
+        edition: name of the edition, a key of `LABEL_MAPPINGS`.
+        channels: names of the channels, by which nnU-Net chooses the normalisation.
         labels: name of each label or region -> its label or labels, inside nnU-Net.
         regions_class_order: label painted for each region, where later regions cover earlier ones.
-        file_ending: of images and labels in the dataset.
-        split: turns a case of one 4D image into a case of 3D images in a given folder, where the source has 4D ones.
+        file_ending: ending of the names of images and labels in the dataset, such as .nii.gz.
+        split: function that writes a case's 4D image as 3D images to a folder; None where the source has 3D images.
     """
 
     edition: str
@@ -64,8 +64,8 @@ class SkippedCase:
     """A case that is not converted.
 
     Attributes:
-        case: its name.
-        reason: a sentence: what was expected, what is there, and what mends it.
+        case: name of the case in the source.
+        reason: sentence that says what was expected, what was found, and what mends it.
     """
 
     case: str
@@ -74,13 +74,13 @@ class SkippedCase:
 
 @dataclass
 class Survey:
-    """What a source holds.
+    """Cases that were found in a source, complete and incomplete ones.
 
     Attributes:
-        format: of the dataset that is made of it.
-        cases: those with all their files, names unique.
-        skipped: those that lack some, or whose name is not unique.
-        notes: sentences that a user should read and need not act on.
+        format: channels, labels and file ending of the dataset to make.
+        cases: cases that have all their files and a unique name.
+        skipped: cases that lack files, or whose name is not unique.
+        notes: sentences for the user that call for no action.
     """
 
     format: DatasetFormat
@@ -89,12 +89,12 @@ class Survey:
     notes: list[str] = field(default_factory=list)
 
     def collect(self, candidates: Iterable[Path], find: Callable[[Path], Case], name: Callable[[Path], str]) -> None:
-        """Sort candidates into cases and skipped ones.
+        """Sort candidates into cases and skipped cases.
 
         Args:
-            candidates: an image or a folder of each case.
-            find: returns a candidate's case, or raises InputError where the case is not complete.
-            name: returns a candidate's name, for one that is skipped.
+            candidates: one image or folder for each case.
+            find: function that returns a candidate's case, or raises InputError if the case is incomplete.
+            name: function that returns a candidate's name, for skipped ones.
         """
         found = []
         for candidate in candidates:
@@ -106,13 +106,13 @@ class Survey:
         self.skipped += repeated
 
     def hold_out(self, held_out: Collection[str]) -> None:
-        """Move cases from training to test, their labels with them.
+        """Move cases, with their labels, from training to test.
 
         Args:
-            held_out: names of cases.
+            held_out: names of the cases to move.
 
         Raises:
-            MissingInputError: one is not among the cases.
+            MissingInputError: a name is not among the cases.
         """
         unknown = set(held_out) - {case.name for case in self.cases}
         if unknown:
@@ -123,7 +123,7 @@ class Survey:
 
 
 def _drop_repeated(cases: Iterable[Case]) -> tuple[list[Case], list[SkippedCase]]:
-    """Return the cases whose name no other has, and the others as skipped: nobody can tell which of two is meant."""
+    """Return the cases with a unique name, and the others as skipped, as either of two might be meant."""
     of_name: dict[str, list[Case]] = defaultdict(list)
     for case in cases:
         of_name[case.name].append(case)
@@ -141,15 +141,15 @@ def _drop_repeated(cases: Iterable[Case]) -> tuple[list[Case], list[SkippedCase]
 
 
 def part_told_by(path: Path, source: Path, labelled: bool) -> str | None:
-    """Tell by the names of folders, the nearest first, whether files are to train with or to predict.
+    """Tell by the names of folders, the nearest first, whether files are for training or for prediction.
 
-    What the source itself is called counts for files without label alone: with one they are to train with in a source
-    called test_brats, too.
+    The name of the source itself counts only for files without a segmentation: files with one are for training even in
+    a source called test_brats.
 
     Args:
-        path: folder in the source, or the source.
+        path: a folder in the source, or the source itself.
         source: folder of all the data.
-        labelled: whether the files have a segmentation among them.
+        labelled: True where the files have a segmentation among them.
 
     Returns:
         `TRAINING`, `TEST`, or None where no name tells.
@@ -163,16 +163,16 @@ def part_told_by(path: Path, source: Path, labelled: bool) -> str | None:
 
 
 def nearest(path: Path, source: Path, tell: Callable[[list[str]], Told | None]) -> Told | None:
-    """Return what the words in the names of a path tell, from its last name up to the first one below the source.
+    """Return the first answer that the folder names of a path give, from the last one up to the one below the source.
 
     Args:
-        path: in the source, or the source.
-        source: folder where the search ends; its own name is its owner's choice and does not count.
-        tell: takes the words of a name in lower case, as in [miccai, training, data] for `MICCAI_TrainingData`, and
-            returns None where they tell nothing.
+        path: a file or folder in the source, or the source itself.
+        source: folder where the search ends; its own name does not count, as its owner chose it.
+        tell: function of the words of a name in lower case, such as [miccai, training, data] for
+            `MICCAI_TrainingData`; it returns None where they give no answer.
 
     Returns:
-        What `tell` returned first that is not None, or None.
+        The first answer of `tell` that is not None, or None.
     """
     for name in reversed(path.relative_to(source).parts):
         told = tell(_words(name))
@@ -191,10 +191,10 @@ def _part(words: list[str]) -> str | None:
 
 
 def folders_below(source: Path) -> Iterator[Path]:
-    """Yield the source and all folders in it, in order, also through links, each once.
+    """Yield the source and all folders below it in sorted order, each once, following links.
 
     Args:
-        source: folder to start with; hidden folders and `__MACOSX` in it are left out.
+        source: folder to start from; hidden folders and `__MACOSX` are skipped.
     """
     seen = set()
     for folder, children, _ in os.walk(source, followlinks=True):

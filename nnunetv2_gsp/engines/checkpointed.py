@@ -1,8 +1,8 @@
-"""The engine of training steps: what the backward pass can cheaply compute again is not kept for it.
+"""The engine of training steps: recomputes in the backward pass what is cheap, instead of keeping it in memory.
 
-Norm, nonlinearity, shift, pooling, interpolation and concatenation cost little beside the memory they fill. Of each
-layer only the convolution's output is kept; its input is computed again when its gradient is due. What a second call
-would change runs once (`has_state`), and its output is what is kept.
+Norm, nonlinearity, shift, pooling, interpolation and concatenation cost little compared with the memory of their
+outputs. Of each layer only the convolution's output is kept; its input is recomputed when its gradient is due. Modules
+that a second call would change run once (`has_state`), and their output is kept instead.
 """
 
 from collections.abc import Callable
@@ -16,17 +16,17 @@ from torch.nn.modules.dropout import _DropoutNd
 from torch.utils.checkpoint import checkpoint
 
 from nnunetv2_gsp.engines.engine import Engine, NotApplicable, NotMeant
-from nnunetv2_gsp.engines.part import check_as_written
+from nnunetv2_gsp.engines.part import own_code
 from nnunetv2_gsp.engines.plain import then_shift
 from nnunetv2_gsp.ops.recording import has_hooks, is_recording, is_transformed
 
-# whose modules keep nothing but buffers; a module from elsewhere may keep anything
-_KNOWN_CODE = ("torch.nn.modules.", "nnunetv2_gsp.")
+# libraries whose modules keep no state but buffers; a module from elsewhere may keep anything
+_CODE_WITHOUT_STATE = ("torch.nn.modules.", "nnunetv2_gsp.")
 _RANDOM = (_DropoutNd, nn.RReLU)
 
 
 class Kept(NamedTuple):
-    """A map as the tensors that are kept of it, and what is still to be computed from them."""
+    """A feature map as the tensors that are kept for it, and the function that computes it from them."""
 
     tensors: tuple[Tensor, ...]
     compute: Callable[..., Tensor] | None = None  # None: the one tensor is the map itself
@@ -36,7 +36,7 @@ class Kept(NamedTuple):
         return self.tensors[0] if self.compute is None else self.compute(*self.tensors)
 
     def then(self, function: Callable[[Tensor], Tensor]) -> "Kept":
-        """Return the map that `function` makes of this one, still to be computed."""
+        """Return `function` of this map as a map that is still to be computed."""
         return Kept(self.tensors, function if self.compute is None else partial(_composed, function, self.compute))
 
 
@@ -48,7 +48,7 @@ class Checkpointed(Engine[Kept]):
         return Kept((image,))
 
     def convolve(self, x: Kept, layer: ConvDropoutNormReLU, shift: nn.Module) -> Kept:
-        """Convolve, and leave what follows pending, up to what has to run once."""
+        """Convolve, run what has to run once, and leave the rest of the layer and the shift pending."""
         return Kept((_run_once(layer)(_recomputed(x, layer.conv)),), partial(after_convolution, layer, shift))
 
     def pool(self, x: Kept, pool: nn.Module) -> Kept:
@@ -64,7 +64,7 @@ class Checkpointed(Engine[Kept]):
         return Kept((*x.tensors, *skip.tensors), partial(_joined, x.compute, skip.compute, len(x.tensors)))
 
     def finish(self, x: Kept) -> Kept:
-        """Compute what is pending, since two readers would compute it twice."""
+        """Compute the pending map, as two readers would compute it twice."""
         return Kept((x.now(),))
 
     def head(self, x: Kept, convolution: nn.Module) -> Kept:
@@ -83,22 +83,40 @@ def checkpointed(network: Any, image: Tensor) -> Checkpointed:
     """Return the engine for a call of `network`.
 
     Args:
-        network: a Part.
-        image: (N, C, *patch).
+        network: network to compute, a `Part`.
+        image: input of the network, (N, C, *patch).
 
     Raises:
-        NotApplicable: no backward pass will follow, somebody wants to see each module run once or transforms them, or
-            the network has parts with a `forward` of their own.
+        NotMeant: no backward pass will follow, or `torch.func` transforms the call.
+        NotApplicable: somebody wants to see each module run once, or parts have a `forward` of their own.
     """
-    if not is_training_step(network):
+    if not is_training_step(network) or is_transformed():
         raise NotMeant("it is no training step")
-    if is_transformed():
-        raise NotMeant("it is transformed or differentiated forward")
-    if any(map(has_hooks, network.modules())):
-        raise NotApplicable("modules have hooks, which see each of them run once")
-    for part in network.parts():
-        check_as_written(part)
+    reason = _obstacle(network)
+    if reason is not None:
+        raise NotApplicable(reason)
     return CHECKPOINTED
+
+
+def traced_checkpointed(network: Any, image: Tensor) -> Checkpointed | None:
+    """Return the engine for a call that the compiler traces, None where another has to compute it.
+
+    Args:
+        network: network to compute, a `Part`.
+        image: input of the network, (N, C, *patch).
+    """
+    return CHECKPOINTED if is_training_step(network) and _obstacle(network) is None else None
+
+
+def _obstacle(network: Any) -> str | None:
+    for module in network.modules():
+        if module is not network and has_hooks(module):  # its own see one call, whoever computes it
+            return "hooks of modules see each of them run once"
+    for part in network.parts():
+        name = own_code(part)
+        if name is not None:
+            return f"a forward of its own in {name}"
+    return None
 
 
 def is_training_step(network: nn.Module) -> bool:
@@ -107,35 +125,36 @@ def is_training_step(network: nn.Module) -> bool:
 
 
 def has_state(module: nn.Module) -> bool:
-    """Tell whether a second call of a module may differ from the first, or leave other traces than one call does.
+    """Tell whether a second call of a module may give another result than the first, or have further side effects.
 
-    It has buffers (BatchNorm), draws random numbers, which not every device can draw again (mps), or is nobody's whose
-    code is known here (parametrizations, norms of other libraries).
+    So it is if the module has buffers (BatchNorm), draws random numbers, which not every device can repeat (mps), or
+    comes from a library whose code is not known here (parametrizations, norms of other libraries).
     """
     return len(list(module.buffers())) > 0 or any(
-        isinstance(part, _RANDOM) or not type(part).__module__.startswith(_KNOWN_CODE) for part in module.modules()
+        isinstance(part, _RANDOM) or not type(part).__module__.startswith(_CODE_WITHOUT_STATE)
+        for part in module.modules()
     )
 
 
 def after_convolution(layer: Any, shift: nn.Module, y: Tensor) -> Tensor:
-    """Compute what of a ConvDropoutNormReLU follows its convolution and every module with state, then the shift.
+    """Compute the modules of a ConvDropoutNormReLU behind its convolution and every module with state, then the shift.
 
     Args:
-        layer: a ConvDropoutNormReLU.
-        shift: what comes behind it.
-        y: (N, C, *spatial), the output of the last module that runs once; not changed.
+        layer: convolution layer, a ConvDropoutNormReLU.
+        shift: module behind the layer, a shift or the identity.
+        y: (N, C, *spatial), output of the last module that runs once; it is not changed.
 
     Returns:
-        (N, C, *spatial).
+        The shifted map (N, C, *spatial).
     """
     modules = layer.all_modules[_n_run_once(layer) :]
     if list(modules[:1]) != [getattr(layer, "norm", None)]:
-        y = y.clone()  # dropout or a nonlinearity in place would overwrite what is kept; a norm makes a new map
+        y = y.clone()  # dropout or a nonlinearity in place would overwrite the kept map; a norm makes a new one
     return then_shift(modules, shift, y)
 
 
 def _recomputed(x: Kept, convolution: nn.Module) -> Tensor:
-    """Convolve a map, and keep no more of it than its tensors; the convolution itself runs only once.
+    """Convolve a map, and keep only its tensors for the backward pass; the convolution itself runs once.
 
     In eager mode the convolution has to be inside, or it would keep the map; recomputing stops in front of it, but
     behind its weight where that is computed first (spectral norm), and on a GPU behind it: cheap beside what a gradient
@@ -151,7 +170,7 @@ def _recomputed(x: Kept, convolution: nn.Module) -> Tensor:
 
 
 def _run_once(layer: Any) -> nn.Sequential:
-    """Return what of a ConvDropoutNormReLU comes behind its convolution, up to the last module with state."""
+    """Return the modules of a ConvDropoutNormReLU behind its convolution, up to the last one with state."""
     return layer.all_modules[1 : _n_run_once(layer)]  # type: ignore[no-any-return]
 
 

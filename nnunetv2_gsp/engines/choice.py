@@ -9,99 +9,146 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from nnunetv2_gsp.engines.checkpointed import CHECKPOINTED, checkpointed, is_training_step
+from nnunetv2_gsp.engines.checkpointed import checkpointed, traced_checkpointed
 from nnunetv2_gsp.engines.engine import Engine, NotApplicable, NotMeant
 from nnunetv2_gsp.engines.fused import fused
 from nnunetv2_gsp.engines.fused_training import fused_training
 from nnunetv2_gsp.engines.plain import PLAIN
-from nnunetv2_gsp.ops.recording import has_hooks
+from nnunetv2_gsp.engines.triton import triton
+from nnunetv2_gsp.errors import InputError, UnavailableError
 
 VARIABLE = "NNUNETV2_GSP_ENGINE"
 AUTO = "auto"
 _log = logging.getLogger(__name__)
 
-# name -> returns the engine for a call of a network, or raises NotApplicable; auto tries them in this order
-_OPENERS: dict[str, Callable[[Any, Tensor], Engine[Any]]] = {
-    "fused": fused,
-    "fused_training": fused_training,
-    "checkpointed": checkpointed,
-    "plain": lambda *_: PLAIN,
+
+class _Entry(NamedTuple):
+    """How an engine is asked for a call.
+
+    Attributes:
+        open: returns the engine for a network and an image, or raises NotApplicable.
+        traced: returns the engine for a call that the compiler traces, where nothing can be raised and caught, or None;
+            without it the engine computes no such call.
+        by_itself: whether auto tries it.
+    """
+
+    open: Callable[[Any, Tensor], Engine[Any]]
+    traced: Callable[[Any, Tensor], Engine[Any] | None] | None = None
+    by_itself: bool = True
+
+
+# in the order in which auto tries them
+_ENTRIES = {
+    "fused": _Entry(fused),
+    "fused_training": _Entry(fused_training),
+    "checkpointed": _Entry(checkpointed, traced_checkpointed),
+    "plain": _Entry(lambda *_: PLAIN, lambda *_: PLAIN),
+    "triton": _Entry(triton, triton, by_itself=False),  # until a GPU has shown it right and faster
 }
-ENGINES = (*_OPENERS, AUTO)
+ENGINES = (*_ENTRIES, AUTO)
 
 
 class Choice(NamedTuple):
-    """The engine that ran, and why one that is made for such a call did not."""
+    """The engine that computed a call, and what kept a faster one from it.
+
+    Attributes:
+        engine: one of `ENGINES`.
+        obstacle: what the faster engine said, with its name; None if there is none that is meant for such a call.
+        level: of `logging`, how much it matters.
+    """
 
     engine: str
-    reason: str | None
-
-
-def wished_engine() -> str:
-    """Return the engine that NNUNETV2_GSP_ENGINE asks for: one of `ENGINES`, auto if it is not set.
-
-    Raises:
-        ValueError: it names none of them.
-    """
-    wish = os.environ.get(VARIABLE) or AUTO
-    if wish not in ENGINES:
-        raise ValueError(
-            f"Expected {VARIABLE} to be one of {', '.join(ENGINES)}, got {wish!r}; export another, or unset it."
-        )
-    return wish
+    obstacle: str | None = None
+    level: int = logging.DEBUG
 
 
 def compute(network: Any, image: Tensor) -> Tensor | list[Tensor]:
-    """Walk through a network with the engine that it asks for, or with the first one that applies.
+    """Walk through a network with the engine that is asked for, or with the first one that applies.
+
+    An engine that is asked for computes all calls of the kind it is meant for, such as predictions; the others are
+    computed as if nothing was asked for.
 
     Args:
-        network: a Part; its attribute `engine` is one of `ENGINES`.
-        image: (N, C, *patch).
+        network: network to compute, a `Part`; its attribute `engine` is one of `ENGINES`, or None for what
+            NNUNETV2_GSP_ENGINE says.
+        image: input of the network, (N, C, *patch).
 
     Returns:
         Logits (N, classes, *patch); with deep supervision a list of them, the full resolution first.
 
     Raises:
-        RuntimeError: the engine that is asked for does not apply; says why.
+        UnavailableError: the engine that is asked for is meant for such calls, and does not apply; says why.
+        InputError: there is no engine of that name.
     """
     if torch.compiler.is_compiling():
-        return _walk(network, image, _traceable(network))  # type: ignore[no-any-return]
+        return _walk(network, image, _traced(network, image))  # type: ignore[no-any-return]
     logits, choice = _computed(network, image)
-    if choice.reason is not None:
+    if choice.obstacle is not None:
         _say_once(choice)
     return logits
 
 
-def explain(network: Any, image: Tensor) -> Choice:
-    """Compute, and say which engine did it."""
+def computed_by(network: Any, image: Tensor) -> Choice:
+    """Compute a call as `compute` does, and return which engine did it."""
     return _computed(network, image)[1]
 
 
 def _computed(network: Any, image: Tensor) -> tuple[Tensor | list[Tensor], Choice]:
-    reason = None
-    for name in _OPENERS if network.engine == AUTO else [network.engine]:
+    wish, obstacle = _wish_for(network), Choice("plain")
+    for name in _tried(wish):
         try:
-            return _walk(network, image, _OPENERS[name](network, image)), Choice(name, reason)
-        except NotApplicable as obstacle:
-            if network.engine != AUTO:
-                raise RuntimeError(
-                    f"The engine {name}, which {VARIABLE} or `network.engine` asks for, does not apply "
-                    f"to this call: {obstacle}. Ask for plain or {AUTO}."
-                ) from obstacle
-            if not isinstance(obstacle, NotMeant):
-                reason = f"{name} does not apply: {obstacle}"
-    raise AssertionError("plain applies to every call")
+            return _walk(network, image, _ENTRIES[name].open(network, image)), obstacle._replace(engine=name)
+        except NotMeant:
+            continue
+        except NotApplicable as refusal:
+            if name == wish:
+                raise UnavailableError(
+                    f"a call that the engine {name} computes",
+                    str(refusal),
+                    remedy=f"ask for plain or {AUTO} ({VARIABLE}, or the network's attribute engine)",
+                ) from refusal
+            obstacle = Choice(name, f"{name}: {refusal}", refusal.level)
+    raise AssertionError("plain computes every call")
 
 
-def _traceable(network: Any) -> Engine[Any]:
-    """Return the engine of a call under the compiler, where nothing can be tried and nothing logged."""
-    if (
-        network.engine in (AUTO, "checkpointed")
-        and is_training_step(network)
-        and not any(map(has_hooks, network.modules()))
-    ):
-        return CHECKPOINTED
+def _traced(network: Any, image: Tensor) -> Engine[Any]:
+    for name in _tried(_wish_for(network)):
+        traced = _ENTRIES[name].traced
+        if traced is not None:
+            engine = traced(network, image)
+            if engine is not None:
+                return engine
     return PLAIN
+
+
+def _tried(wish: str) -> tuple[str, ...]:
+    """Return names of engines, the one that is asked for first."""
+    names = tuple(name for name, entry in _ENTRIES.items() if entry.by_itself)
+    return names if wish == AUTO else (wish, *names)
+
+
+def _wish_for(network: Any) -> str:
+    wish: str = network.engine or wished_engine()
+    if wish not in ENGINES:
+        raise InputError(
+            f"an engine among {', '.join(ENGINES)}", repr(wish), remedy="set the network's attribute engine"
+        )
+    return wish
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]  # it is read when a graph is compiled
+def wished_engine() -> str:
+    """Return the engine that NNUNETV2_GSP_ENGINE asks for: one of `ENGINES`, auto if it is not set.
+
+    Raises:
+        InputError: it names none of them.
+    """
+    wish = os.environ.get(VARIABLE) or AUTO
+    if wish not in ENGINES:
+        raise InputError(
+            f"{VARIABLE} to be one of {', '.join(ENGINES)}", repr(wish), remedy="export another, or unset it"
+        )
+    return wish
 
 
 def _walk(network: Any, image: Tensor, engine: Engine[Any]) -> Any:
@@ -110,6 +157,9 @@ def _walk(network: Any, image: Tensor, engine: Engine[Any]) -> Any:
 
 @lru_cache(maxsize=100)
 def _say_once(choice: Choice) -> None:
-    _log.warning(
-        "GSP network: %s; the %s engine computes instead, slower or with more memory.", choice.reason, choice.engine
+    _log.log(
+        choice.level,
+        "GSP networks are computed by the %s engine here, more slowly or with more memory than they could be (%s).",
+        choice.engine,
+        choice.obstacle,
     )

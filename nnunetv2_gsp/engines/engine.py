@@ -1,5 +1,6 @@
-"""The terms in which a network walks through itself, whatever computes it."""
+"""The interface between the walk through a network and the engines that compute it."""
 
+import logging
 from abc import ABC, abstractmethod
 from typing import Any, Generic, TypeVar
 
@@ -10,18 +11,26 @@ Map = TypeVar("Map")
 
 
 class NotApplicable(Exception):  # noqa: N818 (an answer, not a mistake: another engine takes over)
-    """An engine does not know something of a network or a call; says what."""
+    """An engine does not know something of a network or a call.
+
+    Attributes:
+        level: of `logging`, at which those are told who did not ask for the engine.
+    """
+
+    def __init__(self, reason: str, level: int = logging.WARNING):
+        super().__init__(reason)
+        self.level = level
 
 
 class NotMeant(NotApplicable):
-    """A call is not of the kind that an engine is made for, which is nothing to be told about."""
+    """A call is not of the kind that an engine is made for, so that nobody is to be told."""
 
 
 class Engine(ABC, Generic[Map]):
-    """A way to compute a network. `Map` is a feature map together with what is still pending on it.
+    """A way to compute a network. `Map` is a feature map with the operations that are still pending on it.
 
-    What may be pending is the engine's own affair: norm, nonlinearity, shift, pooling and interpolation can be done at
-    once, when the next convolution reads the map, or when its gradient is due.
+    Each engine decides when to compute norm, nonlinearity, shift, pooling and interpolation: at once, when the next
+    convolution reads the map, or when its gradient is due.
     """
 
     @abstractmethod
@@ -34,7 +43,7 @@ class Engine(ABC, Generic[Map]):
 
     @abstractmethod
     def convolve(self, x: Map, layer: ConvDropoutNormReLU, shift: nn.Module) -> Map:
-        """Convolve, with the dropout, norm and nonlinearity of the layer, and shift the result."""
+        """Apply the layer (convolution, dropout, norm and nonlinearity), and shift the result."""
 
     @abstractmethod
     def pool(self, x: Map, pool: nn.Module) -> Map:
@@ -42,7 +51,7 @@ class Engine(ABC, Generic[Map]):
 
     @abstractmethod
     def interpolate(self, x: Map, interpolation: nn.Module, shift: nn.Module) -> Map:
-        """Interpolate to the next higher resolution, and shift there."""
+        """Interpolate to the next higher resolution, and shift the result."""
 
     @abstractmethod
     def join(self, x: Map, skip: Map) -> Map:
@@ -50,7 +59,7 @@ class Engine(ABC, Generic[Map]):
 
     @abstractmethod
     def finish(self, x: Map) -> Map:
-        """Say that more than one will read the map."""
+        """Announce that more than one operation will read the map."""
 
     @abstractmethod
     def head(self, x: Map, convolution: nn.Module) -> Map:
@@ -58,4 +67,4 @@ class Engine(ABC, Generic[Map]):
 
     @abstractmethod
     def end(self, logits: Any) -> Tensor | list[Tensor]:
-        """Return what the decoder came to, logits of one resolution or a list of them, as tensors."""
+        """Return the decoder's logits, of one resolution or a list of several, as tensors."""

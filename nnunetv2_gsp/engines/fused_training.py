@@ -11,16 +11,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nnunetv2_gsp.cpu import fused_layers
 from nnunetv2_gsp.cpu.arenas import Arenas
 from nnunetv2_gsp.cpu.library import FusedLayers
 from nnunetv2_gsp.cpu.program import NotFusable
 from nnunetv2_gsp.cpu.training import TrainingProgram, TrainingStep
 from nnunetv2_gsp.engines.checkpointed import CHECKPOINTED, is_training_step
 from nnunetv2_gsp.engines.engine import NotApplicable, NotMeant
-from nnunetv2_gsp.engines.part import check_as_written
-from nnunetv2_gsp.engines.recorder import Recorder, check_image, check_module
-from nnunetv2_gsp.ops.recording import has_hooks, has_hooks_of_all_modules, is_watched
+from nnunetv2_gsp.engines.recorder import Recorder, layers_for
+from nnunetv2_gsp.ops.recording import is_watched
 
 _kept, _meanwhile = Arenas(), Arenas()
 
@@ -29,8 +27,8 @@ class FusedTraining(Recorder):
     """Records one call, and runs it as one node of autograd.
 
     Args:
-        network: the Part that is walked through.
-        layers: the compiled layers.
+        network: network to compute, a `Part`.
+        layers: build of the compiled layers, as `library.fused_layers` returns it.
     """
 
     def __init__(self, network: nn.Module, layers: FusedLayers):
@@ -126,27 +124,17 @@ def fused_training(network: Any, image: Tensor) -> FusedTraining:
     """Return the engine for one call of `network`.
 
     Args:
-        network: a Part.
-        image: (N, C, *patch).
+        network: network to compute, a `Part`.
+        image: input of the network, (N, C, *patch).
 
     Raises:
-        NotApplicable: it is no training step of fp32 tensors on the CPU, there are no compiled layers here, somebody
-            wants to see each module run, or the network has a module that they do not know; also raised while the
-            network walks through it.
+        NotMeant: it is no training step, or operators are watched.
+        NotApplicable: the image is no fp32 tensor of the CPU, there are no compiled layers here, somebody wants to see
+            each module run, or the network has a module that they do not know; also raised while the network walks
+            through it.
     """
     if torch.compiler.is_compiling() or is_watched():
         raise NotMeant("operators are compiled, recorded, counted or transformed")
-    if not is_training_step(network) or image.device.type != "cpu":
-        raise NotMeant("it is no training step on the CPU")
-    check_image(image)
-    layers = fused_layers()
-    if layers is None:
-        raise NotMeant("the compiled layers are not there")  # fused_layers has said so
-    if any(map(has_hooks, network.modules())) or has_hooks_of_all_modules():
-        raise NotApplicable("modules have hooks, which see each of them run")
-    for part in network.parts():
-        check_as_written(part)
-    for module in network.modules():
-        if module is not network:
-            check_module(module)
-    return FusedTraining(network, layers)
+    if not is_training_step(network):
+        raise NotMeant("it is no training step")
+    return FusedTraining(network, layers_for(network, image))

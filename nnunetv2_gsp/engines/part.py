@@ -1,12 +1,13 @@
-"""A part of a network: walks through its modules in the terms of whichever engine computes it."""
+"""A part of a network, which walks through its modules with whichever engine computes it."""
 
 from collections.abc import Iterable
 from typing import Any
 
+import torch
 from dynamic_network_architectures.building_blocks.simple_conv_blocks import ConvDropoutNormReLU
 from torch import nn
 
-from nnunetv2_gsp.engines.engine import Engine, NotApplicable
+from nnunetv2_gsp.engines.engine import Engine
 from nnunetv2_gsp.engines.plain import PLAIN
 
 
@@ -14,11 +15,11 @@ class Part(nn.Module):
     """A module that engines walk through; called by itself it runs its modules one after the other."""
 
     def walk(self, maps: Any, engine: Engine[Any]) -> Any:
-        """Compute the part in the engine's terms."""
+        """Compute the part with an engine."""
         raise NotImplementedError
 
     def parts(self) -> Iterable[nn.Module]:
-        """Return the parts within that `walk` walks through."""
+        """Return the inner parts that `walk` walks through."""
         return ()
 
     def forward(self, maps: Any) -> Any:
@@ -26,14 +27,26 @@ class Part(nn.Module):
         return self.walk(maps, PLAIN)
 
 
-def check_as_written(part: nn.Module) -> None:
-    """Raise NotApplicable where a walk would pass by somebody else's code, which a call would run."""
-    if not (isinstance(part, Part) and type(part).forward is Part.forward and "forward" not in vars(part)):
-        raise NotApplicable(f"a part with a forward of its own: {type(part).__name__}")
-    for module in part.modules():
-        if isinstance(module, ConvDropoutNormReLU) and (
-            type(module) is not ConvDropoutNormReLU or "forward" in vars(module)
-        ):
-            raise NotApplicable(f"a layer with a forward of its own: {type(module).__name__}")
+def own_code(part: nn.Module) -> str | None:
+    """Return the class of somebody else's code that a walk would pass by and a call would run, None without any.
+
+    Args:
+        part: a `Part`, or what stands in the place of one.
+    """
+    if not (isinstance(part, Part) and type(part).forward is Part.forward) or _has_own_forward(part):
+        return type(part).__name__
+    for module in part.children():
+        for layer in module.children() if isinstance(module, nn.ModuleList) else (module,):
+            if isinstance(layer, ConvDropoutNormReLU) and (
+                type(layer) is not ConvDropoutNormReLU or _has_own_forward(layer)
+            ):
+                return type(layer).__name__
     for inner in part.parts():
-        check_as_written(inner)
+        name = own_code(inner)
+        if name is not None:
+            return name
+    return None
+
+
+def _has_own_forward(module: nn.Module) -> bool:
+    return not torch.compiler.is_compiling() and "forward" in vars(module)  # the compiler runs it all the same

@@ -1,6 +1,6 @@
 """The plain engine: calls the network's modules one after the other.
 
-Whoever hooks, traces or transforms them sees each of them run.
+Hooks, tracers and transforms see each module run.
 """
 
 from typing import Any
@@ -15,7 +15,7 @@ from nnunetv2_gsp.ops.recording import has_hooks, is_watched
 
 
 class Plain(Engine[Tensor]):
-    """Nothing is pending on a map: it is a tensor (N, C, *spatial)."""
+    """Calls each module at once; a map is a tensor (N, C, *spatial)."""
 
     def begin(self, image: Tensor) -> Tensor:
         """Take the image as it is."""
@@ -38,7 +38,7 @@ class Plain(Engine[Tensor]):
         return shift(interpolation(x))  # type: ignore[no-any-return]
 
     def join(self, x: Tensor, skip: Tensor) -> Tensor:
-        """Concatenate."""
+        """Concatenate the channels."""
         return torch.cat((x, skip), dim=1)
 
     def finish(self, x: Tensor) -> Tensor:
@@ -58,15 +58,15 @@ PLAIN = Plain()
 
 
 def then_shift(layer: Any, shift: Any, x: Tensor) -> Tensor:
-    """Compute `shift(layer(x))`; a leaky ReLU at the layer's end and a group shift run in place, as one.
+    """Compute `shift(layer(x))`; a leaky ReLU at the layer's end and a group shift run as one operation in place.
 
-    Not on a GPU, where new memory costs nothing, nor under the compiler, which makes them one by itself, nor where
-    somebody watches PyTorch's own operators.
+    This does not happen on a GPU, where new memory costs nothing, nor under the compiler, which fuses them itself, nor
+    while PyTorch's own operators are watched.
 
     Args:
-        layer: nn.Sequential.
-        shift: the module behind it.
-        x: (N, C, *spatial).
+        layer: modules that run first, an nn.Sequential.
+        shift: module behind the layer, a shift or the identity.
+        x: input of the layer, (N, C, *spatial).
     """
     if (
         x.device.type != "cpu"

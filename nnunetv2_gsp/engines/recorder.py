@@ -4,6 +4,7 @@ A norm, nonlinearity, shift or pooling stays pending until the next convolution 
 load, and costs no pass over memory.
 """
 
+import logging
 import math
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -13,8 +14,11 @@ from dynamic_network_architectures.building_blocks.simple_conv_blocks import Con
 from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
 
+from nnunetv2_gsp.cpu import fused_layers
+from nnunetv2_gsp.cpu.library import FusedLayers
 from nnunetv2_gsp.cpu.program import Buffer, Read, Step, Weights, three
 from nnunetv2_gsp.engines.engine import Engine, NotApplicable
+from nnunetv2_gsp.engines.part import own_code
 from nnunetv2_gsp.ops import (
     GroupShift,
     LinearUpsampling,
@@ -24,9 +28,10 @@ from nnunetv2_gsp.ops import (
     SteadyInstanceNorm2d,
     SteadyInstanceNorm3d,
 )
+from nnunetv2_gsp.ops.recording import has_hooks, has_hooks_of_all_modules
 
 # whose `forward` is known here; a module from elsewhere may compute anything
-_KNOWN_CODE = ("torch.nn.modules.", "nnunetv2_gsp.", "dynamic_network_architectures.")
+_RECORDABLE_CODE = ("torch.nn.modules.", "nnunetv2_gsp.", "dynamic_network_architectures.")
 _CONVOLUTIONS = {2: (nn.Conv2d, PointwiseConv2d), 3: (nn.Conv3d, PointwiseConv3d)}
 # rows and the voxels of one are counted in 32 bits
 _MAX_VOXELS_AN_AXIS = 1 << 15
@@ -50,8 +55,10 @@ Recorded = Read | Interpolated | Joined
 
 
 class Recorder(Engine[Recorded]):
-    """Records one call. Each module is checked to compute what the compiled layers do; the network is read anew at
-    every call, so whatever was changed in it counts.
+    """Records one call of a network.
+
+    Each module is checked to compute what the compiled layers do. The network is read anew at every call, so whatever
+    was changed in it counts.
 
     Attributes:
         steps: what was recorded.
@@ -234,8 +241,36 @@ class Recorder(Engine[Recorded]):
         )
 
 
-def check_image(image: Tensor) -> None:
-    """Raise NotApplicable for an image whose memory the compiled layers cannot read."""
+def layers_for(network: Any, image: Tensor) -> FusedLayers:
+    """Return the compiled layers for a call of `network`.
+
+    Args:
+        network: network to compute, a `Part`.
+        image: input of the network, (N, C, *patch).
+
+    Raises:
+        NotApplicable: the image is no fp32 tensor of the CPU, there are no compiled layers here, somebody wants to see
+            each module run, or code would run that is not known here.
+    """
+    _check_image(image)
+    layers = fused_layers()
+    if layers is None:
+        raise NotApplicable("the compiled layers are not there", logging.DEBUG)  # fused_layers has said so
+    if has_hooks_of_all_modules():
+        raise NotApplicable("a hook of all modules sees each of them run")
+    for part in network.parts():
+        name = own_code(part)
+        if name is not None:
+            raise NotApplicable(f"a forward of its own in {name}")
+    for module in network.modules():
+        if module is not network:  # a hook of its own sees one call, whoever computes it
+            _check_module(module)
+    return layers
+
+
+def _check_image(image: Tensor) -> None:
+    if image.device.type != "cpu":
+        raise NotApplicable(f"an image on {image.device.type}, not on the CPU", logging.DEBUG)
     if not (
         type(image) is Tensor
         and image.dtype is torch.float32
@@ -245,15 +280,19 @@ def check_image(image: Tensor) -> None:
         and image.data_ptr() != 0
     ):
         # the memory of a negative view holds something else, an efficient zero tensor has none
-        raise NotApplicable(f"an image that is no plain fp32 tensor with voxels: {type(image).__name__}, {image.dtype}")
+        raise NotApplicable(
+            f"an image that is no plain fp32 tensor with memory of its own ({type(image).__name__} of {image.dtype})",
+            logging.INFO,
+        )
     if torch.is_autocast_enabled("cpu"):
-        raise NotApplicable("autocast")
+        raise NotApplicable("autocast", logging.INFO)
 
 
-def check_module(module: nn.Module) -> None:
-    """Raise NotApplicable for a module of which a call runs anything but the `forward` that is known here."""
-    if "forward" in vars(module) or not type(module).__module__.startswith(_KNOWN_CODE):
-        raise NotApplicable(f"somebody else's code: {type(module).__name__}")
+def _check_module(module: nn.Module) -> None:
+    if has_hooks(module):
+        raise NotApplicable(f"a hook of {type(module).__name__}")
+    if "forward" in vars(module) or not type(module).__module__.startswith(_RECORDABLE_CODE):
+        raise NotApplicable(f"code that is not known here: {type(module).__name__}")
 
 
 def _is_dropout(module: nn.Module) -> bool:
@@ -279,4 +318,5 @@ def _times(size: tuple[int, ...], factor: tuple[int, ...]) -> tuple[int, ...]:
 
 def _check(is_known: bool, what: object) -> None:
     if not is_known:
-        raise NotApplicable(f"not known to the fused layers: {what}")
+        name = what if isinstance(what, str) else type(what).__name__
+        raise NotApplicable(f"they do not know {name} as it is here", logging.INFO)  # as plans may well ask for it

@@ -1,4 +1,4 @@
-"""Has trainings done through submitit: on this machine, N at a time, or as a job array of Slurm."""
+"""Starts trainings through submitit: on this machine, N at a time, or as a job array of Slurm."""
 
 import os
 import shutil
@@ -26,7 +26,7 @@ _UNLIMITED_MIN = 10 * 365 * 24 * 60  # submitit's local jobs must have a limit
 
 @dataclass(frozen=True)
 class SlurmResources:
-    """What each job of an array asks Slurm for; account, memory and the like come from Slurm's own SBATCH_ variables.
+    """Resources of each job in a Slurm array; account, memory and the like come from Slurm's own SBATCH_ variables.
 
     Attributes:
         partition: name of the partition; None takes Slurm's default.
@@ -43,13 +43,13 @@ class SlurmResources:
 
 
 def check_executor(executor: str) -> None:
-    """Check that what submits jobs is there.
+    """Check that an executor can be used here.
 
     Args:
-        executor: one of `EXECUTORS`.
+        executor: name of the executor, one of `EXECUTORS`.
 
     Raises:
-        UnavailableError: submitit is not installed, or Slurm is asked for and not there.
+        UnavailableError: submitit is not installed, or Slurm is asked for and not available.
     """
     if find_spec("submitit") is None:
         raise UnavailableError(
@@ -60,12 +60,13 @@ def check_executor(executor: str) -> None:
 
 
 def train_locally(runs: Sequence[TrainingRun], at_a_time: int, after_each: Callable[[], object]) -> None:
-    """Train on this machine and return when all have ended; an interrupt ends what is running.
+    """Train on this machine, and return when all runs have ended; an interrupt ends the running ones.
 
     Args:
-        runs: what to train, in this order.
-        at_a_time: number of trainings that run at once; they take turns on the GPUs, or share the CPU's cores.
-        after_each: called without arguments whenever a run has ended.
+        runs: runs to train, in this order.
+        at_a_time: number of trainings that run at once, from 1 on; they are spread over the GPUs, or share the CPU's
+            cores.
+        after_each: function without arguments that is called whenever a run has ended.
     """
     import submitit
 
@@ -94,12 +95,12 @@ def train_locally(runs: Sequence[TrainingRun], at_a_time: int, after_each: Calla
 
 
 def submit_to_slurm(runs: Sequence[TrainingRun], at_a_time: int | None, resources: SlurmResources) -> list[str]:
-    """Submit one job array, and write down where each run was sent.
+    """Submit the runs as one job array, and record the job of each run.
 
     Args:
-        runs: what to train.
-        at_a_time: number of jobs that run at once; None is as many as Slurm will.
-        resources: what each job asks for.
+        runs: runs to train, one job each.
+        at_a_time: largest number of jobs that run at once; None leaves it to Slurm.
+        resources: GPUs, cores, time and partition of each job.
 
     Returns:
         The ids of the jobs, in the order of the runs.
@@ -138,15 +139,15 @@ def submit_to_slurm(runs: Sequence[TrainingRun], at_a_time: int | None, resource
 
 
 def slurm_states(runs: Iterable[TrainingRun]) -> dict[str, RunState]:
-    """Return the state of each job that Slurm has of the runs, by the job's id; finished runs are not asked for.
+    """Return job id -> state for the jobs of the runs that Slurm still has; finished runs are not looked up.
 
-    squeue is asked, not sacct, which needs an accounting database that small clusters lack.
+    squeue is used, as sacct needs an accounting database that small clusters lack.
 
     Args:
-        runs: any runs, wherever they were sent.
+        runs: runs with any executor; only those that were sent to Slurm are looked up.
 
     Raises:
-        UnavailableError: Slurm is not there, or does not answer.
+        UnavailableError: Slurm is not available, or does not answer.
     """
     jobs = [job for run in runs if not run.finished and (job := run.job()) and job.executor == "slurm"]
     if not jobs:
@@ -176,7 +177,7 @@ def _start(run: TrainingRun, environment: dict[str, str], folder: Path) -> "subm
 
 
 def _share(device: str, slot: int, at_a_time: int) -> dict[str, str]:
-    """Return the variables that give one of several trainings its part of the machine."""
+    """Return the environment variables that give one of several trainings its share of the machine."""
     if device == "cuda":
         gpus = _gpus()
         return {"CUDA_VISIBLE_DEVICES": gpus[slot % len(gpus)]}  # submitit hides them unless it is to choose

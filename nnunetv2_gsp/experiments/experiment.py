@@ -1,4 +1,4 @@
-"""Writes the plans of a table, trains what is missing, and collects."""
+"""Runs a table's experiments: writes the plans, trains the missing runs, and collects the results."""
 
 import contextlib
 import hashlib
@@ -46,12 +46,12 @@ _CONFIGURATION, _PLANS = "3d_fullres", "nnUNetPlans"
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of the runs of a table.
+    """Results and failures of the runs of a table.
 
     Attributes:
-        text: the table beside the paper's values, as Markdown, and where it was written; of a dry run the listing.
-        failed: a line for each failed run, with its log.
-        is_good: whether nothing has failed, and of local runs whether all have finished.
+        text: table beside the paper's values as Markdown, with the path of its file; after a dry run the listing.
+        failed: a line for each failed run, with the path of its log.
+        is_good: True if no run has failed and, with the local executor, all have finished.
     """
 
     text: str
@@ -74,31 +74,32 @@ def run_experiments(
     retry: bool = False,
     dry_run: bool = False,
 ) -> Outcome:
-    """Train what a table of the paper needs and is not trained yet, and put what came out beside the paper's values.
+    """Train the runs of a table that are not trained yet, and put the results beside the paper's values.
 
-    Each run is nnU-Net's own nnUNetv2_train. A local executor works in the foreground until all have ended; Slurm gets
-    one job array, and the same call later collects. A run is known by its trainer, plans, configuration and fold, so
-    tables that share a run train it once. Jobs, logs and tables lie in `experiments` below the dataset's results.
+    Each run is a call of nnU-Net's nnUNetv2_train. The local executor works in the foreground until all have ended;
+    Slurm gets one job array, and the same call later collects the results. Trainer, plans, configuration and fold
+    identify a run, so tables that share a run train it once. Jobs, logs and tables lie in `experiments` below the
+    dataset's results.
 
     Args:
-        table: a name in `tables.TABLES`.
+        table: name of the table, a key of `tables.TABLES`.
         dataset: name or id of a planned dataset, as nnU-Net takes it.
-        configuration: name of the configuration of the plans that is trained.
-        plans_name: name of the plans to derive the table's from; cross-validation trains these themselves.
+        configuration: name of the plans' configuration to train, such as 3d_fullres.
+        plans_name: name of the plans from which the table's are derived; cross-validation trains these themselves.
         trainers: names of trainers in place of the table's own; cross-validation compares as many as are given.
-        settings: settings in place of the templates', for every run.
-        device: one of `nnunet.DEVICES`.
-        executor: one of `EXECUTORS`.
-        at_a_time: number of trainings that run at once; without it one locally, and in Slurm all.
-        slurm: what each job asks Slurm for.
-        retry: train failed runs again; they go on from their last checkpoint.
-        dry_run: list the runs with their state, and write nothing.
+        settings: settings that replace the templates' in every run, name -> value.
+        device: device that nnU-Net trains on, one of `nnunet.DEVICES`.
+        executor: name of the executor, one of `EXECUTORS`.
+        at_a_time: number of trainings that run at once, from 1 on; None runs one locally, and all in Slurm.
+        slurm: resources of each Slurm job; None takes the defaults.
+        retry: True trains failed runs again, from their last checkpoint.
+        dry_run: True lists the runs with their state, and writes nothing.
 
     Raises:
-        ConflictingInputError: the dataset or the settings do not fit the table, plans of that name hold others,
-            resources are asked of Slurm without it, or another call is at work on the dataset.
-        MissingInputError: a dataset, plans, a configuration or a trainer is not there.
-        UnavailableError: the executor or the device is not there.
+        ConflictingInputError: the dataset or the settings do not fit the table, plans of that name have other settings,
+            Slurm resources are given for another executor, or another call is at work on the dataset.
+        MissingInputError: a dataset, plans, a configuration or a trainer does not exist.
+        UnavailableError: the executor or the device is not available.
         InputError: the plans make no network, or preprocessing failed.
     """
     if executor == "slurm":
@@ -138,13 +139,13 @@ class Experiment:
     """A table of the paper on one dataset.
 
     Attributes:
-        table: a name in `tables.TABLES`.
+        table: name of the table, a key of `tables.TABLES`.
         preprocessed: the dataset's folder below nnUNet_preprocessed.
         configuration: name of the configuration of the plans.
         plans_name: name of the dataset's own plans.
-        trainers: names of trainers in place of the table's.
-        settings: settings in place of the templates', for every run.
-        device: one of `nnunet.DEVICES`.
+        trainers: names of trainers in place of the table's own; None keeps these.
+        settings: settings that replace the templates' in every run, name -> value.
+        device: device that nnU-Net trains on, one of `nnunet.DEVICES`.
     """
 
     table: str
@@ -186,7 +187,7 @@ class Experiment:
         return {run.plans: self._content(run) for run in self.runs}
 
     def check(self) -> None:
-        """Look for whatever is in the way of these runs, before anything is written.
+        """Check everything that these runs need, before anything is written.
 
         Raises:
             InputError: as `run_experiments`.
@@ -199,12 +200,12 @@ class Experiment:
             self._check_own_plans(trainers)
 
     def states(self) -> list[RunState]:
-        """Return the state of each run, in their order."""
+        """Return the state of each run, in the order of `runs`."""
         in_slurm = slurm_states(self.runs)
         return [run.state(in_slurm) for run in self.runs]
 
     def listing(self) -> str:
-        """Return each run with its plans, trainer, fold, state and command line, and the preprocessing that is due."""
+        """List each run with plans, trainer, fold, state and command line, and the preprocessing that is due."""
         lines = [self._title()]
         for run, state in zip(self.runs, self.states(), strict=True):
             lines += [
@@ -220,7 +221,7 @@ class Experiment:
         """Write the plans that are missing, preprocess and split.
 
         Args:
-            retry: take failed runs, too.
+            retry: True includes failed runs.
 
         Returns:
             The runs that are to be trained.
@@ -249,11 +250,11 @@ class Experiment:
         return f"{text}\n{self.folder / self._file_name()}.md, .csv"
 
     def outcome(self, text: str, may_be_unfinished: bool) -> Outcome:
-        """Return what became of the runs.
+        """Return results and failures of the runs.
 
         Args:
-            text: as `collect` returned it.
-            may_be_unfinished: whether it is good, too, if runs have not finished yet.
+            text: table as `collect` returns it.
+            may_be_unfinished: True counts the outcome as good even if runs have not finished yet.
         """
         states = self.states()
         failed = [
@@ -315,7 +316,7 @@ class Experiment:
             )
 
     def _check_own_plans(self, trainers: Sequence[type[nnUNetTrainer]]) -> None:
-        """Raise InputError if one of the trainers would build a GSP network, and the plans make none."""
+        """Raise InputError if a trainer builds a GSP network that the plans can't make."""
         configuration = effective_configurations(self.plans[self.plans_name])[self.configuration]
         architecture = configuration["architecture"]
         if not is_gsp(architecture) and not any(issubclass(trainer, nnUNetTrainerGSP) for trainer in trainers):
@@ -341,7 +342,7 @@ class Experiment:
         return [name for name in names if name not in (_CONFIGURATION, _PLANS)]
 
     def _settings_by_name(self) -> list[str]:
-        """Return a short hash of the settings for every run, as they may be long; the plans spell them out."""
+        """Return a short hash of the settings, which may be long; the plans hold them in full."""
         if not self.settings:
             return []
         return ["set-" + hashlib.sha256(json.dumps(self.settings, sort_keys=True).encode()).hexdigest()[:8]]
@@ -386,7 +387,7 @@ class Experiment:
         return content
 
     def _trained(self, plans: dict[str, Any]) -> dict[str, Any]:
-        """Return what a training depends on: plans may hold more configurations, and say how they were made."""
+        """Return the part of the plans that a training depends on, without other configurations and their origin."""
         configuration = effective_configurations(plans).get(self.configuration, {})
         about_all = {key: value for key, value in plans.items() if key not in ("gsp_template", "configurations")}
         trained = {**about_all, "configuration": {**configuration, "next_stage": None}}
@@ -398,6 +399,6 @@ def _trainer(trainer: str) -> type[nnUNetTrainer]:
     try:
         with contextlib.redirect_stdout(io.StringIO()):  # nnU-Net says where it searches
             found: type[nnUNetTrainer] = recursive_find_trainer_class_by_name(trainer)
-    except (RuntimeError, TypeError, AssertionError) as error:  # not there, no class, no trainer
+    except (RuntimeError, TypeError, AssertionError) as error:  # it does not exist, is not a class or not a trainer
         raise MissingInputError("a trainer that nnU-Net finds", trainer, parameters=["trainers"]) from error
     return found

@@ -1,4 +1,4 @@
-"""Prepares what trainings that start together must find done: preprocessed data and nnU-Net's split."""
+"""Prepares the preprocessed data and nnU-Net's split before trainings start together."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,7 +17,7 @@ def due_preprocessing(dataset: Path, plans: Mapping[str, dict[str, Any]], config
 
     Args:
         dataset: the dataset's folder below nnUNet_preprocessed.
-        plans: content of plans by their name.
+        plans: name of the plans -> their content.
         configuration: name of a configuration that all of these plans have.
     """
     folders = {_data(dataset, content, configuration): name for name, content in plans.items()}
@@ -29,11 +29,11 @@ def due_preprocessing(dataset: Path, plans: Mapping[str, dict[str, Any]], config
 
 
 def preprocess(folder: Path, command: list[str]) -> None:
-    """Let nnU-Net preprocess into a folder; one that was left unfinished counts as missing.
+    """Let nnU-Net preprocess into a folder; an unfinished folder counts as missing.
 
     Args:
-        folder: a key of `due_preprocessing`.
-        command: the command line that belongs to it.
+        folder: folder of preprocessed data, a key of the result of `due_preprocessing`.
+        command: nnU-Net's command line that fills the folder.
 
     Raises:
         InputError: nnU-Net's command failed.
@@ -44,7 +44,7 @@ def preprocess(folder: Path, command: list[str]) -> None:
 
 
 def split(dataset: Path, plans: dict[str, Any], configuration: str) -> None:
-    """Write nnU-Net's split where it is missing: trainings that start together would write it into each other.
+    """Write nnU-Net's split where it is missing, as trainings that start together would write it at the same time.
 
     Args:
         dataset: the dataset's folder below nnUNet_preprocessed.

@@ -1,4 +1,4 @@
-"""Puts what came out beside the paper's values, as Markdown and CSV."""
+"""Writes results beside the paper's values, as Markdown and CSV."""
 
 import csv
 import io
@@ -14,12 +14,12 @@ Cells = dict[str, Any]  # of one line, by the names of the columns; numbers are 
 
 
 def cells_of(runs: Sequence[TrainingRun], states: Sequence[RunState], labels: Mapping[str, Any]) -> list[Cells]:
-    """Return a table's lines: the Dice of the finished runs in percent, the paper's, and the state of each run.
+    """Return a table's lines: Dice of the finished runs and of the paper in percent, and the state of each run.
 
     Args:
-        runs: the runs of one table.
+        runs: all runs of one table.
         states: state of each run, in the order of `runs`.
-        labels: name and value of each label or region, as in the dataset.json.
+        labels: name -> value of each label or region, as in dataset.json.
     """
     table = []
     for run, state in zip(runs, states, strict=True):
@@ -30,7 +30,7 @@ def cells_of(runs: Sequence[TrainingRun], states: Sequence[RunState], labels: Ma
 
 
 def describe(run: TrainingRun, state: RunState) -> str:
-    """Return the state in words, with the log where the run failed, and the job where Slurm has it."""
+    """Return the state in words, with the log of a failed run, and the job of a run in Slurm."""
     job = run.job()
     if job is not None and state is RunState.FAILED:
         return f"failed: {job.log}"
@@ -40,12 +40,12 @@ def describe(run: TrainingRun, state: RunState) -> str:
 
 
 def as_markdown(title: str, table: Sequence[Cells], runs: Sequence[TrainingRun]) -> str:
-    """Return the table as Markdown; trainings of several folds get a line with mean ± SD below.
+    """Return the table as Markdown; below trainings of several folds stands a line with mean ± SD.
 
     Args:
-        title: line above the table.
-        table: lines, as `cells_of` returns them.
-        runs: the run of each line.
+        title: line of text above the table.
+        table: lines of the table, as `cells_of` returns them.
+        runs: run of each line, in the order of `table`.
     """
     rows = [*table, *_over_folds(table, runs)]
     columns = _columns(table)
@@ -69,7 +69,7 @@ def as_csv(table: Sequence[Cells]) -> str:
 
 
 def _over_folds(table: Sequence[Cells], runs: Sequence[TrainingRun]) -> list[Cells]:
-    """Return mean ± sample SD over the finished folds of each trainer, where there are several."""
+    """Return mean ± sample SD over the finished folds of each trainer with several folds."""
     rows = []
     for trainer, folds in groupby(zip(runs, table, strict=True), key=lambda entry: entry[0].row.trainer):
         finished = [cells for run, cells in folds if cells["mDice"] is not None and run.row.template is None]
@@ -89,7 +89,7 @@ def _over_folds(table: Sequence[Cells], runs: Sequence[TrainingRun]) -> list[Cel
 
 
 def _columns(table: Sequence[Cells]) -> list[str]:
-    """Return the columns that hold something, the state last."""
+    """Return the names of the columns that are not empty, the state last."""
     names = dict.fromkeys(name for row in table for name, value in row.items() if value is not None)
     known = [name for name in ("run", "mDice", "mDice, paper") if name in names]  # both means side by side
     return [*known, *(name for name in names if name not in (*known, "state")), "state"]

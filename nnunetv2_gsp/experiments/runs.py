@@ -1,4 +1,4 @@
-"""Knows one training of nnU-Net, and its state as the files tell it."""
+"""Describes a training of nnU-Net and its state, as the files tell it."""
 
 import json
 import pickle
@@ -22,25 +22,25 @@ STOPPED_FROM_OUTSIDE = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)
 
 
 class RunState(str, Enum):
-    """Where a run stands."""
+    """State of a run."""
 
     FINISHED = "finished"
     RUNNING = "running"
     QUEUED = "queued"
     FAILED = "failed"
-    INTERRUPTED = "interrupted"  # goes on from its last checkpoint
+    INTERRUPTED = "interrupted"  # continues from its last checkpoint
     NOT_STARTED = "not started"
 
 
 @dataclass(frozen=True)
 class SubmittedJob:
-    """Where a run was last sent.
+    """The job that a run was last sent as.
 
     Attributes:
-        executor: "local" or "slurm".
-        id: submitit's, which for Slurm is Slurm's (ARRAY_TASK for one of an array).
-        log: path of the file with what the training prints.
-        outcome: path of submitit's file, which is there once the job has come to an end that was not forced on it.
+        executor: name of the executor, "local" or "slurm".
+        id: submitit's id of the job; in Slurm it is Slurm's own (ARRAY_TASK for a job of an array).
+        log: path of the file with the output of the training.
+        outcome: path of submitit's result file, which exists once the job has ended without being killed.
     """
 
     executor: str
@@ -50,21 +50,21 @@ class SubmittedJob:
 
     @property
     def failed(self) -> bool:
-        """Whether the job ended with an error of its own."""
+        """True if the job ended with an error of its own."""
         outcome = Path(self.outcome)
         return outcome.is_file() and pickle.loads(outcome.read_bytes())[0] == "error"
 
 
 @dataclass(frozen=True)
 class TrainingRun:
-    """One training: a row of a table, on a dataset.
+    """One training: a row of a table on a dataset.
 
     Attributes:
         row: the trainer, settings and fold that are trained.
         dataset: full name of the dataset, such as Dataset137_BraTS.
         configuration: name of the configuration of the plans.
-        plans: name of the plans.
-        device: one of `nnunet.DEVICES`.
+        plans: name of the plans that are trained.
+        device: device that nnU-Net trains on, one of `nnunet.DEVICES`.
         results: the dataset's folder below nnUNet_results.
     """
 
@@ -77,7 +77,7 @@ class TrainingRun:
 
     @property
     def name(self) -> str:
-        """The name that no other run on the dataset has; tables that ask for the same run share it."""
+        """Name that no other run on the dataset has; tables with the same run share it."""
         return f"{self.row.trainer}__{self.plans}__{self.configuration}__fold_{self.row.fold}"
 
     @property
@@ -87,22 +87,22 @@ class TrainingRun:
 
     @property
     def fold_folder(self) -> Path:
-        """The folder into which nnU-Net trains."""
+        """Folder that nnU-Net's training writes to."""
         return self.results / f"{self.row.trainer}__{self.plans}__{self.configuration}" / f"fold_{self.row.fold}"
 
     @property
     def summary(self) -> Path:
-        """The last file that nnU-Net's training leaves."""
+        """File that nnU-Net's training writes last."""
         return self.fold_folder / "validation" / "summary.json"
 
     @property
     def finished(self) -> bool:
-        """Whether nnU-Net has written the summary to its end; a kill or a full disk leaves a part, written anew."""
+        """True if nnU-Net has written the summary completely; a part, left by a kill or full disk, is written anew."""
         return bool(self._dice())
 
     @property
     def lock(self) -> Path:
-        """The file that the job which trains has locked."""
+        """File that is locked by the job while it trains."""
         return self._job_file.with_suffix(".lock")
 
     @property
@@ -110,7 +110,7 @@ class TrainingRun:
         return self.experiments / "jobs" / f"{self.name}.json"
 
     def command(self) -> list[str]:
-        """Return nnU-Net's command line, with --c where there is a checkpoint to continue from."""
+        """Return nnU-Net's command line, with --c if there is a checkpoint to continue from."""
         started = any(self.fold_folder.glob("checkpoint_*.pth")) and not self.finished
         return [
             "nnUNetv2_train",
@@ -127,19 +127,19 @@ class TrainingRun:
         ]
 
     def remember(self, job: SubmittedJob) -> None:
-        """Write down where the run was sent."""
+        """Record the job that the run was sent as."""
         self._job_file.parent.mkdir(parents=True, exist_ok=True)
         write_json(asdict(job), self._job_file)
 
     def job(self) -> SubmittedJob | None:
-        """Return where the run was last sent, or None if it never was."""
+        """Return the job that the run was last sent as, or None if there was none."""
         return SubmittedJob(**json.loads(self._job_file.read_text())) if self._job_file.is_file() else None
 
     def state(self, in_slurm: Mapping[str, RunState]) -> RunState:
-        """Return where the run stands.
+        """Return the state of the run.
 
         Args:
-            in_slurm: state of each job that Slurm still has, by its id.
+            in_slurm: job id -> state, for each job that Slurm still has.
         """
         if self.finished:
             return RunState.FINISHED
@@ -153,13 +153,13 @@ class TrainingRun:
         return RunState.FAILED if job.failed else RunState.INTERRUPTED
 
     def dice_percent(self, labels: Mapping[str, Any]) -> dict[str, float]:
-        """Return the Dice of a finished run in percent, "mDice" for their mean, then every foreground class or region.
+        """Return the Dice of a finished run in percent: the mean as "mDice", then every foreground class or region.
 
         Args:
-            labels: name and value of each label or region, as in the dataset.json.
+            labels: name -> value of each label or region, as in dataset.json.
 
         Raises:
-            ConflictingInputError: these are other labels than it was trained with.
+            ConflictingInputError: the run was trained with other labels.
         """
         found = self._dice()
         dice = {name: 100 * found[_key(label)] for name, label in labels.items() if _key(label) in found}
@@ -173,7 +173,7 @@ class TrainingRun:
         return {"mDice": sum(dice.values()) / len(dice), **dice}
 
     def _dice(self) -> dict[str, float]:
-        """Return the Dice of each label or region in nnU-Net's summary, none where it is missing or incomplete."""
+        """Return label or region -> Dice of nnU-Net's summary; empty if the file is missing or incomplete."""
         try:
             means = json.loads(self.summary.read_text())["mean"]
             return {label: float(values["Dice"]) for label, values in means.items()}
@@ -183,10 +183,10 @@ class TrainingRun:
 
 @dataclass(frozen=True)
 class TrainingJob:
-    """Trains a run in a process of its own, whose log has what the package says; submitit pickles it.
+    """Trains a run in a process of its own, with the package's messages in its log; submitit pickles it.
 
     Attributes:
-        run: the training.
+        run: run that the job trains.
         environment: environment variables for nnU-Net's command besides those of the job.
     """
 
@@ -194,24 +194,24 @@ class TrainingJob:
     environment: Mapping[str, str]
 
     def __call__(self) -> None:
-        """Train, or go on training, unless that is done.
+        """Train the run, or continue its training, unless it has finished.
 
         Raises:
             RuntimeError: nnU-Net's command failed.
-            SystemExit: it was stopped from outside.
+            SystemExit: the command was stopped from outside.
         """
         with show_messages(), locked(self.run.lock) as lock:
             if not self.run.finished:
                 self._train(lock)
 
     def checkpoint(self) -> Any:
-        """Return what submitit requeues when Slurm's time is up: the same, which then goes on from nnU-Net's files."""
+        """Return the job that submitit requeues when Slurm's time is up: the same, which continues from the files."""
         from submitit.helpers import DelayedSubmission
 
         return DelayedSubmission(self)
 
     def _train(self, lock: int) -> None:
-        """Run nnU-Net's command, which holds the lock, too: it may outlive this process when a terminal closes."""
+        """Run nnU-Net's command, which inherits the lock, as it may outlive this process when a terminal closes."""
         command = self.run.command()
         code = run_command(command, self.environment, pass_fds=[lock])
         if -code in STOPPED_FROM_OUTSIDE:
@@ -226,14 +226,14 @@ def locked(file: Path, wait: bool = True) -> Iterator[int]:
     """Hold a lock that ends with this process, and with those that inherit its file descriptor.
 
     Args:
-        file: the file that is locked; made where it is missing.
-        wait: wait while another process holds the lock, instead of raising.
+        file: file to lock; created where it is missing.
+        wait: True waits while another process holds the lock, False raises.
 
     Yields:
         The file descriptor that holds the lock.
 
     Raises:
-        ConflictingInputError: another process holds it, and `wait` is False.
+        ConflictingInputError: another process holds the lock, and `wait` is False.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
     with file.open("a") as opened:
@@ -243,13 +243,13 @@ def locked(file: Path, wait: bool = True) -> Iterator[int]:
             raise ConflictingInputError(
                 "one call at a time", "another one at work", where=file, remedy="wait for it", parameters=["dry_run"]
             ) from error
-        except OSError:  # some clusters mount file systems without locks; Slurm knows its jobs without
+        except OSError:  # some clusters' file systems have no locks; Slurm knows its jobs without them
             pass
         yield opened.fileno()
 
 
 def is_locked(file: Path) -> bool:
-    """Tell whether a process holds the lock; nothing is written."""
+    """Tell whether a process holds the lock, without writing anything."""
     try:
         with file.open("r+") as opened:
             flock(opened, LOCK_EX | LOCK_NB)
@@ -261,5 +261,5 @@ def is_locked(file: Path) -> bool:
 
 
 def _key(label: Any) -> str:
-    """Spell a label or region as nnU-Net's summary.json does."""
+    """Return a label or region as nnU-Net's summary.json spells it."""
     return str(tuple(label)) if isinstance(label, list) else str(label)

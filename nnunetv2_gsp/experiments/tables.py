@@ -1,4 +1,4 @@
-"""Lists the tables of the paper: which trainings make each, and what the paper reports for them."""
+"""Lists the tables of the paper: the trainings behind each, and the paper's values."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -9,7 +9,7 @@ from nnunetv2_gsp.nnunet import N_FOLDS
 
 PAPER_TRAINER = "nnUNetTrainerGSPPaper"
 
-# (template without its dataset, values); by the number of channels, which tells the paper's two datasets apart
+# (template without its dataset, values) by number of channels, which tells the paper's two datasets apart
 _TABLE1 = {
     4: (
         "brats18",
@@ -33,14 +33,14 @@ _BRATS_POSITIONS = (81.2, 80.7, 80.1, 80.2)
 
 @dataclass(frozen=True)
 class TableRow:
-    """What one training of a table is, and what the paper reports for it.
+    """One training of a table, and the paper's values for it.
 
     Attributes:
-        label: its name in the table.
+        label: name of the row in the table.
         template: name of the plans' template; None trains the dataset's own plans.
-        settings: settings in place of the template's.
-        fold: number of the fold of nnU-Net's split; fold 0 is the paper's 8:2.
-        paper: Dice in percent by class, "mDice" for the mean of all foreground classes; empty where there is none.
+        settings: settings that replace the template's, name -> value.
+        fold: number of the fold in nnU-Net's split, 0 to 4; fold 0 corresponds to the paper's 8:2.
+        paper: class -> Dice in percent, with "mDice" for the mean of all foreground classes; empty without values.
         trainer: name of the nnU-Net trainer class.
     """
 
@@ -53,7 +53,7 @@ class TableRow:
 
     @property
     def name_of_setting(self) -> str:
-        """The template and what replaces its settings, as part of a file's name.
+        """Name of the template and of the settings that replace its own, as part of a file's name.
 
         Examples:
             >>> TableRow("C_s = C", "promise12_prosgv3", {"shift_ratio": 1}).name_of_setting
@@ -68,12 +68,12 @@ class TableRow:
 
 @dataclass(frozen=True)
 class Table:
-    """A table that can be trained.
+    """A table whose runs can be trained.
 
     Attributes:
-        description: one line.
-        rows: function that makes its rows, of the number of channels of the dataset's images.
-        trainers: names of the trainers that train each row, unless others are asked for; several are compared.
+        description: one line for lists of tables.
+        rows: function that takes the number of channels of the dataset's images and returns the rows.
+        trainers: names of the trainers of each row, unless others are asked for; several are compared.
     """
 
     description: str
@@ -85,13 +85,14 @@ def rows_of(table: str, n_channels: int, trainers: Sequence[str] | None = None) 
     """Return the rows of a table, with the values of He et al., "Group Shift Pointwise Convolution".
 
     Args:
-        table: a name in `TABLES`.
+        table: name of the table, a key of `TABLES`.
         n_channels: number of channels of the dataset's images; 4 means BraTS18 in Table 1, 1 means PROMISE12.
-        trainers: names in place of the paper's trainer (one), or of those that the cross-validation compares.
+        trainers: names of trainers in place of the table's own: one for a table of the paper, any number of different
+            ones for cross-validation.
 
     Raises:
-        ConflictingInputError: the number of channels is that of neither dataset, there are several trainers for a table
-            of the paper, or one trainer comes twice.
+        ConflictingInputError: neither dataset has this number of channels, there are several trainers for a table of
+            the paper, or a trainer is named twice.
 
     Examples:
         >>> [row.label for row in rows_of("ratio", n_channels=1)]
@@ -158,7 +159,7 @@ def _cross_validation(_: int) -> list[TableRow]:
 
 
 def _at(position: str) -> dict[str, str]:
-    """Leave CSC to the templates, so that a run has one name wherever it stands."""
+    """Return the setting of a position; CSC is left to the templates, so that a run has one name in all tables."""
     return {} if position == _POSITIONS[0] else {"shift_position": position}
 
 

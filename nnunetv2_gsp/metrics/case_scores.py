@@ -1,4 +1,4 @@
-"""Scores each region of each case: files in, an entry for each case and region out, several cases at a time."""
+"""Scores every region of every case from files, several cases at a time."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -30,18 +30,18 @@ def score_cases(
     """Score pairs of files, several at a time, with a progress bar.
 
     Args:
-        pairs: case -> (reference, prediction).
-        labels: which regions to score.
-        definition: of the metrics.
-        lesion_wise: True scores single lesions, too.
-        processes: so many cases at a time, at least 1; None leaves it to `n_processes`.
+        pairs: case -> (file of the reference, file of the prediction).
+        labels: the regions to score, and the labels that make up each.
+        definition: how each metric is computed, and what an empty mask scores (`DEFINITIONS`).
+        lesion_wise: True adds lesion-wise Dice and HD95.
+        processes: number of cases scored at the same time, at least 1; None leaves it to `n_processes`.
 
     Returns:
-        An entry for each case and region, in the order of the cases. A label that a case lacks and others have is there
-        as an empty one.
+        An entry for each case and region, in the order of the cases. A label that other cases have and this one lacks
+        is scored as an empty mask.
 
     Raises:
-        InputError: a file can't be read or does not fit its counterpart, or there is no label at all.
+        InputError: a file can't be read or does not fit its counterpart, or no file holds a label.
     """
     score = partial(_score_case, labels=labels, definition=definition, lesion_wise=lesion_wise)
     scored = in_parallel(score, list(pairs.values()), processes or n_processes(), "scoring", _one_thread)

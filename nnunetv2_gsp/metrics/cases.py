@@ -1,4 +1,4 @@
-"""Finds the files of each case: a reference and its prediction carry the same name, up to its ending."""
+"""Finds the files of each case: a reference and its prediction have the same file name, apart from the ending."""
 
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -9,15 +9,15 @@ ENDINGS = (".nii.gz", ".nii", ".mha", ".mhd", ".nrrd", ".png", ".tif", ".tiff", 
 
 
 def find_segmentations(folder: Path, parameters: Sequence[str] = ()) -> dict[str, Path]:
-    """Return the segmentations of a folder: case, which is the file's name without its ending -> file.
+    """Return the segmentations of a folder as case -> file; the case is the file's name without its ending.
 
     Args:
-        folder: with a file for each case; what is in folders below is not looked at.
-        parameters: which of the caller's parameters name the folder, for the error.
+        folder: holds one file for each case; subfolders are not searched.
+        parameters: names of the caller's parameters that give the folder, for the error.
 
     Raises:
-        MissingInputError: the folder is not there, or holds no segmentation.
-        ConflictingInputError: two files of it are of one case.
+        MissingInputError: the folder does not exist, or holds no segmentation.
+        ConflictingInputError: two of its files belong to the same case.
     """
     if not folder.is_dir():
         raise MissingInputError("a folder of segmentations", "none", where=folder, parameters=parameters)
@@ -41,8 +41,8 @@ def pair(references: Mapping[str, Path], predictions: Mapping[str, Path]) -> dic
     """Return case -> (reference, prediction), for the cases that have both.
 
     Args:
-        references: as `find_segmentations` returns them.
-        predictions: as `find_segmentations` returns them.
+        references: case -> file of the reference, as `find_segmentations` returns them.
+        predictions: case -> file of the prediction, as `find_segmentations` returns them.
 
     Raises:
         ConflictingInputError: they have no case in common.
@@ -65,9 +65,9 @@ def check_same_cases(
     """Check that no case has a reference without a prediction, or the reverse.
 
     Args:
-        references: as `find_segmentations` returns them.
-        predictions: as `find_segmentations` returns them.
-        parameters: which of the caller's parameters leaves such cases out, for the error.
+        references: case -> file of the reference, as `find_segmentations` returns them.
+        predictions: case -> file of the prediction, as `find_segmentations` returns them.
+        parameters: names of the caller's parameters that leave such cases out, for the error.
 
     Raises:
         MissingInputError: there is such a case.
@@ -91,8 +91,8 @@ def first_channel_of(case: str, folder: Path) -> Path | None:
     """Return the file of a case's first channel, as nnU-Net names it; None where there is none.
 
     Args:
-        case: its name.
-        folder: of images, such as imagesTr.
+        case: name of the case, without channel number and ending.
+        folder: holds the images, such as imagesTr.
     """
     return next(filter(Path.is_file, (folder / f"{case}_0000{ending}" for ending in ENDINGS)), None)
 
@@ -101,8 +101,8 @@ def first_few(names: Collection[str], most: int = 5) -> str:
     """Return the first few names in words, and how many more there are.
 
     Args:
-        names: in any order; they are sorted.
-        most: as many are named, at least 1.
+        names: names in any order; they are sorted.
+        most: largest number of names that are listed, at least 1.
 
     Examples:
         >>> first_few(["c", "a", "b"], most=2)

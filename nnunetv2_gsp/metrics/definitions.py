@@ -1,8 +1,8 @@
-"""Defines what HD95 means and what an empty mask scores, by the names of the definitions in use.
+"""Names the definitions in use, and what HD95 means and an empty mask scores under each.
 
-A score without its definition means nothing: a single stray blob moved HD95 from 8 mm to 72 mm between two of these.
-Scores of empty masks are the challenges' for Dice and HD95; NSD and ABD follow them, as no challenge gives any. This
-module holds data alone, so that a command line can list the names without loading what computes.
+A score without its definition means nothing: with a single stray blob HD95 was 8 mm under one of these and 72 mm under
+another. Dice and HD95 of empty masks are those of the challenges; NSD and ABD follow them, as no challenge defines
+any. This module holds data alone, so that a command line can list the names without loading the code that computes.
 """
 
 import math
@@ -15,11 +15,11 @@ TOLERANCE_MM = 1.0  # of NSD
 
 @dataclass(frozen=True)
 class Metric:
-    """A quantity that is scored.
+    """A quantity that is scored, with its unit and direction.
 
     Attributes:
-        name: in tables and files.
-        unit: in tables and files; empty for a share of 1.
+        name: name in tables and files, such as Dice.
+        unit: unit in tables and files, such as mm; empty for a share of 1.
         higher_is_better: True where the better segmentation has the higher score, as for Dice; False for distances and
             errors.
     """
@@ -30,7 +30,7 @@ class Metric:
 
     @property
     def title(self) -> str:
-        """Name and unit.
+        """Name, and unit in parentheses where there is one.
 
         Examples:
             >>> HD95.title
@@ -46,7 +46,7 @@ LESION_DICE, LESION_HD95 = Metric("lesion-wise Dice", "", True), Metric("lesion-
 
 
 class Percentile(Enum):
-    """Of which distances HD95 is the 95th percentile, in words."""
+    """The distances whose 95th percentile HD95 is, in words."""
 
     POOLED = "the 95th percentile of both directions' distances pooled, between border voxels"
     DIRECTED = "the larger of the two directed 95th percentiles, between border voxels"
@@ -58,15 +58,15 @@ class Definition:
     """How a pair of masks is scored.
 
     Attributes:
-        name: short, for command lines and file names.
-        hd95: of which distances HD95 is the percentile; NSD and ABD are taken between the same surfaces.
+        name: short name for command lines and file names.
+        hd95: the distances whose percentile HD95 is; NSD and ABD are taken between the same surfaces.
         overlap_both_empty: Dice and NSD where reference and prediction are empty, 0 to 1; NaN leaves them out.
-        distance_both_empty_mm: HD95 and ABD there; NaN leaves them out.
-        distance_one_empty_mm: HD95 and ABD where one is empty and the other is not; NaN leaves them out, None stands
-            for the image's diagonal.
-        source: challenge or program that scores so.
-        has_lesions: True where the challenge scores single lesions, too.
-        has_thirds: True where it scores apex, mid and base of the prostate, too, and aRVD.
+        distance_both_empty_mm: HD95 and ABD in mm where reference and prediction are empty; NaN leaves them out.
+        distance_one_empty_mm: HD95 and ABD in mm where exactly one of the two is empty; NaN leaves them out, None
+            stands for the image's diagonal.
+        source: challenge or program that scores in this way.
+        has_lesions: True where the challenge also scores single lesions.
+        has_thirds: True where the challenge also scores apex, mid and base of the prostate, and aRVD.
     """
 
     name: str
@@ -80,12 +80,12 @@ class Definition:
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
-        """What is scored besides volumes."""
+        """Metrics that are scored, volumes apart."""
         return (DICE, HD95, NSD, ABD, *([ARVD] if self.has_thirds else []))
 
     @property
     def in_words(self) -> str:
-        """What a reader of the scores has to know, in a few sentences."""
+        """The definition in a few sentences, for readers of the scores."""
         penalty = "the image diagonal" if self.distance_one_empty_mm is None else _mm(self.distance_one_empty_mm)
         return (
             f"{self.name} ({self.source}): HD95 is {self.hd95.value}. Both empty: Dice and NSD "

@@ -1,4 +1,4 @@
-"""Evaluates a folder of predictions: scores of every case and region, their means, and the files that keep them."""
+"""Evaluates a folder of predictions: scores every case and region, takes the means, and writes both to files."""
 
 import csv
 import io
@@ -23,16 +23,16 @@ from nnunetv2_gsp.tables import Table
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Scores of one folder of predictions.
+    """Scores of one folder of predictions, with what they were computed from.
 
     Attributes:
-        definition: of the metrics.
-        labels: which regions are scored.
-        lesion_wise: True where single lesions are scored, too.
-        reference_folder: of the references.
-        prediction_folder: of the predictions.
-        cases: an entry for each case and region, cases in order.
-        n_left_out: number of cases that only one of the folders has.
+        definition: how each metric was computed, and what an empty mask scored (`DEFINITIONS`).
+        labels: the regions that were scored, and the labels that make up each.
+        lesion_wise: True where lesion-wise Dice and HD95 were scored, too.
+        reference_folder: folder that the references were read from.
+        prediction_folder: folder that the predictions were read from.
+        cases: scores of each case and region, sorted by case (see `score_cases`).
+        n_left_out: number of cases that only one of the folders has, from 0 on.
     """
 
     definition: Definition
@@ -45,17 +45,17 @@ class Evaluation:
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
-        """What was scored, volumes apart."""
+        """Metrics that were scored, volumes apart."""
         return (*self.definition.metrics, *([LESION_DICE, LESION_HD95] if self.lesion_wise else []))
 
     @property
     def regions(self) -> list[str]:
-        """Regions in their order."""
+        """Names of the regions, in the order of the scores."""
         return list(dict.fromkeys(scores["region"] for scores in self.cases))
 
     @property
     def notes(self) -> list[str]:
-        """What a reader of the scores has to know, a sentence or a few each."""
+        """Notes for readers of the scores, one or a few sentences each."""
         left_out = f"Cases that only one of the folders has are left out: {self.n_left_out}."
         return [*notes_on(self.definition, self.lesion_wise), *([left_out] if self.n_left_out else [])]
 
@@ -131,17 +131,17 @@ def evaluate_folders(
     Args:
         references: folder of segmentations, such as labelsTr.
         predictions: folder of segmentations with the same names.
-        definition: of the metrics.
-        dataset_json: which regions or labels there are; None takes what `find_region_labels` finds.
-        lesion_wise: True scores single lesions, too.
-        processes: so many cases at a time, at least 1; None leaves it to `n_processes`.
+        definition: how each metric is computed, and what an empty mask scores (`DEFINITIONS`).
+        dataset_json: nnU-Net's file that names regions or labels; None takes what `find_region_labels` finds.
+        lesion_wise: True adds lesion-wise Dice and HD95.
+        processes: number of cases scored at the same time, at least 1; None leaves it to `n_processes`.
         chill: True leaves out cases that only one of the folders has, as nnU-Net's --chill does.
-        output: folder for `output_files`, made where it is missing; None writes nothing.
-        overwrite: True replaces files of these names.
+        output: folder for `output_files`, created where it is missing; None writes nothing.
+        overwrite: True replaces existing files of these names.
 
     Raises:
         InputError: a file or case is missing, can't be read or does not fit its counterpart, lesions are asked for
-            under a definition that knows none, or the files can't be written; then nothing is.
+            under a definition without lesion-wise scores, or the files can't be written; nothing is written then.
     """
     if lesion_wise and not definition.has_lesions:
         raise ConflictingInputError(
@@ -177,18 +177,18 @@ def output_files(folder: Path, definition: Definition) -> tuple[Path, Path]:
     """Return the JSON and the CSV file of an evaluation, named after its definition.
 
     Args:
-        folder: that holds them.
-        definition: of the metrics.
+        folder: folder that holds both files.
+        definition: the definition that the scores were computed under; its name is part of the file names.
     """
     return folder / f"evaluation_{definition.name}.json", folder / f"evaluation_{definition.name}.csv"
 
 
 def notes_on(definition: Definition, lesion_wise: bool = False) -> list[str]:
-    """Return what a reader has to know of scores under a definition, a sentence or a few each.
+    """Return notes for readers of scores under a definition, one or a few sentences each.
 
     Args:
-        definition: of the metrics.
-        lesion_wise: True where single lesions are scored, too.
+        definition: the definition that the scores were computed under (`DEFINITIONS`).
+        lesion_wise: True where lesion-wise Dice and HD95 were scored, too.
     """
     return [
         definition.in_words,
@@ -201,7 +201,7 @@ def without_nan(content: Any) -> Any:
     """Return JSON content with None for every NaN, which JSON does not know.
 
     Args:
-        content: of dictionaries, lists, texts and numbers.
+        content: dictionaries, lists, strings and numbers, nested to any depth.
     """
     if isinstance(content, dict):
         return {key: without_nan(value) for key, value in content.items()}
@@ -221,7 +221,7 @@ def _names_with_lesions() -> str:
 
 
 def _summary(values: Sequence[float]) -> dict[str, Any]:
-    """Return the summary of the values that are not left out, and how many are."""
+    """Return mean, SD and median of the values that are not NaN, with the number of values and of NaN."""
     there = [value for value in values if not math.isnan(value)]
     if not there:
         return {"mean": math.nan, "sd": math.nan, "median": math.nan, "n": 0, "left_out": len(values)}

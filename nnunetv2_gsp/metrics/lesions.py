@@ -1,4 +1,4 @@
-"""Scores single lesions: lesion-wise Dice and HD95 as BraTS 2023 scores glioma."""
+"""Computes lesion-wise Dice and HD95 as BraTS 2023 does for glioma."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -29,7 +29,7 @@ IN_WORDS = (
 
 
 def score_lesions(reference: Mask, prediction: Mask, spacing_mm: Sequence[float], definition: Definition) -> Scores:
-    """Return lesion-wise Dice and HD95 with the counts behind them.
+    """Return lesion-wise Dice and HD95 with the numbers of lesions, of missed and of false ones.
 
     Follows https://github.com/rachitchauhan43/BraTS-2023-Metrics, written from its description.
 
@@ -37,7 +37,7 @@ def score_lesions(reference: Mask, prediction: Mask, spacing_mm: Sequence[float]
         reference: bool (D, H, W).
         prediction: bool (D, H, W).
         spacing_mm: edge of a voxel along D, H and W.
-        definition: of Dice and HD95 of a single lesion.
+        definition: how Dice and HD95 of a single lesion are computed.
     """
     reference, prediction = _cut(reference, prediction)
     lesions = _joined_lesions(reference)
@@ -68,7 +68,7 @@ def score_lesions(reference: Mask, prediction: Mask, spacing_mm: Sequence[float]
 def _score_lesion(
     lesion: Mask, predicted: Mask, spacing_mm: Sequence[float], definition: Definition
 ) -> tuple[float, float]:
-    """Return Dice and HD95 of a lesion."""
+    """Return Dice and HD95 (mm) of a lesion."""
     if not predicted.any():
         return 0.0, FALSE_HD95_MM
     scores = score_masks(lesion, predicted, spacing_mm, definition)
@@ -76,14 +76,14 @@ def _score_lesion(
 
 
 def _joined_lesions(reference: Mask) -> Numbers:
-    """Return the number of each lesion of the reference, from 1 on, one for those that touch after dilation."""
+    """Return the lesions of the reference, numbered from 1 on; those that touch after dilation share a number."""
     joined: Numbers
     joined, _ = ndimage.label(ndimage.binary_dilation(reference, _DILATION, DILATIONS), _TOUCHING)
     return joined * reference
 
 
 def _cut(reference: Mask, prediction: Mask) -> tuple[Mask, Mask]:
-    """Cut both to the box around their union with room for the dilations."""
+    """Crop both masks to the box around their union, with room for the dilations."""
     union = reference | prediction
     if not union.any():
         return reference[:1, :1, :1], prediction[:1, :1, :1]

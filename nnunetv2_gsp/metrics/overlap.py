@@ -1,4 +1,4 @@
-"""Measures what two masks have in common: Dice, volumes, and their difference."""
+"""Measures the overlap of two masks (Dice), their volumes, and the relative difference of these."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ Mask = npt.NDArray[np.bool_]
 
 
 def dice(reference: Mask, prediction: Mask) -> float:
-    """Return twice the common volume over the sum of both volumes, 0 to 1; NaN if both masks are empty.
+    """Return the Dice score, twice the common volume over the sum of both volumes, 0 to 1; NaN if both are empty.
 
     Args:
         reference: bool, any shape.
@@ -27,7 +27,7 @@ def volume_mm3(mask: Mask, spacing_mm: Sequence[float]) -> float:
     """Return the volume of a mask in mm³; of a mask with two axes the area in mm².
 
     Args:
-        mask: bool, any number of axes.
+        mask: bool, any shape.
         spacing_mm: edge of a voxel along each axis of the mask, in their order.
 
     Examples:
@@ -38,11 +38,11 @@ def volume_mm3(mask: Mask, spacing_mm: Sequence[float]) -> float:
 
 
 def absolute_relative_volume_difference(reference_mm3: float, prediction_mm3: float) -> float:
-    """Return |prediction - reference| / reference in percent, from 0 on; NaN without a reference.
+    """Return |prediction - reference| / reference in percent, from 0 on; NaN for an empty reference.
 
     Args:
-        reference_mm3: volume of the reference, from 0 on.
-        prediction_mm3: volume of the prediction, from 0 on.
+        reference_mm3: volume of the reference in mm³, from 0 on.
+        prediction_mm3: volume of the prediction in mm³, from 0 on.
 
     Examples:
         >>> absolute_relative_volume_difference(40.0, 50.0)

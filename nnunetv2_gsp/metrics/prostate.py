@@ -15,7 +15,7 @@ THIRDS = ("apex", "mid", "base")
 
 
 def thirds(reference: Mask, prediction: Mask, direction: npt.NDArray[np.float64]) -> Iterator[tuple[str, Mask, Mask]]:
-    """Yield each third's name with both masks, empty outside it; without a reference the prediction's slices are cut.
+    """Yield each third's name with both masks cut to it; if the reference is empty, the prediction is cut in thirds.
 
     Args:
         reference: bool (D, H, W).

@@ -1,4 +1,4 @@
-"""Tells which labels make up each region that is scored, as a dataset.json has it, or as labels are found."""
+"""Finds the labels that make up each region to score: from a dataset.json, or from the labels in the files."""
 
 import json
 from collections.abc import Collection, Mapping, Sequence
@@ -14,11 +14,11 @@ class RegionLabels:
     """The labels of each region that is scored.
 
     Attributes:
-        regions: name -> labels that make up the region; None where every label that occurs is a region.
+        regions: name of the region -> labels that make it up; None where every label that occurs is a region.
         ignore_label: voxels with this label in the reference count for nothing; None where there is no such label.
-        known_labels: labels that may occur in a file; None for any.
-        source: where this is from, for outputs.
-        chosen_by: parameters of the function that was called by which others can be chosen, for errors.
+        known_labels: labels that may occur in a file; None allows any.
+        source: words for outputs that say where the labels are from, such as "labels as found".
+        chosen_by: names of the caller's parameters that choose other labels, for errors.
     """
 
     regions: Mapping[str, tuple[int, ...]] | None = None
@@ -28,10 +28,10 @@ class RegionLabels:
     chosen_by: tuple[str, ...] = ()
 
     def regions_among(self, found: Collection[int]) -> Mapping[str, tuple[int, ...]]:
-        """Return the regions, or one for each label found except the background's 0.
+        """Return the regions; without any, one for each label found except the background's 0.
 
         Args:
-            found: labels that occur.
+            found: labels that occur in the files, from 0 on.
 
         Examples:
             >>> RegionLabels().regions_among({0, 2, 1})
@@ -46,12 +46,12 @@ def read_region_labels(dataset_json: Path, chosen_by: Sequence[str] = ()) -> Reg
     """Return the regions or labels of a dataset.json.
 
     Args:
-        dataset_json: nnU-Net's file.
-        chosen_by: which of the caller's parameters choose another one, for errors.
+        dataset_json: dataset.json of an nnU-Net dataset or model.
+        chosen_by: names of the caller's parameters that choose another file, for errors.
 
     Raises:
-        MissingInputError: it is not there.
-        DamagedFileError: it is no dataset.json, or its labels are no whole numbers.
+        MissingInputError: the file does not exist.
+        DamagedFileError: it is not a dataset.json, or its labels are not whole numbers.
     """
     try:
         labels: dict[str, Any] = dict(json.loads(dataset_json.read_text(encoding="utf-8"))["labels"])
@@ -77,17 +77,17 @@ def read_region_labels(dataset_json: Path, chosen_by: Sequence[str] = ()) -> Reg
 def find_region_labels(dataset_json: Path | None, references: Path, predictions: Path) -> RegionLabels:
     """Return the labels of the given dataset.json, or of the one that nnU-Net left nearby, or those found.
 
-    nnU-Net's prediction writes one beside its files, its training one into the model folder, two above a fold's
-    validation, and a raw dataset has one beside labelsTr.
+    nnU-Net's prediction writes one beside its files, its training writes one into the model folder, which is two levels
+    above a fold's validation, and a raw dataset has one beside labelsTr.
 
     Args:
-        dataset_json: whose labels are taken; None looks for one.
-        references: folder of the references.
-        predictions: folder of the predictions; what lies in or above it goes first.
+        dataset_json: dataset.json whose labels are taken; None looks for one.
+        references: folder of the references, such as labelsTr.
+        predictions: folder of the predictions; a dataset.json in or above it takes precedence.
 
     Raises:
-        MissingInputError: the given one is not there.
-        DamagedFileError: the one that is taken is no dataset.json.
+        MissingInputError: the given file does not exist.
+        DamagedFileError: the file that is taken is not a dataset.json.
     """
     chosen_by = ("dataset_json",)
     if dataset_json is not None:
@@ -100,7 +100,7 @@ def find_region_labels(dataset_json: Path | None, references: Path, predictions:
 
 
 def _group(value: Any) -> tuple[int, ...]:
-    """Return the labels of an entry, one or a list; raise ValueError where int() would round, or there is none."""
+    """Return the labels of an entry, one or a list; raise ValueError if it holds none, or one that is not whole."""
     group = value if isinstance(value, list) else [value]
     if not group or any(isinstance(label, float) and not label.is_integer() for label in group):
         raise ValueError(f"no labels: {value}")

@@ -1,4 +1,4 @@
-"""Scores a pair of masks under a definition."""
+"""Scores a reference mask and a predicted mask under a definition."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -21,17 +21,17 @@ _HD95 = {
 
 
 def score_masks(reference: Mask, prediction: Mask, spacing_mm: Sequence[float], definition: Definition) -> Scores:
-    """Return every metric of a pair of masks, their volumes, and which of them is empty.
+    """Return every metric of a pair of masks, their volumes, and whether one or both are empty.
 
     Args:
-        reference: bool, 2D or 3D.
+        reference: bool (D, H, W) or (H, W).
         prediction: bool, the same shape.
         spacing_mm: edge of a voxel along each axis of the masks, in their order.
-        definition: of the metrics.
+        definition: how each metric is computed, and what an empty mask scores (`DEFINITIONS`).
 
     Returns:
-        Scores by the names of the metrics, NaN where the definition leaves one out; `reference_mm3` and
-        `prediction_mm3`; `empty`, which is "", "reference", "prediction" or "both".
+        Scores by the names of the metrics, NaN where the definition leaves one out; the volumes `reference_mm3` and
+        `prediction_mm3`; and `empty`, one of "", "reference", "prediction" or "both".
 
     Raises:
         InputError: the masks have two axes, and the definition weights surfaces by their area.
@@ -57,10 +57,10 @@ def score_masks(reference: Mask, prediction: Mask, spacing_mm: Sequence[float], 
 
 
 def score_both_empty(definition: Definition) -> Scores:
-    """Return what `score_masks` does where reference and prediction are empty.
+    """Return the scores that `score_masks` gives where reference and prediction are both empty.
 
     Args:
-        definition: of the metrics.
+        definition: how each metric is computed, and what an empty mask scores (`DEFINITIONS`).
     """
     nothing = np.zeros((1, 1, 1), bool)
     return score_masks(nothing, nothing, (1, 1, 1), definition)

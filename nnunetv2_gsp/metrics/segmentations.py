@@ -1,4 +1,4 @@
-"""Reads the labels of voxels from a segmentation's file, and where these lie."""
+"""Reads a segmentation from its file: the label of every voxel, and the image geometry."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,13 +16,13 @@ _SitkImage = Any  # its methods have no types
 
 @dataclass(frozen=True)
 class Segmentation:
-    """A segmentation as its file holds it.
+    """Labels and geometry of a segmentation, as its file holds them.
 
     Attributes:
         labels: integers (D, H, W) or (H, W).
         spacing_mm: edge of a voxel along each axis of `labels`, in their order.
-        direction: float64 (3, 3) or (2, 2), the cosines as SimpleITK has them.
-        origin_mm: float64 (3,) or (2,), the position of the first voxel as SimpleITK has it.
+        direction: float64 (3, 3) or (2, 2), direction cosines in SimpleITK's order of axes.
+        origin_mm: float64 (3,) or (2,), position of the first voxel in SimpleITK's order of axes.
     """
 
     labels: LabelMap
@@ -32,27 +32,27 @@ class Segmentation:
 
 
 def read_segmentation(file: Path) -> Segmentation:
-    """Read a segmentation.
+    """Read a segmentation from a file.
 
     Args:
-        file: in any format that SimpleITK reads.
+        file: image of whole numbers in any format that SimpleITK reads.
 
     Raises:
-        InputError: it is missing, cut off or damaged, neither 2D nor 3D, or holds no whole numbers.
+        InputError: it is missing, truncated or damaged, neither 2D nor 3D, or holds values that are not whole numbers.
     """
     return _as_segmentation(_read(file), file)
 
 
 def read_pair(reference_file: Path, prediction_file: Path, labels: RegionLabels) -> tuple[Segmentation, Segmentation]:
-    """Read a reference and its prediction.
+    """Read a reference and its prediction, and check that they fit together.
 
     Args:
-        reference_file: of a case.
-        prediction_file: of the same case, on the same grid of voxels.
-        labels: which labels may occur.
+        reference_file: file of the reference segmentation of a case.
+        prediction_file: file of the predicted segmentation of that case, on the same grid of voxels.
+        labels: the labels that may occur, and the one to ignore.
 
     Raises:
-        InputError: one can't be read, their geometries differ, or there is an unknown label.
+        InputError: a file can't be read, their geometries differ, or there is an unknown label.
     """
     from nnunetv2_gsp.images import check_same_geometry
 
@@ -65,10 +65,10 @@ def read_pair(reference_file: Path, prediction_file: Path, labels: RegionLabels)
 
 
 def labels_in(segmentation: LabelMap) -> set[int]:
-    """Return the labels that occur.
+    """Return the set of labels that occur in a segmentation.
 
     Args:
-        segmentation: integers, any shape.
+        segmentation: array of integer labels, any shape.
 
     Examples:
         >>> labels_in(np.array([[0, 3], [3, 7]]))

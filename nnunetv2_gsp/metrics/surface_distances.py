@@ -1,9 +1,10 @@
 """Measures how far apart the surfaces of two masks are, in mm.
 
-Two kinds of surface are in use. Border voxels are those of the mask with a neighbour outside it, by faces; each counts
-the same (medpy, MONAI, CaPTk). Surface elements lie at the corners of voxels, one wherever the eight voxels around a
-corner are not all in or all out, and weigh what marching cubes makes of them, in mm² (DeepMind's surface-distance,
-https://github.com/google-deepmind/surface-distance, and with it BraTS 2023). Outside the image nothing is in a mask.
+Two kinds of surface are in use. Border voxels are voxels of the mask that share a face with a voxel outside it; each
+has weight 1 (medpy, MONAI, CaPTk). Surface elements lie at the corners of voxels, one wherever the eight voxels around
+a corner are neither all inside nor all outside; each is weighted by its area in mm² according to marching cubes
+(DeepMind's surface-distance, https://github.com/google-deepmind/surface-distance, and with it BraTS 2023). Voxels
+beyond the image count as outside the mask.
 """
 
 from collections.abc import Sequence
@@ -28,10 +29,10 @@ class SurfaceDistances:
     """Distances from each point of one surface to the nearest point of the other; neither surface is empty.
 
     Attributes:
-        from_reference: float64 (n,), mm, from 0 on.
-        from_prediction: float64 (m,), mm, from 0 on.
+        from_reference: float64 (n,), distance in mm of each point of the reference's surface, from 0 on.
+        from_prediction: float64 (m,), distance in mm of each point of the prediction's surface, from 0 on.
         reference_weights: float64 (n,), ones for border voxels, areas in mm² for surface elements.
-        prediction_weights: float64 (m,), the same of the prediction's points.
+        prediction_weights: float64 (m,), the same for the prediction's points.
     """
 
     from_reference: Floats
@@ -41,7 +42,7 @@ class SurfaceDistances:
 
     @property
     def pooled(self) -> Floats:
-        """Both directions in one array, float64 (n + m,), mm."""
+        """Distances of both directions in one array, float64 (n + m,), mm."""
         return np.concatenate([self.from_reference, self.from_prediction])
 
     @property
@@ -54,7 +55,7 @@ def border_distances(reference: Mask, prediction: Mask, spacing_mm: Sequence[flo
     """Measure distances between border voxels, each of weight 1.
 
     Args:
-        reference: bool, any number of axes, not empty.
+        reference: bool, any shape, not empty.
         prediction: bool, the same shape, not empty.
         spacing_mm: edge of a voxel along each axis of the masks, in their order.
 
@@ -82,30 +83,30 @@ def element_distances(reference: Mask, prediction: Mask, spacing_mm: Sequence[fl
 
 
 def pooled_hd95(distances: SurfaceDistances) -> float:
-    """Return the 95th percentile over both directions at once, in mm; interpolated, as medpy and CaPTk do.
+    """Return HD95 as the percentile of both directions pooled, in mm; interpolated, as medpy and CaPTk do.
 
     Args:
-        distances: between two surfaces.
+        distances: distances from each surface to the other, in mm, with their weights.
     """
     return float(np.percentile(distances.pooled, 95))
 
 
 def directed_hd95(distances: SurfaceDistances) -> float:
-    """Return the larger one of the two directions' 95th percentiles, in mm; interpolated, as MONAI does.
+    """Return HD95 as the larger of the two directions' percentiles, in mm; interpolated, as MONAI does.
 
     Args:
-        distances: between two surfaces.
+        distances: distances from each surface to the other, in mm, with their weights.
     """
     return float(max(np.percentile(distances.from_reference, 95), np.percentile(distances.from_prediction, 95)))
 
 
 def area_weighted_hd95(distances: SurfaceDistances) -> float:
-    """Return the larger one of the two distances within which 95 % of each surface's area lies, in mm.
+    """Return HD95 as the larger of the two distances within which 95 % of each surface's area lies, in mm.
 
     Not interpolated: it is the distance of an element, as in surface-distance's compute_robust_hausdorff.
 
     Args:
-        distances: between the elements of two surfaces.
+        distances: distances between surface elements in mm, weighted by area (`element_distances`).
     """
     return max(
         _distance_of_share(distances.from_reference, distances.reference_weights, 0.95),
@@ -114,21 +115,21 @@ def area_weighted_hd95(distances: SurfaceDistances) -> float:
 
 
 def normalized_surface_dice(distances: SurfaceDistances, tolerance_mm: float) -> float:
-    """Return the share of both surfaces that lies within a tolerance of the other one (NSD), 0 to 1.
+    """Return the share of both surfaces that lies within a tolerance of the other surface (NSD), 0 to 1.
 
     Args:
-        distances: between two surfaces.
-        tolerance_mm: from 0 on; a distance equal to it is within it.
+        distances: distances from each surface to the other, in mm, with their weights.
+        tolerance_mm: largest distance in mm that counts as within the tolerance, from 0 on.
     """
     weights = distances.pooled_weights
     return float(weights[distances.pooled <= tolerance_mm].sum() / weights.sum())
 
 
 def average_boundary_distance(distances: SurfaceDistances) -> float:
-    """Return the weighted mean over both surfaces, pooled, in mm (ABD, also called ASSD).
+    """Return the weighted mean distance over both surfaces, pooled, in mm (ABD, also called ASSD).
 
     Args:
-        distances: between two surfaces.
+        distances: distances from each surface to the other, in mm, with their weights.
     """
     return float(np.average(distances.pooled, weights=distances.pooled_weights))
 
@@ -137,8 +138,8 @@ def average_boundary_distance(distances: SurfaceDistances) -> float:
 def element_areas_mm2(spacing_mm: tuple[float, ...]) -> Floats:
     """Return the area of the surface in each of the 256 neighbourhoods of 2×2×2 voxels, float64 (256,), mm².
 
-    Marching cubes with its vertices half-way between voxels. Where the voxels inside are at most four they are kept
-    apart on faces that could be joined either way; more than four have the area of their complement.
+    Computed by marching cubes with its vertices half-way between voxels. Up to four voxels inside are kept apart on
+    faces that could be joined either way; more than four have the area of their complement.
 
     Args:
         spacing_mm: edge of a voxel along each of the three axes.
@@ -185,7 +186,7 @@ def _border(mask: Mask) -> Mask:
 
 
 def _around_both(reference: Mask, prediction: Mask) -> tuple[Mask, Mask]:
-    """Cut both to the box around their union, and lay one voxel of background around it."""
+    """Crop both masks to the box around their union, with a margin of one voxel of background."""
     box = ndimage.find_objects((reference | prediction).view(np.uint8))[0]
     around = [np.pad(mask[box], 1) for mask in (reference, prediction)]
     return around[0], around[1]

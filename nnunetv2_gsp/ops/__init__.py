@@ -1,6 +1,6 @@
 """Operators of a GSP network: shifts, 1×1×1 convolutions, an InstanceNorm for flat regions, linear interpolation.
 
-`reference.py` defines the group shift and the local shift; `group_shift.py` and `local_shift.py` are the same, fast.
+`reference.py` defines the group shift and the local shift; `group_shift.py` and `local_shift.py` compute them fast.
 """
 
 from nnunetv2_gsp.ops.group_shift import GroupShift, group_shift

@@ -16,8 +16,8 @@ def moved_blocks(x: Tensor, spatial_groups: tuple[int, ...], shift_channels: int
 
     Args:
         x: (N, C, *spatial), any dtype, contiguous or not.
-        spatial_groups: see `group_shift`.
-        shift_channels: see `group_shift`.
+        spatial_groups: number of blocks along each spatial axis, a divisor of its size; as in `group_shift`.
+        shift_channels: number of shifted channels, a multiple of the number of groups; as in `group_shift`.
         step: 1 for the shift, -1 for its inverse.
 
     Returns:
@@ -35,8 +35,8 @@ def moved_voxels(x: Tensor, first_channel: int, shift_channels: int, step: int) 
 
     Args:
         x: (N, C, *spatial), any dtype, contiguous or not.
-        first_channel: see `local_shift`.
-        shift_channels: see `local_shift`.
+        first_channel: index of the first channel that moves, from 0; as in `local_shift`.
+        shift_channels: number of channels that move, a multiple of the directions; as in `local_shift`.
         step: 1 for the shift, -1 for its transpose.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Group shift as one gather of whole rows of voxels, forward and backward."""
+"""Computes the group shift as one gather of whole rows of voxels, forward and backward."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -21,15 +21,15 @@ def group_shift(x: torch.Tensor, spatial_groups: Sequence[int], shift_channels: 
 
     Args:
         x: (N, C, *spatial), two or three spatial axes, any dtype, contiguous or not.
-        spatial_groups: (g_d, g_h, g_w), or (g_h, g_w) in 2D: how many blocks along each spatial axis, each a divisor of
-            that axis's size in voxels.
-        shift_channels: C_s, the number of channels that take part, a positive multiple of G, at most C.
+        spatial_groups: (g_d, g_h, g_w), or (g_h, g_w) in 2D: number of blocks along each spatial axis, each a divisor
+            of that axis's size in voxels.
+        shift_channels: C_s, the number of shifted channels, a positive multiple of G, at most C.
 
     Returns:
         A new tensor with the shape and dtype of `x`.
 
     Raises:
-        ValueError: if axes, groups and channels do not fit; says what was expected and what came.
+        ValueError: axes, groups and channels do not fit; the message says what was expected and what was given.
 
     Example:
         >>> x = torch.arange(4).expand(3, 4).reshape(1, 3, 1, 4)  # 3 channels of the row 0 1 2 3
@@ -42,7 +42,7 @@ def group_shift(x: torch.Tensor, spatial_groups: Sequence[int], shift_channels: 
 
 
 def shifted_by(step: int, x: torch.Tensor, spatial_groups: tuple[int, ...], shift_channels: int) -> torch.Tensor:
-    """Compute `group_shift` of `x` for a `step` of 1, and its inverse for -1; raises as it does."""
+    """Compute `group_shift` of `x` for a `step` of 1, and its inverse for -1; raises the same errors."""
     _check(tuple(x.shape), spatial_groups, shift_channels)
     if torch.compiler.is_compiling() or is_recording():
         return _shifted_by_operators(step, x, spatial_groups, shift_channels)
@@ -53,19 +53,19 @@ def shifted_by(step: int, x: torch.Tensor, spatial_groups: tuple[int, ...], shif
 def moving_channels(
     shape: Sequence[int], spatial_groups: Sequence[int], shift_channels: int, step: int, device: torch.device
 ) -> Iterator[tuple[slice, torch.Tensor]]:
-    """List the channel groups that move: the channels, and the source row of every row of the shifted channels.
+    """Yield each channel group that moves: its channels, and the source row of every row of them.
 
-    A row is a run of voxels along the last axis that stay together, one block long.
+    A row is a run of voxels along the last axis that stay together; it is one block long.
 
     Args:
-        shape: (N, C, *spatial) of the map.
-        spatial_groups: see `group_shift`.
-        shift_channels: see `group_shift`.
+        shape: shape (N, C, *spatial) of the map.
+        spatial_groups: number of blocks along each spatial axis; as in `group_shift`.
+        shift_channels: number of shifted channels; as in `group_shift`.
         step: 1 for the shift, -1 for its inverse.
-        device: of the tensors of row numbers.
+        device: device of the tensors of row numbers.
 
     Yields:
-        The slice of channels, and int64 row numbers (rows of these channels in one sample,).
+        A slice of channels, and the row numbers, int64 (rows of these channels in one sample,).
 
     Raises:
         ValueError: as `group_shift` does.
@@ -85,8 +85,8 @@ class GroupShift(nn.Module):
     """`group_shift` as a module without parameters.
 
     Args:
-        spatial_groups: blocks along each spatial axis; see `group_shift`.
-        shift_channels: the number of channels that take part; see `group_shift`.
+        spatial_groups: number of blocks along each spatial axis; as in `group_shift`.
+        shift_channels: number of shifted channels, a multiple of the number of groups; as in `group_shift`.
 
     Example:
         >>> GroupShift((2, 2, 2), shift_channels=16)
@@ -99,11 +99,11 @@ class GroupShift(nn.Module):
         self.shift_channels = shift_channels
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Shift (N, C, *spatial); see `group_shift`."""
+        """Shift a map (N, C, *spatial); see `group_shift`."""
         return group_shift(x, self.spatial_groups, self.shift_channels)
 
     def extra_repr(self) -> str:
-        """Show the settings where a network is printed."""
+        """Return the settings for the printed network."""
         return f"spatial_groups={self.spatial_groups}, shift_channels={self.shift_channels}"
 
 
@@ -115,7 +115,7 @@ def _moved_blocks_or_gathered(
 
 
 def _gathered(x: torch.Tensor, spatial_groups: tuple[int, ...], shift_channels: int, step: int) -> torch.Tensor:
-    # a fake tensor wants fake row numbers, which are of no use to anybody else
+    # a fake tensor needs fake row numbers, which must not get into the cache
     source_rows = _kept_source_rows if type(x) is torch.Tensor and not x.is_meta else _source_rows
     shifted = torch.empty(x.shape, dtype=x.dtype, device=x.device)
     rows = _rows(shifted, spatial_groups)
@@ -146,7 +146,7 @@ def _shifted_by_operators(
 
 
 def _rows_of_a_sample(sizes: Sequence[int], spatial_groups: tuple[int, ...]) -> tuple[int, int]:
-    """Return the number of rows in a sample of (C, *spatial), and of voxels in a row: neighbours that stay together."""
+    """Return the number of rows in a sample (C, *spatial), and of voxels in a row, which stay together."""
     return math.prod(sizes[:-1]) * spatial_groups[-1], sizes[-1] // spatial_groups[-1]
 
 
@@ -160,7 +160,7 @@ _kept_rows: dict[tuple[Any, ...], torch.Tensor] = {}
 def _kept_source_rows(
     shape: tuple[int, ...], spatial_groups: tuple[int, ...], shift_channels: int, step: int, device: torch.device
 ) -> torch.Tensor:
-    """Return `_source_rows` from a cache: most feature maps of a network have been seen before."""
+    """Return `_source_rows` from a cache, as the sizes of feature maps recur."""
     settings = shape, spatial_groups, shift_channels, step, device
     rows = _kept_rows.get(settings)
     if rows is None:
@@ -175,9 +175,9 @@ def _kept_source_rows(
 def _source_rows(
     shape: Sequence[int], spatial_groups: tuple[int, ...], shift_channels: int, step: int, device: torch.device
 ) -> torch.Tensor:
-    """Return, for every row of a shifted sample of (C, *spatial), the row of the input that it comes from.
+    """Return, for every row of a shifted sample (C, *spatial), the number of the input row that it comes from.
 
-    A row is a run of voxels along the last axis that stay together, one block long.
+    A row is a run of voxels along the last axis that stay together; it is one block long.
     """
     channels, *spatial = shape
     rows_within_channel = _source_rows_of_channel_groups(spatial, spatial_groups, step, device)

@@ -1,4 +1,4 @@
-"""InstanceNorm that gives β where a map is constant but for rounding, instead of multiplying the rounding errors."""
+"""InstanceNorm that returns β where a map is constant up to rounding, instead of amplifying the rounding errors."""
 
 import math
 from typing import Any
@@ -17,7 +17,7 @@ _backward_of = torch.ops.aten.native_batch_norm_backward
 
 
 def least_deviation(dtype: torch.dtype) -> float:
-    """Return the smallest relative deviation, as a fraction of the map's values, that is more than rounding.
+    """Return the smallest deviation, as a fraction of the map's values, that exceeds rounding errors.
 
     In half precision a rounding error alone exceeds `LEAST_DEVIATION`: 2^-11 in fp16, 2^-8 in bf16.
 
@@ -42,9 +42,9 @@ def instance_norm(x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: fl
 
     Args:
         x: (N, C, *spatial), floating point, more than one voxel.
-        weight: γ, (C,), or None for ones.
-        bias: β, (C,), or None for zeros.
-        eps: added to the variance, greater than 0.
+        weight: scale γ of each channel, (C,); None stands for ones.
+        bias: offset β of each channel, (C,); None stands for zeros.
+        eps: number added to the variance, greater than 0.
 
     Returns:
         (N, C, *spatial) in the dtype of `x`; statistics are taken in fp32 at least.
@@ -77,15 +77,15 @@ def instance_norm(x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: fl
 
 
 def kept(mean: Tensor, variance: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return the factor of each channel: 0 for a channel that is constant but for rounding, 1 on ordinary images.
+    """Return the factor keep of each channel: 0 for a channel that is constant up to rounding, 1 on ordinary images.
 
     Args:
         mean: (N, C, ...), each channel's mean over its voxels, fp32 or fp64.
-        variance: (N, C, ...), its variance, in the dtype of `mean`.
-        dtype: of the map, which says how large a rounding error is.
+        variance: (N, C, ...), each channel's variance over its voxels, in the dtype of `mean`.
+        dtype: dtype of the map, which determines the size of rounding errors.
 
     Returns:
-        Numbers from 0 to 1 in the shape and dtype of `mean`, without a gradient.
+        Factors from 0 to 1 in the shape and dtype of `mean`, without a gradient.
     """
     threshold = least_deviation(dtype) ** 2 * mean.square().mean(1, keepdim=True)
     # a map of zeros alone is constant too
@@ -95,8 +95,8 @@ def kept(mean: Tensor, variance: Tensor, dtype: torch.dtype) -> Tensor:
 class _InstanceNorm(torch.autograd.Function):
     """`instance_norm` by the operators of PyTorch's batch norm: one pass for the moments, one for the map.
 
-    It takes and gives (1, N·C, *spatial), as a batch norm has it: what a Function returns must not be a view, or nobody
-    may change it in place.
+    It takes and returns (1, N·C, *spatial), as a batch norm needs it, since a view returned by a Function could not be
+    changed in place.
     """
 
     @staticmethod
@@ -171,7 +171,7 @@ class SteadyInstanceNorm3d(nn.InstanceNorm3d):
 
 
 def steady(norm_op: type[nn.Module] | None) -> type[nn.Module] | None:
-    """Return the class that replaces `norm_op` where shifts are cyclic: a steady InstanceNorm for an InstanceNorm.
+    """Return the class that replaces `norm_op` in a GSP network: a steady InstanceNorm for an InstanceNorm.
 
     Example:
         >>> steady(nn.InstanceNorm3d).__name__, steady(nn.BatchNorm3d).__name__

@@ -55,6 +55,20 @@ def linear_upsampling(x: Tensor, factors: Sequence[int]) -> Tensor:
     return x
 
 
+def linear_upsampling_gradient(gradient: Tensor, factors: Sequence[int]) -> Tensor:
+    """Return the gradient of the input of `linear_upsampling`, (N, C, *low).
+
+    Args:
+        gradient: of its output, (N, C, *(low · factors)).
+        factors: one an axis of space.
+    """
+    for axis, factor in enumerate(factors, start=2):
+        if factor > 1:
+            size = gradient.shape[axis] // factor
+            gradient = _multiplied(gradient, axis, _matrix(size, factor, gradient.dtype, gradient.device).T)
+    return gradient
+
+
 def _along(x: Tensor, axis: int, factor: int) -> Tensor:
     size = x.shape[axis]
     before = torch.cat((x.narrow(axis, 0, 1), x.narrow(axis, 0, size - 1)), axis)
@@ -68,11 +82,13 @@ def _by_products(x: Tensor, factors: Sequence[int]) -> Tensor:
     """Multiply each axis by a matrix: outside of the compiler, every slice would be a pass over the map."""
     for axis, factor in enumerate(factors, start=2):
         if factor > 1:
-            matrix = _matrix(x.shape[axis], factor, x.dtype, x.device)
-            behind = x.shape[axis + 1 :]
-            product = matrix @ x.flatten(axis + 1) if behind else x @ matrix.T
-            x = product.unflatten(-1, behind) if behind else product
+            x = _multiplied(x, axis, _matrix(x.shape[axis], factor, x.dtype, x.device))
     return x
+
+
+def _multiplied(x: Tensor, axis: int, matrix: Tensor) -> Tensor:
+    behind = x.shape[axis + 1 :]
+    return (matrix @ x.flatten(axis + 1)).unflatten(-1, behind) if behind else x @ matrix.T
 
 
 @lru_cache(maxsize=64)

@@ -1,4 +1,4 @@
-"""Leaky ReLU and group shift in one pass and in place: on a CPU, new memory costs more than moving what is in it."""
+"""Leaky ReLU and group shift in one pass and in place: on a CPU, new memory costs more than moving its contents."""
 
 import math
 from typing import Any
@@ -18,9 +18,9 @@ def leaky_relu_group_shift_(
 
     Args:
         x: (N, C, *spatial), contiguous, floating point; overwritten.
-        negative_slope: of leaky ReLU, greater than 0.
-        spatial_groups: see `group_shift`.
-        shift_channels: see `group_shift`.
+        negative_slope: slope of the leaky ReLU below 0, greater than 0.
+        spatial_groups: number of blocks along each spatial axis; as in `group_shift`.
+        shift_channels: number of shifted channels, a multiple of the number of groups; as in `group_shift`.
 
     Returns:
         `x`. Backward passes can be differentiated; `torch.func` and forward-mode derivatives are not supported.
@@ -39,7 +39,7 @@ def leaky_relu_group_shift_(
 
 
 class _LeakyReLUGroupShift(torch.autograd.Function):
-    """Each sample's channel groups take turns in a buffer of a few channels, which the cache may hold."""
+    """`leaky_relu_group_shift_`, one channel group at a time through a buffer of a few channels that fits the cache."""
 
     @staticmethod
     def forward(
@@ -60,7 +60,7 @@ class _LeakyReLUGroupShift(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        # a permutation commutes with what is done to each voxel, so the shifted result says where the slope applied
+        # a permutation commutes with operations on single voxels, so the shifted result shows where the slope applied
         negative_slope, spatial_groups, shift_channels = ctx.settings
         (result,) = ctx.saved_tensors
         if torch.is_grad_enabled():  # the gradient is to be differentiated itself

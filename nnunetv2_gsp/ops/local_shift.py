@@ -1,4 +1,4 @@
-"""Local shift: single voxels move by one, where a group shift moves whole blocks; not in the paper."""
+"""Local shift: moves channels by single voxels, where a group shift moves whole blocks; not in the paper."""
 
 from collections.abc import Sequence
 
@@ -21,14 +21,14 @@ def local_shift(x: torch.Tensor, first_channel: int, shift_channels: int) -> tor
     Args:
         x: (N, C, *spatial), two or three spatial axes, any dtype, contiguous or not.
         first_channel: index of the first channel that moves, from 0.
-        shift_channels: the number of channels that move, a positive multiple of 4 in 2D and of 6 in 3D; they end
-            within C.
+        shift_channels: number of channels that move, a positive multiple of 4 in 2D and of 6 in 3D; at most
+            C - first_channel.
 
     Returns:
         A new tensor with the shape and dtype of `x`.
 
     Raises:
-        ValueError: if axes and channels do not fit; says what was expected and what came.
+        ValueError: axes and channels do not fit; the message says what was expected and what was given.
 
     Example:
         >>> x = torch.tensor([1, 2, 3]).expand(4, 3).reshape(1, 4, 1, 3)  # 4 channels of the row 1 2 3
@@ -49,8 +49,8 @@ class LocalShift(nn.Module):
     """`local_shift` as a module without parameters.
 
     Args:
-        first_channel: index of the first channel that moves; see `local_shift`.
-        shift_channels: the number of channels that move; see `local_shift`.
+        first_channel: index of the first channel that moves, from 0; as in `local_shift`.
+        shift_channels: number of channels that move, a multiple of the directions; as in `local_shift`.
 
     Example:
         >>> LocalShift(first_channel=16, shift_channels=12)
@@ -63,11 +63,11 @@ class LocalShift(nn.Module):
         self.shift_channels = shift_channels
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Shift (N, C, *spatial); see `local_shift`."""
+        """Shift a map (N, C, *spatial); see `local_shift`."""
         return local_shift(x, self.first_channel, self.shift_channels)
 
     def extra_repr(self) -> str:
-        """Show the settings where a network is printed."""
+        """Return the settings for the printed network."""
         return f"first_channel={self.first_channel}, shift_channels={self.shift_channels}"
 
 
@@ -90,7 +90,7 @@ def _by_padding(x: torch.Tensor, first_channel: int, shift_channels: int, step: 
 
 
 def _one_step(axis: int, n_axes: int, towards_end: bool) -> Sequence[int]:
-    """Return the padding that moves a map by one voxel: what enters at one border leaves at the other."""
+    """Return the padding that moves a map by one voxel: one plane added at one border, one removed at the other."""
     step = (1, -1) if towards_end else (-1, 1)
     # `pad` counts axes from the last
     return (0, 0) * (n_axes - 1 - axis) + step + (0, 0) * axis

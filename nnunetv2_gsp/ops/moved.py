@@ -13,10 +13,10 @@ def moved(x: Tensor, step: int, move: Move, *settings: Any) -> Tensor:
     """Compute `move(x, *settings, step)`, differentiable backward, forward, twice and under `torch.func`.
 
     Args:
-        x: (N, C, *spatial).
-        step: 1, or -1 for the opposite direction.
-        move: a function that only moves features; with the opposite step it is its own transpose.
-        settings: what `move` takes between the map and the step.
+        x: feature map (N, C, *spatial), any dtype.
+        step: direction of the movement, 1, or -1 for the opposite one.
+        move: function that only moves features, and whose transpose is itself with the opposite step.
+        settings: arguments that `move` takes between the map and the step.
     """
     result: Tensor = _Moved.apply(x, step, move, *settings)
     return result

@@ -1,4 +1,4 @@
-"""1×1×1 convolutions as matrix products, which take feature maps in the layout they have."""
+"""Computes 1×1×1 convolutions as matrix products, which read feature maps in the layout that they have."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ LEAST_PIECES = 64
 
 
 def pointwise_convolution(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """Convolve with a kernel of one voxel: a product of (channels out, channels in) and (channels in, voxels).
+    """Convolve with a kernel of one voxel: the product of (channels out, channels in) and (channels in, voxels).
 
     `conv3d` reorders its input and output for kernels of more than one voxel: oneDNN into blocks of channels, cuDNN in
     half precision to channels last. A matrix product reads the features where they are.
@@ -23,10 +23,10 @@ def pointwise_convolution(x: Tensor, weight: Tensor, bias: Tensor | None) -> Ten
     Args:
         x: (N, channels in, *spatial), floating point.
         weight: (channels out, channels in, 1, 1[, 1]).
-        bias: (channels out,), or None.
+        bias: (channels out,), added to every voxel; None adds nothing.
 
     Returns:
-        (N, channels out, *spatial), contiguous, in the dtype of `x`, or the one that autocast chooses.
+        (N, channels out, *spatial), contiguous, in the dtype of `x` or the one that autocast chooses.
 
     Raises:
         RuntimeError: `x` has another number of channels than `weight`; `conv3d` raises the same type.
@@ -64,8 +64,8 @@ def gradient_of_weight(gradient: Tensor, voxels: Tensor) -> Tensor:
     others idle: cuBLAS does not split such sums. A batch of pieces fills the GPU, and is summed in fp32.
 
     Args:
-        gradient: (N, channels out, voxels), of the convolution's output.
-        voxels: (N, channels in, voxels), the convolution's input.
+        gradient: (N, channels out, voxels), gradient of the convolution's output.
+        voxels: (N, channels in, voxels), input of the convolution.
 
     Returns:
         (channels out, channels in), in the dtype of `gradient`.
@@ -92,7 +92,7 @@ class PointwiseConv2d(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve (N, channels in, H, W) to (N, channels out, H, W)."""
-        if is_recording():  # who runs the exported program knows best how to compute a convolution
+        if is_recording():  # the program that runs the export knows best how to compute a convolution
             return super().forward(x)
         return pointwise_convolution(x, self.weight, self.bias)
 
@@ -102,7 +102,7 @@ class PointwiseConv3d(nn.Conv3d):
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve (N, channels in, D, H, W) to (N, channels out, D, H, W)."""
-        if is_recording():  # who runs the exported program knows best how to compute a convolution
+        if is_recording():  # the program that runs the export knows best how to compute a convolution
             return super().forward(x)
         return pointwise_convolution(x, self.weight, self.bias)
 
@@ -156,7 +156,7 @@ class _TransformableProduct(_Product):
 
 
 def _product(voxels: Tensor, matrix: Tensor, bias: Tensor | None) -> Tensor:
-    """Return (N, channels out, voxels)."""
+    """Return matrix · voxels + bias, (N, channels out, voxels)."""
     matrices = matrix.expand(voxels.shape[0], -1, -1)
     if bias is None:
         return torch.bmm(matrices, voxels)
@@ -169,7 +169,7 @@ def _product(voxels: Tensor, matrix: Tensor, bias: Tensor | None) -> Tensor:
 
 
 def _count_pieces(voxels: int) -> int:
-    """Return the power of two that cuts `voxels` into equal pieces of `PIECE` or slightly more; 1 where none does."""
+    """Return the power of two that cuts `voxels` into equal pieces of `PIECE` or slightly more; 1 if there is none."""
     n_pieces = 1
     while voxels % (2 * n_pieces) == 0 and voxels // (2 * n_pieces) >= PIECE:
         n_pieces *= 2

@@ -1,4 +1,4 @@
-"""Detection of tools that record operators, or intercept operators or modules."""
+"""Detects tools that record operators, or intercept operators or modules."""
 
 import torch
 from torch import nn
@@ -46,13 +46,13 @@ def is_watched() -> bool:
 
 
 def has_hooks(module: nn.Module) -> bool:
-    """Tell whether hooks are registered that want to see each call of the module."""
+    """Tell whether hooks are registered on the module that see each of its calls."""
     return bool(
         module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
     )
 
 
 def has_hooks_of_all_modules() -> bool:
-    """Tell whether hooks are registered that want to see each call of every module."""
+    """Tell whether hooks are registered that see the calls of every module."""
     hooks = nn.modules.module
     return bool(getattr(hooks, "_global_forward_hooks", True) or getattr(hooks, "_global_forward_pre_hooks", True))

@@ -1,4 +1,4 @@
-"""Definitions of the shifts, obvious and slow; the group shift line by line as in Sec. 2.3 of the paper."""
+"""Defines the shifts, simply and slowly; the group shift line by line as in Sec. 2.3 of the paper."""
 
 import itertools
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Settings with a name: one JSON file each, checked against `schema`."""
+"""Templates: named settings in one JSON file each, checked against `schema`."""
 
 import difflib
 import json
@@ -20,7 +20,7 @@ _ABOUT: dict[str, Schema] = {
     "source": {"type": "string", "description": "where the setting stands: table, figure, section of the paper"},
     "inherits_from": {"type": "string", "description": "a named template whose settings hold where these are silent"},
 }
-# which values make a network, the network says itself
+# the network itself checks which values make a network
 _OF_THE_NETWORK: dict[str, Schema] = {
     name: types_alone(schema)
     for name, schema in {**schemas_of(ShiftRequest), "kernel": KERNEL, **schemas_of(Stages)}.items()
@@ -41,10 +41,10 @@ class Template:
     """A named setting, with what it inherits filled in.
 
     Attributes:
-        name: of a template that comes with this package, or of a file without its ending.
-        description: one line.
-        source: table, figure or section of the paper.
-        settings: by the names of `schema`; what is not there stays as planned, or at the default.
+        name: name of a template that comes with this package, or of a file, without its ending.
+        description: one line for lists of templates.
+        source: table, figure or section of the paper where the setting stands.
+        settings: name in `schema` -> value; settings left out stay as planned, or at the default.
     """
 
     name: str
@@ -54,14 +54,14 @@ class Template:
 
     @property
     def request(self) -> ShiftRequest:
-        """What is asked of the shifts; raises ValueError if the ratios are more than there is."""
+        """Requested shifts; raises ValueError if the ratios ask for more channels than there are."""
         return ShiftRequest(
             **{field.name: self.settings[field.name] for field in fields(ShiftRequest) if field.name in self.settings}
         )
 
     @property
     def kernel(self) -> int:
-        """Edge of the convolutions in voxels."""
+        """Edge of the convolutions in voxels, 1 or 3."""
         kernel: int = self.settings.get("kernel", 1)
         return kernel
 
@@ -82,7 +82,7 @@ def template_names() -> list[str]:
 
 @cache
 def schema() -> Schema:
-    """Return the JSON Schema of a template's file, made from what a network's entries are.
+    """Return the JSON Schema of a template's file, made from the types of a network's entries.
 
     Examples:
         >>> schema()["properties"]["kernel"]
@@ -100,15 +100,15 @@ def schema() -> Schema:
 
 
 def load_template(template: str, settings: Mapping[str, Any] | None = None) -> Template:
-    """Load a template.
+    """Load a template, with settings that replace its own.
 
     Args:
-        template: name of one that comes with this package, or path of a .json file.
-        settings: what replaces or completes the template's, by the names of `schema`.
+        template: name of a template that comes with this package, or path of a .json file.
+        settings: name in `schema` -> value that replaces the template's, or completes them.
 
     Raises:
-        InputError: for a name that is not known, an unknown key (the nearest known one is named), or a value that the
-            schema does not allow.
+        InputError: the name is unknown, a key is unknown (the error names the nearest known one), or the schema does
+            not allow a value.
 
     Examples:
         >>> load_template("promise12_prosgv1", {"shift_ratio": 1}).request.spatial_groups[:3]
@@ -126,14 +126,14 @@ def load_template(template: str, settings: Mapping[str, Any] | None = None) -> T
     about = {key: content.pop(key, None) for key in _ABOUT}
     loaded = Template(Path(template).stem, about["description"], about["source"], content)
     try:
-        _ = loaded.request  # refuses ratios that are more than there is
+        _ = loaded.request  # refuses ratios that ask for more channels than there are
     except ValueError as error:
         raise RefusedSettingsError(str(error), f"Template {template}") from error
     return loaded
 
 
 def _read(file: Path) -> dict[str, Any]:
-    """Return the file's content over that of the named template it inherits from."""
+    """Return the file's content, completed by the template that it inherits from."""
     try:
         content: Any = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:  # no JSON, or not even text

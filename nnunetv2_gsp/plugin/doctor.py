@@ -1,4 +1,4 @@
-"""Looks for everything that training needs: what is found, what is not, and the line that mends it."""
+"""Checks everything that training needs, and names for each problem the line that mends it."""
 
 import os
 import shlex
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
-from nnunetv2_gsp.errors import MissingInputError
+from nnunetv2_gsp.errors import InputError, MissingInputError
 from nnunetv2_gsp.files import try_writing
 from nnunetv2_gsp.nnunet import FOLDERS, available_devices, nnunet_folder
 from nnunetv2_gsp.plugin import startup
@@ -24,7 +24,7 @@ import os, sys
 sys.exit({startup.EXT_TRAINER_FOLDER!r} not in os.environ.get({startup.VARIABLE!r}, "").split(os.pathsep))
 """
 
-# nnU-Net searches before anything of ours is imported, as in its own commands.
+# nnU-Net searches before anything of this package is imported, as in its own commands.
 _SEARCH_LIKE_NNUNET = """
 import inspect
 from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
@@ -37,12 +37,12 @@ if found is not nnUNetTrainerGSP:
 
 @dataclass(frozen=True)
 class Finding:
-    """What was found, and the line that mends it.
+    """Result of one check, and the line that mends a problem.
 
     Attributes:
-        ok: whether training can do with it.
+        ok: True where training can work with it.
         what: clause that says what was found.
-        mend: line to type, or clause, that mends it; a finding that is ok may have one, too, as a hint.
+        mend: line to type, or clause, that mends it; also a hint on a finding that is ok; empty without one.
 
     Examples:
         >>> print(Finding(False, "nnUNet_raw is not set", "export nnUNet_raw=/path/to/nnUNet_raw"))
@@ -54,16 +54,16 @@ class Finding:
     mend: str = ""
 
     def __str__(self) -> str:
-        """One line: ok, note or FAIL, what was found, and what mends it."""
+        """Return one line: ok, note or FAIL, what was found, and what mends it."""
         mark = "FAIL" if not self.ok else "note" if self.mend else "ok"
         return f"{mark:<4}  {self.what}" + (f"  ->  {self.mend}" if self.mend else "")
 
 
 def diagnose() -> list[Finding]:
-    """Look at the packages, the devices, nnU-Net's search and its folders, which takes about ten seconds.
+    """Check packages, devices, nnU-Net's search for trainers and its folders, which takes about ten seconds.
 
     Returns:
-        A finding for each thing looked at. What is broken is a finding, too, never an exception.
+        One finding for each check. A broken installation is a finding, too, never an exception.
     """
     return [
         Finding(True, f"Python {sys.version.split()[0]} ({sys.executable})"),
@@ -78,7 +78,7 @@ def diagnose() -> list[Finding]:
 
 
 def _packages() -> list[Finding]:
-    """Hold what is installed against the requirements in our own metadata, which come from setup.cfg."""
+    """Compare the installed packages with the requirements in this package's metadata, which come from setup.cfg."""
     package_folder = Path(startup.__file__).parents[1]
     try:
         version = metadata.version(_DISTRIBUTION)
@@ -164,12 +164,13 @@ def _engines() -> list[Finding]:
         return []
     try:
         wish = wished_engine()
-    except ValueError as error:
-        return [Finding(False, str(error), f"unset {VARIABLE}")]
-    predicting, training = map(_engine_of, (False, True))
+        predicting, training = map(_engine_of, (False, True))
+    except InputError as error:
+        return [Finding(False, error.problem, f"unset {VARIABLE}")]
     return [
         Finding(
-            True, f"engines on the CPU: {predicting} for predictions, {training} for training steps ({VARIABLE}={wish})"
+            True,
+            f"engines on the CPU: {predicting} for predictions, {training} for training steps ({VARIABLE}={wish})",
         )
     ]
 
@@ -179,7 +180,7 @@ def _engine_of(training: bool) -> str:
     from torch import nn
 
     from nnunetv2_gsp.architectures import GSPUNet
-    from nnunetv2_gsp.engines import explain
+    from nnunetv2_gsp.engines import computed_by
 
     network = GSPUNet(
         1,
@@ -195,12 +196,9 @@ def _engine_of(training: bool) -> str:
         norm_op_kwargs={"affine": True},
         nonlin=nn.LeakyReLU,
     ).train(training)
-    try:
-        with torch.set_grad_enabled(training):
-            choice = explain(network, torch.zeros(1, 1, 8, 8, 8))
-    except RuntimeError as error:
-        return f"none ({error})"
-    return choice.engine if choice.reason is None else f"{choice.engine} ({choice.reason})"
+    with torch.set_grad_enabled(training):
+        choice = computed_by(network, torch.zeros(1, 1, 8, 8, 8))
+    return choice.engine if choice.obstacle is None else f"{choice.engine} ({choice.obstacle})"
 
 
 def _startup_line() -> Finding:

@@ -1,4 +1,4 @@
-"""Imported by nnunetv2_gsp.pth at every interpreter start: must stay as cheap as this and must never fail."""
+"""Imported by nnunetv2_gsp.pth at every interpreter start, so it has to stay cheap and must never fail."""
 
 import os
 
@@ -10,7 +10,7 @@ INHERITED_VALUE = os.environ.get(VARIABLE)
 
 
 def append_ext_trainer_folder() -> None:
-    """Add our folder to `nnUNet_extTrainer`, last and once, so that the user's own folders keep their precedence."""
+    """Append this package's folder to `nnUNet_extTrainer` once, so that the user's own folders keep precedence."""
     folders = [folder for folder in os.environ.get(VARIABLE, "").split(os.pathsep) if folder]
     if EXT_TRAINER_FOLDER not in folders:
         os.environ[VARIABLE] = os.pathsep.join([*folders, EXT_TRAINER_FOLDER])

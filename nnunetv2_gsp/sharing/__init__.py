@@ -1,7 +1,7 @@
 """Shares a model as a bundle without pickle: written by `export_model`, read by `import_model`.
 
-nnU-Net's own checkpoints are pickles, which run code when they are loaded. A bundle holds tensors, JSON and checksums
-only, and what it names is checked before nnU-Net looks it up. The checksums tell damage, not who wrote the bundle.
+nnU-Net's own checkpoints are pickles, which run code when they are loaded. A bundle holds only tensors, JSON and
+checksums, and the names in it are checked before nnU-Net looks them up. The checksums reveal damage, not the author.
 """
 
 from nnunetv2_gsp.sharing.exporting import export_model

@@ -1,4 +1,4 @@
-"""Writes and reads bundles: a zip of JSON and safetensors, uncompressed, and a manifest with the checksum of each."""
+"""Writes and reads bundles: uncompressed zips of JSON and safetensors, with a manifest of their checksums."""
 
 import hashlib
 import json
@@ -67,15 +67,15 @@ def weights_name(fold: str) -> str:
 
 
 def write_bundle(file: Path, about: Mapping[str, Any], contents: Mapping[str, bytes]) -> None:
-    """Write a bundle that is never there in part; the same input gives the same bytes.
+    """Write a bundle completely or not at all; the same input gives the same bytes.
 
     Args:
-        file: the new bundle; one that is there is replaced.
-        about: the manifest without its format and checksums.
-        contents: bytes of every other file, by its name in the bundle.
+        file: file to write; an existing one is replaced.
+        about: content of the manifest without format and checksums.
+        contents: name in the bundle -> bytes, for every other file.
 
     Raises:
-        RefusedError: the manifest would not be taken on import.
+        RefusedError: the manifest would be refused on import.
     """
     manifest = {
         "format": _FORMAT,
@@ -89,7 +89,7 @@ def write_bundle(file: Path, about: Mapping[str, Any], contents: Mapping[str, by
 
 
 class Bundle:
-    """Reads a bundle of which no byte is trusted: each file is in the manifest, and its name and kind belong there.
+    """Reads a bundle without trusting a byte of it: each file is checked to be in the manifest, and of a known name.
 
     Attributes:
         manifest: content of manifest.json, checked against its schema.
@@ -110,11 +110,11 @@ class Bundle:
         """Return a file's content.
 
         Args:
-            name: of the file in the bundle.
-            max_bytes: more are not read.
+            name: name of the file in the bundle.
+            max_bytes: largest size in bytes that is read.
 
         Raises:
-            RefusedError: it has more bytes, or another checksum than the manifest says.
+            RefusedError: the file has more bytes, or another checksum than in the manifest.
         """
         content = self._read(name, max_bytes)
         if hashlib.sha256(content).hexdigest() != self.manifest["sha256"][name]:
@@ -125,10 +125,10 @@ class Bundle:
         """Return the object in a JSON file.
 
         Args:
-            name: of the file in the bundle.
+            name: name of the file in the bundle.
 
         Raises:
-            RefusedError: as `read`, and if it holds something else.
+            RefusedError: as `read`, and if the file does not hold a JSON object.
         """
         return _parsed(self.read(name), name)
 
@@ -141,7 +141,7 @@ class Bundle:
                 return self._archive.read(name)
 
     def _check_entries(self, n_bytes: int) -> None:
-        """Refuse what our zips never hold; nothing is decompressed and no byte counts twice, so no zip bomb fits in."""
+        """Refuse entries that `write_bundle` never writes; nothing is decompressed or counted twice (zip bombs)."""
         for entry in self._entries:
             is_plain_file = stat.S_IFMT(entry.external_attr >> 16) == stat.S_IFREG
             is_stored = entry.compress_type == zipfile.ZIP_STORED and entry.compress_size == entry.file_size
@@ -172,7 +172,7 @@ class Bundle:
         return manifest
 
     def _check_names(self) -> None:
-        """Refuse names that we do not make up ourselves, so that no path leads elsewhere."""
+        """Refuse names that `write_bundle` does not write, so that no path leads elsewhere."""
         there, listed = {entry.orig_filename for entry in self._entries} - {MANIFEST}, set(self.manifest["sha256"])
         required = {PLANS, DATASET, *map(weights_name, self.manifest["folds"])}
         if unexpected := (there | listed) - required - {FINGERPRINT} or there - listed:
@@ -185,17 +185,17 @@ class Bundle:
 
 @contextmanager
 def open_bundle(file: Path) -> Iterator[Bundle]:
-    """Open a bundle.
+    """Open a bundle for reading, and check its entries and manifest.
 
     Args:
-        file: that `write_bundle` wrote, or a stranger.
+        file: bundle that `write_bundle`, or anybody else, wrote.
 
     Raises:
-        MissingInputError: there is no such file.
-        RefusedError: it is no zip, not all of it, or holds anything that `write_bundle` does not write.
+        MissingInputError: the file does not exist.
+        RefusedError: it is not a complete zip, or holds something that `write_bundle` does not write.
     """
     if not file.is_file():
-        raise MissingInputError("an exported model", "no such file", where=file)
+        raise MissingInputError("an exported model", "no such file", where=file, parameters=["archive"])
     with refusing("a whole zip", _GET_AGAIN):
         archive = zipfile.ZipFile(file)
     with archive:
@@ -203,7 +203,7 @@ def open_bundle(file: Path) -> Iterator[Bundle]:
 
 
 def is_fold(name: str) -> bool:
-    """Tell whether nnU-Net could have a fold of that name.
+    """Tell whether a name is that of a fold of nnU-Net.
 
     Examples:
         >>> [is_fold(name) for name in ("0", "all", "../0")]

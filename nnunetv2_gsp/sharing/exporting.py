@@ -41,23 +41,23 @@ def export_model(
     checkpoint_name: str = "checkpoint_final.pth",
     overwrite: bool = False,
 ) -> Path:
-    """Write the bundle of a trained GSP model: what prediction needs, and no pickle, optimiser, log or path.
+    """Write the bundle of a trained GSP model, with all that prediction needs; no pickle, optimiser, log or path.
 
     Args:
-        model_folder: TRAINER__PLANS__CONFIGURATION in nnUNet_results/DATASET.
-        output: the new bundle, a zip; folders above it are made.
-        folds: numbers of folds, or "all" for the fold of that name; without it every fold that has the checkpoint.
+        model_folder: model folder TRAINER__PLANS__CONFIGURATION in nnUNet_results/DATASET.
+        output: zip file to write; missing folders above it are created.
+        folds: numbers of folds, or "all" for the fold of that name; None takes every fold that has the checkpoint.
         checkpoint_name: name of the checkpoint's file in each fold's folder.
-        overwrite: replace a file of that name.
+        overwrite: True replaces an existing file of that name.
 
     Returns:
-        The bundle.
+        The file of the bundle.
 
     Raises:
-        TargetExistsError: the bundle is there, and is not to be replaced.
-        InputError: nothing can be written there, or the folds come from several trainers.
+        TargetExistsError: the bundle exists, and is not to be replaced.
+        InputError: the bundle can't be written there, or the folds come from several trainers.
         MissingInputError: a fold lacks the checkpoint, or the folder holds no model.
-        RefusedError: the folder holds no sound GSP model.
+        RefusedError: the folder does not hold a sound GSP model.
     """
     check_target(output, overwrite)
     with refusals_of(model_folder):
@@ -140,7 +140,7 @@ def _bundled(model_folder: Path, folds: Sequence[str], checkpoint_name: str) -> 
 
 
 def _resolved(plans: dict[str, Any], configuration: str) -> dict[str, Any]:
-    """Return plans with this configuration alone, inheritance and every setting of the network spelt out."""
+    """Return plans with this configuration alone, its inheritance resolved and all settings of the network explicit."""
     with refusals_of(PLANS), refusing("plans of a GSP network"):
         alone = PlansManager(deepcopy(plans)).get_configuration(configuration).configuration
         if not is_gsp(alone["architecture"]):
@@ -155,7 +155,7 @@ def _resolved(plans: dict[str, Any], configuration: str) -> dict[str, Any]:
 
 
 def _checkpoint(file: Path) -> _Checkpoint:
-    """Load nnU-Net's checkpoint without running anything it asks for: the folder may be a stranger's, too."""
+    """Load nnU-Net's checkpoint without running code from it, as the folder may be a stranger's."""
     where = f"{file.parent.name}/{file.name}"
     torch.serialization.add_safe_globals(_numbers_of_numpy())
     try:
@@ -167,7 +167,7 @@ def _checkpoint(file: Path) -> _Checkpoint:
             None if axes is None else list(axes),
             content["network_weights"],
         )
-    except Exception as error:  # not shown: torch's advice is to load the file in the way that runs what it asks for
+    except Exception as error:  # not shown: torch advises to load the file in the way that runs its code
         raise RefusedError(
             "the tensors, texts and numbers of nnU-Net's checkpoints alone",
             "a damaged checkpoint, or one that holds more",
@@ -184,7 +184,7 @@ def _checkpoint(file: Path) -> _Checkpoint:
 
 @cache
 def _numbers_of_numpy() -> list[Any]:
-    """Return what unpickles numpy's scalars, which nnU-Net's log consists of, under the names of numpy 1 and 2."""
+    """Return the functions that unpickle numpy scalars, which nnU-Net's log holds, under numpy 1's and 2's names."""
     unpickle = np.float64(0).__reduce__()[0]
 
     def named(module: str) -> Any:

@@ -1,4 +1,4 @@
-"""Makes a model folder of a bundle."""
+"""Makes a model folder from a bundle."""
 
 import json
 import shlex
@@ -21,21 +21,21 @@ _HEADER_BYTES = 1_000_000  # of safetensors: names, types and places of the tens
 
 
 def import_model(file: Path) -> Path:
-    """Make a model folder in nnUNet_results of a bundle; if anything in it is unsound, nothing is left behind.
+    """Make a model folder in nnUNet_results from a bundle; nothing is left behind if the bundle is unsound.
 
-    The folder serves every command that predicts, and -pretrained_weights. Training cannot go on from it (--c), nor be
-    validated again (--val): the optimiser, the log and the epoch stayed where the model was trained.
+    The folder serves every command that predicts, and -pretrained_weights. Training cannot be continued from it (--c),
+    nor validated again (--val), as optimiser, log and epoch are not part of a bundle.
 
     Args:
-        file: the bundle, as `export_model` writes it, or a stranger.
+        file: bundle that `export_model`, or anybody else, wrote.
 
     Returns:
-        The model folder.
+        The new model folder.
 
     Raises:
-        MissingInputError: there is no such file, or nnUNet_results names no folder.
-        TargetExistsError: the model is there already.
-        ConflictingInputError: another dataset of the same id is there.
+        MissingInputError: the file does not exist, or nnUNet_results names no folder.
+        TargetExistsError: the model folder exists already.
+        ConflictingInputError: another dataset has the same id.
         RefusedError: the bundle is unsound.
     """
     results = nnunet_folder("nnUNet_results", must_exist=True)
@@ -47,7 +47,7 @@ def prediction_command(model_folder: Path) -> str:
     """Return nnU-Net's command line that predicts with all folds of an imported model.
 
     Args:
-        model_folder: as `import_model` returned it.
+        model_folder: model folder as `import_model` returned it.
     """
     checkpoints = sorted(model_folder.glob("fold_*/*.pth"))
     folds = [checkpoint.parent.name.removeprefix("fold_") for checkpoint in checkpoints]
@@ -97,7 +97,7 @@ def _model(bundle: Bundle) -> Model:
 
 
 def _check_dataset_id(dataset: str) -> None:
-    """Refuse a second dataset with an id that is in use: nnU-Net would know neither any longer by `-d ID`."""
+    """Refuse a dataset whose id another one has, as nnU-Net's `-d ID` could then find neither."""
     others = set(find_candidate_datasets(convert_dataset_name_to_id(dataset))) - {dataset}
     if others:
         raise ConflictingInputError(

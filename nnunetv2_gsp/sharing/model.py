@@ -1,4 +1,4 @@
-"""Checks what plans, names and tensors are, before anything is built on them."""
+"""Checks plans, names and tensors of a model before a network is built from them."""
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping
@@ -30,25 +30,25 @@ from nnunetv2_gsp.architectures.from_plans import GSP_NETWORK
 from nnunetv2_gsp.sharing.bundle import DATASET, NAME, PLANS
 from nnunetv2_gsp.sharing.refused import RefusedError, check_schema, refusing
 
-# nnU-Net imports what these arguments name and calls it with the plans' arguments, whatever it is and does
+# nnU-Net imports whatever these arguments name, and calls it with the plans' arguments
 _OPERATORS: dict[str, tuple[type[nn.Module], ...]] = {
     "conv_op": (nn.Conv2d, nn.Conv3d),
     "norm_op": (nn.InstanceNorm2d, nn.InstanceNorm3d, nn.BatchNorm2d, nn.BatchNorm3d),
     "dropout_op": (nn.Dropout, nn.Dropout2d, nn.Dropout3d),
     "nonlin": (nn.LeakyReLU, nn.ReLU, nn.PReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Mish),
 }
-_PER_STAGE = 16  # stages, and convolutions of each: above any plans, and few enough to build a network of at once
+_PER_STAGE = 16  # stages, and convolutions in each: more than any plans have, and few enough to build at once
 
 
 @dataclass(frozen=True)
 class Model:
-    """What nnU-Net's prediction builds a network from.
+    """Plans and names from which nnU-Net's prediction builds a network.
 
     Attributes:
-        trainer: name of its class.
-        configuration: its name in the plans.
-        plans: content of plans.json, with this configuration alone, which inherits from none.
-        dataset_json: content of dataset.json.
+        trainer: name of the trainer's class.
+        configuration: name of the configuration in the plans.
+        plans: content of plans.json with this configuration alone, which inherits from no other.
+        dataset_json: content of the dataset.json file.
     """
 
     trainer: str
@@ -58,7 +58,7 @@ class Model:
 
     @property
     def folder(self) -> Path:
-        """Where the model stands in nnUNet_results."""
+        """Path of the model folder relative to nnUNet_results."""
         return Path(
             self.plans["dataset_name"],
             convert_trainer_plans_config_to_identifier(self.trainer, self.plans["plans_name"], self.configuration),
@@ -67,10 +67,10 @@ class Model:
     def network(self) -> GSPUNet:
         """Return the network that nnU-Net builds for prediction, without memory for its weights.
 
-        Everything that nnU-Net looks up by a name in plans and dataset.json is checked first.
+        All names in plans and dataset.json that nnU-Net looks up are checked first.
 
         Raises:
-            RefusedError: for plans or a dataset.json that name anything unsound, or a trainer that is not there.
+            RefusedError: plans or dataset.json name something unsound, or the trainer does not exist.
         """
         check_schema(self.plans, _plans_schema(self.configuration), PLANS)
         check_schema(self.dataset_json, _DATASET_SCHEMA, DATASET)
@@ -95,7 +95,7 @@ class Model:
         try:
             with redirect_stdout(None):  # nnU-Net prints every module it looks at
                 found: type[nnUNetTrainer] = recursive_find_trainer_class_by_name(self.trainer)
-        except (RuntimeError, TypeError, AssertionError) as error:  # not there, no class, no trainer
+        except (RuntimeError, TypeError, AssertionError) as error:  # it does not exist, is no class or no trainer
             raise RefusedError(
                 "a trainer that nnU-Net finds here",
                 self.trainer,
@@ -105,14 +105,14 @@ class Model:
 
 
 def without_aliases(network: GSPUNet, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return each tensor of a state_dict of the network once, under the first of its names.
+    """Return each tensor of a state_dict once, under the first of its names.
 
     Args:
-        network: on any device, the meta device too; only names, shapes and settings are asked for.
-        state_dict: of a network that was trained, as nnU-Net's checkpoints hold it.
+        network: network on any device, also the meta device; only its names, shapes and settings are used.
+        state_dict: name -> tensor of the trained network, as nnU-Net's checkpoints hold it.
 
     Raises:
-        RefusedError: it is not a state_dict of this network, with its settings and finite weights.
+        RefusedError: it is not a state_dict of this network with its settings and finite weights.
     """
     first_names = _first_names(network)
     _check_same_names(first_names, state_dict)
@@ -125,26 +125,26 @@ def without_aliases(network: GSPUNet, state_dict: Mapping[str, Tensor]) -> dict[
 
 
 def with_aliases(network: GSPUNet, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the state_dict that nnU-Net expects, the inverse of `without_aliases`.
+    """Return the state_dict that nnU-Net expects; the inverse of `without_aliases`.
 
-    nnU-Net's blocks register each layer under two names. Which are one tensor is asked of the network, not of a file.
+    nnU-Net's blocks register each layer under two names. The network, not a file, tells which names share a tensor.
 
     Args:
-        network: on any device, the meta device too.
-        weights: tensors by the first of their names.
+        network: network on any device, also the meta device.
+        weights: first name of each tensor -> tensor.
     """
     return {name: weights[first] for name, first in _first_names(network).items()}
 
 
 def check_weights(network: GSPUNet, weights: Mapping[str, Tensor]) -> None:
-    """Check that tensors are those of a network: each is there once, with its shape and dtype, and finite.
+    """Check that tensors are those of a network: each occurs once, with the right shape and dtype, and is finite.
 
     Args:
-        network: on any device, the meta device too.
-        weights: tensors by the first of their names.
+        network: network on any device, also the meta device.
+        weights: first name of each tensor -> tensor.
 
     Raises:
-        RefusedError: they are not, or were trained with other GSP settings.
+        RefusedError: the tensors are others, or were trained with other GSP settings.
     """
     expected = _unique_tensors(network)
     _check_same_names(expected, weights)
@@ -162,7 +162,7 @@ def check_weights(network: GSPUNet, weights: Mapping[str, Tensor]) -> None:
 
 
 def n_weight_bytes(network: GSPUNet) -> int:
-    """Return the bytes of the network's tensors, each counted once."""
+    """Return the total size of the network's tensors in bytes, each counted once."""
     return sum(tensor.nbytes for tensor in _unique_tensors(network).values())
 
 
@@ -186,9 +186,9 @@ def _check_same_names(expected: Iterable[str], found: Iterable[str]) -> None:
 
 
 def _check_lookups(plans: PlansManager, configuration: ConfigurationManager, dataset_json: dict[str, Any]) -> None:
-    """Refuse names of anything else than what nnU-Net means to call by them.
+    """Refuse names that refer to anything else than nnU-Net's own classes and functions of that purpose.
 
-    It takes any attribute of its modules that has the name, so that a function or another package would do.
+    nnU-Net accepts any attribute of its modules with the given name, also other functions or imported packages.
     """
     readers = [plans.image_reader_writer_class]
     if dataset_json.get("overwrite_image_reader_writer", "None") != "None":  # nnU-Net writes "None" for none

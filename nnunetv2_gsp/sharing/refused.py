@@ -1,4 +1,4 @@
-"""Refuses what is unsound in a model folder or a bundle, whoever wrote it."""
+"""Refuses unsound model folders and bundles, whoever wrote them."""
 
 import textwrap
 from collections.abc import Iterator, Mapping
@@ -13,9 +13,9 @@ from nnunetv2_gsp.errors import DamagedFileError
 
 
 class RefusedError(DamagedFileError):
-    """A model folder or a bundle is not taken, or a file in it.
+    """A model folder, a bundle, or a file in it is unsound and not accepted.
 
-    What it says is printable and short: a stranger's names are part of it, and may hold what a terminal obeys.
+    The message is printable and short, as it may contain a stranger's names with control characters for a terminal.
     """
 
     def __init__(self, expected: str, got: str, *, where: Path | str | None = None, remedy: str | None = None):
@@ -24,7 +24,7 @@ class RefusedError(DamagedFileError):
 
 @contextmanager
 def refusals_of(where: Path | str) -> Iterator[None]:
-    """Put the name of a folder or file before where a refusal from within says that it is.
+    """Put the name of a folder or file before the place that a refusal raised within the block names.
 
     Examples:
         >>> with refusals_of("model.zip"), refusals_of("plans.json"):
@@ -42,14 +42,14 @@ def refusals_of(where: Path | str) -> Iterator[None]:
 
 @contextmanager
 def refusing(expected: str, remedy: str | None = None) -> Iterator[None]:
-    """Turn whatever goes wrong within into a RefusedError; one that is raised within stays as it is.
+    """Turn any exception raised within the block into a RefusedError; a RefusedError is passed on unchanged.
 
-    What a stranger wrote fails anywhere in the libraries that read it, and in any way: a zip whose directory points to
-    before its beginning ends in an OSError.
+    A stranger's file may fail anywhere in the libraries that read it, and in any way: a zip whose directory points
+    before the file's beginning raises an OSError.
 
     Args:
-        expected: noun phrase, as of InputError.
-        remedy: clause in the imperative, as of InputError.
+        expected: noun phrase for what was expected, as in InputError.
+        remedy: clause in the imperative that mends it, as in InputError; None without one.
     """
     try:
         yield
@@ -66,15 +66,15 @@ def check_object(content: Any) -> None:
 
 
 def check_schema(content: Any, schema: Mapping[str, Any], name: str) -> None:
-    """Check JSON content.
+    """Check JSON content against a schema.
 
     Args:
-        content: of a file.
-        schema: JSON Schema, draft 2020-12.
-        name: of the file.
+        content: parsed content of a JSON file.
+        schema: JSON Schema (draft 2020-12) that the content has to fit.
+        name: name of the file, for the error.
 
     Raises:
-        RefusedError: the content is not as the schema says; with the place inside the file.
+        RefusedError: the content violates the schema; the error names the place inside the file.
     """
     error = best_match(Draft202012Validator(schema).iter_errors(content))
     if error is not None:
@@ -82,6 +82,6 @@ def check_schema(content: Any, schema: Mapping[str, Any], name: str) -> None:
 
 
 def _printable(text: str) -> str:
-    """Keep a text to one printable line of at most 500 characters."""
+    """Return a text as one printable line of at most 500 characters."""
     printable = "".join(character if character.isprintable() else " " for character in text)
     return textwrap.shorten(printable, width=500, placeholder=" ...")

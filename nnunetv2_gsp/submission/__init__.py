@@ -1,4 +1,4 @@
-"""Predictions go out: the inverse of `datasets`, from the same tables of labels."""
+"""Writes and checks a challenge's archives: the inverse of `datasets`, with the same label tables."""
 
 from nnunetv2_gsp.submission.checking import check_submission
 from nnunetv2_gsp.submission.writing import write_submission

@@ -1,6 +1,6 @@
-"""Checks an archive against the rules of its challenge: every violation at once, and no byte of it is trusted.
+"""Checks an archive against the rules of its challenge, lists every violation at once, and trusts no byte of it.
 
-Nothing is unpacked under a name of the archive's choice, and nothing is read beyond what a case can have.
+Nothing is unpacked under a name that the archive chooses, and nothing is read beyond what a case can have.
 """
 
 import re
@@ -18,21 +18,21 @@ from nnunetv2_gsp.submission.rules import Rules, find_images, rules_of
 
 
 def check_submission(archive: Path, challenge: str, images: Path | None = None, processes: int = 1) -> list[str]:
-    """Check an archive, from whatever program, against the rules of its challenge.
+    """Check an archive, written by any program, against the rules of its challenge.
 
     Args:
-        archive: zip.
-        challenge: one of `challenges.SUBMISSIONS`.
-        images: folder of the challenge's images, or an imagesTs made of them: whose cases have to be there, and whose
-            geometry the files need. If None, BraTS is held to its edition's size, and missing cases go unnoticed.
-        processes: number of cases that are read at a time.
+        archive: zip file to check.
+        challenge: name of the challenge, one of `challenges.SUBMISSIONS`.
+        images: folder of the challenge's images, or an imagesTs made of them; they tell which cases are needed, and
+            their geometry. If None, BraTS files need only their edition's size, and missing cases are not noticed.
+        processes: number of cases read at the same time, from 1 on.
 
     Returns:
-        A sentence for each violation; none if all is well.
+        A sentence for each violation; an empty list if there is none.
 
     Raises:
-        MissingInputError: there is no such file.
-        InputError: the images are not in order.
+        MissingInputError: the archive does not exist.
+        InputError: the images are incomplete, or of another challenge.
     """
     rules = rules_of(challenge)
     image_of = find_images(images, rules) if images else None
@@ -41,7 +41,7 @@ def check_submission(archive: Path, challenge: str, images: Path | None = None, 
     try:
         with zipfile.ZipFile(archive) as opened:
             infos = opened.infolist()
-    except Exception as error:  # what a stranger wrote fails in any way
+    except Exception as error:  # a stranger's file may fail in any way
         return [f"Expected a whole zip archive, got {archive}, which cannot be read as one ({type(error).__name__})."]
     if sum(info.compress_size for info in infos) > archive.stat().st_size:
         return [f"Expected files that lie one after another in {archive}, got some that share bytes."]
@@ -54,7 +54,7 @@ def check_submission(archive: Path, challenge: str, images: Path | None = None, 
 def _checked_names(
     infos: list[zipfile.ZipInfo], rules: Rules, image_of: Mapping[str, Path] | None
 ) -> tuple[list[ArchiveEntry], list[str]]:
-    """Return the files that are worth reading, and what is wrong with the names."""
+    """Return the files whose names are in order, and the violations among the names."""
     violations = [] if infos else ["Expected a file for each case, got an empty archive."]
     of_key: dict[str, list[ArchiveEntry]] = defaultdict(list)
     names = [info.orig_filename for info in infos]
@@ -75,7 +75,7 @@ def _checked_names(
 
 
 def _entry_violation(info: zipfile.ZipInfo) -> str:
-    """Return a sentence if the entry is anything but a plain file in no folder; "" else."""
+    """Return a sentence if the entry is not a plain file outside of any folder, else ""."""
     kind = stat.S_IFMT(info.external_attr >> 16)
     name = info.orig_filename
     if re.search(r"(^|[/\\])\.\.([/\\]|$)|^[/\\]|^[A-Za-z]:", name):
@@ -97,7 +97,7 @@ def _repetition(name: str, names: list[str]) -> list[str]:
 
 
 def _case_violation(name: str, rules: Rules, image_of: Mapping[str, Path] | None) -> str:
-    """Return a sentence if the name is no case's, or one of a case that is not to be predicted; "" else."""
+    """Return a sentence if the name is not a case's, or of a case that is not to be predicted, else ""."""
     key = rules.key_of(name)
     if key is None:
         return f"Expected {rules.naming}, got {name!r}."
@@ -107,7 +107,7 @@ def _case_violation(name: str, rules: Rules, image_of: Mapping[str, Path] | None
 
 
 def _number_violations(of_key: Mapping[str, list[ArchiveEntry]], needed: Collection[str]) -> list[str]:
-    """Return a sentence for each case that is there more than once, or not at all."""
+    """Return a sentence for each case that has more than one file, or none."""
     repeated = [
         f"Expected one file for {key}, got {len(entries)}: {' and '.join(repr(each.name) for each in entries)}."
         for key, entries in of_key.items()

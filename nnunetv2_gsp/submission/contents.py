@@ -1,4 +1,4 @@
-"""Checks the files of a case in an archive: that they are whole, and that size, type, geometry and labels are right."""
+"""Checks the files of a case in an archive: that they are complete, and have the right type, geometry and labels."""
 
 import gzip
 import io
@@ -19,17 +19,17 @@ from nnunetv2_gsp.images import TOLERANCE, read_image
 from nnunetv2_gsp.submission.rules import Rules
 
 _HEADER_BYTES = 1_000_000  # with NIfTI's extensions
-_MOST_VOXELS = 512 * 512 * 512  # of a case, where neither images nor the edition say how many there are
+_MOST_VOXELS = 512 * 512 * 512  # of a case whose size neither its image nor the edition tells
 
 
 @dataclass(frozen=True)
 class ArchiveEntry:
-    """A file in the archive that has a case's name.
+    """A file in the archive whose name is a case's.
 
     Attributes:
-        number: place in the archive, from 0, since names may repeat.
-        name: in the archive.
-        image: of the case, where it is known.
+        number: index in the archive, from 0 on, since names may repeat.
+        name: name of the file in the archive.
+        image: file of the case's image; None where it is not known.
     """
 
     number: int
@@ -41,9 +41,9 @@ def content_violations(archive: Path, rules: Rules, entry: ArchiveEntry) -> list
     """Read the file of a case and return a sentence for each rule that it breaks.
 
     Args:
-        archive: zip, from whatever program.
-        rules: of the challenge.
-        entry: of the archive.
+        archive: zip file, written by any program.
+        rules: rules of the challenge that the file is checked against.
+        entry: the case's file in the archive.
     """
     check = _nifti_violations if rules.is_brats else _meta_image_violations
     try:
@@ -51,15 +51,15 @@ def content_violations(archive: Path, rules: Rules, entry: ArchiveEntry) -> list
             return check(opened, rules, entry)
     except InputError as error:
         return [error.told()]
-    except Exception as error:  # what a stranger wrote fails in any way
+    except Exception as error:  # a stranger's file may fail in any way
         return [f"Expected a whole image in {entry.name!r}, got one that cannot be read ({type(error).__name__})."]
 
 
 def raw_name(header_name: str) -> str:
-    """Return the name of the voxels that belong to a MetaImage header.
+    """Return the name of the file of voxels that belongs to a MetaImage header.
 
     Args:
-        header_name: that ends in `.mhd`.
+        header_name: name of the header's file, which ends in `.mhd`.
 
     Examples:
         >>> raw_name("Case00_segmentation.mhd")
@@ -144,7 +144,7 @@ def _meta_image_violations(archive: zipfile.ZipFile, rules: Rules, entry: Archiv
 
 
 def _header_complaint(fields: dict[str, list[str]], raw: str) -> str:
-    """Say which fields let the header be anything but plain voxels in the file beside it; "" if none does."""
+    """Name the header's fields that do not describe plain voxels in the file beside it; "" if there is none."""
     asked = {"NDims": "3", "ElementType": "MET_UCHAR", "CompressedData": "False", "ElementDataFile": raw}
     # without a CompressedData, voxels are uncompressed; nothing else goes without saying
     wrong = {name for name, value in asked.items() if fields.get(name, ["False"]) != [value]}
@@ -173,7 +173,7 @@ def _geometry_violations(submitted: sitk.Image, image: sitk.Image, entry: Archiv
 
 
 def _read_meta_image(name: str, header: bytes, voxels: bytes) -> sitk.Image:
-    """Read a header that was found to point to the `.raw` of its name alone, in a folder of its own."""
+    """Read an image, in a folder of its own, whose header was checked to point only to the `.raw` of its name."""
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, name).write_bytes(header)
         Path(folder, raw_name(name)).write_bytes(voxels)
@@ -181,7 +181,7 @@ def _read_meta_image(name: str, header: bytes, voxels: bytes) -> sitk.Image:
 
 
 def _fields(header: bytes) -> dict[str, list[str]]:
-    """Return the values of each field of a MetaImage header, which should have one each."""
+    """Return the values of each field of a MetaImage header; a valid header has one value for each."""
     fields = defaultdict(list)
     for line in header.decode("ascii").splitlines():
         name, _, value = line.partition("=")
@@ -203,7 +203,7 @@ def _read_packed(archive: zipfile.ZipFile, entry: ArchiveEntry, most_bytes: int)
 
 
 def _bounded(archive: zipfile.ZipFile, entry: ArchiveEntry, most_bytes: int) -> zipfile.ZipInfo:
-    """Return the entry if it says that it has not too many bytes; zipfile reads no more than it says."""
+    """Return the entry if its stated size is within the limit; zipfile reads no more than the stated size."""
     info = archive.infolist()[entry.number]
     if info.file_size > most_bytes:
         raise InputError(f"at most {most_bytes} bytes", str(info.file_size), where=repr(entry.name))
@@ -211,7 +211,7 @@ def _bounded(archive: zipfile.ZipFile, entry: ArchiveEntry, most_bytes: int) -> 
 
 
 def _read(stream: IO[bytes] | gzip.GzipFile, most_bytes: int, name: str) -> bytes:
-    """Read to the end, where checksums are compared, but never much more than there can be."""
+    """Read to the end, where checksums are compared, but hardly more than the largest possible size."""
     content = io.BytesIO()
     while block := stream.read(1 << 20):
         content.write(block)

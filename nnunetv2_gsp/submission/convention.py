@@ -1,4 +1,4 @@
-"""Checks, by the dataset.json beside predictions, that their labels mean what they mean inside nnU-Net here."""
+"""Checks, by the dataset.json beside predictions, that their labels have the meaning of `labels.py`."""
 
 import json
 import re
@@ -10,7 +10,7 @@ from nnunetv2_gsp.datasets.labels import CAVITY, EDEMA, ENHANCING, NECROSIS
 from nnunetv2_gsp.errors import ConflictingInputError, DamagedFileError
 from nnunetv2_gsp.submission.rules import Rules
 
-_PLAIN_NAMES = {  # how plain labels begin that mean what ours do, in lower case
+_PLAIN_NAMES = {  # beginnings, in lower case, of the names of plain labels with the same meaning
     NECROSIS: re.compile(r"necro|non.?enh|(ncr|netc?)(?![a-z])"),
     EDEMA: re.compile(r"(peritumou?ral.)?o?edema|(ed|snfh)(?![a-z])"),
     ENHANCING: re.compile(r"(gd.)?enhanc|et(?![a-z])"),
@@ -19,18 +19,18 @@ _PLAIN_NAMES = {  # how plain labels begin that mean what ours do, in lower case
 
 
 def check_convention(predictions: Path, rules: Rules) -> None:
-    """Check that predictions for BraTS have 1 for necrosis, 2 for oedema and 3 for enhancing tumour.
+    """Check that the labels of predictions for BraTS are 1 necrosis, 2 oedema and 3 enhancing tumour.
 
-    nnU-Net's own converters have 1 for oedema and 2 for necrosis, which no label value would show. Regions are told by
-    their labels, plain labels by their names.
+    nnU-Net's own converters use 1 for oedema and 2 for necrosis, which the voxels alone do not show. Regions are
+    identified by their labels, plain labels by their names.
 
     Args:
-        predictions: folder; where it has no dataset.json, as nnU-Net writes it, nothing can be told.
-        rules: of the challenge; others than BraTS have one label alone.
+        predictions: folder of predictions; without nnU-Net's dataset.json in it nothing is checked.
+        rules: rules of the challenge; only those of BraTS are checked, as others have a single label.
 
     Raises:
         DamagedFileError: dataset.json can't be read.
-        ConflictingInputError: the labels mean something else there.
+        ConflictingInputError: the labels have another meaning there.
     """
     file = predictions / "dataset.json"
     if not (rules.is_brats and file.is_file()):
@@ -47,7 +47,7 @@ def check_convention(predictions: Path, rules: Rules) -> None:
 
 
 def _labels_of(file: Path) -> dict[str, frozenset[int]]:
-    """Return the labels of each region that a dataset.json has; a plain label is a region of one."""
+    """Return the labels of each region in a dataset.json; a plain label counts as a region of one label."""
     try:
         labels = json.loads(file.read_text(encoding="utf-8"))["labels"].items()
         return {name: _as_set(value) for name, value in labels if name not in ("background", "ignore")}

@@ -1,6 +1,6 @@
-"""Turns a very small enhancing tumour (ET) into necrosis, and chooses below which size, as nnU-Net's BraTS entries did.
+"""Turns a very small enhancing tumour (ET) into necrosis, and chooses the size limit, as nnU-Net's BraTS entries did.
 
-A case whose reference has no ET scores 1 without a predicted voxel and 0 with one, so a few voxels cost a whole case.
+A case whose reference has no ET scores 1 if no voxel of it is predicted and 0 otherwise, so a few voxels cost a case.
 """
 
 import json
@@ -28,12 +28,12 @@ _ENDING = format_of("brats2024").file_ending
 
 
 class EtVoxels(NamedTuple):
-    """Numbers of voxels of enhancing tumour in one case.
+    """Numbers of enhancing tumour voxels in one case.
 
     Attributes:
-        predicted: in the prediction.
-        reference: in the reference.
-        common: in both, at the same places.
+        predicted: number of voxels in the prediction, from 0 on.
+        reference: number of voxels in the reference, from 0 on.
+        common: number of voxels that are in both, from 0 on.
     """
 
     predicted: int
@@ -43,12 +43,12 @@ class EtVoxels(NamedTuple):
 
 @dataclass(frozen=True)
 class ThresholdChoice:
-    """A threshold, and what it does to the mean Dice of ET on the cases that it was chosen on.
+    """A threshold, and its effect on the mean Dice of ET over the cases that it was chosen on.
 
     Attributes:
-        threshold: in voxels, from 0, which leaves every prediction as it is.
-        dice_without: mean Dice of the predictions as they are, from 0 to 1; a case where both are empty has 1.
-        dice_with: mean Dice with the threshold.
+        threshold: smallest number of ET voxels that are kept; 0 leaves every prediction as it is.
+        dice_without: mean Dice of the predictions as they are, 0 to 1; a case where both are empty scores 1.
+        dice_with: mean Dice of the predictions with the threshold applied, 0 to 1.
         n_cases: number of cases that it was chosen on.
     """
 
@@ -59,11 +59,11 @@ class ThresholdChoice:
 
 
 def enhancing_to_necrosis(segmentation: np.ndarray, threshold: int) -> np.ndarray:
-    """Return the segmentation, all ET called necrosis if it has fewer voxels of it than the threshold.
+    """Return the segmentation, with all ET relabelled as necrosis if it has fewer voxels than the threshold.
 
     Args:
-        segmentation: labels inside nnU-Net, any shape and dtype.
-        threshold: in voxels, from 0, which leaves the segmentation as it is.
+        segmentation: labels as inside nnU-Net, any shape and dtype.
+        threshold: smallest number of ET voxels that are kept; 0 leaves the segmentation as it is.
 
     Examples:
         >>> enhancing_to_necrosis(np.array([0, 2, 3, 3]), threshold=3)
@@ -78,21 +78,25 @@ def enhancing_to_necrosis(segmentation: np.ndarray, threshold: int) -> np.ndarra
 def check_threshold_arguments(
     rules: Rules, et_threshold: EtThreshold, cross_validation: Path | None, references: Path | None
 ) -> None:
-    """Check that the arguments on the threshold go together.
+    """Check that the arguments on the threshold fit together.
 
     Args:
-        rules: of the challenge.
-        et_threshold: in voxels, 0 for none; or auto, which needs a cross-validation.
-        cross_validation: folder of its predictions.
-        references: folder of its labels.
+        rules: rules of the challenge; only BraTS has a threshold.
+        et_threshold: number of voxels, 0 for no threshold; or "auto", which needs a cross-validation.
+        cross_validation: folder of a cross-validation's predictions, or None.
+        references: folder of the cross-validation's references, or None.
 
     Raises:
-        MissingInputError: there is no cross-validation to choose the threshold on.
-        ConflictingInputError: there is one that would not be used, or a threshold that the challenge does not have.
+        MissingInputError: the threshold is "auto", and no cross-validation is given.
+        ConflictingInputError: a cross-validation is given that would not be used, or a threshold is given for a
+            challenge without enhancing tumour.
     """
     if et_threshold and not rules.is_brats:
         raise ConflictingInputError(
-            "no threshold for enhancing tumour", f"one for {rules.challenge}, which has none", remedy="leave it out"
+            "no threshold for enhancing tumour",
+            f"one for {rules.challenge}, which has none",
+            remedy="leave it out",
+            parameters=["et_threshold"],
         )
     if et_threshold == "auto" and cross_validation is None:
         raise MissingInputError(
@@ -101,7 +105,9 @@ def check_threshold_arguments(
     if et_threshold != "auto" and (cross_validation or references):
         raise ConflictingInputError(
             "a cross-validation and references only where the ET threshold is auto",
-            f"a threshold of {et_threshold}",
+            f"one of them with a threshold of {et_threshold} voxels"
+            if et_threshold
+            else "one of them without a threshold",
             remedy="leave them out",
             parameters=["et_threshold"],
         )
@@ -110,17 +116,17 @@ def check_threshold_arguments(
 def choose_threshold(
     cross_validation: Path, rules: Rules, references: Path | None = None, processes: int = 1
 ) -> ThresholdChoice:
-    """Choose the threshold with the highest mean Dice of ET on a cross-validation; the smallest one of equals.
+    """Choose the threshold with the highest mean Dice of ET on a cross-validation; of equals the smallest.
 
     Args:
         cross_validation: folder of predictions that `nnUNetv2_accumulate_crossval_results` wrote.
-        rules: of the challenge; both folders hold its labels inside nnU-Net.
-        references: folder of the labels in the dataset; if None, that of the dataset that the folder's plans name.
-        processes: number of cases that are read at a time.
+        rules: rules of the challenge; both folders hold its labels as inside nnU-Net.
+        references: folder of the references; None takes that of the dataset that the folder's plans name.
+        processes: number of cases read at the same time, from 1 on.
 
     Raises:
-        MissingInputError: there are no predictions, one has no reference, or no reference has ET.
-        InputError: a file is damaged, has other labels, or a prediction another geometry than its reference.
+        MissingInputError: there are no predictions, one lacks its reference, or no reference has ET.
+        InputError: a file is damaged or has unknown labels, or a prediction has another geometry than its reference.
     """
     files = visible_files(cross_validation, f"*{_ENDING}")
     if not files:
@@ -144,10 +150,10 @@ def choose_threshold(
 
 
 def best_threshold(cases: Sequence[EtVoxels]) -> ThresholdChoice:
-    """Choose the threshold as `choose_threshold`, from the voxels of each case.
+    """Choose the threshold as `choose_threshold` does, from the numbers of voxels in each case.
 
     Args:
-        cases: one at least.
+        cases: numbers of voxels of each case, at least one case.
 
     Examples:
         >>> best_threshold([EtVoxels(predicted=3, reference=0, common=0), EtVoxels(9, 9, 9)])
@@ -182,7 +188,7 @@ def _enhancing(image: sitk.Image, rules: Rules, file: Path) -> np.ndarray:
 
 
 def _references(cross_validation: Path) -> Path:
-    """Find the labels of the dataset where nnU-Net keeps them for evaluation."""
+    """Find the folder of the dataset's references that nnU-Net keeps for evaluation."""
     plans = cross_validation / "plans.json"
     try:
         dataset = Path(json.loads(plans.read_text(encoding="utf-8"))["dataset_name"])

@@ -1,4 +1,4 @@
-"""What a challenge asks of an archive: one set of rules each, for the archives we write and for anybody's."""
+"""The rules of each challenge for its archives, used both to write archives and to check any archive."""
 
 import re
 from collections import defaultdict
@@ -18,15 +18,15 @@ _BRATS_SIZE, _GLI_2024_SIZE = (240, 240, 155), (182, 218, 182)
 
 @dataclass(frozen=True)
 class Rules:
-    """What a challenge asks.
+    """Rules of a challenge for its archives.
 
     Attributes:
-        challenge: one of `challenges.SUBMISSIONS`.
-        key: finds in the name of a file in the archive what tells its case, as its first group.
-        naming: which names `key` finds, in words, for errors.
-        names: template of the names that we give, with {case}.
+        challenge: name of the challenge, one of `challenges.SUBMISSIONS`.
+        key: pattern whose first group is the part of a file's name in the archive that identifies the case.
+        naming: the names that `key` matches, in words, for errors.
+        names: template with {case} of the names in archives that are written here.
         size: number of voxels (X, Y, Z) of every case; None where cases differ.
-        exact_qform: whether the NIfTI qform has to be the image's to the last bit.
+        exact_qform: True where the NIfTI qform has to equal the image's to the last bit.
     """
 
     challenge: str
@@ -38,7 +38,7 @@ class Rules:
 
     @property
     def labels(self) -> list[int]:
-        """The labels on disk that a segmentation may hold, in ascending order."""
+        """Labels that a segmentation on disk may hold, in ascending order."""
         return sorted(LABEL_MAPPINGS[self.challenge])
 
     @property
@@ -48,14 +48,14 @@ class Rules:
 
     @property
     def prediction_endings(self) -> tuple[str, ...]:
-        """How nnU-Net's predictions may end."""
+        """Endings that the names of nnU-Net's predictions may have."""
         return (format_of(self.challenge).file_ending,) if self.is_brats else (FORMAT.file_ending, ".nii.gz")
 
     def key_of(self, file_name: str) -> str | None:
-        """Return what tells the case in the name of a file in the archive; None if the name is not the challenge's.
+        """Return the part of a file's name that identifies the case; None if the name does not follow the rules.
 
         Args:
-            file_name: without folders.
+            file_name: name of a file in the archive, without folders.
 
         Examples:
             >>> rules_of("brats2021").key_of("BraTS2021_00042.nii.gz")
@@ -68,10 +68,10 @@ class Rules:
         """Check that a template of names has a place for the case.
 
         Args:
-            template: of the names in the archive; None for the challenge's own.
+            template: template of the names in the archive; None stands for the challenge's own.
 
         Raises:
-            InputError: it has none.
+            InputError: the template has no {case}.
         """
         if template is not None and "{case}" not in template:
             raise InputError(
@@ -79,14 +79,14 @@ class Rules:
             )
 
     def file_name(self, case: str, template: str | None = None) -> str:
-        """Return the name in the archive of a case of nnU-Net's dataset.
+        """Return the name that a case of nnU-Net's dataset has in the archive.
 
         Args:
-            case: its name in the dataset.
-            template: of the names in the archive, with {case}; None for the challenge's own.
+            case: name of the case in the dataset.
+            template: template with {case} of the names in the archive; None takes the challenge's own.
 
         Raises:
-            ConflictingInputError: the challenge would not take the name, or would take it for another case.
+            ConflictingInputError: the challenge would refuse the name, or take it for another case's.
 
         Examples:
             >>> rules_of("promise12").file_name("Test_Case07")
@@ -124,14 +124,14 @@ def rules_of(challenge: str) -> Rules:
     """Return the rules of a challenge.
 
     Args:
-        challenge: one of `challenges.SUBMISSIONS`.
+        challenge: name of the challenge, one of `challenges.SUBMISSIONS`.
 
     Examples:
         >>> rules_of("brats2024").size
         (182, 218, 182)
     """
     if challenge == "promise12":
-        # What follows CaseXX we know from memory alone, so it is left to a template.
+        # The part behind CaseXX is from memory and could not be verified, so a template may replace it.
         return Rules(
             challenge,
             re.compile(r"(Case\d+)(?!\d)[\w.-]*\.mhd\Z"),
@@ -143,16 +143,16 @@ def rules_of(challenge: str) -> Rules:
 
 
 def find_images(folder: Path, rules: Rules) -> dict[str, Path]:
-    """Return an image of each case that is to be predicted, by the case's key.
+    """Return the key of each case that is to be predicted -> one of its images.
 
     Args:
-        folder: the challenge's data, of which the cases without label count if there are any, and all otherwise; or an
-            imagesTs that was made of them.
-        rules: of the challenge.
+        folder: folder of the challenge's data, of which the cases without label count (all cases if every one has a
+            label); or an imagesTs that was made of them.
+        rules: rules of the challenge, which say how cases are named.
 
     Raises:
-        MissingInputError: there is no such folder, no case, or a case lacks files.
-        ConflictingInputError: two cases share a key, or they are another challenge's.
+        MissingInputError: the folder does not exist or holds no case, or a case lacks files.
+        ConflictingInputError: two cases share a key, or the cases belong to another challenge.
     """
     if not folder.is_dir():
         raise MissingInputError("a folder of images", "none", where=folder, parameters=["images"])

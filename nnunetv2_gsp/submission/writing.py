@@ -34,12 +34,12 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class PredictedCase:
-    """A case that is to be submitted.
+    """A case that is to be submitted, with its prediction.
 
     Attributes:
-        prediction: file that nnU-Net wrote.
-        name: of its file in the archive.
-        image: that was predicted, where it is known.
+        prediction: file of the prediction that nnU-Net wrote.
+        name: name of the case's file in the archive.
+        image: file of the image that was predicted; None where it is not known.
     """
 
     prediction: Path
@@ -49,11 +49,11 @@ class PredictedCase:
 
 @dataclass(frozen=True)
 class ConvertedCase:
-    """What became of a case.
+    """Files of a converted case, or the reason why there are none.
 
     Attributes:
-        files: name and content of each file for the archive; none where there is a problem.
-        problem: a sentence that says why there are none.
+        files: name and content of each file for the archive; empty where there is a problem.
+        problem: sentence that says why there are no files; empty where there are some.
     """
 
     files: tuple[tuple[str, bytes], ...] = ()
@@ -73,30 +73,30 @@ def write_submission(
     overwrite: bool = False,
     processes: int = 1,
 ) -> int:
-    """Write predictions as the flat zip that a challenge takes: its labels, its names, the geometry of its images.
+    """Write predictions as the flat zip that a challenge accepts, with its labels, names and image geometry.
 
-    The archive is checked as `check_submission` does before it stands under its name, so there is a valid one or none.
+    The archive is checked as by `check_submission` before it gets its name, so the result is a valid archive or none.
 
     Args:
         predictions: folder of nnU-Net's segmentations, with the labels of a dataset that `convert_challenge` made.
-        output: the new zip.
-        challenge: one of `challenges.SUBMISSIONS`.
-        images: folder of the challenge's images, or an imagesTs made of them: whose cases have to be there, and whose
-            geometry the files get. If None, the geometry is that of the predictions.
-        names: template of the names in the archive, as in `{case}.nii.gz`.
-        et_threshold: BraTS: fewer voxels of ET than that in a case become necrosis; or auto, chosen on a
-            cross-validation.
-        cross_validation: folder that `nnUNetv2_accumulate_crossval_results` wrote, for an `et_threshold` of auto.
-        references: folder of the labels of the cross-validation; if None, those of the dataset that its plans name.
-        overwrite: replace a file of that name.
-        processes: number of cases that are converted at a time.
+        output: zip file to write.
+        challenge: name of the challenge, one of `challenges.SUBMISSIONS`.
+        images: folder of the challenge's images, or an imagesTs made of them; they tell which cases are needed, and the
+            files get their geometry. If None, the geometry is that of the predictions.
+        names: template of the names in the archive, such as `{case}.nii.gz`; None takes the challenge's own.
+        et_threshold: for BraTS, smallest number of ET voxels that are kept in a case, fewer become necrosis; 0 keeps
+            all, and "auto" chooses the number on a cross-validation.
+        cross_validation: folder that `nnUNetv2_accumulate_crossval_results` wrote, for an `et_threshold` of "auto".
+        references: folder of the cross-validation's references; None takes those of the dataset that its plans name.
+        overwrite: True replaces an existing file of that name.
+        processes: number of cases converted at the same time, from 1 on.
 
     Returns:
-        The number of cases.
+        The number of cases in the archive.
 
     Raises:
-        InputError: the arguments do not go together, or the labels of the predictions have another meaning.
-        TargetExistsError: there is a file of that name.
+        InputError: the arguments do not fit together, or the labels of the predictions have another meaning.
+        TargetExistsError: a file of that name exists, and is not to be replaced.
         SeveralProblemsError: predictions are missing, damaged, of another dataset or geometry; all are listed.
     """
     rules = rules_of(challenge)
@@ -124,7 +124,7 @@ def _check_output(output: Path, overwrite: bool) -> None:
 def _threshold(
     rules: Rules, et_threshold: EtThreshold, cross_validation: Path | None, references: Path | None, processes: int
 ) -> int:
-    """Return the threshold in voxels; choose it, and log what it does, if that is asked for."""
+    """Return the threshold in voxels; with "auto" choose it, and log its effect."""
     if not isinstance(et_threshold, str):
         return et_threshold
     assert cross_validation is not None  # as check_threshold_arguments found
@@ -144,7 +144,7 @@ def _threshold(
 def _find_cases(
     predictions: Path, rules: Rules, image_of: Mapping[str, Path] | None, names: str | None
 ) -> tuple[list[PredictedCase], list[str]]:
-    """Return the cases that are to be submitted, and what is wrong with the predictions as a whole."""
+    """Return the cases that are to be submitted, and a sentence for each problem with the predictions."""
     of_key: dict[str, list[PredictedCase]] = defaultdict(list)
     problems = []
     for prediction, name in _predictions(predictions, rules):
@@ -199,7 +199,7 @@ def _convert(rules: Rules, et_threshold: int, case: PredictedCase) -> ConvertedC
 
 
 def _read(rules: Rules, et_threshold: int, case: PredictedCase) -> tuple[sitk.Image, np.ndarray]:
-    """Return the image that was predicted, or else the prediction, and the challenge's labels, (Z, Y, X) uint8."""
+    """Return the image (the prediction if it is not known) and the challenge's labels, uint8 (Z, Y, X)."""
     prediction = read_image(case.prediction)
     image = read_image(case.image) if case.image else prediction
     check_same_geometry(prediction, case.prediction, image, case.image or case.prediction)
@@ -210,7 +210,7 @@ def _read(rules: Rules, et_threshold: int, case: PredictedCase) -> tuple[sitk.Im
 
 
 def _nifti(voxels: np.ndarray, geometry: Path) -> bytes:
-    """Return a `.nii.gz` of uint8 voxels (Z, Y, X) with another file's qform and sform, every bit of them."""
+    """Return a `.nii.gz` of uint8 voxels (Z, Y, X) with another file's qform and sform, unchanged to the last bit."""
     import nibabel
 
     header: Any = nibabel.load(geometry).header.copy()

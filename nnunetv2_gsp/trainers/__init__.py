@@ -1,4 +1,4 @@
-"""Trainers of GSP networks; `-tr` takes each of these names."""
+"""Trainers of GSP networks, to be named with `-tr`."""
 
 from nnunetv2_gsp.trainers.nnUNetTrainerGSP import (
     nnUNetTrainerGSP,

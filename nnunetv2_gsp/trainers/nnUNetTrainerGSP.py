@@ -1,4 +1,4 @@
-"""nnU-Net's training of the GSP counterpart of the planned network."""
+"""Trains the GSP counterpart of the planned network as nnU-Net does."""
 
 from copy import deepcopy
 from dataclasses import fields
@@ -30,9 +30,9 @@ from nnunetv2_gsp.orphans import no_orphans
 class nnUNetTrainerGSP(nnUNetTrainer):
     """Train a `GSPUNet` in place of the planned U-Net; everything else is nnU-Net's.
 
-    With stock plans the spatial groups follow from the feature-map sizes; plans that name `GSPUNet` are taken at their
-    word. Either way the resolved settings are saved in the model folder's plans.json, and what stands there already
-    holds for `--c`, `--val` and every other fold.
+    With stock plans the spatial groups follow from the feature-map sizes; plans that name `GSPUNet` keep their
+    settings. In both cases the resolved settings are saved in the model folder's plans.json, and settings that stand
+    there already apply to `--c`, `--val` and every other fold.
     """
 
     n_epochs: ClassVar[int | None] = None  # None leaves the length to nnU-Net
@@ -44,8 +44,8 @@ class nnUNetTrainerGSP(nnUNetTrainer):
         """Fix the network's settings, then let nnU-Net initialise.
 
         Raises:
-            ValueError: if the plans contradict the plans.json of the model folder, or do not make a network.
-            NotImplementedError: if the plans name a network that has no GSP counterpart.
+            ValueError: the plans contradict the plans.json of the model folder, or do not make a network.
+            NotImplementedError: the plans name a network that has no GSP counterpart.
         """
         if self.n_epochs is not None:
             self.num_epochs = self.n_epochs
@@ -76,7 +76,7 @@ class nnUNetTrainerGSP(nnUNetTrainer):
         """Return nnU-Net's cases for training and validation.
 
         Raises:
-            ValueError: there are too few cases for nnU-Net to make folds of.
+            ValueError: there are too few cases for nnU-Net's folds.
         """
         try:
             cases: tuple[list[str], list[str]] = super().do_split()
@@ -84,7 +84,7 @@ class nnUNetTrainerGSP(nnUNetTrainer):
             n_cases = len(
                 infer_dataset_class(self.preprocessed_dataset_folder).get_identifiers(self.preprocessed_dataset_folder)
             )
-            # folds of one's own may be of any number, and their file may be damaged
+            # the user's own folds may be of any number, and their file may be damaged
             if n_cases >= N_FOLDS or Path(self.preprocessed_dataset_folder_base, "splits_final.json").exists():
                 raise
             raise ValueError(
@@ -95,20 +95,20 @@ class nnUNetTrainerGSP(nnUNetTrainer):
         return cases
 
     def run_training(self) -> None:
-        """Train as nnU-Net does; whatever ends it, SIGTERM included, ends nnU-Net's worker processes, too."""
+        """Train as nnU-Net does; whatever ends the training, also SIGTERM, ends nnU-Net's worker processes, too."""
         with no_orphans():
             super().run_training()
 
     def perform_actual_validation(self, save_probabilities: bool = False) -> None:
-        """Validate as nnU-Net does; whatever ends it, SIGTERM included, ends nnU-Net's worker processes, too."""
+        """Validate as nnU-Net does; whatever ends it, also SIGTERM, ends nnU-Net's worker processes, too."""
         with no_orphans():
             super().perform_actual_validation(save_probabilities)
 
     def save_checkpoint(self, filename: str) -> None:
-        """Save as nnU-Net does, but whole or not at all: a full disk or a kill leaves the checkpoint that stood there.
+        """Save as nnU-Net does, but completely or not at all: a full disk or a kill leaves the old checkpoint.
 
         Raises:
-            OSError, RuntimeError: it could not be written.
+            OSError, RuntimeError: the checkpoint could not be written.
         """
         if self.local_rank != 0 or self.disable_checkpointing:
             super().save_checkpoint(filename)  # which writes nothing
@@ -131,9 +131,9 @@ class nnUNetTrainerGSP(nnUNetTrainer):
         super().load_checkpoint(filename_or_checkpoint)
 
     def _resolve_plans(self) -> None:
-        """Replace this trainer's plans by a copy that spells the network out.
+        """Replace this trainer's plans by a copy that holds all settings of the network.
 
-        nnU-Net saves it as plans.json beside the model. A shift has no weights, so a checkpoint is worth nothing
+        nnU-Net saves the copy as plans.json beside the model. A shift has no weights, so a checkpoint is useless
         without these settings.
         """
         stock = self.configuration_manager.configuration["architecture"]
@@ -161,7 +161,7 @@ class nnUNetTrainerGSP(nnUNetTrainer):
         )
 
     def _saved_configuration(self) -> dict[str, Any] | None:
-        """Return this configuration as saved in the model folder by an earlier fold or run, if there was one."""
+        """Return this configuration as an earlier fold or run saved it in the model folder; None without one."""
         plans_file = Path(self.output_folder_base) / "plans.json"
         if not plans_file.is_file():
             return None
@@ -172,7 +172,7 @@ class nnUNetTrainerGSP(nnUNetTrainer):
 def _check_agreement(
     architecture: dict[str, Any], patch_size: list[int], saved: dict[str, Any], folder: str, settings_are_given: bool
 ) -> None:
-    """Raise ValueError where the plans and the saved configuration differ; rule-made shift settings give way."""
+    """Raise ValueError if plans and saved configuration differ; rule-made shift settings yield to saved ones."""
     given_now, at_first = _flat(architecture, patch_size), _flat(saved["architecture"], saved["patch_size"])
     overruled = set() if settings_are_given else {setting.name for setting in fields(ShiftSettings)}
     for name in sorted({*given_now, *at_first} - overruled):
@@ -204,22 +204,22 @@ class nnUNetTrainerGSPNoDeepSupervision(nnUNetTrainerGSP):
 class nnUNetTrainerGSPPaper(nnUNetTrainerGSPNoDeepSupervision):
     """Train as the paper does (Sec. 3): SGD, poly learning rate from 0.01 with power 0.9, Dice loss alone.
 
-    What differs from nnU-Net's recipe: the loss, which is Dice without cross-entropy, and at full resolution only (no
-    deep supervision).
+    Different from nnU-Net: the loss, which is Dice without cross-entropy, at full resolution only (no deep
+    supervision).
 
-    What is the paper's and nnU-Net's alike: SGD and the poly learning rate. Fold 0 of nnU-Net's five-fold split trains
-    on 80 % of the cases and validates on 20 %, the paper's 8:2.
+    Same in the paper and in nnU-Net: SGD and the poly learning rate. Fold 0 of nnU-Net's five-fold split trains on 80 %
+    of the cases and validates on 20 %, the paper's 8:2.
 
-    What the paper leaves open and nnU-Net decides: momentum (Nesterov, 0.99), weight decay (3e-5), length (1000 epochs
+    Left open by the paper, as in nnU-Net: momentum (Nesterov, 0.99), weight decay (3e-5), length (1000 epochs
     of 250 iterations), augmentation, and sliding-window prediction with mirroring. The paper crops at random; nnU-Net
     lays a third of the patches around the foreground.
 
-    What the plans decide: patch, batch of 4 and the z-score over the foreground come with the templates promise12_* and
+    Part of the plans: patch, batch of 4 and z-score over the foreground come with the templates promise12_* and
     brats18_*.
     """
 
     def _build_loss(self) -> nn.Module:
-        """Return nnU-Net's loss without the cross-entropy; labels, regions and the ignore label stay its business."""
+        """Return nnU-Net's loss without the cross-entropy; it still handles labels, regions and the ignore label."""
         loss: Any = super()._build_loss()
         loss.weight_ce = 0
         return cast(nn.Module, loss)

@@ -1,4 +1,4 @@
-"""Other lengths of training, under the names that nnU-Net's own variants (nnUNetTrainer_Xepochs) lead one to expect."""
+"""Trainers for other numbers of epochs, named like nnU-Net's own variants (nnUNetTrainer_Xepochs)."""
 
 from nnunetv2_gsp.trainers.nnUNetTrainerGSP import nnUNetTrainerGSP
 

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from benchmarks.gpu import __main__ as bench
-from benchmarks.gpu import checks, commands, device, losses, meters, pieces, prediction, training, workers
+from benchmarks.gpu import checks, commands, device, engines, losses, meters, pieces, prediction, training, workers
 from benchmarks.gpu.__main__ import SECTIONS, main
 from benchmarks.gpu.networks import network_of
 from benchmarks.gpu.results import HEAD, Results
@@ -57,7 +57,7 @@ def test_every_section_needs_only_what_nnunet_needs():
     """A machine with a GPU may have no network to fetch more from."""
     code = (
         "import pkgutil, sys, benchmarks.gpu as bench\n"
-        "sys.modules.update(dict.fromkeys(['jsonschema', 'safetensors', 'medpy', 'monai', 'surface_distance', "
+        "sys.modules.update(dict.fromkeys(['safetensors', 'medpy', 'monai', 'surface_distance', "
         "'nilearn', 'openvino', 'submitit', 'hypothesis', 'pytest']))\n"
         "for module in pkgutil.iter_modules(bench.__path__, 'benchmarks.gpu.'):\n    __import__(module.name)"
     )
@@ -112,7 +112,16 @@ Measured on GPU A.
 
 
 @pytest.mark.parametrize(
-    "tables", [device.tables, training.tables, prediction.tables, pieces.tables, checks.tables, checks.constant_tables]
+    "tables",
+    [
+        device.tables,
+        training.tables,
+        engines.tables,
+        prediction.tables,
+        pieces.tables,
+        checks.tables,
+        checks.constant_tables,
+    ],
 )
 def test_small_tables_of_every_section(tables, nnunet_folders, monkeypatch):
     monkeypatch.setenv("nnUNet_compile", "false")  # which a trainer's sets
@@ -139,7 +148,7 @@ def test_fewest_bytes_are_those_of_the_maps_that_convolutions_make():
 
 def test_every_section_and_every_warm_up_is_there():
     warm_ups = bench._warm_ups(bench.ALONE, Settings("cuda"))
-    assert len(warm_ups) == 4
+    assert len(warm_ups) == 5
     assert not bench._warm_ups(bench.ALONE, TINY)  # nothing is compiled on a CPU
     for group in [bench.ALONE, [bench.LOSSES], *bench.BESIDE, *warm_ups]:
         for each in group:

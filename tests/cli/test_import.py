@@ -6,7 +6,8 @@ from tests.cli.commands import exit_code
 def test_a_file_that_is_not_there(tmp_path, monkeypatch):
     monkeypatch.setenv("nnUNet_results", str(tmp_path))
     assert exit_code("import", tmp_path / "model.zip") == (
-        f"nnUNetv2_gsp import: {tmp_path / 'model.zip'}: expected an exported model, got no such file."
+        f"nnUNetv2_gsp import: {tmp_path / 'model.zip'}: expected an exported model, got no such file; "
+        "name another archive."
     )
 
 

@@ -70,7 +70,7 @@ def test_a_wrong_command_line_exits_with_2(arguments, capsys):
     assert "usage: nnUNetv2_gsp" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("error", [InputError("expected a folder, got a file"), FileNotFoundError(2, "Not there", "x")])
+@pytest.mark.parametrize("error", [InputError("a folder", "a file"), FileNotFoundError(2, "Not there", "x")])
 def test_what_a_user_can_mend_is_one_sentence(error, monkeypatch):
     def verb(_):
         raise error

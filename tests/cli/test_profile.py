@@ -61,7 +61,6 @@ def test_a_folder_in_the_place_of_a_file_is_refused(tmp_path):
     [
         (("--patch", "16"), "change --patch."),
         (("--rounds", "0", "--patch", "16", "16"), "change --rounds."),
-        (("-device", "tpu", "--patch", "16", "16"), "choose another with -device."),
         (("--set", "shift_ration=1"), "change --set."),
     ],
 )

@@ -9,8 +9,7 @@ import pytest
 import torch
 
 from nnunetv2_gsp.cpu import library
-from nnunetv2_gsp.engines import fused as engine
-from nnunetv2_gsp.engines import fused_training
+from nnunetv2_gsp.engines import recorder
 from tests.engines.networks import PATCH, assert_close, by_engine, fused, needs_build, plain, small_network
 
 HEADER = Path(library.__file__).parent / "layers" / "layer.h"
@@ -38,7 +37,7 @@ builds = sorted(file for file in Path(library.__file__).parent.glob("_layers_*")
 @pytest.mark.parametrize("file", builds, ids=lambda file: file.name.split(".")[0])
 def test_every_build_that_this_cpu_runs_agrees(file, monkeypatch):
     layers = load_if_it_runs(file)
-    monkeypatch.setattr(engine, "fused_layers", lambda: layers)
+    monkeypatch.setattr(recorder, "fused_layers", lambda: layers)
     network = small_network(shift_position="CSCSUpShift", local_shift_channels=[0, 6, 6])
     image = torch.randn(2, 2, *PATCH)
     with torch.no_grad():
@@ -49,7 +48,7 @@ def test_every_build_that_this_cpu_runs_agrees(file, monkeypatch):
 @pytest.mark.parametrize("file", builds, ids=lambda file: file.name.split(".")[0])
 def test_every_build_that_this_cpu_runs_has_the_same_gradients(file, monkeypatch):
     layers = load_if_it_runs(file)
-    monkeypatch.setattr(fused_training, "fused_layers", lambda: layers)
+    monkeypatch.setattr(recorder, "fused_layers", lambda: layers)
     network = small_network(shift_position="CSCSUpShift", local_shift_channels=[0, 6, 6]).train()
     image, gradients = torch.randn(2, 2, *PATCH), []
     for name in ("fused_training", "plain"):

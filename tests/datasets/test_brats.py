@@ -180,7 +180,7 @@ def test_a_bad_case_is_named_and_the_rest_is_finished(spoil, source, dataset):
     [skipped] = report.skipped
     assert skipped.case == "BraTS2021_00002"
     with pytest.raises(InputError, match=BAD[spoil]):
-        raise InputError(skipped.reason)
+        raise InputError("a whole case", skipped.reason)
     assert report.training == ["BraTS2021_00000"]
     assert not [path for path in tree(dataset) if "00002" in path]
     written = json.loads((dataset / "conversion_report.json").read_text())

@@ -39,7 +39,7 @@ BATCH_NORM = {"norm_op": nn.BatchNorm3d}
 
 @pytest.fixture(autouse=True)
 def no_fused_training(monkeypatch):
-    monkeypatch.delitem(choice._OPENERS, "fused_training")
+    monkeypatch.delitem(choice._ENTRIES, "fused_training")
 
 
 def network_of(**changes):

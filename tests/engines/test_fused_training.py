@@ -22,7 +22,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from nnunetv2_gsp.architectures import GSPUNet
 from nnunetv2_gsp.architectures.settings import SHIFT_LOCATIONS, SHIFT_POSITIONS
 from nnunetv2_gsp.architectures.spatial_groups import feature_map_sizes, spatial_groups_of
-from nnunetv2_gsp.engines import choice, explain, fused_training
+from nnunetv2_gsp.engines import choice, computed_by, fused_training
 from nnunetv2_gsp.profiling import count_activation_bytes
 from tests.architectures.networks import gsp_unet, isotropic, located, stock_architecture
 from tests.conftest import torch_threads
@@ -398,10 +398,10 @@ def test_a_network_and_its_images_are_forgotten_with_the_last_reference():
     ids=str,
 )
 def test_networks_that_are_left_to_the_checkpointed_engine(changes, reason):
-    ran = explain(small_network(**changes).train(), torch.randn(1, 2, *PATCH))
+    ran = computed_by(small_network(**changes).train(), torch.randn(1, 2, *PATCH))
     assert ran.engine == "checkpointed"
-    assert ran.reason.startswith("fused_training does not apply: ")
-    assert reason in ran.reason
+    assert ran.obstacle.startswith("fused_training: ")
+    assert reason in ran.obstacle
 
 
 def test_dropout_of_nothing_is_taken():
@@ -412,13 +412,13 @@ def test_dropout_of_nothing_is_taken():
 def test_shared_weights_are_left_to_the_checkpointed_engine():
     network = small_network().train()
     network.encoder.stages[1].convs[1].norm.weight = network.encoder.stages[1].convs[0].norm.weight
-    assert explain(network, torch.randn(1, 2, *PATCH)).reason.endswith("layers that share parameters")
+    assert computed_by(network, torch.randn(1, 2, *PATCH)).obstacle.endswith("layers that share parameters")
 
 
 def test_hooks_see_every_module():
     network, seen = small_network().train(), []
     network.encoder.stages[0].convs[0].register_full_backward_hook(lambda *_: seen.append(1))
-    assert explain(network, torch.randn(1, 2, *PATCH)).engine == "plain"
+    assert computed_by(network, torch.randn(1, 2, *PATCH)).engine == "plain"
     network(torch.randn(1, 2, *PATCH, requires_grad=True)).mean().backward()
     assert seen == [1]
 
@@ -436,7 +436,7 @@ def test_calls_that_are_not_fused_say_nothing(caplog):
     for name, parameter in network.named_parameters():
         if parameter.grad is not None:
             torch.testing.assert_close(found[name], parameter.grad, rtol=1e-2, atol=1e-4)
-    assert caplog.records == []
+    assert [record.message for record in caplog.records] == []
 
 
 @pytest.mark.filterwarnings("ignore")

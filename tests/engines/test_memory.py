@@ -18,6 +18,7 @@ import torch
 
 from nnunetv2_gsp.cpu import library
 from nnunetv2_gsp.engines import fused as engine
+from nnunetv2_gsp.engines import recorder
 from tests.conftest import torch_threads
 from tests.engines.networks import PATCH, assert_close, fused, needs_build, plain, small_network
 
@@ -107,7 +108,7 @@ def test_there_are_as_many_threads_as_torch_takes(monkeypatch):
     layers = library.FusedLayers(
         "none", lambda *arguments: asked.append(arguments[3]) or 0, lambda address, floats: None, lambda *_: 0
     )
-    monkeypatch.setattr(engine, "fused_layers", lambda: layers)
+    monkeypatch.setattr(recorder, "fused_layers", lambda: layers)
     for threads in (3, 1):
         with torch_threads(threads), torch.no_grad():
             fused(small_network(), torch.randn(1, 2, *PATCH))

@@ -81,8 +81,8 @@ def test_a_line_says_how_bad_it_is():
     ("wish", "said"),
     [
         ("plain", "plain for predictions, plain for training steps"),
-        ("auto", "checkpointed for training steps"),
-        ("checkpointed", "none (The engine checkpointed, which"),
+        ("auto", "for predictions, "),
+        ("checkpointed", "checkpointed for training steps"),
     ],
 )
 def test_the_engines_that_run_here_are_named(wish, said, monkeypatch):

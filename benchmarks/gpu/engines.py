@@ -1,0 +1,90 @@
+"""Which engine trains faster on a GPU, and how near do they come to fp64? GSP by each of its engines, beside stock."""
+
+from collections.abc import Iterator
+from copy import deepcopy
+
+import torch
+
+from benchmarks.gpu.checks import BATCH, EDGE, logits_and_gradient, without_tf32
+from benchmarks.gpu.meters import free, longest_kernels
+from benchmarks.gpu.networks import network_of
+from benchmarks.gpu.settings import Settings, times
+from benchmarks.gpu.training import Training
+from benchmarks.measuring import ratios
+from benchmarks.models import CHANNELS, CLASSES, Plan
+from benchmarks.page import Row, Table
+from nnunetv2_gsp.timing import interleaved
+
+DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+
+
+def tables(settings: Settings) -> Iterator[Table]:
+    """Compare each engine with fp64, then time steps; then name the longest kernels of the first engine's step."""
+    yield _errors(settings)
+    rows: list[Row] = []
+    for way in settings.ways:
+        contenders = {name: Training("GSP", way, settings, name) for name in _engines(settings)}
+        contenders["stock"] = Training("stock", way, settings)
+        for what in ("step", "forward"):
+            timings = interleaved(
+                {name: getattr(each, what) for name, each in contenders.items()}, settings.rounds(20), settings.device
+            )
+            faster = {f"stock / {name}": ratio for name, ratio in ratios(timings, "stock").items() if name != "stock"}
+            rows.append({"": f"{what}, {way}", **faster, **{f"{name}, ms": timings[name] for name in contenders}})
+        rows[-2].update(
+            {
+                f"{name}'s {what}": getattr(each, attribute)
+                for name, each in contenders.items()
+                for what, attribute in (("peak, GiB", "peak_gib"), ("first step, s", "first_step_s"))
+            }
+        )
+        yield Table(
+            f"Engines, {settings.batch}×{CHANNELS}×{times(settings.patch)}",
+            list(rows),
+            f"As in the table of trainings; {settings.rounds(20)} rounds.",
+        )
+        first = _engines(settings)[0]
+        yield longest_kernels(f"a training step, {first}, {way}", contenders[first].step, settings)
+        del contenders
+        free()
+
+
+def warm_gsp(settings: Settings) -> Iterator[Table]:
+    """Compile what `tables` will need, untimed."""
+    Training("GSP", settings.ways[0], settings, _engines(settings)[0])
+    yield from ()
+
+
+def _engines(settings: Settings) -> tuple[str, ...]:
+    return ("triton" if settings.on_gpu else "plain", "checkpointed")
+
+
+def _errors(settings: Settings) -> Table:
+    torch.manual_seed(1)
+    image = torch.randn(BATCH, CHANNELS, EDGE, EDGE, EDGE)
+    target = torch.randint(CLASSES, (BATCH, EDGE, EDGE, EDGE))
+    network = network_of("GSP", Plan((EDGE, EDGE, EDGE), settings.features[:3])).train()
+    exact = logits_and_gradient(deepcopy(network).double(), image.double(), target)
+    rows: list[Row] = []
+    with without_tf32():
+        for dtype in DTYPES if settings.on_gpu else DTYPES[:1]:
+            for name in _engines(settings):
+                ours = deepcopy(network).to(settings.device)
+                ours.engine = name  # type: ignore[assignment]
+                found = logits_and_gradient(ours, image.to(settings.device), target.to(settings.device), dtype)
+                errors = [
+                    float((mine - theirs).norm() / theirs.norm()) for mine, theirs in zip(found, exact, strict=True)
+                ]
+                rows.append(
+                    {
+                        "": f"{name}, {str(dtype).removeprefix('torch.')}",
+                        "logits off by": f"{errors[0]:.1e}",
+                        "whole gradient off by": f"{errors[1]:.1e}",
+                    }
+                )
+    return Table(
+        "Engines against fp64",
+        rows,
+        f"Norm of the difference, as a part of the norm, to plain PyTorch in fp64 on the CPU. Batch {BATCH}, "
+        f"{CHANNELS}×{EDGE}³, three stages; half precision under AMP, the loss multiplied by 2^16.",
+    )

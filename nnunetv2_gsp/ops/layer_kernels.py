@@ -1,0 +1,1063 @@
+"""A pointwise convolution as Triton kernels that read each map once: what comes before it is done while loading.
+
+    z = W · maxpool(shift(nonlinearity((y - mean) · scale + offset))) + interpolated(low),   and the moments of z
+
+`y` is the raw product of the layer before; the norm between them is an affine map for each channel of each sample. A
+shift is an address, so its transpose is: store the gradient where its value was loaded. Nothing is added up with
+atomics; programs leave parts that are summed in a fixed order.
+
+A tile is the voxels of a product. Where it lies within one spatial group (RUN > 0), a group shift is one number a
+channel instead of one a voxel.
+"""
+
+import math
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import NamedTuple
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from nnunetv2_gsp.ops.gpu_layer import Access, Affine, Through, interpolation_factors, pooled
+from nnunetv2_gsp.ops.interpolation import linear_upsampling_gradient
+
+# of a program; H200, 32 to 32 channels at 128³: 16 tiles 0.16 ms, 64 tiles 0.21 ms; but behind a pooling, to 64
+# channels: 1 tile 0.11 ms, 8 tiles 0.15 ms
+_MOST_TILES = 16
+_ENOUGH_PROGRAMS = 1024  # to keep a card busy to the end; with fewer, a program takes fewer tiles
+# where each leaves a whole block of a weight's gradient, which is more than the maps it comes from at low resolutions
+_ENOUGH_WITH_WEIGHTS = 256
+_BLOCK = 64  # channels of a product; with more, and 64 voxels, a thread's registers overflow
+_LEAST_EDGE = 16  # of what tl.dot multiplies
+
+
+def product(
+    y: Tensor,
+    affine: Affine | None,
+    weight: Tensor,
+    low: Tensor | None,
+    slope: float,
+    access: Access,
+    dtype: torch.dtype,
+    has_moments: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return z, (N, channels out, *spatial), and its mean and variance, (N, channels out) in fp32, or empty.
+
+    Args:
+        y: (N, C, *spatial), contiguous.
+        affine: the norm of `y`; None: `y` as it is.
+        weight: (channels out, C), contiguous, fp32.
+        low: what the product is added to, after a linear interpolation to the size of z, which is a multiple of its
+            own; (N, channels out, *low), contiguous; None: nothing.
+        slope: of the nonlinearity below zero; 1: there is none.
+        access: the shift and the pooling.
+        dtype: of z, and of the factors of the product.
+        has_moments: whether somebody asks for mean and variance.
+    """
+    n, channels_in, channels_out = y.shape[0], y.shape[1], weight.shape[0]
+    z = y.new_empty(n, channels_out, *pooled(y.shape[2:], access), dtype=dtype)
+    block_in, block_out = _block(channels_in), _block(channels_out)
+    is_narrow = dtype.itemsize == 2 and block_in <= 64 and block_out <= 32
+    n_blocks = triton.cdiv(channels_out, block_out)
+    is_interpolated = low is not None and low.shape != z.shape
+    most_voxels = (32 if channels_in <= block_in else 16) if access.is_pooled else 128 if is_narrow else 64
+    tiling = _tiling(
+        y, z, access, most_voxels // 2 if is_interpolated else most_voxels, n_blocks, has_one_tile=access.is_pooled
+    )
+    part_mean, part_m2 = torch.empty(
+        2, n, channels_out, tiling.parts * has_moments, dtype=torch.float32, device=y.device
+    )
+    _product[(tiling.parts * n_blocks, n)](
+        y,
+        *(affine or (y, y, y)),
+        weight,
+        z if low is None else low,
+        z,
+        part_mean,
+        part_m2,
+        slope,
+        NORM=affine is not None,
+        ADDED=low is not None,
+        MOMENTS=has_moments,
+        CO=channels_out,
+        BCI=block_in,
+        BCO=block_out,
+        STAGES=3 if is_narrow and not access.is_pooled else 1,
+        **tiling.constants,
+        **_interpolation(z if low is None else low, z),
+        num_warps=8 if is_interpolated else 4,
+    )
+    if not has_moments:
+        return z, y.new_empty(n, 0, dtype=torch.float32), y.new_empty(n, 0, dtype=torch.float32)
+    mean, variance = (torch.empty(n, channels_out, dtype=torch.float32, device=y.device) for _ in range(2))
+    _moments[(n * channels_out,)](
+        part_mean,
+        part_m2,
+        mean,
+        variance,
+        V=math.prod(z.shape[2:]),
+        PARTS=tiling.parts,
+        COUNT=tiling.voxels_a_part,
+        BLOCK=triton.next_power_of_2(tiling.parts),
+    )
+    return z, mean, variance
+
+
+def gradients(
+    dz: Tensor,
+    through: Through | None,
+    y: Tensor,
+    affine: Affine | None,
+    weight: Tensor,
+    slope: float,
+    access: Access,
+    factors: Sequence[int],
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return the gradients of y, of scale and offset, (2, N, C), of the weight and of `low` (or empty).
+
+    Args:
+        dz: of the product, contiguous.
+        through: how z counts through its moments; None: it does not.
+        y, affine, weight, slope, access: as in `product`.
+        factors: by which `low` was interpolated, one an axis; none: there was none.
+    """
+    n, channels_in, channels_out = y.shape[0], y.shape[1], weight.shape[0]
+    block_in, block_out = _block(channels_in), _block(channels_out)
+    is_one_kernel = channels_in <= block_in and channels_out <= block_out
+    is_half, n_blocks = dz.element_size() == 2, triton.cdiv(channels_in, block_in)
+    tiling = _tiling(y, dz, access, 16 if access.is_pooled else 64 if is_half else 32, n_blocks)
+    dy, dhigh = torch.empty_like(y), torch.empty_like(dz) if factors else dz.new_empty(0)
+    daffine = torch.empty(2, n, channels_in, tiling.parts, dtype=torch.float32, device=y.device)
+    dweight = y.new_empty(n * tiling.parts if is_one_kernel else 0, channels_out, channels_in, dtype=torch.float32)
+    _gradients[(tiling.parts * n_blocks, n)](
+        y,
+        *(affine or (y, y, y)),
+        weight,
+        dz,
+        *(through or (dz, dz, dz, dz)),
+        dy,
+        *daffine,
+        dweight,
+        dhigh,
+        slope,
+        NORM=affine is not None,
+        ADDED=len(factors) > 0,
+        MOMENTS=through is not None,
+        WEIGHT=is_one_kernel,
+        CO=channels_out,
+        BCI=block_in,
+        BCO=block_out,
+        FENCE=_is_fenced(dz),
+        STAGES=3 if is_half and max(block_in, block_out) <= 32 and not access.is_pooled else 1,
+        **tiling.constants,
+        num_warps=8 if min(block_in, block_out) >= 64 else 4,
+    )
+    dweight = dweight.sum(0) if is_one_kernel else gradient_of_weight(dz, through, y, affine, weight, slope, access)
+    return dy, daffine.sum(3), dweight, linear_upsampling_gradient(dhigh, factors)
+
+
+def gradient_of_weight(
+    dz: Tensor, through: Through | None, y: Tensor, affine: Affine | None, weight: Tensor, slope: float, access: Access
+) -> Tensor:
+    """Return the gradient of the weight alone, (channels out, C) in fp32; arguments as in `gradients`."""
+    n, channels_in, channels_out = y.shape[0], y.shape[1], weight.shape[0]
+    block_in, block_out = _block(channels_in), _block(channels_out)
+    n_blocks = triton.cdiv(channels_in, block_in) * triton.cdiv(channels_out, block_out)
+    tiling = _tiling(y, dz, access, 16 if access.is_pooled else 64, n_blocks, leaves_weights=True)
+    dweight = y.new_empty(n * tiling.parts, channels_out, channels_in, dtype=torch.float32)
+    _gradient_of_weight[(tiling.parts * n_blocks, n)](
+        y,
+        *(affine or (y, y, y)),
+        dz,
+        *(through or (dz, dz, dz, dz)),
+        dweight,
+        slope,
+        NORM=affine is not None,
+        MOMENTS=through is not None,
+        CO=channels_out,
+        BCI=block_in,
+        BCO=block_out,
+        FENCE=_is_fenced(dz),
+        STAGES=1,
+        **tiling.constants,
+        num_warps=4,
+    )
+    return dweight.sum(0)
+
+
+class _Tiling(NamedTuple):
+    """How the voxels of a product are shared out among programs, and what kernels have to know of sizes."""
+
+    parts: int  # programs a sample and block of channels
+    voxels_a_part: int
+    constants: dict[str, int]
+
+
+def _tiling(
+    y: Tensor,
+    z: Tensor,
+    access: Access,
+    most_voxels: int,
+    n_blocks: int,
+    leaves_weights: bool = False,
+    has_one_tile: bool = False,
+) -> _Tiling:
+    """Choose tiles of at most so many voxels for the product z, of so many blocks of channels."""
+    # the same for every step, and no short computation beside a launch
+    return _tiling_of(
+        tuple(y.shape),
+        tuple(z.shape[2:]),
+        access,
+        most_voxels,
+        n_blocks,
+        _ENOUGH_WITH_WEIGHTS if leaves_weights else _ENOUGH_PROGRAMS,
+        1 if has_one_tile else _MOST_TILES,
+    )
+
+
+@lru_cache(maxsize=1000)
+def _tiling_of(
+    shape: tuple[int, ...],
+    size_out: tuple[int, ...],
+    access: Access,
+    most_voxels: int,
+    n_blocks: int,
+    enough: int,
+    most_tiles: int,
+) -> _Tiling:
+    n_samples, channels, *size = shape
+    n_axes, voxels = len(size), math.prod(size_out)
+    tile = max(_LEAST_EDGE, min(most_voxels, triton.next_power_of_2(voxels)))
+    size = [1] * (3 - n_axes) + size
+    if access.shift_channels == access.local_channels == 0 and not access.is_pooled:
+        size = [1, 1, voxels]  # nothing moves: any shape does, and equal numbers of voxels are compiled once
+    run = _run(size, access, tile)
+    tiles = triton.cdiv(voxels, tile)
+    # a power of two, so that few kernels are compiled
+    tiles_a_part = min(most_tiles, 1 << max((tiles * n_samples * n_blocks // enough).bit_length() - 1, 0))
+    moves_within_rows = access.is_pooled or access.local_channels > 0
+    together = voxels if access.shift_channels == 0 else run or size[2] // access.g_w
+    constants = {
+        **dict(zip(("CI", "D", "H", "W"), (channels, *size), strict=True)),
+        **dict(zip(("GD", "GH", "GW", "CS", "FIRST", "CL", "PD", "PH", "PW"), access, strict=True)),
+        "AXIS": 3 - n_axes,
+        "PART": max(access.local_channels // (2 * n_axes), 1),
+        "V": voxels,
+        "RUN": run,
+        "BV": tile,
+        "TILES": tiles_a_part,
+        "ALIGN": 1 if moves_within_rows else math.gcd(8, together, voxels),
+        "ALIGN_OUT": math.gcd(8, voxels, run or tile),
+    }
+    return _Tiling(triton.cdiv(tiles, tiles_a_part), tile * tiles_a_part, constants)
+
+
+def _run(size: list[int], access: Access, tile: int) -> int:
+    """Return how many voxels of a tile are neighbours if it can be rows of one spatial group, else 0."""
+    if access.shift_channels == 0 or access.is_pooled:
+        return 0
+    run = math.gcd(size[2] // access.g_w, tile)  # a tile is a power of two
+    return run if size[1] // access.g_h % (tile // run) == 0 else 0
+
+
+def _interpolation(low: Tensor, z: Tensor) -> dict[str, int]:
+    """Return the size of the map that is interpolated, and by which factors."""
+    one, factors = (1,) * (5 - z.ndim), interpolation_factors(low.shape[2:], z.shape[2:])
+    return dict(zip(("LD", "LH", "LW", "FD", "FH", "FW"), (*one, *low.shape[2:], *one, *factors), strict=True))
+
+
+def _block(channels: int) -> int:
+    return int(max(_LEAST_EDGE, min(_BLOCK, triton.next_power_of_2(channels))))
+
+
+def _is_fenced(dz: Tensor) -> bool:
+    return dz.is_cuda and dz.element_size() == 2 and torch.version.cuda is not None
+
+
+@triton.jit
+def _dot(a, b, acc):
+    """Multiply on the tensor cores; factors in fp32 as three products of their leading and trailing bits."""
+    return tl.dot(a, b, acc, input_precision="tf32x3")
+
+
+@triton.jit
+def _fence(x):
+    """Keep what made the half-precision x where it is: else the compiler makes it again for each warp that reads it."""
+    return tl.inline_asm_elementwise("mov.b32 $0, $1;", "=r,r", [x], dtype=x.dtype, is_pure=False, pack=2)
+
+
+@triton.jit
+def _add(a, b):
+    return a + b
+
+
+@triton.jit
+def _add_pairs(a, b, c, d):
+    return a + c, b + d
+
+
+@triton.jit
+def _sum(a, AXIS: tl.constexpr):
+    """Sum over an axis."""
+    return tl.reduce(a, AXIS, _add)
+
+
+@triton.jit
+def _sums(a, b):
+    """Sum both over voxels, in one exchange between warps."""
+    return tl.reduce((a, b), 1, _add_pairs)
+
+
+@triton.jit
+def _aligned(at, ALIGN: tl.constexpr):
+    """Say that runs of ALIGN addresses lie together, so that they are loaded at once."""
+    if ALIGN > 1:
+        at = tl.max_contiguous(tl.multiple_of(at, (1, ALIGN)), (1, ALIGN))
+    return at
+
+
+@triton.jit
+def _per_channel(values, n, c, C: tl.constexpr):
+    """Load (N, C) numbers of one sample as a column."""
+    return tl.load(values + n * C + c, mask=c < C, other=0.0)[:, None]
+
+
+@triton.jit
+def _voxels(tile, W: tl.constexpr, RUN: tl.constexpr, BV: tl.constexpr):
+    """Return the first voxel of a tile, and all of them."""
+    i = tl.arange(0, BV)
+    if RUN == 0:
+        first = tile * BV
+        v = first + i
+    else:
+        RUNS: tl.constexpr = W // RUN
+        first = tile // RUNS * (BV // RUN) * W + tile % RUNS * RUN
+        v = first + i // RUN * W + i % RUN
+    return first, v
+
+
+@triton.jit
+def _sources(
+    c,
+    v,
+    first,
+    ok,
+    D: tl.constexpr,
+    H: tl.constexpr,
+    W: tl.constexpr,
+    GD: tl.constexpr,
+    GH: tl.constexpr,
+    GW: tl.constexpr,
+    CS: tl.constexpr,
+    FIRST: tl.constexpr,
+    CL: tl.constexpr,
+    AXIS: tl.constexpr,
+    PART: tl.constexpr,
+    RUN: tl.constexpr,
+    ALIGN: tl.constexpr,
+):
+    """Return where in its sample channel c of the shifted map finds voxel v, and whether there is something.
+
+    What a local shift would read outside of the map is 0. Its address is then that of the voxel that nobody reads, so
+    that the addresses are a permutation all the same, and a backward pass writes each voxel once.
+    """
+    at = c[:, None] * (D * H * W) + v[None, :]
+    if CS > 0:
+        BD: tl.constexpr = D // GD
+        BH: tl.constexpr = H // GH
+        BW: tl.constexpr = W // GW
+        G: tl.constexpr = GD * GH * GW
+        here = v[None, :] if RUN == 0 else first
+        gd, gh, gw = here // (H * W) // BD, here // W % H // BH, here % W // BW
+        source = gd + gh * GD + gw * (GD * GH) - tl.where(c < CS, c // (CS // G), 0)[:, None]  # Eq. 2-4
+        source = tl.where(source < 0, source + G, source)
+        at += (
+            (source % GD - gd) * (BD * H * W) + (source // GD % GH - gh) * (BH * W) + (source // (GD * GH) - gw) * BW
+        )  # Eq. 5-7
+    if CL > 0:
+        moves = (c >= FIRST) & (c < FIRST + CL)
+        way = tl.where(moves, (c - FIRST) // PART, 0)
+        axis = tl.where(moves, way // 2 + AXIS, -1)[:, None]
+        step = (1 - way % 2 * 2)[:, None]  # the source of an even direction lies ahead
+        d, h, w = (v // (H * W))[None, :], (v // W % H)[None, :], (v % W)[None, :]
+        to_d, to_h, to_w = (
+            d + tl.where(axis == 0, step, 0),
+            h + tl.where(axis == 1, step, 0),
+            w + tl.where(axis == 2, step, 0),
+        )
+        ok = ok & (to_d >= 0) & (to_d < D) & (to_h >= 0) & (to_h < H) & (to_w >= 0) & (to_w < W)
+        at += ((to_d + D) % D - d) * (H * W) + ((to_h + H) % H - h) * W + (to_w + W) % W - w
+    return _aligned(at, ALIGN), ok
+
+
+@triton.jit
+def _load(
+    y,
+    c,
+    v,
+    first,
+    ok,
+    mean,
+    scale,
+    offset,
+    i,
+    NORM: tl.constexpr,
+    D: tl.constexpr,
+    H: tl.constexpr,
+    W: tl.constexpr,
+    GD: tl.constexpr,
+    GH: tl.constexpr,
+    GW: tl.constexpr,
+    CS: tl.constexpr,
+    FIRST: tl.constexpr,
+    CL: tl.constexpr,
+    AXIS: tl.constexpr,
+    PART: tl.constexpr,
+    PD: tl.constexpr,
+    PH: tl.constexpr,
+    PW: tl.constexpr,
+    RUN: tl.constexpr,
+    ALIGN: tl.constexpr,
+):
+    """Load voxel i of the pooling windows: its address, whether it is there, its value without mean, and normalised."""
+    if PD * PH * PW > 1:
+        HO: tl.constexpr = H // PH
+        WO: tl.constexpr = W // PW
+        v = ((v // (HO * WO) * PD + i // (PH * PW)) * H + v // WO % HO * PH + i // PW % PH) * W + v % WO * PW + i % PW
+    at, is_there = _sources(c, v, first, ok, D, H, W, GD, GH, GW, CS, FIRST, CL, AXIS, PART, RUN, ALIGN)
+    value = tl.load(y + at, mask=is_there, other=0.0).to(tl.float32)
+    normalised = value
+    if NORM:
+        value -= mean
+        normalised = value * scale + offset
+    return at, is_there, value, normalised
+
+
+@triton.jit
+def _activated(normalised, is_there, slope, CL: tl.constexpr):
+    x = tl.where(normalised > 0, normalised, normalised * slope)
+    if CL > 0:
+        x = tl.where(is_there, x, 0.0)
+    return x
+
+
+@triton.jit
+def _input(
+    y,
+    c,
+    v,
+    first,
+    ok,
+    mean,
+    scale,
+    offset,
+    slope,
+    NORM: tl.constexpr,
+    D: tl.constexpr,
+    H: tl.constexpr,
+    W: tl.constexpr,
+    GD: tl.constexpr,
+    GH: tl.constexpr,
+    GW: tl.constexpr,
+    CS: tl.constexpr,
+    FIRST: tl.constexpr,
+    CL: tl.constexpr,
+    AXIS: tl.constexpr,
+    PART: tl.constexpr,
+    PD: tl.constexpr,
+    PH: tl.constexpr,
+    PW: tl.constexpr,
+    RUN: tl.constexpr,
+    ALIGN: tl.constexpr,
+):
+    """Return what a product multiplies, which voxel of each window that was, and how the first was loaded."""
+    at, is_there, value, normalised = _load(
+        y,
+        c,
+        v,
+        first,
+        ok,
+        mean,
+        scale,
+        offset,
+        0,
+        NORM,
+        D,
+        H,
+        W,
+        GD,
+        GH,
+        GW,
+        CS,
+        FIRST,
+        CL,
+        AXIS,
+        PART,
+        PD,
+        PH,
+        PW,
+        RUN,
+        ALIGN,
+    )
+    x = _activated(normalised, is_there, slope, CL)
+    which = at * 0
+    for i in tl.static_range(1, PD * PH * PW):
+        _, there, _, other = _load(
+            y,
+            c,
+            v,
+            first,
+            ok,
+            mean,
+            scale,
+            offset,
+            i,
+            NORM,
+            D,
+            H,
+            W,
+            GD,
+            GH,
+            GW,
+            CS,
+            FIRST,
+            CL,
+            AXIS,
+            PART,
+            PD,
+            PH,
+            PW,
+            RUN,
+            ALIGN,
+        )
+        other = _activated(other, there, slope, CL)
+        is_larger = (other > x) | (other != other)  # the first of equal ones counts, and what is not a number stays
+        x, which = tl.where(is_larger, other, x), tl.where(is_larger, i, which)
+    return x, which, at, is_there, value, normalised
+
+
+@triton.jit
+def _whole_gradient(
+    dz,
+    z,
+    mean,
+    dmean,
+    dvariance,
+    n,
+    co,
+    v,
+    MOMENTS: tl.constexpr,
+    CO: tl.constexpr,
+    V: tl.constexpr,
+    OF_PART: tl.constexpr,
+    ALIGN_OUT: tl.constexpr,
+):
+    """Return what reaches z in all, directly and through its moments, in fp32."""
+    ok = (co < CO)[:, None] & (v < V)[None, :]
+    at = _aligned(co[:, None] * V + v[None, :], ALIGN_OUT)
+    sample = n.to(tl.int64) * CO * V
+    e = tl.load(dz + sample + at, mask=ok, other=0.0).to(tl.float32)
+    if MOMENTS:
+        deviation = tl.load(z + sample + at, mask=ok, other=0.0).to(tl.float32) - _per_channel(mean, n, co, CO)
+        e += _per_channel(dmean, n, co, CO) / V + _per_channel(dvariance, n, co, CO) * (2.0 / V) * deviation
+        if V % OF_PART != 0:
+            e = tl.where(ok, e, 0.0)
+    return e
+
+
+@triton.jit
+def _between(v, L: tl.constexpr, F: tl.constexpr):
+    """Return the two low voxels of an axis between which voxel v lies, and the part of the way to the second.
+
+    Pixels are areas: the middle of voxel v lies at (v + 1/2) / F - 1/2. Beyond the outermost one, both are the same.
+    """
+    near, phase = v // F, v % F
+    far = near + tl.where(2 * phase + 1 < F, -1, 1)
+    return near, tl.minimum(tl.maximum(far, 0), L - 1), tl.abs((2 * phase + 1 - F) / (2.0 * F))
+
+
+@triton.jit
+def _along_w(low, at, near, far, part, ok, F: tl.constexpr):
+    x = tl.load(low + at + near[None, :], mask=ok, other=0.0).to(tl.float32)
+    if F > 1:  # a + t·(b - a) is a where b is: a constant map stays constant to the last bit
+        x += part[None, :] * (tl.load(low + at + far[None, :], mask=ok, other=0.0).to(tl.float32) - x)
+    return x
+
+
+@triton.jit
+def _interpolated(
+    low,
+    co,
+    v,
+    ok,
+    LD: tl.constexpr,
+    LH: tl.constexpr,
+    LW: tl.constexpr,
+    FD: tl.constexpr,
+    FH: tl.constexpr,
+    FW: tl.constexpr,
+    ALIGN_OUT: tl.constexpr,
+):
+    """Load what a map of lower resolution comes to at voxels v."""
+    if FD * FH * FW == 1:
+        x = tl.load(low + _aligned(co[:, None] * (LD * LH * LW) + v[None, :], ALIGN_OUT), mask=ok, other=0.0)
+        x = x.to(tl.float32)
+    else:
+        near_w, far_w, part_w = _between(v % (LW * FW), LW, FW)
+        near_h, far_h, part_h = _between(v // (LW * FW) % (LH * FH), LH, FH)
+        near_d, far_d, part_d = _between(v // (LW * FW * LH * FH), LD, FD)
+        channel = co[:, None] * (LD * LH * LW)
+        x = _along_w(low, channel + ((near_d * LH + near_h) * LW)[None, :], near_w, far_w, part_w, ok, FW)
+        if FH > 1:
+            x += part_h[None, :] * (
+                _along_w(low, channel + ((near_d * LH + far_h) * LW)[None, :], near_w, far_w, part_w, ok, FW) - x
+            )
+        if FD > 1:
+            behind = _along_w(low, channel + ((far_d * LH + near_h) * LW)[None, :], near_w, far_w, part_w, ok, FW)
+            if FH > 1:
+                behind += part_h[None, :] * (
+                    _along_w(low, channel + ((far_d * LH + far_h) * LW)[None, :], near_w, far_w, part_w, ok, FW)
+                    - behind
+                )
+            x += part_d[None, :] * (behind - x)
+    return x
+
+
+@triton.jit
+def _product(
+    y,
+    mean,
+    scale,
+    offset,
+    weight,
+    low,
+    z,
+    part_mean,
+    part_m2,
+    slope,
+    NORM: tl.constexpr,
+    ADDED: tl.constexpr,
+    MOMENTS: tl.constexpr,
+    CI: tl.constexpr,
+    CO: tl.constexpr,
+    V: tl.constexpr,
+    D: tl.constexpr,
+    H: tl.constexpr,
+    W: tl.constexpr,
+    GD: tl.constexpr,
+    GH: tl.constexpr,
+    GW: tl.constexpr,
+    CS: tl.constexpr,
+    FIRST: tl.constexpr,
+    CL: tl.constexpr,
+    AXIS: tl.constexpr,
+    PART: tl.constexpr,
+    PD: tl.constexpr,
+    PH: tl.constexpr,
+    PW: tl.constexpr,
+    RUN: tl.constexpr,
+    ALIGN: tl.constexpr,
+    ALIGN_OUT: tl.constexpr,
+    BV: tl.constexpr,
+    BCI: tl.constexpr,
+    BCO: tl.constexpr,
+    TILES: tl.constexpr,
+    STAGES: tl.constexpr,
+    LD: tl.constexpr,
+    LH: tl.constexpr,
+    LW: tl.constexpr,
+    FD: tl.constexpr,
+    FH: tl.constexpr,
+    FW: tl.constexpr,
+):
+    """Compute a block of channels of some tiles, and their moments around the mean of the first, so nothing cancels."""
+    BLOCKS: tl.constexpr = (CO + BCO - 1) // BCO
+    # blocks of the same tiles are neighbours: they share their input
+    part, parts, n = tl.program_id(0) // BLOCKS, tl.num_programs(0) // BLOCKS, tl.program_id(1)
+    c, co = tl.arange(0, BCI), tl.program_id(0) % BLOCKS * BCO + tl.arange(0, BCO)
+    m, s, o = 0.0, 0.0, 0.0
+    if NORM:
+        m, s, o = _per_channel(mean, n, c, CI), _per_channel(scale, n, c, CI), _per_channel(offset, n, c, CI)
+    dtype = z.dtype.element_ty
+    w = tl.load(weight + co[:, None] * CI + c[None, :], mask=(co < CO)[:, None] & (c < CI)[None, :], other=0.0)
+    w = w.to(dtype)
+    y += n.to(tl.int64) * CI * (D * H * W)
+    sample = n.to(tl.int64) * CO * V
+    centre = tl.full((BCO,), 0.0, tl.float32)
+    s1, s2 = tl.full((BCO,), 0.0, tl.float32), tl.full((BCO,), 0.0, tl.float32)
+    for turn in tl.range(0, TILES, num_stages=STAGES):
+        first, v = _voxels(part * TILES + turn, W, RUN, BV)
+        x, _, _, _, _, _ = _input(
+            y,
+            c,
+            v,
+            first,
+            (c < CI)[:, None] & (v < V)[None, :],
+            m,
+            s,
+            o,
+            slope,
+            NORM,
+            D,
+            H,
+            W,
+            GD,
+            GH,
+            GW,
+            CS,
+            FIRST,
+            CL,
+            AXIS,
+            PART,
+            PD,
+            PH,
+            PW,
+            RUN,
+            ALIGN,
+        )
+        acc = _dot(w, x.to(dtype), tl.full((BCO, BV), 0.0, tl.float32))
+        for block in range(1, (CI + BCI - 1) // BCI):
+            k = block * BCI + c
+            km, ks, ko = 0.0, 0.0, 0.0
+            if NORM:
+                km, ks = _per_channel(mean, n, k, CI), _per_channel(scale, n, k, CI)
+                ko = _per_channel(offset, n, k, CI)
+            x, _, _, _, _, _ = _input(
+                y,
+                k,
+                v,
+                first,
+                (k < CI)[:, None] & (v < V)[None, :],
+                km,
+                ks,
+                ko,
+                slope,
+                NORM,
+                D,
+                H,
+                W,
+                GD,
+                GH,
+                GW,
+                CS,
+                FIRST,
+                CL,
+                AXIS,
+                PART,
+                PD,
+                PH,
+                PW,
+                RUN,
+                ALIGN,
+            )
+            kw = tl.load(weight + co[:, None] * CI + k[None, :], mask=(co < CO)[:, None] & (k < CI)[None, :], other=0.0)
+            acc = _dot(kw.to(dtype), x.to(dtype), acc)
+        ok = (co < CO)[:, None] & (v < V)[None, :]
+        at = _aligned(co[:, None] * V + v[None, :], ALIGN_OUT)
+        if ADDED:
+            acc += _interpolated(
+                low + n.to(tl.int64) * CO * (LD * LH * LW), co, v, ok, LD, LH, LW, FD, FH, FW, ALIGN_OUT
+            )
+        rounded = acc.to(dtype)
+        tl.store(z + sample + at, rounded, mask=ok)
+        if MOMENTS:
+            values = rounded.to(tl.float32)
+            if V % BV != 0:
+                values = tl.where(ok, values, 0.0)
+            if turn == 0:
+                centre = _sum(values, 1) / tl.minimum(V - part * (TILES * BV), BV)
+            off = values - centre[:, None]
+            if V % (TILES * BV) != 0:
+                off = tl.where(ok, off, 0.0)
+            d1, d2 = _sums(off, off * off)
+            s1, s2 = s1 + d1, s2 + d2
+    if MOMENTS:
+        count = tl.minimum(V - part * (TILES * BV), TILES * BV)
+        at = (n * CO + co) * parts + part
+        tl.store(part_mean + at, centre + s1 / count, mask=co < CO)
+        tl.store(part_m2 + at, s2 - s1 * s1 / count, mask=co < CO)
+
+
+@triton.jit
+def _moments(
+    part_mean, part_m2, mean, variance, V: tl.constexpr, PARTS: tl.constexpr, COUNT: tl.constexpr, BLOCK: tl.constexpr
+):
+    """Merge the parts' moments (Chan et al.); all parts but the last have COUNT voxels."""
+    i = tl.arange(0, BLOCK)
+    count = tl.minimum(V - i * COUNT, COUNT).to(tl.float32)
+    is_part = i < PARTS
+    means = tl.load(part_mean + tl.program_id(0) * PARTS + i, mask=is_part, other=0.0)
+    squares = tl.load(part_m2 + tl.program_id(0) * PARTS + i, mask=is_part, other=0.0)
+    of_all = _sum(tl.where(is_part, means * (count / V), 0.0), 0)
+    off = means - of_all
+    tl.store(mean + tl.program_id(0), of_all)
+    tl.store(variance + tl.program_id(0), _sum(tl.where(is_part, squares + off * off * count, 0.0), 0) / V)
+
+
+@triton.jit
+def _gradients(
+    y,
+    mean,
+    scale,
+    offset,
+    weight,
+    dz,
+    z,
+    z_mean,
+    dmean,
+    dvariance,
+    dy,
+    dscale,
+    doffset,
+    dweight,
+    dhigh,
+    slope,
+    NORM: tl.constexpr,
+    ADDED: tl.constexpr,
+    MOMENTS: tl.constexpr,
+    WEIGHT: tl.constexpr,
+    CI: tl.constexpr,
+    CO: tl.constexpr,
+    V: tl.constexpr,
+    D: tl.constexpr,
+    H: tl.constexpr,
+    W: tl.constexpr,
+    GD: tl.constexpr,
+    GH: tl.constexpr,
+    GW: tl.constexpr,
+    CS: tl.constexpr,
+    FIRST: tl.constexpr,
+    CL: tl.constexpr,
+    AXIS: tl.constexpr,
+    PART: tl.constexpr,
+    PD: tl.constexpr,
+    PH: tl.constexpr,
+    PW: tl.constexpr,
+    RUN: tl.constexpr,
+    ALIGN: tl.constexpr,
+    ALIGN_OUT: tl.constexpr,
+    BV: tl.constexpr,
+    BCI: tl.constexpr,
+    BCO: tl.constexpr,
+    TILES: tl.constexpr,
+    STAGES: tl.constexpr,
+    FENCE: tl.constexpr,
+):
+    """Compute what a block of channels of y gets from some tiles, and parts of what weight, scale and offset get."""
+    BLOCKS: tl.constexpr = (CI + BCI - 1) // BCI
+    part, parts, n = tl.program_id(0) // BLOCKS, tl.num_programs(0) // BLOCKS, tl.program_id(1)
+    c, co = tl.program_id(0) % BLOCKS * BCI + tl.arange(0, BCI), tl.arange(0, BCO)
+    real = c < CI
+    is_first = tl.program_id(0) % BLOCKS == 0  # programs of the other blocks have the same e
+    m, s, o = 0.0, 0.0, 0.0
+    if NORM:
+        m, s, o = _per_channel(mean, n, c, CI), _per_channel(scale, n, c, CI), _per_channel(offset, n, c, CI)
+    dtype = dz.dtype.element_ty
+    wt = tl.load(weight + co[None, :] * CI + c[:, None], mask=(co < CO)[None, :] & real[:, None], other=0.0).to(dtype)
+    y += n.to(tl.int64) * CI * (D * H * W)
+    dy += n.to(tl.int64) * CI * (D * H * W)
+    dw = tl.full((BCO, BCI), 0.0, tl.float32)
+    ds, do = tl.full((BCI,), 0.0, tl.float32), tl.full((BCI,), 0.0, tl.float32)
+    for turn in tl.range(0, TILES, num_stages=STAGES):
+        first, v = _voxels(part * TILES + turn, W, RUN, BV)
+        ok = real[:, None] & (v < V)[None, :]
+        e = _whole_gradient(dz, z, z_mean, dmean, dvariance, n, co, v, MOMENTS, CO, V, BV * TILES, ALIGN_OUT).to(dtype)
+        if FENCE:
+            e = _fence(e)
+        if ADDED:
+            tl.store(
+                dhigh + n.to(tl.int64) * CO * V + _aligned(co[:, None] * V + v[None, :], ALIGN_OUT),
+                e,
+                mask=(co < CO)[:, None] & (v < V)[None, :] & is_first,
+            )
+        x, which, at, is_there, value, normalised = _input(
+            y,
+            c,
+            v,
+            first,
+            ok,
+            m,
+            s,
+            o,
+            slope,
+            NORM,
+            D,
+            H,
+            W,
+            GD,
+            GH,
+            GW,
+            CS,
+            FIRST,
+            CL,
+            AXIS,
+            PART,
+            PD,
+            PH,
+            PW,
+            RUN,
+            ALIGN,
+        )
+        if WEIGHT:
+            dw = _dot(e, tl.trans(x.to(dtype)), dw)
+        g = _dot(wt, e, tl.full((BCI, BV), 0.0, tl.float32))
+        for block in range(1, (CO + BCO - 1) // BCO):
+            k = block * BCO + co
+            e = _whole_gradient(dz, z, z_mean, dmean, dvariance, n, k, v, MOMENTS, CO, V, BV * TILES, ALIGN_OUT).to(
+                dtype
+            )
+            if ADDED:
+                tl.store(
+                    dhigh + n.to(tl.int64) * CO * V + _aligned(k[:, None] * V + v[None, :], ALIGN_OUT),
+                    e,
+                    mask=(k < CO)[:, None] & (v < V)[None, :] & is_first,
+                )
+            kw = tl.load(weight + k[None, :] * CI + c[:, None], mask=(k < CO)[None, :] & real[:, None], other=0.0)
+            g = _dot(kw.to(dtype), e, g)
+        with_value, alone = tl.full((BCI, BV), 0.0, tl.float32), tl.full((BCI, BV), 0.0, tl.float32)
+        for i in tl.static_range(PD * PH * PW):
+            mine = g
+            if PD * PH * PW > 1:
+                mine = tl.where(which == i, g, 0.0)
+                at, is_there, value, normalised = _load(
+                    y,
+                    c,
+                    v,
+                    first,
+                    ok,
+                    m,
+                    s,
+                    o,
+                    i,
+                    NORM,
+                    D,
+                    H,
+                    W,
+                    GD,
+                    GH,
+                    GW,
+                    CS,
+                    FIRST,
+                    CL,
+                    AXIS,
+                    PART,
+                    PD,
+                    PH,
+                    PW,
+                    RUN,
+                    ALIGN,
+                )
+            if CL > 0:
+                mine = tl.where(is_there, mine, 0.0)
+            mine = tl.where(normalised > 0, mine, mine * slope)
+            tl.store(dy + at, (mine * s if NORM else mine).to(dy.dtype.element_ty), mask=ok)
+            if NORM:
+                with_value, alone = with_value + mine * value, alone + mine
+        if NORM:
+            d1, d2 = _sums(with_value, alone)
+            ds, do = ds + d1, do + d2
+    tl.store(dscale + (n * CI + c) * parts + part, ds, mask=real)
+    tl.store(doffset + (n * CI + c) * parts + part, do, mask=real)
+    if WEIGHT:
+        tl.store(
+            dweight + (n * parts + part) * (CO * CI) + co[:, None] * CI + c[None, :],
+            dw,
+            mask=(co < CO)[:, None] & real[None, :],
+        )
+
+
+@triton.jit
+def _gradient_of_weight(
+    y,
+    mean,
+    scale,
+    offset,
+    dz,
+    z,
+    z_mean,
+    dmean,
+    dvariance,
+    dweight,
+    slope,
+    NORM: tl.constexpr,
+    MOMENTS: tl.constexpr,
+    CI: tl.constexpr,
+    CO: tl.constexpr,
+    V: tl.constexpr,
+    D: tl.constexpr,
+    H: tl.constexpr,
+    W: tl.constexpr,
+    GD: tl.constexpr,
+    GH: tl.constexpr,
+    GW: tl.constexpr,
+    CS: tl.constexpr,
+    FIRST: tl.constexpr,
+    CL: tl.constexpr,
+    AXIS: tl.constexpr,
+    PART: tl.constexpr,
+    PD: tl.constexpr,
+    PH: tl.constexpr,
+    PW: tl.constexpr,
+    RUN: tl.constexpr,
+    ALIGN: tl.constexpr,
+    ALIGN_OUT: tl.constexpr,
+    BV: tl.constexpr,
+    BCI: tl.constexpr,
+    BCO: tl.constexpr,
+    TILES: tl.constexpr,
+    STAGES: tl.constexpr,
+    FENCE: tl.constexpr,
+):
+    """Compute a part of a block of the weight's gradient, from some tiles."""
+    BLOCKS: tl.constexpr = (CI + BCI - 1) // BCI
+    ALL_BLOCKS: tl.constexpr = BLOCKS * ((CO + BCO - 1) // BCO)
+    part, parts, n = tl.program_id(0) // ALL_BLOCKS, tl.num_programs(0) // ALL_BLOCKS, tl.program_id(1)
+    c = tl.program_id(0) % BLOCKS * BCI + tl.arange(0, BCI)
+    co = tl.program_id(0) % ALL_BLOCKS // BLOCKS * BCO + tl.arange(0, BCO)
+    m, s, o = 0.0, 0.0, 0.0
+    if NORM:
+        m, s, o = _per_channel(mean, n, c, CI), _per_channel(scale, n, c, CI), _per_channel(offset, n, c, CI)
+    dtype = dz.dtype.element_ty
+    y += n.to(tl.int64) * CI * (D * H * W)
+    dw = tl.full((BCO, BCI), 0.0, tl.float32)
+    for turn in tl.range(0, TILES, num_stages=STAGES):
+        first, v = _voxels(part * TILES + turn, W, RUN, BV)
+        e = _whole_gradient(dz, z, z_mean, dmean, dvariance, n, co, v, MOMENTS, CO, V, BV * TILES, ALIGN_OUT).to(dtype)
+        if FENCE:
+            e = _fence(e)
+        x, _, _, _, _, _ = _input(
+            y,
+            c,
+            v,
+            first,
+            (c < CI)[:, None] & (v < V)[None, :],
+            m,
+            s,
+            o,
+            slope,
+            NORM,
+            D,
+            H,
+            W,
+            GD,
+            GH,
+            GW,
+            CS,
+            FIRST,
+            CL,
+            AXIS,
+            PART,
+            PD,
+            PH,
+            PW,
+            RUN,
+            ALIGN,
+        )
+        dw = _dot(e, tl.trans(x.to(dtype)), dw)
+    tl.store(
+        dweight + (n * parts + part) * (CO * CI) + co[:, None] * CI + c[None, :],
+        dw,
+        mask=(co < CO)[:, None] & (c < CI)[None, :],
+    )
