@@ -162,7 +162,7 @@ def test_a_folder_that_can_not_be_made_is_refused(tmp_path):
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_missing_device_is_refused_before_anything_is_written(tmp_path):
-    with pytest.raises(InputError, match="Expected a cuda device, got none that torch finds; change device"):
+    with pytest.raises(InputError, match="Expected a cuda device, got none; torch finds cpu; change device"):
         run_demo(tmp_path / "demo", "cuda")
     assert not list(tmp_path.iterdir())
 

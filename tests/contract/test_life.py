@@ -52,7 +52,8 @@ def test_killed_while_a_checkpoint_is_written_and_continued(preprocessed, nnunet
     assert momenta.keys() == saved["optimizer_state"]["state"].keys()
     for key, state in momenta.items():
         assert torch.equal(state["momentum_buffer"], saved["optimizer_state"]["state"][key]["momentum_buffer"])
-        assert state["momentum_buffer"].abs().sum() > 0
+    # a bias in front of a norm has no gradient
+    assert any(state["momentum_buffer"].abs().sum() > 0 for state in momenta.values())
 
     run_training(str(ID), "3d_fullres", 0, trainer, continue_training=True, device=CPU)
     final = torch.load(fold / "checkpoint_final.pth", weights_only=False)

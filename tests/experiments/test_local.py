@@ -93,7 +93,7 @@ def check_table(experiment, *runs):
         dice = json.loads(run.summary.read_text())["foreground_mean"]["Dice"]
         assert float(row["mDice"]) == float(row["ellipsoid"]) == pytest.approx(100 * dice)
         assert (row["mDice, paper"], row["state"]) == (paper, "finished")
-        assert f"| {100 * dice:.1f} " in (experiment.folder / f"{name}.md").read_text()
+        assert f" {100 * dice:.1f} |" in (experiment.folder / f"{name}.md").read_text()
 
 
 def test_the_split_is_nnunets_own(planned, experiment):

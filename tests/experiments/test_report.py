@@ -16,7 +16,7 @@ def test_figures_stand_beside_the_papers_and_what_is_missing_is_blank(tmp_path):
     lines = as_markdown("Table 2", table, runs).splitlines()
     assert [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]] == [
         ["run", "mDice", "mDice, paper", "prostate", "state"],
-        ["---", "-----", "------------", "--------", "-----------"],
+        ["-----", "------:", "-------------:", "---------:", "------------:"],
         ["CSC", "87.5", "85.6", "87.5", "finished"],
         ["CCS", "", "84.3", "", "not started"],
     ]
