@@ -273,7 +273,7 @@ def test_a_cpu_is_no_gpu():
 
 
 def test_auto_does_not_try_it(as_on_a_gpu):
-    assert computed_by(network_of(), torch.randn(2, 2, 4, 8)).engine == "checkpointed"
+    assert computed_by(network_of(), torch.randn(2, 2, 4, 8)).engine != "triton"
 
 
 on_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
