@@ -136,7 +136,6 @@ def _wish_for(network: Any) -> str:
     return wish
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]  # it is read when a graph is compiled
 def wished_engine() -> str:
     """Return the engine that NNUNETV2_GSP_ENGINE asks for: one of `ENGINES`, auto if it is not set.
 
