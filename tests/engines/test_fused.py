@@ -5,79 +5,30 @@ import math
 
 import pytest
 import torch
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from nnunetv2_gsp.architectures import GSPUNet
-from nnunetv2_gsp.architectures.settings import SHIFT_LOCATIONS, SHIFT_POSITIONS
-from nnunetv2_gsp.architectures.spatial_groups import feature_map_sizes, spatial_groups_of
+from nnunetv2_gsp.architectures.settings import SHIFT_POSITIONS
 from tests.architectures.networks import gsp_unet, isotropic
 from tests.conftest import torch_threads
-from tests.engines.networks import PATCH, assert_close, fused, needs_build, plain, small_network, with_random_parameters
-
-
-def divisors(draw, size, at_most):
-    """Groups that the rule would not take."""
-    counts = tuple(draw(st.sampled_from([n for n in range(1, 6) if voxels % n == 0])) for voxels in size)
-    return counts if math.prod(counts) <= at_most else (1,) * len(size)
-
-
-@st.composite
-def networks_and_images(draw):
-    n_axes, n_stages = draw(st.sampled_from([2, 3, 3])), draw(st.integers(2, 4))
-    strides = [
-        [draw(st.sampled_from([1, 1, 1, 2]))] * n_axes,
-        *([draw(st.sampled_from([1, 2, 2, 3])) for _ in range(n_axes)] for _ in range(n_stages - 1)),
-    ]
-    # InstanceNorm of very few voxels magnifies rounding beyond any bound
-    lowest = draw(st.lists(st.integers(1, 5), min_size=n_axes, max_size=n_axes).filter(lambda s: math.prod(s) >= 8))
-    patch = [size * math.prod(stride[axis] for stride in strides) for axis, size in enumerate(lowest)]
-    assume(math.prod(patch) <= 40_000)
-    features = [draw(st.integers(3, 40)) for _ in range(n_stages)]
-    groups = [
-        draw(st.sampled_from([spatial_groups_of(size, width // 2), divisors(draw, size, width // 2)]))
-        for size, width in zip(feature_map_sizes(patch, strides), features, strict=True)
-    ]
-    shifted = [
-        draw(st.sampled_from([0, math.prod(group) * (width // 2 // math.prod(group))]))
-        for group, width in zip(groups, features, strict=True)
-    ]
-    local = [
-        draw(st.integers(0, (width - moved) // (2 * n_axes))) * 2 * n_axes
-        for width, moved in zip(features, shifted, strict=True)
-    ]
-    norm = draw(st.sampled_from([None, *[[nn.InstanceNorm2d, nn.InstanceNorm3d][n_axes - 2]] * 3]))
-    torch.manual_seed(draw(st.integers(0, 99)))
-    network = GSPUNet(
-        draw(st.integers(1, 5)),
-        n_stages,
-        features,
-        [nn.Conv2d, nn.Conv3d][n_axes - 2],
-        strides,
-        draw(st.integers(1, 3)),
-        draw(st.integers(2, 9)),
-        draw(st.integers(1, 2)),
-        groups,
-        shifted,
-        draw(st.sampled_from(SHIFT_POSITIONS)),
-        draw(st.sampled_from(SHIFT_LOCATIONS)),
-        local,
-        conv_bias=draw(st.booleans()),
-        norm_op=norm,
-        norm_op_kwargs={"affine": draw(st.booleans())},
-        nonlin=nn.LeakyReLU,
-        nonlin_kwargs={"negative_slope": draw(st.sampled_from([0.0, 0.01, 0.3, -0.2, 1.5]))},
-    )
-    image = torch.randn(draw(st.integers(1, 3)), network.encoder.stages[0].convs[0].conv.in_channels, *patch)
-    return with_random_parameters(network), image * draw(st.sampled_from([1, 100])) + draw(st.sampled_from([0, 30]))
+from tests.engines.networks import (
+    PATCH,
+    assert_close,
+    fused,
+    needs_build,
+    networks_and_images,
+    plain,
+    small_network,
+)
 
 
 @needs_build
 @settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
-@given(networks_and_images(), st.integers(1, 3))
-def test_any_network_gives_the_same_logits_as_pytorch(network_and_image, n_threads):
+@given(networks_and_images(training=False), st.sampled_from([1, 100]), st.sampled_from([0, 30]), st.integers(1, 3))
+def test_any_network_gives_the_same_logits_as_pytorch(network_and_image, scale, offset, n_threads):
     network, image = network_and_image
+    image = scale * image + offset
     with torch_threads(n_threads), torch.no_grad():
         logits = fused(network, image)
         assert logits is not None

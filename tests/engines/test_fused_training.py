@@ -2,7 +2,6 @@
 
 import copy
 import gc
-import math
 import os
 import sys
 import weakref
@@ -13,23 +12,27 @@ from pathlib import Path
 import pytest
 import torch
 from dynamic_network_architectures.architectures.unet import PlainConvUNet
-from hypothesis import HealthCheck, Phase, assume, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from torch import nn
 from torch.func import functional_call, grad
 from torch.utils.flop_counter import FlopCounterMode
 
-from nnunetv2_gsp.architectures import GSPUNet
 from nnunetv2_gsp.architectures.settings import SHIFT_LOCATIONS, SHIFT_POSITIONS
-from nnunetv2_gsp.architectures.spatial_groups import feature_map_sizes, spatial_groups_of
 from nnunetv2_gsp.engines import choice, computed_by, fused_training
 from nnunetv2_gsp.profiling import count_activation_bytes
 from tests.architectures.networks import gsp_unet, isotropic, located, stock_architecture
 from tests.conftest import torch_threads
-from tests.engines.networks import PATCH, by_engine, needs_build, small_network, with_random_parameters
+from tests.engines.networks import (
+    PATCH,
+    by_engine,
+    needs_build,
+    networks_and_images,
+    small_network,
+    with_random_parameters,
+)
 
 pytestmark = needs_build
-WIDTHS = [1, 2, 3, 4, 7, 8, 13, 16, 24, 33, 40]
 
 
 def as_list(logits):
@@ -73,69 +76,10 @@ def assert_as_close(ours, plain, exact, allowed=0):
             assert error <= max(1e-4 * right.norm(), 4 * of_pytorch, allowed)
 
 
-@st.composite
-def networks_and_images(draw):
-    n_axes, n_stages = draw(st.sampled_from([2, 3, 3])), draw(st.integers(2, 4))
-    strides = [
-        [draw(st.sampled_from([1, 1, 1, 2]))] * n_axes,
-        *([draw(st.sampled_from([1, 2, 2, 3])) for _ in range(n_axes)] for _ in range(n_stages - 1)),
-    ]
-    # InstanceNorm of very few voxels magnifies rounding beyond any bound
-    lowest = draw(st.lists(st.integers(1, 5), min_size=n_axes, max_size=n_axes).filter(lambda s: math.prod(s) >= 8))
-    patch = [size * math.prod(stride[axis] for stride in strides) for axis, size in enumerate(lowest)]
-    assume(math.prod(patch) <= 20_000)
-    features = [draw(st.sampled_from(WIDTHS)) for _ in range(n_stages)]
-    if math.prod(patch) <= 4000:
-        features[-1] = draw(st.sampled_from([features[-1], 320]))
-    groups = [
-        draw(st.sampled_from([spatial_groups_of(size, width // 2), divisors(draw, size, width // 2)]))
-        for size, width in zip(feature_map_sizes(patch, strides), features, strict=True)
-    ]
-    shifted = [
-        draw(st.sampled_from([0, math.prod(group) * (width // 2 // math.prod(group))]))
-        for group, width in zip(groups, features, strict=True)
-    ]
-    local = [
-        draw(st.integers(0, (width - moved) // (2 * n_axes))) * 2 * n_axes
-        for width, moved in zip(features, shifted, strict=True)
-    ]
-    norm = draw(st.sampled_from([None, *[[nn.InstanceNorm2d, nn.InstanceNorm3d][n_axes - 2]] * 4]))
-    torch.manual_seed(draw(st.integers(0, 99)))
-    network = GSPUNet(
-        draw(st.integers(1, 5)),
-        n_stages,
-        features,
-        [nn.Conv2d, nn.Conv3d][n_axes - 2],
-        strides,
-        draw(st.integers(1, 3)),
-        draw(st.integers(2, 9)),
-        draw(st.integers(1, 2)),
-        groups,
-        shifted,
-        draw(st.sampled_from(SHIFT_POSITIONS)),
-        draw(st.sampled_from(SHIFT_LOCATIONS)),
-        local,
-        conv_bias=draw(st.booleans()),
-        norm_op=norm,
-        norm_op_kwargs={"affine": draw(st.booleans())},
-        nonlin=nn.LeakyReLU,
-        nonlin_kwargs={"negative_slope": draw(st.sampled_from([0.0, 0.01, 0.3, -0.2, 1.5]))},
-        deep_supervision=draw(st.booleans()),
-    )
-    image = torch.randn(draw(st.integers(1, 3)), network.encoder.stages[0].convs[0].conv.in_channels, *patch)
-    return with_random_parameters(network).train(), image
-
-
-def divisors(draw, size, at_most):
-    """Groups that the rule would not take."""
-    counts = tuple(draw(st.sampled_from([n for n in range(1, 6) if voxels % n == 0])) for voxels in size)
-    return counts if math.prod(counts) <= at_most else (1,) * len(size)
-
-
 @settings(
     max_examples=40, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck), phases=[Phase.generate]
 )
-@given(networks_and_images(), st.integers(1, 3))
+@given(networks_and_images(training=True), st.integers(1, 3))
 def test_any_network_has_pytorch_s_gradients(network_and_image, n_threads):
     network, image = network_and_image
     with torch_threads(n_threads):
