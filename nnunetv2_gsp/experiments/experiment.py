@@ -76,7 +76,7 @@ def run_experiments(
 ) -> Outcome:
     """Train the runs of a table that are not trained yet, and put the results beside the paper's values.
 
-    Each run is a call of nnU-Net's nnUNetv2_train. The local executor works in the foreground until all have ended;
+    Each run is trained as nnUNetv2_train does it. The local executor works in the foreground until all have ended;
     Slurm gets one job array, and the same call later collects the results. Trainer, plans, configuration and fold
     identify a run, so tables that share a run train it once. Jobs, logs and tables lie in `experiments` below the
     dataset's results.

@@ -3,6 +3,7 @@
 import json
 import pickle
 import signal
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from nnunetv2_gsp.errors import ConflictingInputError
+from nnunetv2_gsp.experiments import cpu_training
 from nnunetv2_gsp.experiments.tables import TableRow
 from nnunetv2_gsp.files import write_json
 from nnunetv2_gsp.messages import show_messages
@@ -110,10 +112,12 @@ class TrainingRun:
         return self.experiments / "jobs" / f"{self.name}.json"
 
     def command(self) -> list[str]:
-        """Return nnU-Net's command line, with --c if there is a checkpoint to continue from."""
+        """Return the command line of the training, with --c if there is a checkpoint to continue from."""
         started = any(self.fold_folder.glob("checkpoint_*.pth")) and not self.finished
+        # trainings share the cores, of which nnU-Net's command would take all
+        on_the_cpu = self.device == "cpu"
         return [
-            "nnUNetv2_train",
+            *([sys.executable, "-m", cpu_training.__name__] if on_the_cpu else ["nnUNetv2_train"]),
             self.dataset,
             self.configuration,
             str(self.row.fold),
@@ -121,8 +125,7 @@ class TrainingRun:
             self.plans,
             "-tr",
             self.row.trainer,
-            "-device",
-            self.device,
+            *([] if on_the_cpu else ["-device", self.device]),
             *(["--c"] if started else []),
         ]
 
@@ -197,7 +200,7 @@ class TrainingJob:
         """Train the run, or continue its training, unless it has finished.
 
         Raises:
-            RuntimeError: nnU-Net's command failed.
+            RuntimeError: the training failed.
             SystemExit: the command was stopped from outside.
         """
         with show_messages(), locked(self.run.lock) as lock:
@@ -211,14 +214,14 @@ class TrainingJob:
         return DelayedSubmission(self)
 
     def _train(self, lock: int) -> None:
-        """Run nnU-Net's command, which inherits the lock, as it may outlive this process when a terminal closes."""
+        """Run the command, which inherits the lock, as it may outlive this process when a terminal closes."""
         command = self.run.command()
         code = run_command(command, self.environment, pass_fds=[lock])
         if -code in STOPPED_FROM_OUTSIDE:
             time.sleep(5)  # for submitit's handler: it gets the same signal from Slurm, and requeues
-            raise SystemExit(f"{command[0]} was stopped from outside")
+            raise SystemExit("the training was stopped from outside")
         if code != 0:
-            raise RuntimeError(f"{command[0]} stopped with exit code {code}")
+            raise RuntimeError(f"the training stopped with exit code {code}")
 
 
 @contextmanager

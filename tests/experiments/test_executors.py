@@ -41,9 +41,11 @@ def test_trainings_take_turns_on_the_gpus_or_share_the_cores(monkeypatch):
         {"CUDA_VISIBLE_DEVICES": name} for name in ("3", "GPU-5e1f", "3")
     ]
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.delenv("nnUNet_n_proc_DA", raising=False)
     monkeypatch.setattr(os, "cpu_count", lambda: 8)
-    assert executors._share("cpu", 0, at_a_time=3) == {"OMP_NUM_THREADS": "2"}
-    assert executors._share("cpu", 0, at_a_time=9) == {"OMP_NUM_THREADS": "1"}
+    assert executors._share("cpu", 0, at_a_time=3) == {"OMP_NUM_THREADS": "2", "nnUNet_n_proc_DA": "2"}
+    monkeypatch.setenv("nnUNet_n_proc_DA", "5")  # the user's own
+    assert executors._share("cpu", 0, at_a_time=9) == {"OMP_NUM_THREADS": "1", "nnUNet_n_proc_DA": "5"}
 
 
 def test_slurm_that_is_not_there_is_one_sentence(runs, monkeypatch):

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from functools import partial
 
 import pytest
@@ -40,7 +41,7 @@ def folders(planned):
 )
 def test_dry_run_lists_every_run_and_writes_nothing(table, n_runs, folders, capfd):
     listing = run(table, dry_run=True).text
-    assert listing.count(": not started") == listing.count("nnUNetv2_train Dataset904_Ellipsoid 3d_fullres") == n_runs
+    assert listing.count(": not started") == listing.count("cpu_training Dataset904_Ellipsoid 3d_fullres") == n_runs
     assert listing.count("nnUNetv2_preprocess") == 1
     assert capfd.readouterr().out == ""
 
@@ -48,8 +49,9 @@ def test_dry_run_lists_every_run_and_writes_nothing(table, n_runs, folders, capf
 def test_dry_run_names_plans_trainer_fold_and_command(folders):
     plans = "nnUNetGSPPlans_promise12_prosgv3_ratio1"
     assert (
-        f"C_s = C: not started\n    plans {plans}, trainer nnUNetTrainerGSPPaper, fold 0\n    nnUNetv2_train "
-        f"{DATASET} 3d_fullres 0 -p {plans} -tr nnUNetTrainerGSPPaper -device cpu\n"
+        f"C_s = C: not started\n    plans {plans}, trainer nnUNetTrainerGSPPaper, fold 0\n"
+        f"    {sys.executable} -m nnunetv2_gsp.experiments.cpu_training "
+        f"{DATASET} 3d_fullres 0 -p {plans} -tr nnUNetTrainerGSPPaper\n"
     ) in run("ratio", dry_run=True).text
 
 

@@ -58,6 +58,7 @@ def test_interrupted_goes_on_failed_waits_for_retry_finished_stays(run, experime
     interrupt_in_epoch_1_of(half)
     assert experiment.states() == [RunState.INTERRUPTED, RunState.NOT_STARTED]
     assert f"$ {shlex.join(command)}\n" in printed_by(half)
+    assert "threads: 1" in printed_by(half)  # its share, where nnU-Net's command takes all cores
     assert [*half.fold_folder.glob("checkpoint_*.pth")]
     preprocessed = {file: file.stat().st_mtime_ns for file in experiment.preprocessed.glob("*masked_norm/*")}
     assert len(preprocessed) == 15  # five cases of three files

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 
@@ -69,6 +70,11 @@ def test_dice_of_regions_is_found_by_their_names(planned):
     shutil.rmtree(planned / "nnUNet_results" / DATASET)
 
 
+def test_on_a_gpu_nnunet_s_own_command_trains(run):
+    assert replace(run, device="cuda").command()[:2] == ["nnUNetv2_train", DATASET]
+    assert replace(run, device="cuda").command()[-2:] == ["-device", "cuda"]
+
+
 def test_a_job_of_its_own_shows_the_command(run, monkeypatch, capsys):
     """Nothing else shows the package's log there: a log without the command can not be repeated by hand."""
     monkeypatch.setattr(TrainingRun, "command", lambda _: ["python", "-c", "pass"])
@@ -78,7 +84,7 @@ def test_a_job_of_its_own_shows_the_command(run, monkeypatch, capsys):
 
 def test_a_job_whose_command_fails_ends_with_an_error(run, monkeypatch):
     monkeypatch.setattr(TrainingRun, "command", lambda _: ["python", "-c", "raise SystemExit(3)"])
-    with pytest.raises(RuntimeError, match="python stopped with exit code 3"):
+    with pytest.raises(RuntimeError, match="training stopped with exit code 3"):
         TrainingJob(run, {})()
 
 

@@ -45,11 +45,12 @@ class nnUNetTrainerGSPPaperFewIterations(_FewIterations, nnUNetTrainerGSPPaper):
 
 
 class nnUNetTrainerGSPPaperFailing(nnUNetTrainerGSPPaperFewIterations):
-    """Trains for two epochs, and fails between them where a fault is switched on for its plans."""
+    """Trains for two epochs on how many threads it logs; fails between them where a fault is on for its plans."""
 
     def initialize(self):
         super().initialize()
         self.num_epochs = 2
+        self.print_to_log_file(f"threads: {torch.get_num_threads()}")
 
     def on_epoch_end(self):
         super().on_epoch_end()
