@@ -179,10 +179,10 @@ def _fused_table(title: str, channels: int, size: tuple[int, ...], rounds: int) 
 
 def _run_of(steps: list[Step], image: Buffer, logits: Buffer) -> Callable[[Tensor, Tensor], None]:
     """Return a function that runs a program from one tensor to another, in memory of its own."""
-    runner, library = Runner(Program(steps, image, logits, n_axes=3), n_samples=1), fused_layers()
+    runner, library = Runner(Program(steps, image, (logits,), n_axes=3), n_samples=1), fused_layers()
     assert library is not None
     return partial(_run_in, torch.randn(runner.arena_floats), runner, library)
 
 
 def _run_in(arena: Tensor, runner: Runner, library: FusedLayers, image: Tensor, logits: Tensor) -> None:
-    runner.run(library, image, logits, arena)
+    runner.run(library, image, [logits], arena)

@@ -90,11 +90,11 @@ class Step:
 
 
 class Program(NamedTuple):
-    """The steps of a network, from `image` to `logits`."""
+    """The steps of a network, from `image` to the logits of every resolution, the full one first."""
 
     steps: list[Step]
     image: Buffer
-    logits: Buffer
+    logits: tuple[Buffer, ...]
     n_axes: int  # 2 or 3
 
 

@@ -39,17 +39,17 @@ class Runner:
     def __init__(self, program: Program, n_samples: int):
         self.program = program
         self.n_samples = n_samples
-        layout = Layout(program.steps, {program.image: IMAGE, program.logits: LOGITS}, n_samples, program.n_axes)
+        layout = Layout(program.steps, spaces_in(program), n_samples, program.n_axes)
         self._layers = layout.layers()
         self.arena_floats = layout.floats
 
-    def run(self, fused_layers: FusedLayers, image: Tensor, logits: Tensor, arena: Tensor) -> None:
-        """Compute `logits` (N, classes, *spatial) from `image` (N, channels, *spatial), both contiguous fp32.
+    def run(self, fused_layers: FusedLayers, image: Tensor, logits: Sequence[Tensor], arena: Tensor) -> None:
+        """Compute `logits` (N, classes, *spatial) from `image` (N, channels, *spatial), all contiguous fp32.
 
         Args:
             fused_layers: build of the compiled layers, as `library.fused_layers` returns it.
             image: input (N, channels, *spatial), which is only read.
-            logits: output (N, classes, *spatial), which is overwritten.
+            logits: outputs (N, classes, *spatial) as `new_logits` returns them, which are overwritten.
             arena: scratch memory of at least `arena_floats` floats that is not used elsewhere during the call.
 
         Raises:
@@ -61,9 +61,22 @@ class Runner:
                 len(self._layers),
                 self.n_samples,
                 torch.get_num_threads(),
-                spaces_of(arena, image, None, logits),
+                spaces_of(arena, image, None, *logits),
             )
         )
+
+
+def spaces_in(program: Program, image: int = IMAGE) -> dict[Buffer, int]:
+    """Return the spaces of the buffers that are PyTorch tensors: `image`, and LOGITS and on for the logits."""
+    return {program.image: image, **{logits: LOGITS + index for index, logits in enumerate(program.logits)}}
+
+
+def new_logits(fused_layers: FusedLayers, program: Program, n_samples: int) -> list[Tensor]:
+    """Return memory for the logits (n_samples, classes, *spatial) of every resolution, fp32."""
+    return [
+        fused_layers.new_memory(n_samples, logits.channels, *logits.size[-program.n_axes :])
+        for logits in program.logits
+    ]
 
 
 def spaces_of(*tensors: Tensor | None) -> Any:

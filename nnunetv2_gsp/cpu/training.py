@@ -2,14 +2,13 @@
 
 import ctypes
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from nnunetv2_gsp.cpu.library import (
     GRADIENTS,
-    IMAGE,
     LOGITS,
     NONE,
     FloatPointer,
@@ -17,22 +16,13 @@ from nnunetv2_gsp.cpu.library import (
     Gradient,
     Map,
 )
-from nnunetv2_gsp.cpu.program import Buffer, NotFusable, Step, round_up
-from nnunetv2_gsp.cpu.runner import DOUBLE, Layout, check_memory, map_of, n_chunks, place, spaces_of
+from nnunetv2_gsp.cpu.program import Buffer, NotFusable, Program, Step, round_up
+from nnunetv2_gsp.cpu.runner import DOUBLE, Layout, check_memory, map_of, n_chunks, place, spaces_in, spaces_of
 
 _Pair = ctypes.c_int32 * 2
 _FLOAT_BYTES = ctypes.sizeof(ctypes.c_float)
 _COEFFICIENTS = 4  # floats of layers/gradient.h's Coefficients
 _OUTPUTS = 16  # a multiple of layers/instructions.h's OUTPUTS
-
-
-class TrainingProgram(NamedTuple):
-    """The steps of a network, from `image` to the logits of every resolution."""
-
-    steps: list[Step]
-    image: Buffer
-    logits: tuple[Buffer, ...]
-    n_axes: int  # 2 or 3
 
 
 class TrainingStep:
@@ -53,12 +43,11 @@ class TrainingStep:
         NotFusable: see `runner.Runner`; or two layers share their weights.
     """
 
-    def __init__(self, program: TrainingProgram, n_samples: int):
+    def __init__(self, program: Program, n_samples: int):
         self.program = program
         self.n_samples = n_samples
-        self._spaces = {program.image: IMAGE, **{logits: LOGITS + i for i, logits in enumerate(program.logits)}}
         read = {read.buffer for step in program.steps for read in step.reads}
-        layout = Layout(program.steps, self._spaces, n_samples, program.n_axes, kept=read)
+        layout = Layout(program.steps, spaces_in(program), n_samples, program.n_axes, kept=read)
         self._layers = layout.layers()
         self.arena_floats = layout.floats
         self.parameters = _parameters_of(program.steps)
@@ -105,12 +94,8 @@ class BackwardPass:
     def __init__(self, step: TrainingStep, layers: Any, of_logits: Sequence[Tensor | None], wants_image: bool):
         program, self.n_samples = step.program, step.n_samples
         self._layers, self._of_logits = layers, of_logits
-        self._space_of_image = LOGITS + len(of_logits)
         self._image = program.image if wants_image else None
-        self._spaces = {
-            program.image: self._space_of_image,
-            **{logits: LOGITS + i for i, logits in enumerate(program.logits)},
-        }
+        self._spaces = spaces_in(program, image=LOGITS + len(of_logits))
         given = {logits for logits, gradient in zip(program.logits, of_logits, strict=True) if gradient is not None}
         self._reached = self._reached_steps(program, given)
         self._steps = [program.steps[index] for index in self._reached]
@@ -148,7 +133,7 @@ class BackwardPass:
         """Return the gradient of a parameter, or None where no gradient reaches it."""
         return self._gradients_of.get(id(parameter))
 
-    def _reached_steps(self, program: TrainingProgram, given: set[Buffer]) -> list[int]:
+    def _reached_steps(self, program: Program, given: set[Buffer]) -> list[int]:
         """Return the numbers of the steps whose output gets a gradient, the last first."""
         reached, numbers = set(given), []
         for number in reversed(range(len(program.steps))):

@@ -7,8 +7,8 @@ from torch import Tensor, nn
 
 from nnunetv2_gsp.cpu.arenas import Arenas
 from nnunetv2_gsp.cpu.library import FusedLayers
-from nnunetv2_gsp.cpu.program import NotFusable, Program
-from nnunetv2_gsp.cpu.runner import Runner
+from nnunetv2_gsp.cpu.program import NotFusable
+from nnunetv2_gsp.cpu.runner import Runner, new_logits
 from nnunetv2_gsp.engines.engine import NotApplicable, NotMeant
 from nnunetv2_gsp.engines.recorder import Recorder, layers_for
 from nnunetv2_gsp.ops.recording import is_watched
@@ -32,21 +32,19 @@ class Fused(Recorder):
         self.network = network
         self.layers = layers
 
-    def end(self, logits: Any) -> Tensor:
-        """Run the program, and return logits (N, classes, *patch) in fp32."""
-        if isinstance(logits, list):
-            raise NotMeant("deep supervision")
-        program = Program(self.steps, self.first, logits.buffer, self.n_axes)
+    def end(self, logits: Any) -> Tensor | list[Tensor]:
+        """Run the program, and return logits (N, classes, *patch) in fp32, of one resolution or a list of them."""
+        program = self.program(logits)
         n_samples = self.image.shape[0]
         try:
             runner = Runner(program, n_samples)
         except NotFusable as reason:
             raise NotApplicable(str(reason)) from reason
         arena = _arenas.take(self.network, runner.arena_floats)
-        result = self.layers.new_memory(n_samples, program.logits.channels, *program.logits.size[-self.n_axes :])
-        runner.run(self.layers, self.image.contiguous(), result, arena)
+        computed = new_logits(self.layers, program, n_samples)
+        runner.run(self.layers, self.image.contiguous(), computed, arena)
         _arenas.give_back(self.network, arena)
-        return result
+        return computed if isinstance(logits, list) else computed[0]
 
 
 def fused(network: Any, image: Tensor) -> Fused:

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from nnunetv2_gsp.cpu.arenas import Arenas
 from nnunetv2_gsp.cpu.library import FusedLayers
 from nnunetv2_gsp.cpu.program import NotFusable
-from nnunetv2_gsp.cpu.training import TrainingProgram, TrainingStep
+from nnunetv2_gsp.cpu.runner import new_logits
+from nnunetv2_gsp.cpu.training import TrainingStep
 from nnunetv2_gsp.engines.checkpointed import CHECKPOINTED, is_training_step
 from nnunetv2_gsp.engines.engine import NotApplicable, NotMeant
 from nnunetv2_gsp.engines.recorder import Recorder, layers_for
@@ -38,9 +39,8 @@ class FusedTraining(Recorder):
 
     def end(self, logits: Any) -> Tensor | list[Tensor]:
         """Run the program, and return logits (N, classes, *patch) in fp32, of one resolution or a list of them."""
-        heads = tuple(head.buffer for head in (logits if isinstance(logits, list) else [logits]))
         try:
-            step = TrainingStep(TrainingProgram(self.steps, self.first, heads, self.n_axes), self.image.shape[0])
+            step = TrainingStep(self.program(logits), self.image.shape[0])
         except NotFusable as reason:
             raise NotApplicable(str(reason)) from reason
         computed = _Network.apply(_Call(self.network, self.layers, step), self.image.contiguous(), *step.parameters)
@@ -59,10 +59,7 @@ class _Call:
         kept = arena.view(-1)
         # whoever holds the graph holds the view; the memory is free when that is gone
         weakref.finalize(kept, _kept.give_back, self.network, arena).atexit = False
-        n_axes = self.step.program.n_axes
-        logits = [
-            self.layers.new_memory(len(image), head.channels, *head.size[-n_axes:]) for head in self.step.program.logits
-        ]
+        logits = new_logits(self.layers, self.step.program, len(image))
         self.step.forward(self.layers, image, kept, logits)
         return kept, logits
 

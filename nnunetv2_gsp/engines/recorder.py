@@ -16,7 +16,7 @@ from torch.nn.modules.dropout import _DropoutNd
 
 from nnunetv2_gsp.cpu import fused_layers
 from nnunetv2_gsp.cpu.library import FusedLayers
-from nnunetv2_gsp.cpu.program import Buffer, Read, Step, Weights, three
+from nnunetv2_gsp.cpu.program import Buffer, Program, Read, Step, Weights, three
 from nnunetv2_gsp.engines.engine import Engine, NotApplicable
 from nnunetv2_gsp.engines.part import own_code
 from nnunetv2_gsp.ops import (
@@ -132,6 +132,11 @@ class Recorder(Engine[Recorded]):
         read = _read(x)
         self._check_pointwise(convolution, read.buffer.channels)
         return Read(self._append((read,), Weights(convolution)).out)
+
+    def program(self, logits: Read | list[Read]) -> Program:
+        """Return what was recorded, up to the logits of one resolution or of several."""
+        heads = logits if isinstance(logits, list) else [logits]
+        return Program(self.steps, self.first, tuple(head.buffer for head in heads), self.n_axes)
 
     def _convolved_with_low(self, interpolated: Interpolated, skip: Read, layer: Any) -> Read:
         """Record W·cat(up(u), s) = up(W_u·u) + W_s·s: what belongs to u is computed at the low resolution."""

@@ -7,9 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nnunetv2_gsp.cpu.library import IMAGE, LOGITS, FusedLayers
-from nnunetv2_gsp.cpu.program import Program
-from nnunetv2_gsp.cpu.runner import Layout, Runner, _first_gap
+from nnunetv2_gsp.cpu.library import FusedLayers
+from nnunetv2_gsp.cpu.runner import Layout, Runner, _first_gap, spaces_in
 from nnunetv2_gsp.engines.fused import Fused
 from tests.architectures.networks import gsp_unet, isotropic
 
@@ -22,7 +21,7 @@ def program_of(n_stages, width, shift_position, n_axes=3):
     network = gsp_unet(patch, [width] * n_stages, isotropic(n_stages, n_axes), shift_position=shift_position).eval()
     engine = Fused(network, NO_LAYERS)
     logits = network.walk(engine.begin(torch.zeros(1, 2, *patch)), engine)
-    return Program(engine.steps, engine.first, logits.buffer, n_axes)
+    return engine.program(logits)
 
 
 def lives(program):
@@ -30,7 +29,7 @@ def lives(program):
     steps = {}
     for number, step in enumerate(program.steps):
         for buffer in (step.out, step.low, *(read.buffer for read in step.reads)):
-            if buffer not in (None, program.image, program.logits):
+            if buffer not in (None, program.image, *program.logits):
                 steps.setdefault(buffer, []).append(number)
     return {buffer: range(numbers[0], numbers[-1] + 1) for buffer, numbers in steps.items()}
 
@@ -45,7 +44,7 @@ def lives(program):
 )
 def test_maps_that_live_at_the_same_time_do_not_overlap(n_stages, width, shift_position, n_samples, n_axes):
     program = program_of(n_stages, width, shift_position, n_axes)
-    layout = Layout(program.steps, {program.image: IMAGE, program.logits: LOGITS}, n_samples, n_axes)
+    layout = Layout(program.steps, spaces_in(program), n_samples, n_axes)
     places = {
         buffer: range(layout.offsets[buffer], layout.offsets[buffer] + n_samples * buffer.sample_stride)
         for buffer in lives(program)

@@ -25,7 +25,7 @@ WIDTHS = [1, 2, 3, 4, 7, 8, 13, 16, 24, 33, 40]
 
 @st.composite
 def networks_and_images(draw, training):
-    """Draw 2D and 3D, strides, widths, groups, positions, locations, local shifts, and in training deep supervision."""
+    """Draw 2D and 3D, strides, widths, groups, positions, locations, local shifts, deep supervision."""
     n_axes, n_stages = draw(st.sampled_from([2, 3, 3])), draw(st.integers(2, 4))
     strides = [
         [draw(st.sampled_from([1, 1, 1, 2]))] * n_axes,
@@ -71,7 +71,7 @@ def networks_and_images(draw, training):
         norm_op_kwargs={"affine": draw(st.booleans())},
         nonlin=nn.LeakyReLU,
         nonlin_kwargs={"negative_slope": draw(st.sampled_from([0.0, 0.01, 0.3, -0.2, 1.5]))},
-        deep_supervision=training and draw(st.booleans()),
+        deep_supervision=draw(st.booleans()),
     )
     image = torch.randn(draw(st.integers(1, 3)), n_channels, *patch)
     return with_random_parameters(network).train(training), image
@@ -85,6 +85,10 @@ def _divisors(draw, size, at_most):
 
 def plain(network, image):
     return network.decoder(network.encoder(image))
+
+
+def as_list(logits):
+    return logits if isinstance(logits, list) else [logits]
 
 
 def by_engine(name, network, image):

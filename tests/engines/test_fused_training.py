@@ -25,6 +25,7 @@ from tests.architectures.networks import gsp_unet, isotropic, located, stock_arc
 from tests.conftest import torch_threads
 from tests.engines.networks import (
     PATCH,
+    as_list,
     by_engine,
     needs_build,
     networks_and_images,
@@ -33,10 +34,6 @@ from tests.engines.networks import (
 )
 
 pytestmark = needs_build
-
-
-def as_list(logits):
-    return logits if isinstance(logits, list) else [logits]
 
 
 def gradients(network, image, engine="fused_training", weights=None):

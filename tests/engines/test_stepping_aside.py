@@ -13,7 +13,6 @@ from tests.engines.networks import PATCH, assert_close, plain, small_network, st
 
 def unusual_networks():
     yield "training", small_network().train()
-    yield "deep supervision", small_network(deep_supervision=True)
     yield "3×3×3", small_network(kernel=3)
     yield "another nonlinearity", small_network(nonlin=nn.GELU, nonlin_kwargs={})
     yield "another norm", small_network(norm_op=nn.BatchNorm3d)
