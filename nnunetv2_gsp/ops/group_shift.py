@@ -117,14 +117,14 @@ def _moved_blocks_or_gathered(
 def _gathered(x: torch.Tensor, spatial_groups: tuple[int, ...], shift_channels: int, step: int) -> torch.Tensor:
     # a fake tensor needs fake row numbers, which must not get into the cache
     source_rows = _kept_source_rows if type(x) is torch.Tensor and not x.is_meta else _source_rows
+    numbers = source_rows(tuple(x.shape[1:]), spatial_groups, shift_channels, step, x.device)
     shifted = torch.empty(x.shape, dtype=x.dtype, device=x.device)
-    rows = _rows(shifted, spatial_groups)
-    torch.index_select(
-        _rows(x, spatial_groups),
-        1,
-        source_rows(tuple(x.shape[1:]), spatial_groups, shift_channels, step, x.device),
-        out=rows,
-    )
+    rows, shifted_rows = _rows(x, spatial_groups), _rows(shifted, spatial_groups)
+    if x.is_cpu:  # where torch gathers along the first axis alone with all threads
+        for sample, shifted_sample in zip(rows, shifted_rows, strict=True):
+            torch.index_select(sample, 0, numbers, out=shifted_sample)
+    else:
+        torch.index_select(rows, 1, numbers, out=shifted_rows)
     return shifted
 
 
