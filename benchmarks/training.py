@@ -77,7 +77,7 @@ def _table(title: str, builders: dict[str, Builder], plan: Plan, rounds: int) ->
         {
             "": name,
             f"speed-up over {baseline}": faster[name],
-            f"activations, part of {baseline}'s": mebibytes[name] / mebibytes[baseline],
+            f"activations relative to {baseline}": mebibytes[name] / mebibytes[baseline],
             "ms": timings[name],
             "activations, MiB": mebibytes[name],
         }
