@@ -24,6 +24,7 @@ def run(arguments: argparse.Namespace) -> int:
         configuration=arguments.c,
         plans_name=arguments.p,
         trainers=arguments.tr,
+        folds=arguments.f,
         settings=settings(arguments.set),
         device=arguments.device,
         executor=arguments.executor,
@@ -45,7 +46,7 @@ def add(verbs: Verbs) -> None:
 
     experiments = verbs.add_parser(
         "experiments",
-        help="train what a table of the paper needs, and put it beside the paper's values",
+        help="train the networks of a table, of the paper or of this package, and collect the Dice",
         description=fill(
             "Write the plans of a table, train each of its runs with nnU-Net, and collect. The same "
             "command again goes on where it stands: finished runs stay, interrupted ones go on from their "
@@ -68,14 +69,22 @@ def add(verbs: Verbs) -> None:
         "-p",
         default="nnUNetPlans",
         metavar="PLANS",
-        help="plans to derive the table's from; cross-validation trains these themselves (default: %(default)s)",
+        help="plans to derive the table's from; cross-validation and networks train them (default: %(default)s)",
     )
     experiments.add_argument(
         "-tr",
         nargs="+",
         metavar="TRAINER",
-        help=f"trainers in place of the table's own (default: {PAPER_TRAINER}; for cross-validation "
-        f"{' and '.join(TABLES['cross-validation'].trainers)})",
+        help=f"trainers in place of the table's own, such as nnUNetTrainer_50epochs (default: {PAPER_TRAINER}; for "
+        f"cross-validation {' and '.join(TABLES['cross-validation'].trainers)}; for networks "
+        f"{TABLES['networks'].trainers[0]})",
+    )
+    experiments.add_argument(
+        "-f",
+        nargs="+",
+        type=int,
+        metavar="FOLD",
+        help="folds of the table: 0 1 ... (default: all that it has)",
     )
     add_set(experiments, "settings for every run, as in patch_size=[16,96,96] batch_size=2")
     add_device(experiments, "cuda", "where nnU-Net trains")

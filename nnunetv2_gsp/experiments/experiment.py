@@ -66,6 +66,7 @@ def run_experiments(
     configuration: str = _CONFIGURATION,
     plans_name: str = _PLANS,
     trainers: Sequence[str] | None = None,
+    folds: Sequence[int] | None = None,
     settings: Mapping[str, Any] | None = None,
     device: str = "cuda",
     executor: str = "local",
@@ -85,8 +86,9 @@ def run_experiments(
         table: name of the table, a key of `tables.TABLES`.
         dataset: name or id of a planned dataset, as nnU-Net takes it.
         configuration: name of the plans' configuration to train, such as 3d_fullres.
-        plans_name: name of the plans from which the table's are derived; cross-validation trains these themselves.
+        plans_name: name of the plans from which the table's are derived; cross-validation and networks train them.
         trainers: names of trainers in place of the table's own; cross-validation compares as many as are given.
+        folds: numbers of folds, 0 to 4, to which the table is restricted; None takes all of its folds.
         settings: settings that replace the templates' in every run, name -> value.
         device: device that nnU-Net trains on, one of `nnunet.DEVICES`.
         executor: name of the executor, one of `EXECUTORS`.
@@ -112,7 +114,7 @@ def run_experiments(
             parameters=["slurm"],
         )
     experiment = Experiment(
-        table, preprocessed_folder(dataset), configuration, plans_name, trainers, settings or {}, device
+        table, preprocessed_folder(dataset), configuration, plans_name, trainers, settings or {}, device, folds
     )
     check_executor(executor)
     if executor == "local":
@@ -146,6 +148,7 @@ class Experiment:
         trainers: names of trainers in place of the table's own; None keeps these.
         settings: settings that replace the templates' in every run, name -> value.
         device: device that nnU-Net trains on, one of `nnunet.DEVICES`.
+        folds: numbers of folds to which the table is restricted; None takes all of its folds.
     """
 
     table: str
@@ -155,6 +158,7 @@ class Experiment:
     trainers: Sequence[str] | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     device: str = "cuda"
+    folds: Sequence[int] | None = None
 
     @property
     def dataset(self) -> str:
@@ -175,7 +179,7 @@ class Experiment:
     def runs(self) -> list[TrainingRun]:
         """The runs of the table, one for each row."""
         results = nnunet_folder("nnUNet_results").absolute() / self.dataset
-        rows = rows_of(self.table, self._n_channels(), self.trainers)
+        rows = rows_of(self.table, self._n_channels(), self.trainers, self.folds)
         return [
             TrainingRun(row, self.dataset, self.configuration, self._plans_of(row), self.device, results)
             for row in rows
@@ -198,6 +202,8 @@ class Experiment:
         trainers = [_trainer(name) for name in dict.fromkeys(run.row.trainer for run in self.runs)]
         if self._trains_own_plans:  # others were checked when they were derived
             self._check_own_plans(trainers)
+        if self.plans.keys() > {self.plans_name}:
+            self._check_trainer_keeps_the_network(trainers)
 
     def states(self) -> list[RunState]:
         """Return the state of each run, in the order of `runs`."""
@@ -266,7 +272,7 @@ class Experiment:
 
     @property
     def _trains_own_plans(self) -> bool:
-        return all(run.row.template is None for run in self.runs)
+        return any(run.row.template is None for run in self.runs)
 
     def _check_settings(self) -> None:
         varied = {key for run in self.runs for key in run.row.settings}
@@ -353,6 +359,7 @@ class Experiment:
                 self.table,
                 *self._unusual([self.plans_name, self.configuration]),
                 *(self.trainers or []),
+                *(f"fold_{fold}" for fold in self.folds or ()),
                 *self._settings_by_name(),
             ]
         )
@@ -385,6 +392,16 @@ class Experiment:
                 parameters=["plans_name", "configuration"],
             )
         return content
+
+    def _check_trainer_keeps_the_network(self, trainers: Sequence[type[nnUNetTrainer]]) -> None:
+        """Raise InputError if a trainer would replace the planned network, to which the others are compared."""
+        for trainer in trainers:
+            if issubclass(trainer, nnUNetTrainerGSP):
+                raise ConflictingInputError(
+                    f"a trainer that trains the planned network for {self.table}",
+                    f"{trainer.__name__}, which trains its GSP counterpart",
+                    parameters=["trainers"],
+                )
 
     def _trained(self, plans: dict[str, Any]) -> dict[str, Any]:
         """Return the part of the plans that a training depends on, without other configurations and their origin."""

@@ -3,7 +3,6 @@
 import csv
 import io
 from collections.abc import Mapping, Sequence
-from itertools import groupby
 from statistics import mean, stdev
 from typing import Any
 
@@ -69,15 +68,18 @@ def as_csv(table: Sequence[Cells]) -> str:
 
 
 def _over_folds(table: Sequence[Cells], runs: Sequence[TrainingRun]) -> list[Cells]:
-    """Return mean ± sample SD over the finished folds of each trainer with several folds."""
+    """Return mean ± sample SD over the finished folds of each network with several folds."""
+    folds_of: dict[str, list[Cells]] = {}
+    for run, cells in zip(runs, table, strict=True):
+        if run.row.network is not None and cells["mDice"] is not None:
+            folds_of.setdefault(run.row.network, []).append(cells)
     rows = []
-    for trainer, folds in groupby(zip(runs, table, strict=True), key=lambda entry: entry[0].row.trainer):
-        finished = [cells for run, cells in folds if cells["mDice"] is not None and run.row.template is None]
+    for network, finished in folds_of.items():
         if len(finished) > 1:
             values = {name: [cells[name] for cells in finished] for name in finished[0] if name not in ("run", "state")}
             rows.append(
                 {
-                    "run": f"{trainer}, mean ± SD of {len(finished)} folds",
+                    "run": f"{network}, mean ± SD of {len(finished)} folds",
                     **{
                         name: f"{mean(each):.1f} ± {stdev(each):.1f}"
                         for name, each in values.items()

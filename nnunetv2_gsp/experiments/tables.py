@@ -1,4 +1,4 @@
-"""Lists the tables of the paper: the trainings behind each, and the paper's values."""
+"""Lists the tables that can be trained: the trainings behind each, and the paper's values where it has the table."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -30,6 +30,20 @@ _TABLE2 = {
 }
 _BRATS_POSITIONS = (81.2, 80.7, 80.1, 80.2)
 
+# name -> template and settings; None is the planned network
+_NETWORKS: dict[str, tuple[str | None, dict[str, Any]]] = {
+    "stock": (None, {}),
+    "3×3×3": ("default", {"kernel": 3, "shift_position": "none"}),
+    "pointwise": ("default", {"shift_position": "none"}),
+    "CSC": ("default", {}),
+    "CSC in the decoder": ("default", {"shift_location": "decoder"}),
+    "CCS": ("default", {"shift_position": "CCS"}),
+    "CSCS": ("default", {"shift_position": "CSCS"}),
+    "CSC, ratio 1": ("default", {"shift_ratio": 1}),
+    "local shifts": ("default", {"shift_ratio": 0, "local_shift_ratio": 0.375}),
+    "CSC and local shifts": ("default_local", {}),
+}
+
 
 @dataclass(frozen=True)
 class TableRow:
@@ -42,6 +56,7 @@ class TableRow:
         fold: number of the fold in nnU-Net's split, 0 to 4; fold 0 corresponds to the paper's 8:2.
         paper: class -> Dice in percent, with "mDice" for the mean of all foreground classes; empty without values.
         trainer: name of the nnU-Net trainer class.
+        network: name that the rows share of which only the fold differs; None without other folds.
     """
 
     label: str
@@ -50,6 +65,7 @@ class TableRow:
     fold: int = 0
     paper: Mapping[str, float] = field(default_factory=dict)
     trainer: str = PAPER_TRAINER
+    network: str | None = None
 
     @property
     def name_of_setting(self) -> str:
@@ -81,7 +97,9 @@ class Table:
     trainers: Sequence[str] = (PAPER_TRAINER,)
 
 
-def rows_of(table: str, n_channels: int, trainers: Sequence[str] | None = None) -> list[TableRow]:
+def rows_of(
+    table: str, n_channels: int, trainers: Sequence[str] | None = None, folds: Sequence[int] | None = None
+) -> list[TableRow]:
     """Return the rows of a table, with the values of He et al., "Group Shift Pointwise Convolution".
 
     Args:
@@ -89,10 +107,11 @@ def rows_of(table: str, n_channels: int, trainers: Sequence[str] | None = None) 
         n_channels: number of channels of the dataset's images; 4 means BraTS18 in Table 1, 1 means PROMISE12.
         trainers: names of trainers in place of the table's own: one for a table of the paper, any number of different
             ones for cross-validation.
+        folds: numbers of folds, 0 to 4, to which the table is restricted; None takes all of its folds.
 
     Raises:
         ConflictingInputError: neither dataset has this number of channels, there are several trainers for a table of
-            the paper, or a trainer is named twice.
+            one trainer, a trainer is named twice, or the table has none of the folds.
 
     Examples:
         >>> [row.label for row in rows_of("ratio", n_channels=1)]
@@ -102,12 +121,29 @@ def rows_of(table: str, n_channels: int, trainers: Sequence[str] | None = None) 
     chosen = trainers or usual
     if len(set(chosen)) < len(chosen):
         raise ConflictingInputError(f"different trainers for {table}", " ".join(chosen), remedy="name each once")
-    rows = TABLES[table].rows(n_channels)
+    rows = _in_folds(table, TABLES[table].rows(n_channels), folds)
     if len(usual) > 1:
-        return [replace(row, label=f"{trainer}, {row.label}", trainer=trainer) for trainer in chosen for row in rows]
+        return [
+            replace(row, label=f"{trainer}, {row.label}", trainer=trainer, network=trainer)
+            for trainer in chosen
+            for row in rows
+        ]
     if len(chosen) > 1:
         raise ConflictingInputError(f"one trainer for {table}", " ".join(chosen), parameters=["trainers"])
     return [replace(row, trainer=chosen[0]) for row in rows]
+
+
+def _in_folds(table: str, rows: list[TableRow], folds: Sequence[int] | None) -> list[TableRow]:
+    if folds is None:
+        return rows
+    there = {row.fold for row in rows}
+    if not set(folds) <= there:
+        raise ConflictingInputError(
+            f"folds that {table} has: {', '.join(map(str, sorted(there)))}",
+            ", ".join(map(str, folds)),
+            parameters=["folds"],
+        )
+    return [row for row in rows if row.fold in folds]
 
 
 def _table1(n_channels: int) -> list[TableRow]:
@@ -158,6 +194,15 @@ def _cross_validation(_: int) -> list[TableRow]:
     return [TableRow(f"fold {fold}", fold=fold) for fold in range(N_FOLDS)]
 
 
+def _networks(_: int) -> list[TableRow]:
+    """Return stock and the family of GSP networks, a fold after the other so that each fold can be compared early."""
+    return [
+        TableRow(f"{network}, fold {fold}", template, settings, fold, network=network)
+        for fold in range(N_FOLDS)
+        for network, (template, settings) in _NETWORKS.items()
+    ]
+
+
 def _at(position: str) -> dict[str, str]:
     """Return the setting of a position; CSC is left to the templates, so that a run has one name in all tables."""
     return {} if position == _POSITIONS[0] else {"shift_position": position}
@@ -173,5 +218,10 @@ TABLES = {
         "stock nnU-Net and GSP in five folds (not in the paper)",
         _cross_validation,
         ("nnUNetTrainer", "nnUNetTrainerGSP"),
+    ),
+    "networks": Table(
+        "the planned network and the family of GSP networks in five folds (not in the paper)",
+        _networks,
+        ("nnUNetTrainer",),
     ),
 }

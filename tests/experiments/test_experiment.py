@@ -37,6 +37,7 @@ def folders(planned):
         ("brats-positions", 4),
         ("brats-location", 3),
         ("cross-validation", 10),
+        ("networks", 50),
     ],
 )
 def test_dry_run_lists_every_run_and_writes_nothing(table, n_runs, folders, capfd):
@@ -100,6 +101,11 @@ def test_settings_given_show_in_the_plans_name(folders):
             {"table": "cross-validation", "configuration": "3d_lowres"},
             "nnUNetPlans.json: expected plans with 3d_lowres, got none",
         ),
+        (
+            {"table": "networks", "trainers": ["nnUNetTrainerGSP"]},
+            "a trainer that trains the planned network for networks, got nnUNetTrainerGSP",
+        ),
+        ({"table": "networks", "folds": [0, 9]}, "folds that networks has: 0, 1, 2, 3, 4, got 0, 9"),
         (
             {"slurm": SlurmResources(partition="gpu")},
             "partition, GPUs, CPUs and time with Slurm alone, got them with the executor local",
@@ -194,17 +200,25 @@ def test_one_call_at_a_time(planned, monkeypatch):
     shutil.rmtree(results / DATASET)
 
 
-def test_one_of_several_folds_gives_mean_and_sd(planned, monkeypatch):
+@pytest.mark.parametrize(
+    ("table", "model", "name"),
+    [
+        ("cross-validation", "nnUNetTrainerGSP__nnUNetPlans__3d_fullres", "nnUNetTrainerGSP"),
+        ("networks", "nnUNetTrainer__nnUNetGSPPlans_default_CCS__3d_fullres", "CCS"),
+    ],
+)
+def test_one_of_several_folds_gives_mean_and_sd(table, model, name, planned, monkeypatch):
     """Hand-made: Dice 0.8 and 0.9 in two folds, so 85.0 ± 7.1."""
     results = planned / "nnUNet_results"
     for fold, dice in ((0, 0.8), (3, 0.9)):
-        folder = results / DATASET / "nnUNetTrainerGSP__nnUNetPlans__3d_fullres" / f"fold_{fold}" / "validation"
+        folder = results / DATASET / model / f"fold_{fold}" / "validation"
         folder.mkdir(parents=True)
         (folder / "summary.json").write_text(json.dumps({"mean": {"1": {"Dice": dice}}}))
     monkeypatch.setattr(Experiment, "prepare", lambda *_: [])
-    outcome = run("cross-validation")
+    outcome = run(table, folds=[0, 2, 3])
     assert not outcome.is_good
     row = [cell.strip() for line in outcome.text.splitlines() if "mean ± SD" in line for cell in line.split("|")]
-    assert row == ["", "nnUNetTrainerGSP, mean ± SD of 2 folds", "85.0 ± 7.1", "85.0 ± 7.1", "", ""]
-    assert outcome.text.count("not started") == 8
+    assert row == ["", f"{name}, mean ± SD of 2 folds", "85.0 ± 7.1", "85.0 ± 7.1", "", ""]
+    assert outcome.text.count("finished") == 2
+    assert (results / DATASET / "experiments" / f"{table}__fold_0__fold_2__fold_3.md").is_file()
     shutil.rmtree(results / DATASET)

@@ -101,7 +101,25 @@ def test_cross_validation_takes_each_trainer_once():
         rows_of("cross-validation", 3, ["A", "B", "A"])
 
 
-@pytest.mark.parametrize("table", [table for table in TABLES if table != "cross-validation"])
+def test_networks_are_trained_in_the_same_folds():
+    rows = rows_of("networks", 3)
+    assert len({(row.network, row.fold) for row in rows}) == len(rows) == 50
+    assert {row.network for row in rows if row.template is None} == {"stock"}
+    of_fold_0 = [row for row in rows_of("networks", 3, folds=[0]) if row.template]
+    asked = {row.network: settings(row) for row in of_fold_0}
+    assert len({str(each) for each in asked.values()}) == len({row.name_of_setting for row in of_fold_0}) == 9
+    assert [name for name, each in asked.items() if each["kernel"] == 3] == ["3×3×3"]
+    assert [name for name, each in asked.items() if each["shift_position"] == "none"] == ["3×3×3", "pointwise"]
+    assert asked["local shifts"]["shift_ratio"] == 0
+
+
+@pytest.mark.parametrize(("table", "folds"), [("networks", [0, 7]), ("ratio", [1])])
+def test_folds_that_a_table_does_not_have_are_named(table, folds):
+    with pytest.raises(InputError, match=f"Expected folds that {table} has: 0.* got {', '.join(map(str, folds))}"):
+        rows_of(table, PROMISE12, folds=folds)
+
+
+@pytest.mark.parametrize("table", [table for table in TABLES if table not in ("cross-validation", "networks")])
 def test_a_run_of_the_paper_has_one_name_and_its_trainer(table):
     rows = rows_of(table, PROMISE12)
     assert len({row.name_of_setting for row in rows}) == len(rows) == len({str(settings(row)) for row in rows})
