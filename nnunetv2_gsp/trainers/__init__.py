@@ -15,9 +15,11 @@ from nnunetv2_gsp.trainers.nnUNetTrainerGSP_Xepochs import (
     nnUNetTrainerGSP_250epochs,
     nnUNetTrainerGSP_500epochs,
 )
+from nnunetv2_gsp.trainers.nnUNetTrainerGSPDistill import nnUNetTrainerGSPDistill
 
 __all__ = [
     "nnUNetTrainerGSP",
+    "nnUNetTrainerGSPDistill",
     "nnUNetTrainerGSPNoDeepSupervision",
     "nnUNetTrainerGSPPaper",
     "nnUNetTrainerGSP_1epoch",

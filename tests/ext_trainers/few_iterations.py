@@ -13,7 +13,7 @@ from nnunetv2.training.nnUNetTrainer.variants.network_architecture.nnUNetTrainer
     nnUNetTrainerNoDeepSupervision,
 )
 
-from nnunetv2_gsp.trainers import nnUNetTrainerGSP, nnUNetTrainerGSPPaper
+from nnunetv2_gsp.trainers import nnUNetTrainerGSP, nnUNetTrainerGSPDistill, nnUNetTrainerGSPPaper
 
 
 class _FewIterations:
@@ -25,6 +25,10 @@ class _FewIterations:
 
 
 class nnUNetTrainerGSPFewIterations(_FewIterations, nnUNetTrainerGSP):
+    pass
+
+
+class nnUNetTrainerGSPDistillFewIterations(_FewIterations, nnUNetTrainerGSPDistill):
     pass
 
 
