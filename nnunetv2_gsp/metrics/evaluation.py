@@ -179,6 +179,10 @@ def output_files(folder: Path, definition: Definition) -> tuple[Path, Path]:
     Args:
         folder: folder that holds both files.
         definition: the definition that the scores were computed under; its name is part of the file names.
+
+    Examples:
+        >>> [file.name for file in output_files(Path("scores"), DEFINITIONS["captk"])]
+        ['evaluation_captk.json', 'evaluation_captk.csv']
     """
     return folder / f"evaluation_{definition.name}.json", folder / f"evaluation_{definition.name}.csv"
 
@@ -202,6 +206,10 @@ def without_nan(content: Any) -> Any:
 
     Args:
         content: dictionaries, lists, strings and numbers, nested to any depth.
+
+    Examples:
+        >>> without_nan({"HD95": [1.5, math.nan]})
+        {'HD95': [1.5, None]}
     """
     if isinstance(content, dict):
         return {key: without_nan(value) for key, value in content.items()}
