@@ -142,6 +142,14 @@ def evaluate_folders(
     Raises:
         InputError: a file or case is missing, can't be read or does not fit its counterpart, lesions are asked for
             under a definition without lesion-wise scores, or the files can't be written; nothing is written then.
+
+    Examples:
+        >>> import SimpleITK as sitk
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:  # a folder against itself
+        ...     sitk.WriteImage(sitk.Image([4, 4, 4], sitk.sitkUInt8) + 1, f"{folder}/case.nii.gz")
+        ...     evaluate_folders(Path(folder), Path(folder), DEFINITIONS["captk"], processes=1).cases[0]["Dice"]
+        1.0
     """
     if lesion_wise and not definition.has_lesions:
         raise ConflictingInputError(
