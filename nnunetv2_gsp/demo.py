@@ -70,7 +70,7 @@ def run_demo(output: Path, device: str) -> "Demo":
 
     Raises:
         InputError: nilearn or the device is missing, the folder can't be written to, or holds another setting or
-            something else than a demo, or a step failed.
+            something other than a demo, or a step failed.
     """
     check_device(device)
     load_head()
@@ -91,6 +91,10 @@ class Demo:
         folder: absolute path of the demo folder.
         device: device that nnU-Net trains and predicts on, one of `nnunet.DEVICES`.
         setting: sizes of the data, trainers and plans.
+
+    Examples:
+        >>> Demo(Path("demo"), "cpu", SMALL).page.as_posix()
+        'demo/comparison/comparison.html'
     """
 
     folder: Path
@@ -172,7 +176,7 @@ class Demo:
 
         Raises:
             InputError: the folder can't be written to.
-            DamagedFileError: the folder holds something else than a demo.
+            DamagedFileError: the folder holds something other than a demo.
             ConflictingInputError: the folder holds a demo with other settings.
         """
         settings_file = self.folder / "setting.json"

@@ -26,6 +26,13 @@ def read_image(file: Path) -> sitk.Image:
         MissingInputError: the file does not exist.
         DamagedFileError: it is truncated or damaged.
         InputError: it has another number of axes or channels.
+
+    Examples:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     write_image(sitk.Image([4, 5, 6], sitk.sitkInt16), Path(folder, "image.mha"), compressed=True)
+        ...     read_image(Path(folder, "image.mha")).GetSize()
+        (4, 5, 6)
     """
     image = read_whole(file)
     if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
@@ -46,6 +53,15 @@ def read_whole(file: Path) -> sitk.Image:
     Raises:
         MissingInputError: the file does not exist.
         DamagedFileError: it is truncated or damaged.
+
+    Examples:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     _ = Path(folder, "image.nii.gz").write_bytes(gzip.compress(bytes(100)))
+        ...     read_whole(Path(folder, "image.nii.gz"))
+        Traceback (most recent call last):
+            ...
+        nnunetv2_gsp.errors.DamagedFileError: ...image.nii.gz: expected a whole image, got one that...
     """
     with _refusing(file):
         if file.name.endswith(NIFTI):
@@ -62,6 +78,14 @@ def nifti_is_finite(file: Path) -> bool:
     Raises:
         MissingInputError: the file does not exist.
         DamagedFileError: it cannot be read.
+
+    Examples:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     file = Path(folder, "image.nii.gz")
+        ...     write_image(sitk.GetImageFromArray(np.full((2, 2, 2), np.nan)), file, compressed=True)
+        ...     nifti_is_finite(file)
+        False
     """
     import nibabel
 
@@ -81,6 +105,13 @@ def nifti_shape(file: Path) -> tuple[int, ...]:
     Raises:
         MissingInputError: the file does not exist.
         DamagedFileError: it is truncated or damaged.
+
+    Examples:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     write_image(sitk.Image([4, 5, 6], sitk.sitkInt16), Path(folder, "image.nii.gz"), compressed=True)
+        ...     nifti_shape(Path(folder, "image.nii.gz"))
+        (4, 5, 6)
     """
     with _refusing(file):
         return tuple(map(int, _whole_header(file).get_data_shape()))
@@ -144,6 +175,14 @@ def visible_files(folder: Path, pattern: str) -> list[Path]:
     Args:
         folder: folder that is searched, without its subfolders.
         pattern: pattern of file names, such as `*.nii.gz`.
+
+    Examples:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     for name in ("case_1.nii.gz", "._case_1.nii.gz"):
+        ...         Path(folder, name).touch()
+        ...     [file.name for file in visible_files(Path(folder), "*.nii.gz")]
+        ['case_1.nii.gz']
     """
     return sorted(file for file in folder.glob(pattern) if file.is_file() and not file.name.startswith((".", "_")))
 

@@ -32,6 +32,10 @@ def script(command: str) -> str:
 
     Raises:
         UnavailableError: the environment has no such script.
+
+    Examples:
+        >>> Path(script("nnUNetv2_train")).stem
+        'nnUNetv2_train'
     """
     path = shutil.which(command, path=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]))
     if path is None:
@@ -84,7 +88,7 @@ def run_to_its_end(line: Sequence[str]) -> None:
         line: nnU-Net's command and its arguments.
 
     Raises:
-        InputError: the command ended with another exit code than 0, or by a signal.
+        InputError: the command ended with an exit code other than 0, or by a signal.
         UnavailableError: the command does not exist.
     """
     code = run_command(line)
@@ -125,6 +129,13 @@ def nnunet_folder(variable: str, *, must_exist: bool = False) -> Path:
     Raises:
         MissingInputError: the variable is not set, or empty, which nnU-Net would take for the working directory; or the
             folder has to exist and does not.
+
+    Examples:
+        >>> with environment_with({"nnUNet_raw": ""}):
+        ...     nnunet_folder("nnUNet_raw")
+        Traceback (most recent call last):
+            ...
+        nnunetv2_gsp.errors.MissingInputError: Expected nnUNet_raw to name a folder, got none; export nnUNet_raw=...
     """
     folder = os.environ.get(variable)
     if not folder:
@@ -162,6 +173,10 @@ def preprocess_command(dataset: str, plans_name: str, configuration: str) -> lis
         dataset: full name, such as Dataset137_BraTS; the command itself takes only the id.
         plans_name: name of the plans, such as nnUNetPlans.
         configuration: name of a configuration of the plans, such as 3d_fullres.
+
+    Examples:
+        >>> print(*preprocess_command("Dataset004_Hippocampus", "nnUNetPlans", "3d_fullres"))
+        nnUNetv2_preprocess -d 4 -plans_name nnUNetPlans -c 3d_fullres -np ...
     """
     return [
         "nnUNetv2_preprocess",
@@ -177,7 +192,12 @@ def preprocess_command(dataset: str, plans_name: str, configuration: str) -> lis
 
 
 def available_devices() -> list[str]:
-    """Return the devices among `DEVICES` that torch finds here, cpu first."""
+    """Return the devices among `DEVICES` that torch finds here, cpu first.
+
+    Examples:
+        >>> available_devices()[0]
+        'cpu'
+    """
     import torch
 
     is_there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
@@ -192,6 +212,12 @@ def check_device(device: str) -> None:
 
     Raises:
         UnavailableError: torch does not find it here.
+
+    Examples:
+        >>> check_device("tpu")
+        Traceback (most recent call last):
+            ...
+        nnunetv2_gsp.errors.UnavailableError: Expected a tpu device, got none; torch finds cpu...
     """
     if device not in available_devices():
         raise UnavailableError(

@@ -44,7 +44,12 @@ _VERBS = (
 
 
 def parser() -> argparse.ArgumentParser:
-    """Return the parser of `nnUNetv2_gsp`; imports that a verb needs are made when it runs."""
+    """Return the parser of `nnUNetv2_gsp`; imports that a verb needs are made when it runs.
+
+    Examples:
+        >>> parser().parse_args(["plan", "-d", "Dataset004_Hippocampus"]).template
+        'default'
+    """
     command = CompletedParser(
         prog="nnUNetv2_gsp",
         description="Group Shift Pointwise networks for nnU-Net. Training and prediction are nnU-Net's own commands: "

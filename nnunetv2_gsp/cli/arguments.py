@@ -17,7 +17,14 @@ Verbs = Any  # argparse has no public name for what add_subparsers returns
 
 
 def add_template(parser: argparse.ArgumentParser, default: str | None = "default") -> None:
-    """Add --template and --set."""
+    """Add --template and --set.
+
+    Examples:
+        >>> parser = argparse.ArgumentParser()
+        >>> add_template(parser)
+        >>> parser.parse_args(["--set", "shift_ratio=1"])
+        Namespace(template='default', set=[('shift_ratio', 1)])
+    """
     parser.add_argument(
         "--template",
         default=default,
@@ -97,6 +104,10 @@ def settings(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
     Raises:
         ConflictingInputError: a key occurs twice.
+
+    Examples:
+        >>> settings([setting("shift_ratio=1"), setting("spatial_groups=[[2,2,2],[2,4,4]]")])
+        {'shift_ratio': 1, 'spatial_groups': [[2, 2, 2], [2, 4, 4]]}
     """
     settings = dict(pairs)
     if len(settings) < len(pairs):
@@ -125,12 +136,24 @@ def setting(text: str) -> tuple[str, object]:
 
 
 def voxels(text: str) -> int | str:
-    """Parse a number of voxels from 1 on, or "auto"."""
+    """Parse a number of voxels from 1 on, or "auto".
+
+    Examples:
+        >>> voxels("auto"), voxels("200")
+        ('auto', 200)
+    """
     return text if text == "auto" else positive(text)
 
 
 def positive(text: str) -> int:
-    """Parse a whole number from 1 on."""
+    """Parse a whole number from 1 on.
+
+    Examples:
+        >>> positive("0")
+        Traceback (most recent call last):
+            ...
+        argparse.ArgumentTypeError: expected a number from 1 on, got 0
+    """
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"expected a number from 1 on, got {text}")
     return int(text)

@@ -76,6 +76,10 @@ def legend(names: Sequence[str]) -> Picture:
 
     Args:
         names: names of the contenders, the baseline's first.
+
+    Examples:
+        >>> print(legend(["stock", "GSP"]).alt)
+        Legend: the reference is a thick yellow line; stock is solid blue, GSP is dashed orange.
     """
     from matplotlib.lines import Line2D
 

@@ -95,7 +95,12 @@ def common_labels(several: Sequence[RegionLabels]) -> RegionLabels:
         The first labels that come from a dataset.json; if none do, the labels as found.
 
     Raises:
-        ConflictingInputError: two dataset.json name different labels.
+        ConflictingInputError: two dataset.json files name different labels.
+
+    Examples:
+        >>> named = RegionLabels({"tumor_core": (1, 3)}, source="labels of dataset.json")
+        >>> common_labels([RegionLabels(), named]).source
+        'labels of dataset.json'
     """
     named = [labels for labels in several if labels.regions is not None]
     for labels in named[1:]:
@@ -118,6 +123,12 @@ def check_distinct(names: Sequence[str], parameters: Sequence[str]) -> None:
 
     Raises:
         InputError: there are fewer than two names, or one occurs twice.
+
+    Examples:
+        >>> check_distinct(["nnUNetTrainer", "nnUNetTrainer"], ["trainers"])
+        Traceback (most recent call last):
+            ...
+        nnunetv2_gsp.errors.InputError: Expected two or more to compare, each named once, got nnUNetTrainer...
     """
     if len(set(names)) < max(2, len(names)):
         raise InputError("two or more to compare, each named once", ", ".join(names) or "none", parameters=parameters)

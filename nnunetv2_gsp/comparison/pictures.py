@@ -41,6 +41,10 @@ def style_of(number: int) -> dict[str, Any]:
 
     Args:
         number: the contender's place, from 0 on; 0 is the baseline's.
+
+    Examples:
+        >>> [style_of(number)["in_words"] for number in (0, 1)]
+        ['solid blue', 'dashed orange']
     """
     return STYLES[number % len(STYLES)]
 
@@ -51,6 +55,12 @@ def svg_canvas(size: tuple[float, float] = _SIZE) -> Iterator[tuple[Any, Callabl
 
     Args:
         size: width and height in inches.
+
+    Examples:
+        >>> with svg_canvas((1.0, 1.0)) as (canvas, result):
+        ...     _ = canvas.text(0.5, 0.5, "GSP")
+        >>> result().partition(",")[0]
+        'data:image/svg+xml;base64'
     """
     import matplotlib
     from matplotlib.backends.backend_svg import FigureCanvasSVG

@@ -52,6 +52,10 @@ def unknown_lengths(protocols: Mapping[str, TrainingProtocol]) -> list[str]:
 
     Args:
         protocols: contender's name -> settings of its training.
+
+    Examples:
+        >>> unknown_lengths({"a": TrainingProtocol(epochs=(1000,)), "b": TrainingProtocol()})
+        ['How long b was trained is not known.']
     """
     if all(protocol == TrainingProtocol() for protocol in protocols.values()):
         return []

@@ -98,6 +98,10 @@ def output_files(folder: Path) -> dict[str, Path]:
 
     Args:
         folder: folder that holds the report's files.
+
+    Examples:
+        >>> {kind: file.name for kind, file in output_files(Path("report")).items() if kind in ("csv", "html")}
+        {'csv': 'comparison.csv', 'html': 'comparison.html'}
     """
     return {kind: folder / f"comparison.{kind}" for kind in ("csv", "json", "md", "html")}
 

@@ -166,6 +166,11 @@ def bootstrap_interval(differences: Floats) -> tuple[tuple[float, float], str]:
 
     Returns:
         The interval's ends (NaN without an interval), and "BCa", "percentile" or "".
+
+    Examples:
+        >>> (low, high), method = bootstrap_interval(np.array([0.1, 0.2, 0.4, 0.7]))
+        >>> low < 0.35 < high, method
+        (True, 'BCa')
     """
     if len(differences) < 2:
         return (math.nan, math.nan), ""
@@ -206,6 +211,13 @@ def with_holm(comparisons: Sequence[PairedDifference]) -> list[PairedDifference]
 
     Args:
         comparisons: all paired differences that were tested together.
+
+    Examples:
+        >>> from nnunetv2_gsp.metrics.definitions import DICE
+        >>> scores = ("a", [0.5] * 6), ("b", [0.6, 0.7, 0.75, 0.8, 0.85, 0.9])
+        >>> tested = [paired_difference(region, DICE, *scores) for region in ("core", "whole")]
+        >>> tested[0].p, [each.p_holm for each in with_holm(tested)]
+        (0.03125, [0.0625, 0.0625])
     """
     corrected = holm([comparison.p for comparison in comparisons])
     return [replace(comparison, p_holm=p) for comparison, p in zip(comparisons, corrected, strict=True)]

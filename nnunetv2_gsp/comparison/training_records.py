@@ -70,6 +70,11 @@ def learning_curves(fold: str, log: Log) -> LearningCurves | None:
     Args:
         fold: name of the fold: "0", "1" and so on, or "all".
         log: nnU-Net's log of that fold's training.
+
+    Examples:
+        >>> log = {"train_losses": [-0.2, -0.5], "val_losses": [-0.1, -0.3], "ema_fg_dice": [0.4, 0.6]}
+        >>> learning_curves("0", log).pseudo_dice
+        [0.4, 0.6]
     """
     curves = [_logged(log, name) for name in ("train_losses", "val_losses", "ema_fg_dice")]
     return LearningCurves(fold, *curves) if all(curves) else None
@@ -80,6 +85,10 @@ def n_epochs(log: Log) -> int:
 
     Args:
         log: nnU-Net's log of a fold's training.
+
+    Examples:
+        >>> n_epochs({"train_losses": [-0.2, -0.5]})
+        2
     """
     return len(_logged(log, "train_losses"))
 
@@ -116,6 +125,13 @@ def gpu_memory_gib(fold_folder: Path) -> float | None:
 
     Args:
         fold_folder: folder of a fold that holds nnU-Net's training_log_*.txt.
+
+    Examples:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     _ = Path(folder, "training_log_1.txt").write_text("GPU memory: 2048 MiB")
+        ...     gpu_memory_gib(Path(folder))
+        2.0
     """
     return max(
         (float(size) * _GIB[unit.lower()] for size, unit in _GPU_MEMORY.findall(_texts(fold_folder))), default=None
@@ -127,6 +143,13 @@ def training_device(fold_folder: Path) -> str | None:
 
     Args:
         fold_folder: folder of a fold that holds nnU-Net's debug.json.
+
+    Examples:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     _ = Path(folder, "debug.json").write_text('{"device": "cuda", "gpu_name": "NVIDIA A100"}')
+        ...     training_device(Path(folder))
+        'NVIDIA A100'
     """
     try:
         debug = json.loads((fold_folder / "debug.json").read_text(encoding="utf-8"))
@@ -141,6 +164,10 @@ def known_median(values: Sequence[float | None]) -> float | None:
 
     Args:
         values: values in the same unit; None and NaN stand for unknown ones.
+
+    Examples:
+        >>> known_median([3.0, None, 1.0]), known_median([None])
+        (2.0, None)
     """
     known = [value for value in values if value is not None and not math.isnan(value)]
     return float(median(known)) if known else None

@@ -34,6 +34,10 @@ class Naming(NamedTuple):
         case: pattern that the names of cases match.
         modalities: ending of each channel's image, in the order of `CHANNELS`.
         segmentation: ending of the segmentation.
+
+    Examples:
+        >>> NAMINGS["brats2023"].modalities
+        ('-t1n', '-t1c', '-t2w', '-t2f')
     """
 
     case: re.Pattern[str]

@@ -21,6 +21,10 @@ class Challenge:
         title: name as its organisers write it; also the name of its dataset unless another is given.
         editions: suffixes of the name for editions that differ in case names or labels, the oldest first.
         takes_archives: True where predictions are submitted as an archive.
+
+    Examples:
+        >>> [challenge.title for challenge in CHALLENGES.values() if challenge.takes_archives]
+        ['BraTS', 'PROMISE12']
     """
 
     name: str

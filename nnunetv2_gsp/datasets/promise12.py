@@ -36,6 +36,14 @@ def survey_promise12(source: Path) -> Survey:
 
     Raises:
         MissingInputError: the source holds no case.
+
+    Examples:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as source:
+        ...     Path(source, "test").mkdir()
+        ...     Path(source, "test", "Case00.mhd").touch()
+        ...     [(case.name, case.part) for case in survey_promise12(Path(source)).cases]
+        [('Test_Case00', 'Ts')]
     """
     images = [
         file

@@ -34,7 +34,13 @@ class Case:
 
     @property
     def files(self) -> list[Path]:
-        """All files of the case, the segmentation last."""
+        """All files of the case, the segmentation last.
+
+        Examples:
+            >>> case = Case("Case00", (Path("Case00.mhd"),), Path("Case00_segmentation.mhd"), TRAINING)
+            >>> [file.name for file in case.files]
+            ['Case00.mhd', 'Case00_segmentation.mhd']
+        """
         return [*self.images, *([self.label] if self.label else [])]
 
 
@@ -95,6 +101,12 @@ class Survey:
             candidates: one image or folder for each case.
             find: function that returns a candidate's case, or raises InputError if the case is incomplete.
             name: function that returns a candidate's name, for skipped ones.
+
+        Examples:
+            >>> survey = Survey(DatasetFormat("promise12", ("T2",), {"prostate": 1}))
+            >>> survey.collect([Path("Case00.mhd")], lambda file: Case(file.stem, (file,), None, TEST), str)
+            >>> [case.name for case in survey.cases]
+            ['Case00']
         """
         found = []
         for candidate in candidates:
@@ -113,6 +125,13 @@ class Survey:
 
         Raises:
             MissingInputError: a name is not among the cases.
+
+        Examples:
+            >>> cases = [Case(name, (Path(f"{name}.mhd"),), None, TRAINING) for name in ("Case00", "Case01")]
+            >>> survey = Survey(DatasetFormat("promise12", ("T2",), {"prostate": 1}), cases)
+            >>> survey.hold_out(["Case01"])
+            >>> [(case.name, case.part) for case in survey.cases]
+            [('Case00', 'Tr'), ('Case01', 'Ts')]
         """
         unknown = set(held_out) - {case.name for case in self.cases}
         if unknown:
@@ -173,6 +192,11 @@ def nearest(path: Path, source: Path, tell: Callable[[list[str]], Told | None]) 
 
     Returns:
         The first answer of `tell` that is not None, or None.
+
+    Examples:
+        >>> tell = lambda words: words[0] if words[0] in ("train", "test") else None
+        >>> nearest(Path("data/train/test_cases/Case00"), Path("data"), tell)
+        'test'
     """
     for name in reversed(path.relative_to(source).parts):
         told = tell(_words(name))
@@ -195,6 +219,13 @@ def folders_below(source: Path) -> Iterator[Path]:
 
     Args:
         source: folder to start from; hidden folders and `__MACOSX` are skipped.
+
+    Examples:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as source:
+        ...     Path(source, "HGG", "Brats18_1").mkdir(parents=True)
+        ...     [folder.relative_to(source).as_posix() for folder in folders_below(Path(source))]
+        ['.', 'HGG', 'HGG/Brats18_1']
     """
     seen = set()
     for folder, children, _ in os.walk(source, followlinks=True):

@@ -68,6 +68,11 @@ class TrainingRun:
         plans: name of the plans that are trained.
         device: device that nnU-Net trains on, one of `nnunet.DEVICES`.
         results: the dataset's folder below nnUNet_results.
+
+    Examples:
+        >>> row = TableRow("CSC", "promise12_prosgv3")
+        >>> TrainingRun(row, "Dataset120_PROMISE12", "3d_fullres", "nnUNetGSPPlans", "cuda", Path("results")).name
+        'nnUNetTrainerGSPPaper__nnUNetGSPPlans__3d_fullres__fold_0'
     """
 
     row: TableRow
@@ -112,7 +117,14 @@ class TrainingRun:
         return self.experiments / "jobs" / f"{self.name}.json"
 
     def command(self) -> list[str]:
-        """Return the command line of the training, with --c if there is a checkpoint to continue from."""
+        """Return the command line of the training, with --c if there is a checkpoint to continue from.
+
+        Examples:
+            >>> row = TableRow("stock, fold 1", fold=1, trainer="nnUNetTrainer")
+            >>> run = TrainingRun(row, "Dataset120_PROMISE12", "3d_fullres", "nnUNetPlans", "cuda", Path("results"))
+            >>> print(*run.command())
+            nnUNetv2_train Dataset120_PROMISE12 3d_fullres 1 -p nnUNetPlans -tr nnUNetTrainer -device cuda
+        """
         started = any(self.fold_folder.glob("checkpoint_*.pth")) and not self.finished
         # trainings share the cores, of which nnU-Net's command would take all
         on_the_cpu = self.device == "cpu"
@@ -237,6 +249,12 @@ def locked(file: Path, wait: bool = True) -> Iterator[int]:
 
     Raises:
         ConflictingInputError: another process holds the lock, and `wait` is False.
+
+    Examples:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder, locked(Path(folder, "lock")):
+        ...     is_locked(Path(folder, "lock"))
+        True
     """
     file.parent.mkdir(parents=True, exist_ok=True)
     with file.open("a") as opened:

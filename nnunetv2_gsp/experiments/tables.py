@@ -195,7 +195,7 @@ def _cross_validation(_: int) -> list[TableRow]:
 
 
 def _networks(_: int) -> list[TableRow]:
-    """Return stock and the family of GSP networks, a fold after the other so that each fold can be compared early."""
+    """Return stock and the family of GSP networks, fold by fold, so that each can be compared early."""
     return [
         TableRow(f"{network}, fold {fold}", template, settings, fold, network=network)
         for fold in range(N_FOLDS)

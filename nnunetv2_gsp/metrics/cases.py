@@ -18,6 +18,13 @@ def find_segmentations(folder: Path, parameters: Sequence[str] = ()) -> dict[str
     Raises:
         MissingInputError: the folder does not exist, or holds no segmentation.
         ConflictingInputError: two of its files belong to the same case.
+
+    Examples:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     Path(folder, "BraTS2021_00042.nii.gz").touch()
+        ...     list(find_segmentations(Path(folder)))
+        ['BraTS2021_00042']
     """
     if not folder.is_dir():
         raise MissingInputError("a folder of segmentations", "none", where=folder, parameters=parameters)
@@ -46,6 +53,12 @@ def pair(references: Mapping[str, Path], predictions: Mapping[str, Path]) -> dic
 
     Raises:
         ConflictingInputError: they have no case in common.
+
+    Examples:
+        >>> references = {case: Path(f"labelsTr/{case}.nii.gz") for case in ("A", "B")}
+        >>> pairs = pair(references, {"B": Path("predictions/B.nii.gz")})
+        >>> {case: [file.parent.name for file in files] for case, files in pairs.items()}
+        {'B': ['labelsTr', 'predictions']}
     """
     common = sorted(set(references) & set(predictions))
     if not common:
@@ -71,6 +84,13 @@ def check_same_cases(
 
     Raises:
         MissingInputError: there is such a case.
+
+    Examples:
+        >>> references = {case: Path(f"labelsTr/{case}.nii.gz") for case in ("A", "B")}
+        >>> check_same_cases(references, {"B": Path("pred/B.nii.gz")})
+        Traceback (most recent call last):
+            ...
+        nnunetv2_gsp.errors.MissingInputError: pred: expected the same cases as on the other side, got none of A...
     """
     folders = [next(iter(files.values())).parent for files in (references, predictions)]
     for missing, folder in (
@@ -93,6 +113,13 @@ def first_channel_of(case: str, folder: Path) -> Path | None:
     Args:
         case: name of the case, without channel number and ending.
         folder: holds the images, such as imagesTr.
+
+    Examples:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     Path(folder, "BraTS2021_00042_0000.nii.gz").touch()
+        ...     first_channel_of("BraTS2021_00042", Path(folder)).name
+        'BraTS2021_00042_0000.nii.gz'
     """
     return next(filter(Path.is_file, (folder / f"{case}_0000{ending}" for ending in ENDINGS)), None)
 

@@ -67,6 +67,10 @@ class Definition:
         source: challenge or program that scores in this way.
         has_lesions: True where the challenge also scores single lesions.
         has_thirds: True where the challenge also scores apex, mid and base of the prostate, and aRVD.
+
+    Examples:
+        >>> DEFINITIONS["brats2023"].distance_one_empty_mm
+        374
     """
 
     name: str
@@ -80,12 +84,24 @@ class Definition:
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
-        """Metrics that are scored, volumes apart."""
+        """Metrics that are scored, volumes apart.
+
+        Examples:
+            >>> [metric.name for metric in DEFINITIONS["promise12"].metrics]
+            ['Dice', 'HD95', 'NSD at 1 mm', 'ABD', 'aRVD']
+        """
         return (DICE, HD95, NSD, ABD, *([ARVD] if self.has_thirds else []))
 
     @property
     def in_words(self) -> str:
-        """The definition in a few sentences, for readers of the scores."""
+        """The definition in a few sentences, for readers of the scores.
+
+        Examples:
+            >>> print(DEFINITIONS["captk"].in_words)
+            captk (CaPTk, BraTS 2021 and 2022): HD95 is the 95th percentile of both directions' distances pooled,
+            between border voxels. Both empty: Dice and NSD 1, HD95 and ABD 0 mm. One empty: Dice and NSD 0, HD95 and
+            ABD 373.1287 mm. Scores left out do not enter a mean.
+        """
         penalty = "the image diagonal" if self.distance_one_empty_mm is None else _mm(self.distance_one_empty_mm)
         return (
             f"{self.name} ({self.source}): HD95 is {self.hd95.value}. Both empty: Dice and NSD "

@@ -142,6 +142,14 @@ def evaluate_folders(
     Raises:
         InputError: a file or case is missing, can't be read or does not fit its counterpart, lesions are asked for
             under a definition without lesion-wise scores, or the files can't be written; nothing is written then.
+
+    Examples:
+        >>> import SimpleITK as sitk
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:  # a folder against itself
+        ...     sitk.WriteImage(sitk.Image([4, 4, 4], sitk.sitkUInt8) + 1, f"{folder}/case.nii.gz")
+        ...     evaluate_folders(Path(folder), Path(folder), DEFINITIONS["captk"], processes=1).cases[0]["Dice"]
+        1.0
     """
     if lesion_wise and not definition.has_lesions:
         raise ConflictingInputError(
@@ -179,6 +187,10 @@ def output_files(folder: Path, definition: Definition) -> tuple[Path, Path]:
     Args:
         folder: folder that holds both files.
         definition: the definition that the scores were computed under; its name is part of the file names.
+
+    Examples:
+        >>> [file.name for file in output_files(Path("scores"), DEFINITIONS["captk"])]
+        ['evaluation_captk.json', 'evaluation_captk.csv']
     """
     return folder / f"evaluation_{definition.name}.json", folder / f"evaluation_{definition.name}.csv"
 
@@ -202,6 +214,10 @@ def without_nan(content: Any) -> Any:
 
     Args:
         content: dictionaries, lists, strings and numbers, nested to any depth.
+
+    Examples:
+        >>> without_nan({"HD95": [1.5, math.nan]})
+        {'HD95': [1.5, None]}
     """
     if isinstance(content, dict):
         return {key: without_nan(value) for key, value in content.items()}

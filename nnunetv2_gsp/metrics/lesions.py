@@ -38,6 +38,13 @@ def score_lesions(reference: Mask, prediction: Mask, spacing_mm: Sequence[float]
         prediction: bool (D, H, W).
         spacing_mm: edge of a voxel along D, H and W.
         definition: how Dice and HD95 of a single lesion are computed.
+
+    Examples:
+        >>> from nnunetv2_gsp.metrics.definitions import DEFINITIONS
+        >>> reference = np.zeros((8, 8, 8), bool)
+        >>> reference[2:6, 2:6, 2:6] = True
+        >>> score_lesions(reference, np.zeros_like(reference), (1, 1, 1), DEFINITIONS["brats2023"])
+        {'lesion-wise Dice': 0.0, 'lesion-wise HD95': 374.0, 'lesions': 1, 'missed lesions': 1, 'false lesions': 0}
     """
     reference, prediction = _cut(reference, prediction)
     lesions = _joined_lesions(reference)

@@ -22,6 +22,11 @@ def thirds(reference: Mask, prediction: Mask, direction: npt.NDArray[np.float64]
         prediction: bool (D, H, W).
         direction: float (3, 3), the cosines of the image as SimpleITK has them: columns are the directions of W, H and
             D, rows are left, posterior and superior.
+
+    Examples:
+        >>> reference = np.ones((7, 1, 1), bool)
+        >>> [(name, int(part.sum())) for name, part, _ in thirds(reference, reference, np.eye(3))]
+        [('apex', 2), ('mid', 3), ('base', 2)]
     """
     towards_head = direction[2, ::-1]  # (D, H, W)
     axis = int(np.argmax(np.abs(towards_head)))

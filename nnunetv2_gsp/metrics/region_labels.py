@@ -52,6 +52,13 @@ def read_region_labels(dataset_json: Path, chosen_by: Sequence[str] = ()) -> Reg
     Raises:
         MissingInputError: the file does not exist.
         DamagedFileError: it is not a dataset.json, or its labels are not whole numbers.
+
+    Examples:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     _ = Path(folder, "dataset.json").write_text('{"labels": {"background": 0, "tumor_core": [1, 3]}}')
+        ...     read_region_labels(Path(folder, "dataset.json")).regions
+        {'tumor_core': (1, 3)}
     """
     try:
         labels: dict[str, Any] = dict(json.loads(dataset_json.read_text(encoding="utf-8"))["labels"])

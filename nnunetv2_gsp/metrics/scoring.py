@@ -35,6 +35,13 @@ def score_masks(reference: Mask, prediction: Mask, spacing_mm: Sequence[float], 
 
     Raises:
         InputError: the masks have two axes, and the definition weights surfaces by their area.
+
+    Examples:
+        >>> from nnunetv2_gsp.metrics.definitions import DEFINITIONS
+        >>> reference, prediction = np.array([[True, True, False]]), np.array([[False, True, True]])
+        >>> scores = score_masks(reference, prediction, (1.0, 0.5), DEFINITIONS["captk"])
+        >>> scores["Dice"], scores["HD95"], scores["reference_mm3"]
+        (0.5, 0.5, 1.0)
     """
     if definition.hd95 is Percentile.BY_AREA and reference.ndim != 3:
         raise InputError(
@@ -61,6 +68,11 @@ def score_both_empty(definition: Definition) -> Scores:
 
     Args:
         definition: how each metric is computed, and what an empty mask scores (`DEFINITIONS`).
+
+    Examples:
+        >>> from nnunetv2_gsp.metrics.definitions import DEFINITIONS
+        >>> [score_both_empty(DEFINITIONS[name])["Dice"] for name in ("captk", "nnunet")]
+        [1, nan]
     """
     nothing = np.zeros((1, 1, 1), bool)
     return score_masks(nothing, nothing, (1, 1, 1), definition)

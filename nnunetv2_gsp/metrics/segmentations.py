@@ -39,6 +39,14 @@ def read_segmentation(file: Path) -> Segmentation:
 
     Raises:
         InputError: it is missing, truncated or damaged, neither 2D nor 3D, or holds values that are not whole numbers.
+
+    Examples:
+        >>> import SimpleITK as sitk
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     sitk.WriteImage(sitk.Image([6, 5, 4], sitk.sitkUInt8), f"{folder}/case.nii.gz")
+        ...     read_segmentation(Path(folder, "case.nii.gz")).labels.shape
+        (4, 5, 6)
     """
     return _as_segmentation(_read(file), file)
 

@@ -10,7 +10,13 @@ INHERITED_VALUE = os.environ.get(VARIABLE)
 
 
 def append_ext_trainer_folder() -> None:
-    """Append this package's folder to `nnUNet_extTrainer` once, so that the user's own folders keep precedence."""
+    """Append this package's folder to `nnUNet_extTrainer` once, so that the user's own folders keep precedence.
+
+    Examples:
+        >>> append_ext_trainer_folder()
+        >>> os.environ[VARIABLE].split(os.pathsep).count(EXT_TRAINER_FOLDER)
+        1
+    """
     folders = [folder for folder in os.environ.get(VARIABLE, "").split(os.pathsep) if folder]
     if EXT_TRAINER_FOLDER not in folders:
         os.environ[VARIABLE] = os.pathsep.join([*folders, EXT_TRAINER_FOLDER])

@@ -48,6 +48,13 @@ def prediction_command(model_folder: Path) -> str:
 
     Args:
         model_folder: model folder as `import_model` returned it.
+
+    Examples:
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     Path(folder, "fold_0").mkdir()
+        ...     Path(folder, "fold_0", "checkpoint_final.pth").touch()
+        ...     prediction_command(Path(folder))
+        'nnUNetv2_predict_from_modelfolder -i IN -o OUT -m ... -f 0 -chk checkpoint_final.pth'
     """
     checkpoints = sorted(model_folder.glob("fold_*/*.pth"))
     folds = [checkpoint.parent.name.removeprefix("fold_") for checkpoint in checkpoints]

@@ -58,7 +58,13 @@ class Model:
 
     @property
     def folder(self) -> Path:
-        """Path of the model folder relative to nnUNet_results."""
+        """Path of the model folder relative to nnUNet_results.
+
+        Examples:
+            >>> plans = {"dataset_name": "Dataset004_Hippocampus", "plans_name": "nnUNetPlans"}
+            >>> Model("nnUNetTrainerGSP", "3d_fullres", plans, {}).folder.as_posix()
+            'Dataset004_Hippocampus/nnUNetTrainerGSP__nnUNetPlans__3d_fullres'
+        """
         return Path(
             self.plans["dataset_name"],
             convert_trainer_plans_config_to_identifier(self.trainer, self.plans["plans_name"], self.configuration),
@@ -186,7 +192,7 @@ def _check_same_names(expected: Iterable[str], found: Iterable[str]) -> None:
 
 
 def _check_lookups(plans: PlansManager, configuration: ConfigurationManager, dataset_json: dict[str, Any]) -> None:
-    """Refuse names that refer to anything else than nnU-Net's own classes and functions of that purpose.
+    """Refuse names that refer to anything other than nnU-Net's own classes and functions of that purpose.
 
     nnU-Net accepts any attribute of its modules with the given name, also other functions or imported packages.
     """

@@ -16,6 +16,10 @@ class RefusedError(DamagedFileError):
     """A model folder, a bundle, or a file in it is unsound and not accepted.
 
     The message is printable and short, as it may contain a stranger's names with control characters for a terminal.
+
+    Examples:
+        >>> str(RefusedError("the name of a trainer", f"{chr(27)}[31mred"))
+        'Expected the name of a trainer, got  [31mred.'
     """
 
     def __init__(self, expected: str, got: str, *, where: Path | str | None = None, remedy: str | None = None):
@@ -50,6 +54,13 @@ def refusing(expected: str, remedy: str | None = None) -> Iterator[None]:
     Args:
         expected: noun phrase for what was expected, as in InputError.
         remedy: clause in the imperative that mends it, as in InputError; None without one.
+
+    Examples:
+        >>> with refusing("a whole number"):
+        ...     int("three")
+        Traceback (most recent call last):
+            ...
+        nnunetv2_gsp.sharing.refused.RefusedError: Expected a whole number, got none (invalid literal for int()...
     """
     try:
         yield
@@ -75,6 +86,12 @@ def check_schema(content: Any, schema: Mapping[str, Any], name: str) -> None:
 
     Raises:
         RefusedError: the content violates the schema; the error names the place inside the file.
+
+    Examples:
+        >>> check_schema({"folds": 0}, {"properties": {"folds": {"type": "object"}}}, "manifest.json")
+        Traceback (most recent call last):
+            ...
+        nnunetv2_gsp.sharing.refused.RefusedError: manifest.json: expected sound content, got folds: 0 is not of type...
     """
     error = best_match(Draft202012Validator(schema).iter_errors(content))
     if error is not None:

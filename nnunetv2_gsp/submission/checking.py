@@ -33,6 +33,14 @@ def check_submission(archive: Path, challenge: str, images: Path | None = None, 
     Raises:
         MissingInputError: the archive does not exist.
         InputError: the images are incomplete, or of another challenge.
+
+    Examples:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     with zipfile.ZipFile(f"{folder}/submission.zip", "w") as archive:
+        ...         archive.writestr("case_1.nii.gz", b"")
+        ...     check_submission(Path(folder, "submission.zip"), "brats2021")
+        ["Expected names that end in 00000.nii.gz, got 'case_1.nii.gz'."]
     """
     rules = rules_of(challenge)
     image_of = find_images(images, rules) if images else None

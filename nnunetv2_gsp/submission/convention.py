@@ -31,6 +31,17 @@ def check_convention(predictions: Path, rules: Rules) -> None:
     Raises:
         DamagedFileError: dataset.json can't be read.
         ConflictingInputError: the labels have another meaning there.
+
+    Examples:
+        >>> from tempfile import TemporaryDirectory
+        >>> from nnunetv2_gsp.submission.rules import rules_of
+        >>> with TemporaryDirectory() as folder:
+        ...     _ = Path(folder, "dataset.json").write_text('{"labels": {"edema": 1, "necrosis": 2, "enhancing": 3}}')
+        ...     check_convention(Path(folder), rules_of("brats2021"))
+        Traceback (most recent call last):
+            ...
+        nnunetv2_gsp.errors.ConflictingInputError: ...dataset.json: expected the labels 1 necrosis, 2 oedema,
+        3 enhancing, got 'edema' for 1...
     """
     file = predictions / "dataset.json"
     if not (rules.is_brats and file.is_file()):

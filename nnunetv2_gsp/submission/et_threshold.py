@@ -90,6 +90,13 @@ def check_threshold_arguments(
         MissingInputError: the threshold is "auto", and no cross-validation is given.
         ConflictingInputError: a cross-validation is given that would not be used, or a threshold is given for a
             challenge without enhancing tumour.
+
+    Examples:
+        >>> from nnunetv2_gsp.submission.rules import rules_of
+        >>> check_threshold_arguments(rules_of("promise12"), 200, None, None)
+        Traceback (most recent call last):
+            ...
+        nnunetv2_gsp.errors.ConflictingInputError: Expected no threshold for enhancing tumour, got one for promise12...
     """
     if et_threshold and not rules.is_brats:
         raise ConflictingInputError(
@@ -116,7 +123,7 @@ def check_threshold_arguments(
 def choose_threshold(
     cross_validation: Path, rules: Rules, references: Path | None = None, processes: int = 1
 ) -> ThresholdChoice:
-    """Choose the threshold with the highest mean Dice of ET on a cross-validation; of equals the smallest.
+    """Choose the threshold with the highest mean Dice of ET on a cross-validation; ties go to the smallest.
 
     Args:
         cross_validation: folder of predictions that `nnUNetv2_accumulate_crossval_results` wrote.

@@ -38,7 +38,12 @@ class Rules:
 
     @property
     def labels(self) -> list[int]:
-        """Labels that a segmentation on disk may hold, in ascending order."""
+        """Labels that a segmentation on disk may hold, in ascending order.
+
+        Examples:
+            >>> rules_of("brats2021").labels
+            [0, 1, 2, 4]
+        """
         return sorted(LABEL_MAPPINGS[self.challenge])
 
     @property
@@ -48,7 +53,12 @@ class Rules:
 
     @property
     def prediction_endings(self) -> tuple[str, ...]:
-        """Endings that the names of nnU-Net's predictions may have."""
+        """Endings that the names of nnU-Net's predictions may have.
+
+        Examples:
+            >>> rules_of("promise12").prediction_endings
+            ('.mha', '.nii.gz')
+        """
         return (format_of(self.challenge).file_ending,) if self.is_brats else (FORMAT.file_ending, ".nii.gz")
 
     def key_of(self, file_name: str) -> str | None:
@@ -72,6 +82,12 @@ class Rules:
 
         Raises:
             InputError: the template has no {case}.
+
+        Examples:
+            >>> rules_of("brats2021").check_template("prediction.nii.gz")
+            Traceback (most recent call last):
+                ...
+            nnunetv2_gsp.errors.InputError: Expected a template of names with {case} (such as {case}.nii.gz), got...
         """
         if template is not None and "{case}" not in template:
             raise InputError(
@@ -153,6 +169,13 @@ def find_images(folder: Path, rules: Rules) -> dict[str, Path]:
     Raises:
         MissingInputError: the folder does not exist or holds no case, or a case lacks files.
         ConflictingInputError: two cases share a key, or the cases belong to another challenge.
+
+    Examples:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     Path(folder, "BraTS2021_00042_0000.nii.gz").touch()
+        ...     list(find_images(Path(folder), rules_of("brats2021")))
+        ['00042']
     """
     if not folder.is_dir():
         raise MissingInputError("a folder of images", "none", where=folder, parameters=["images"])
