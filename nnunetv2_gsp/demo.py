@@ -187,7 +187,7 @@ class Demo:
         except OSError as error:
             raise InputError(
                 "a folder that can be written to",
-                f"one that can not ({error.strerror})",
+                f"one that cannot ({error.strerror})",
                 where=self.folder,
                 parameters=["output"],
             ) from error
@@ -196,7 +196,7 @@ class Demo:
         except (OSError, ValueError) as error:
             raise DamagedFileError(
                 "an empty folder or a demo",
-                f"a folder whose {settings_file.name} is missing or can not be read",
+                f"a folder whose {settings_file.name} is missing or cannot be read",
                 where=self.folder,
                 parameters=["output"],
             ) from error

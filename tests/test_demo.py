@@ -156,7 +156,7 @@ def test_an_archive_that_breaks_the_rules_is_told(again):
 
 def test_a_folder_that_can_not_be_made_is_refused(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(InputError, match=r"a folder that can be written to, got one that can not .*; change output"):
+    with pytest.raises(InputError, match=r"a folder that can be written to, got one that cannot .*; change output"):
         run_demo(tmp_path / "file" / "demo", "cpu")
 
 

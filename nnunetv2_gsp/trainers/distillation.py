@@ -54,7 +54,7 @@ class Teacher:
             dataset_json: content of the student's dataset.json.
 
         Raises:
-            ValueError: labels, channels, spacing or normalisation differ, or the model can not take the patch.
+            ValueError: labels, channels, spacing or normalisation differ, or the model cannot take the patch.
         """
         model = self._predictor
         wanted = _material(plans, configuration, dataset_json)
