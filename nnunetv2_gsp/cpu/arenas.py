@@ -14,7 +14,15 @@ def _plain_memory(floats: int) -> Tensor:
 
 
 class Arenas:
-    """Of each network at most one piece of memory that no call uses."""
+    """Of each network at most one piece of memory that no call uses.
+
+    Examples:
+        >>> arenas, network = Arenas(), nn.ReLU()
+        >>> memory = arenas.take(network, floats=100)
+        >>> arenas.give_back(network, memory)
+        >>> arenas.take(network, floats=50) is memory
+        True
+    """
 
     def __init__(self) -> None:
         self._idle: WeakKeyDictionary[nn.Module, deque[Tensor]] = WeakKeyDictionary()

@@ -85,7 +85,13 @@ def spaces_of(*tensors: Tensor | None) -> Any:
 
 
 def check_memory(status: int) -> None:
-    """Raise MemoryError where C says that no thread had memory to work in."""
+    """Raise MemoryError where C says that no thread had memory to work in.
+
+    Examples:
+        >>> check_memory(1)
+        Traceback (most recent call last):
+        MemoryError: No memory is left for the threads of the fused layers: compute with fewer threads.
+    """
     if status:
         raise MemoryError("No memory is left for the threads of the fused layers: compute with fewer threads.")
 
@@ -230,6 +236,13 @@ def place(
 
     Returns:
         The offsets, and how many floats there are in all.
+
+    Examples:
+        >>> a, b, c = (Buffer(16, (1, 8, 8)) for _ in range(3))
+        >>> steps = [Step((Read(a),), b), Step((Read(b),), c)]  # a is not needed any more when c is written
+        >>> offsets, _ = place(steps, elsewhere=[], n_samples=1)
+        >>> offsets[a] == offsets[c]
+        True
     """
     named_in: dict[Buffer, list[int]] = {}
     for index, step in enumerate(steps):

@@ -141,6 +141,12 @@ def wished_engine() -> str:
 
     Raises:
         InputError: it names none of them.
+
+    Examples:
+        >>> from unittest.mock import patch
+        >>> with patch.dict(os.environ, {VARIABLE: "plain"}):
+        ...     wished_engine()
+        'plain'
     """
     wish = os.environ.get(VARIABLE) or AUTO
     if wish not in ENGINES:

@@ -32,6 +32,10 @@ def own_code(part: nn.Module) -> str | None:
 
     Args:
         part: a `Part`, or what stands in the place of one.
+
+    Examples:
+        >>> own_code(Part()), own_code(nn.ReLU())
+        (None, 'ReLU')
     """
     if not (isinstance(part, Part) and type(part).forward is Part.forward) or _has_own_forward(part):
         return type(part).__name__
