@@ -104,7 +104,7 @@ def checkpointed(network: Any, image: Tensor) -> Checkpointed:
 
 
 def traced_checkpointed(network: Any, image: Tensor) -> Checkpointed | None:
-    """Return the engine for a call that the compiler traces, None where another has to compute it.
+    """Return the engine for a call that the compiler traces, or None where another has to compute it.
 
     Args:
         network: network to compute, a `Part`.
