@@ -20,8 +20,8 @@ class Arenas:
         >>> arenas, network = Arenas(), nn.ReLU()
         >>> memory = arenas.take(network, floats=100)
         >>> arenas.give_back(network, memory)
-        >>> arenas.take(network, floats=50) is memory
-        True
+        >>> arenas.take(network, floats=50) is memory, arenas.take(network, floats=50).numel()
+        (True, 50)
     """
 
     def __init__(self) -> None:
