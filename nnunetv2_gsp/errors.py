@@ -38,7 +38,12 @@ class InputError(Exception):
 
     @property
     def problem(self) -> str:
-        """Description of the problem, without a remedy."""
+        """Description of the problem, without a remedy.
+
+        Examples:
+            >>> InputError("a folder of images", "none", where="raw", remedy="unpack the images").problem
+            'raw: expected a folder of images, got none'
+        """
         what = f"xpected {self.expected}, got {self.got}"
         return f"E{what}" if self.where is None else f"{self.where}: e{what}"
 
@@ -47,6 +52,10 @@ class InputError(Exception):
 
         Args:
             hints: clauses in the imperative that follow the remedy, as further ways out.
+
+        Examples:
+            >>> InputError("a folder of images", "none", where="raw").told(["choose another with -i"])
+            'raw: expected a folder of images, got none; choose another with -i.'
         """
         ways_out = ", or ".join(filter(None, (self.remedy, *hints)))
         return f"{self.problem}; {ways_out}." if ways_out else f"{self.problem}."
@@ -110,7 +119,12 @@ class SeveralProblemsError(InputError):
 
 
 class TargetExistsError(InputError):
-    """A file or folder that was to be written exists, and is not to be replaced."""
+    """A file or folder that was to be written exists, and is not to be replaced.
+
+    Examples:
+        >>> str(TargetExistsError("page.html"))
+        'page.html exists and is not replaced; change output or overwrite.'
+    """
 
     def __init__(self, where: Path | str, parameters: Sequence[str] = ("output", "overwrite")):
         super().__init__(

@@ -196,6 +196,12 @@ def effective_configurations(plans: dict[str, Any]) -> dict[str, Configuration]:
 
     Raises:
         InputError: a configuration inherits from a missing one or from itself, or lacks entries that nnU-Net writes.
+
+    Examples:
+        >>> small = {"patch_size": [64, 64], "batch_size": 2, "data_identifier": "2d", "architecture": {}}
+        >>> plans = {"configurations": {"2d": small, "2d_large": {"inherits_from": "2d", "batch_size": 12}}}
+        >>> effective_configurations(plans)["2d_large"]["patch_size"]
+        [64, 64]
     """
     manager = PlansManager(deepcopy(plans))
     return {name: _effective(manager, name) for name in manager.available_configurations}

@@ -373,6 +373,13 @@ def count_architecture(
         patch_size: patch size in voxels along each axis, 2D or 3D.
         input_channels: channels of the image, from 1 on.
         output_channels: channels of the logits, one for each segmentation head, from 1 on.
+
+    Examples:
+        >>> stages = {"n_stages": 2, "features_per_stage": [8, 16], "strides": [1, 2], "kernel_sizes": 3}
+        >>> blocks = {"n_conv_per_stage": 2, "n_conv_per_stage_decoder": 2, "conv_op": "torch.nn.Conv2d"}
+        >>> names = {"network_class_name": PLAIN_NETWORK, "_kw_requires_import": ["conv_op"]}
+        >>> count_architecture({**names, "arch_kwargs": stages | blocks}, (16, 16), 1, 2)  # parameters, MACs
+        (6362, 866304)
     """
     predicting, training = (
         _build(architecture, input_channels, output_channels, "meta", is_training) for is_training in (False, True)
@@ -391,6 +398,11 @@ def count_activation_bytes(network: nn.Module, x: Tensor) -> int:
     Args:
         network: network on any device; on the meta device nothing is computed.
         x: input of the network (N, C, *spatial), on the same device; it counts, too, if it is kept.
+
+    Examples:
+        >>> x = torch.zeros(1, 4, 8, 8, 8)
+        >>> count_activation_bytes(nn.Conv3d(4, 16, kernel_size=1), x) == 4 * x.numel()  # the input, in fp32
+        True
     """
     kept: dict[int, torch.UntypedStorage] = {}
 

@@ -18,6 +18,10 @@ def progress(
         unit: name of an item, such as "case".
         total: number of items, from 0 on; None takes the length of `items`, if it has one.
         stays: True leaves the bar on the screen at the end; False clears it, and draws it only on a terminal.
+
+    Examples:
+        >>> [case.upper() for case in progress(["a", "b"], "scoring", "case", stays=False)]
+        ['A', 'B']
     """
     from tqdm import tqdm
 
@@ -35,6 +39,10 @@ def progress_bar(title: str, unit: str, total: int) -> Iterator[Callable[[int, s
 
     Yields:
         A function that redraws the bar. It takes the number of finished items, and a text on the current work.
+
+    Examples:
+        >>> with progress_bar("training", "run", total=2) as show:
+        ...     show(1, "fold 1")
     """
     from tqdm import tqdm
 

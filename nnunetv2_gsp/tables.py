@@ -55,6 +55,12 @@ class Table:
 
         Args:
             padded: True fills the cells of a column to one width, for readers of the source.
+
+        Examples:
+            >>> print(Table(["region", "Dice"], [["whole tumour", "0.91"]]).markdown(padded=True))
+            | region       | Dice |
+            |--------------|-----:|
+            | whole tumour | 0.91 |
         """
         lines = [[cell.replace("|", "\\|") for cell in row] for row in [self.header, *self.rows]]
         header, *rows = self._padded(lines) if padded else lines

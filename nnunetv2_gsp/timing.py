@@ -63,7 +63,12 @@ def interleaved(contenders: Mapping[str, Callable[[], object]], rounds: int, dev
 
 
 def environment() -> dict[str, str | int]:
-    """Return the conditions of timings: machine, processor, PyTorch's threads, versions of Python and PyTorch."""
+    """Return the conditions of timings: machine, processor, PyTorch's threads, versions of Python and PyTorch.
+
+    Example:
+        >>> sorted(environment())
+        ['machine', 'processor', 'python', 'threads', 'torch']
+    """
     return {
         "machine": platform.machine(),
         "processor": processor_name(),

@@ -94,6 +94,12 @@ class Architecture:
         stages: channels, strides and number of convolutions of every stage.
         shifts: spatial groups, shifted channels and positions of the shifts.
         kernel: edge in voxels of every convolution but the heads, 1 or 3.
+
+    Examples:
+        >>> stages = Stages.checked(2, 2, [16, 32], strides=[1, 2], n_conv_per_stage=2, n_conv_per_stage_decoder=2)
+        >>> shifts = ShiftSettings.checked(stages.features_per_stage, n_axes=2, spatial_groups=[(2, 2), (4, 4)])
+        >>> print(Architecture(stages, shifts).shifts)
+        CSC in both: (2, 2) on 8 channels, (4, 4) on 16 channels
     """
 
     stages: Stages
@@ -105,7 +111,15 @@ class Architecture:
         check_choice("kernel", self.kernel, KERNEL)
 
     def check_something_shifts(self) -> None:
-        """Raise ValueError if channels are to move between convolutions, and no block has two of them."""
+        """Raise ValueError if channels are to move between convolutions, and no block has two of them.
+
+        Examples:
+            >>> stages = Stages.checked(2, 2, [16, 32], strides=[1, 2], n_conv_per_stage=1, n_conv_per_stage_decoder=1)
+            >>> shifts = ShiftSettings.checked(stages.features_per_stage, n_axes=2, spatial_groups=[(2, 2), (4, 4)])
+            >>> Architecture(stages, shifts).check_something_shifts()
+            Traceback (most recent call last):
+            ValueError: CSC shifts between the convolutions of a block, but these plans have one a block, ...
+        """
         shifts, stages = self.shifts, self.stages
         blocks = {
             "encoder": stages.n_conv_per_stage,
@@ -139,6 +153,11 @@ class Operators:
 
         Args:
             kernel: edge in voxels, 1 or 3; with 1 a convolution is a matrix product.
+
+        Examples:
+            >>> operators = Operators(nn.Conv3d, True, nn.InstanceNorm3d, None, None, None, nn.LeakyReLU, None, False)
+            >>> [operators.of_convolution(kernel)["conv_op"].__name__ for kernel in (1, 3)]
+            ['PointwiseConv3d', 'Conv3d']
         """
         return {
             **vars(self),
@@ -150,12 +169,24 @@ class Operators:
 
 
 def entry_schemas() -> dict[str, Schema]:
-    """Return the types of all entries that plans have for a GSP network, by name, except the operators."""
+    """Return the types of all entries that plans have for a GSP network, by name, except the operators.
+
+    Examples:
+        >>> entry_schemas()["shift_position"]["enum"]
+        ['none', 'CSC', 'CCS', 'CSCS', 'CSCSUpShift']
+    """
     return {"n_stages": COUNT, **schemas_of(Stages), **schemas_of(ShiftSettings), "kernel": KERNEL}
 
 
 def shift_entries(architecture: Architecture) -> dict[str, Any]:
-    """Return the entries that a GSP network's plans have and a stock network's lack, as JSON values."""
+    """Return the entries that a GSP network's plans have and a stock network's lack, as JSON values.
+
+    Examples:
+        >>> stages = Stages.checked(2, 2, [16, 32], strides=[1, 2], n_conv_per_stage=2, n_conv_per_stage_decoder=2)
+        >>> shifts = ShiftSettings.checked(stages.features_per_stage, n_axes=2, spatial_groups=[(2, 2), (4, 4)])
+        >>> shift_entries(Architecture(stages, shifts))["spatial_groups"]
+        [[2, 2], [4, 4]]
+    """
 
     def listed(value: Any) -> Any:
         return [listed(entry) for entry in value] if isinstance(value, tuple) else value
@@ -171,5 +202,9 @@ def numbers_per_stage(name: str, value: Any, n_stages: int) -> tuple[int, ...]:
 
     Raises:
         ValueError: there are more or fewer entries than stages, or one is not a whole number from 1 on.
+
+    Examples:
+        >>> numbers_per_stage("n_conv_per_stage", 2, n_stages=3)
+        (2, 2, 2)
     """
     return tuple(one_entry_a_stage(name, repeated(value, n_stages), n_stages, repeat(ONE_COUNT)))

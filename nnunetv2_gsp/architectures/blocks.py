@@ -16,6 +16,12 @@ def shift_or_identity(spatial_groups: Sequence[int], shift_channels: int, local_
     """Return the module that shifts: a group shift, a local shift of the channels behind it, or both in sequence.
 
     If the map is a single block or no channel moves, it is the identity, and nothing is copied.
+
+    Examples:
+        >>> shift_or_identity((2, 2, 2), shift_channels=16, local_shift_channels=0)
+        GroupShift(spatial_groups=(2, 2, 2), shift_channels=16)
+        >>> shift_or_identity((1, 1, 1), shift_channels=16, local_shift_channels=0)  # a single block
+        Sequential()
     """
     shifts: list[nn.Module] = []
     if shift_channels > 0 and max(spatial_groups) > 1:
@@ -29,6 +35,10 @@ def is_shifted_after(convolution: int, n_convolutions: int, shift_position: str)
     """Tell whether a shift follows convolution number `convolution` (from 0) of a block (Fig. 2 of the paper).
 
     CSC shifts between neighbours, CCS after the last, CSCS (and CSCSUpShift) after each.
+
+    Examples:
+        >>> [is_shifted_after(0, n_convolutions=2, shift_position=position) for position in ("CSC", "CCS", "CSCS")]
+        [True, False, True]
     """
     is_last = convolution == n_convolutions - 1
     return {"none": False, "CSC": not is_last, "CCS": is_last, "CSCS": True, "CSCSUpShift": True}[shift_position]
@@ -45,6 +55,12 @@ class GSPConvBlock(Part):
         shift_position: which convolutions a shift follows; see `is_shifted_after`.
         convolution: arguments of dynamic-network-architectures' `ConvDropoutNormReLU` (conv_op,
             kernel_size, norm_op, ...).
+
+    Examples:
+        >>> convolution = {"conv_op": nn.Conv3d, "kernel_size": 1, "stride": 1}
+        >>> block = GSPConvBlock(2, 4, 16, lambda: GroupShift((2, 2, 2), 8), "CSC", convolution)
+        >>> [type(shift).__name__ for shift in block.shifts]
+        ['GroupShift', 'Identity']
     """
 
     def __init__(
@@ -79,5 +95,12 @@ class GSPConvBlock(Part):
         return x
 
     def compute_conv_feature_map_size(self, map_size: Sequence[int]) -> int:
-        """Count the elements of every convolution's output for a map of `map_size` voxels."""
+        """Count the elements of every convolution's output for a map of `map_size` voxels.
+
+        Examples:
+            >>> convolution = {"conv_op": nn.Conv3d, "kernel_size": 1, "stride": 1}
+            >>> block = GSPConvBlock(2, 4, 16, lambda: GroupShift((2, 2, 2), 8), "CSC", convolution)
+            >>> block.compute_conv_feature_map_size((8, 8, 8)) == 2 * 16 * 8**3
+            True
+        """
         return len(self.convs) * self.output_channels * math.prod(map_size)

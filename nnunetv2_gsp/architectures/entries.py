@@ -20,12 +20,22 @@ ARRAY: Schema = {"type": "array"}
 
 
 def each(entry: Schema, **limits: int) -> Schema:
-    """Return the type of a list of such entries; `limits` are minItems and maxItems."""
+    """Return the type of a list of such entries; `limits` are minItems and maxItems.
+
+    Examples:
+        >>> each(COUNT, minItems=2)
+        {'type': 'array', 'minItems': 2, 'items': {'type': 'integer', 'minimum': 1}}
+    """
     return {**ARRAY, **limits, "items": entry}
 
 
 def one_or_each(entry: Schema, **limits: int) -> Schema:
-    """Return the type of one such entry or a list of them; JSON Schema applies limits of numbers to numbers alone."""
+    """Return the type of one such entry or a list of them; JSON Schema applies limits of numbers to numbers alone.
+
+    Examples:
+        >>> [fits(value, one_or_each(COUNT)) for value in (2, [2, 3], "2", [2, 0])]
+        [True, True, False, False]
+    """
     return {**entry, **each(entry, **limits), "type": [entry["type"], "array"]}
 
 
@@ -34,12 +44,23 @@ SPATIAL_GROUPS: Schema = each(each(COUNT, minItems=2, maxItems=3), minItems=1)
 
 
 def described(schema: Schema, description: str) -> Schema:
-    """Return the schema with a description of the entry, for authors of templates."""
+    """Return the schema with a description of the entry, for authors of templates.
+
+    Examples:
+        >>> described(COUNT, "number of stages")
+        {'description': 'number of stages', 'type': 'integer', 'minimum': 1}
+    """
     return {"description": description, **schema}
 
 
 def schemas_of(holder: type) -> dict[str, Schema]:
-    """Return the types of a dataclass's fields that are entries of plans, by name."""
+    """Return the types of a dataclass's fields that are entries of plans, by name.
+
+    Examples:
+        >>> from nnunetv2_gsp.architectures.settings import ShiftSettings
+        >>> schemas_of(ShiftSettings)["shift_location"]["enum"]
+        ['encoder', 'decoder', 'both']
+    """
     return {entry.name: dict(entry.metadata) for entry in fields(holder)}
 
 
@@ -69,7 +90,12 @@ def fits(value: Any, schema: Schema) -> bool:
 
 
 def violation(content: Any, schema: Mapping[str, Any]) -> ValidationError | None:
-    """Return the most relevant violation of the schema in a file's content, or None."""
+    """Return the most relevant violation of the schema in a file's content, or None.
+
+    Examples:
+        >>> violation({"kernel": 0}, {"properties": {"kernel": COUNT}}).json_path
+        '$.kernel'
+    """
     error: ValidationError | None = best_match(_Validator(schema).iter_errors(content))
     return error
 

@@ -47,6 +47,11 @@ def check_network(entry: Entry, patch_size: Sequence[int]) -> None:
     Raises:
         NotImplementedError: for a network that is neither PlainConvUNet nor ResidualEncoderUNet nor GSPUNet.
         ValueError: the name, the arguments or the patch are missing.
+
+    Examples:
+        >>> check_network({"network_class_name": "monai.networks.nets.UNETR", "arch_kwargs": {}}, patch_size=(16, 16))
+        Traceback (most recent call last):
+        NotImplementedError: GSP replaces the convolutions of PlainConvUNet and ResidualEncoderUNet; these plans ...
     """
     kwargs = entry.get("arch_kwargs") if isinstance(entry, dict) else None
     if not isinstance(kwargs, dict) or not isinstance(entry.get("network_class_name"), str):
@@ -62,12 +67,22 @@ def check_network(entry: Entry, patch_size: Sequence[int]) -> None:
 
 
 def is_gsp(entry: Entry) -> bool:
-    """Tell whether the entry names a GSP network, whose settings are explicit, so that no rule applies."""
+    """Tell whether the entry names a GSP network, whose settings are explicit, so that no rule applies.
+
+    Examples:
+        >>> is_gsp({"network_class_name": GSP_NETWORK}), is_gsp({"network_class_name": PLAIN_NETWORK})
+        (True, False)
+    """
     return _class_name(entry) == "GSPUNet"
 
 
 def is_residual(entry: Entry) -> bool:
-    """Tell whether the entry names nnU-Net's residual encoder U-Net."""
+    """Tell whether the entry names nnU-Net's residual encoder U-Net.
+
+    Examples:
+        >>> is_residual({"network_class_name": "dynamic_network_architectures.architectures.unet.ResidualEncoderUNet"})
+        True
+    """
     return _class_name(entry) == "ResidualEncoderUNet"
 
 
@@ -84,6 +99,13 @@ def read_stages(entry: Entry, patch_size: Sequence[int]) -> Stages:
         NotImplementedError: for a network that is neither PlainConvUNet nor ResidualEncoderUNet nor GSPUNet.
         ValueError: something is missing or would be refused by `GSPUNet` (in the same words), the stages are not given
             one by one, or the first one strides.
+
+    Examples:
+        >>> stages = {"n_stages": 2, "features_per_stage": [16, 32], "strides": [1, 2], "kernel_sizes": 3}
+        >>> blocks = {"n_conv_per_stage": 2, "n_conv_per_stage_decoder": 2}
+        >>> entry = {"network_class_name": PLAIN_NETWORK, "arch_kwargs": {**stages, **blocks}}
+        >>> read_stages(entry, patch_size=(16, 16)).strides
+        ((1, 1), (2, 2))
     """
     check_network(entry, patch_size)
     n_axes, kwargs = len(patch_size), entry["arch_kwargs"]
@@ -128,6 +150,13 @@ def read_architecture(
         NotImplementedError: for a network that is neither PlainConvUNet nor ResidualEncoderUNet nor GSPUNet.
         ValueError: the entry or the patch size is not as plans hold it, the strides do not divide the patch, given
             groups do not divide the feature maps, or a request does not fit.
+
+    Examples:
+        >>> stages = {"n_stages": 2, "features_per_stage": [16, 32], "strides": [1, 2], "kernel_sizes": 3}
+        >>> blocks = {"n_conv_per_stage": 2, "n_conv_per_stage_decoder": 2}
+        >>> entry = {"network_class_name": PLAIN_NETWORK, "arch_kwargs": {**stages, **blocks}}
+        >>> print(read_architecture(entry, patch_size=(16, 16)).shifts)
+        CSC in both: (2, 2) on 8 channels, (4, 4) on 16 channels
     """
     stages = read_stages(entry, patch_size)
     maps = feature_map_sizes(patch_size, stages.strides)
@@ -160,6 +189,13 @@ def gsp_architecture(
 
     Raises:
         NotImplementedError, ValueError: as `read_architecture`.
+
+    Examples:
+        >>> stages = {"n_stages": 2, "features_per_stage": [16, 32], "strides": [1, 2], "kernel_sizes": 3}
+        >>> blocks = {"n_conv_per_stage": 2, "n_conv_per_stage_decoder": 2}
+        >>> entry = {"network_class_name": PLAIN_NETWORK, "arch_kwargs": {**stages, **blocks}}
+        >>> gsp_architecture(entry, patch_size=(16, 16))["arch_kwargs"]["spatial_groups"]
+        [[2, 2], [4, 4]]
     """
     read = read_architecture(entry, patch_size, request, kernel)
     resolved = deepcopy(entry) if is_gsp(entry) else plain_architecture(entry)
@@ -201,6 +237,13 @@ def build(
 
     Raises:
         ValueError: the network refuses its arguments.
+
+    Examples:
+        >>> stages = {"n_stages": 2, "features_per_stage": [16, 32], "strides": [1, 2], "conv_op": "torch.nn.Conv2d"}
+        >>> blocks = {"n_conv_per_stage": 2, "n_conv_per_stage_decoder": 2, "spatial_groups": [[2, 2], [4, 4]]}
+        >>> names = {"network_class_name": GSP_NETWORK, "_kw_requires_import": ["conv_op"]}
+        >>> print(build({**names, "arch_kwargs": stages | blocks}, 1, 3, False, allow_init=True).shift_settings)
+        CSC in both: (2, 2) on 8 channels, (4, 4) on 16 channels
     """
     try:
         network: nn.Module = get_network_from_plans(
@@ -225,6 +268,12 @@ def plain_architecture(entry: Entry) -> Entry:
 
     Raises:
         NotImplementedError: for a network that is neither PlainConvUNet nor ResidualEncoderUNet.
+
+    Examples:
+        >>> network = "dynamic_network_architectures.architectures.unet.ResidualEncoderUNet"
+        >>> kwargs = {"n_stages": 3, "n_blocks_per_stage": [1, 3, 4], "n_conv_per_stage_decoder": [1, 1]}
+        >>> plain_architecture({"network_class_name": network, "arch_kwargs": kwargs})["arch_kwargs"]
+        {'n_stages': 3, 'n_conv_per_stage_decoder': [2, 2], 'n_conv_per_stage': [2, 2, 2]}
     """
     plain = deepcopy(entry)
     kwargs = plain["arch_kwargs"]
@@ -242,6 +291,11 @@ def stock_architecture(entry: Entry) -> Entry:
 
     A stock entry is returned as it is. A GSP entry becomes a PlainConvUNet with the same stages, channels, strides and
     convolutions, and with the entry's `kernel_sizes` where they fit its stages, else with edges of 3 voxels.
+
+    Examples:
+        >>> kwargs = {"n_stages": 2, "features_per_stage": [16, 32], "spatial_groups": [[2, 2], [4, 4]]}
+        >>> stock_architecture({"network_class_name": GSP_NETWORK, "arch_kwargs": kwargs})["arch_kwargs"]
+        {'n_stages': 2, 'features_per_stage': [16, 32], 'kernel_sizes': 3}
     """
     stock = deepcopy(entry)
     if not is_gsp(entry):

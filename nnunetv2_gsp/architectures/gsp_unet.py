@@ -59,6 +59,13 @@ class GSPUNet(Part):
 
     Raises:
         ValueError: an argument does not have one fitting entry a stage, or is not among its choices (`rules.py`).
+
+    Examples:
+        >>> import torch
+        >>> stages = {"n_stages": 2, "features_per_stage": [16, 32], "strides": [1, 2], "conv_op": nn.Conv2d}
+        >>> blocks = {"n_conv_per_stage": 2, "n_conv_per_stage_decoder": 2, "spatial_groups": [(2, 2), (4, 4)]}
+        >>> GSPUNet(input_channels=1, num_classes=3, **stages, **blocks).eval()(torch.zeros(1, 1, 16, 16)).shape
+        torch.Size([1, 3, 16, 16])
     """
 
     # of `nnunetv2_gsp.engines.ENGINES`; None for what NNUNETV2_GSP_ENGINE says
@@ -146,6 +153,12 @@ class GSPUNet(Part):
 
         Args:
             input_size: patch size in voxels along each spatial axis.
+
+        Examples:
+            >>> stages = {"n_stages": 2, "features_per_stage": [8, 16], "strides": [1, 2], "conv_op": nn.Conv2d}
+            >>> blocks = {"n_conv_per_stage": 2, "n_conv_per_stage_decoder": 2, "spatial_groups": [(2, 2), (4, 4)]}
+            >>> GSPUNet(input_channels=1, num_classes=3, **stages, **blocks).compute_conv_feature_map_size((16, 16))
+            11520
         """
         map_sizes = feature_map_sizes(input_size, self.encoder.strides)
         return self.encoder.compute_conv_feature_map_size(map_sizes) + self.decoder.compute_conv_feature_map_size(
@@ -154,7 +167,12 @@ class GSPUNet(Part):
 
     @staticmethod
     def initialize(module: nn.Module) -> None:
-        """Initialise as `PlainConvUNet` does: He for leaky ReLU, biases 0."""
+        """Initialise as `PlainConvUNet` does: He for leaky ReLU, biases 0.
+
+        Examples:
+            >>> nn.Conv3d(1, 4, kernel_size=1).apply(GSPUNet.initialize).bias.tolist()
+            [0.0, 0.0, 0.0, 0.0]
+        """
         InitWeights_He(1e-2)(module)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
@@ -282,6 +300,13 @@ class ConvUpsampling(Part):
     """A convolution, norm and nonlinearity at the low resolution, then linear interpolation.
 
     The other order costs eight times as much; a 1×1×1 convolution alone commutes exactly with the interpolation.
+
+    Examples:
+        >>> import torch
+        >>> convolution = {"conv_op": nn.Conv2d, "kernel_size": 1, "stride": 1}
+        >>> upsampling = ConvUpsampling(16, 8, (1, 2), convolution, shift=nn.Identity())
+        >>> upsampling(torch.zeros(1, 16, 4, 4)).shape
+        torch.Size([1, 8, 4, 8])
     """
 
     def __init__(
@@ -302,7 +327,14 @@ class ConvUpsampling(Part):
         self.shift = shift
 
     def compute_conv_feature_map_size(self, low_size: Sequence[int]) -> int:
-        """Count the elements of the convolution's output, which has the low resolution."""
+        """Count the elements of the convolution's output, which has the low resolution.
+
+        Examples:
+            >>> convolution = {"conv_op": nn.Conv2d, "kernel_size": 1, "stride": 1}
+            >>> upsampling = ConvUpsampling(16, 8, (1, 2), convolution, shift=nn.Identity())
+            >>> upsampling.compute_conv_feature_map_size((4, 4)) == 8 * 4 * 4
+            True
+        """
         return int(self.convolution.compute_conv_feature_map_size(low_size))
 
     def walk(self, x: Map, engine: Engine[Map]) -> Map:

@@ -39,6 +39,11 @@ class ShiftRequest:
         shift_position: where in a block of convolutions the shifts come (Fig. 2 of the paper); with "none" no channel
             moves, whatever the ratios.
         shift_location: the half of the network that shifts: encoder, decoder or both.
+
+    Examples:
+        >>> ShiftRequest(shift_ratio=0.75, local_shift_ratio=0.5)
+        Traceback (most recent call last):
+        ValueError: shift_ratio + local_shift_ratio must be at most 1, got 0.75 + 0.5: ...
     """
 
     spatial_groups: Sequence[Sequence[int]] | None = field(

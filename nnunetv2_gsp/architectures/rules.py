@@ -24,12 +24,22 @@ ONE_COUNT = Expected("a whole number from 1 on", COUNT)
 
 
 def count_per_axis(n_axes: int) -> Expected:
-    """Expect a whole number from 1 on for each of `n_axes` axes."""
+    """Expect a whole number from 1 on for each of `n_axes` axes.
+
+    Examples:
+        >>> [fits(value, count_per_axis(3).schema) for value in ((1, 2, 2), (2, 2), 2)]
+        [True, False, False]
+    """
     return Expected(f"{n_axes} positive counts, one an axis", each(COUNT, minItems=n_axes, maxItems=n_axes))
 
 
 def count_or_count_per_axis(n_axes: int) -> Expected:
-    """Expect one whole number from 1 on for all of `n_axes` axes, or one for each."""
+    """Expect one whole number from 1 on for all of `n_axes` axes, or one for each.
+
+    Examples:
+        >>> [fits(value, count_or_count_per_axis(3).schema) for value in ((1, 2, 2), (2, 2), 2)]
+        [True, False, True]
+    """
     return Expected(
         f"a whole number from 1 on, or {n_axes} of them, one an axis",
         one_or_each(COUNT, minItems=n_axes, maxItems=n_axes),
@@ -37,7 +47,12 @@ def count_or_count_per_axis(n_axes: int) -> Expected:
 
 
 def multiple(factor: int, largest: int, of_what: str, of_largest: str = "") -> Expected:
-    """Expect a multiple of `factor` from 0 to `largest`; the words say what the two numbers are."""
+    """Expect a multiple of `factor` from 0 to `largest`; the words say what the two numbers are.
+
+    Examples:
+        >>> multiple(4, 16, "product of its spatial groups (2, 2)").words
+        'a multiple of 4 (the product of its spatial groups (2, 2)) from 0 to 16'
+    """
     return Expected(
         f"a multiple of {factor} (the {of_what}) from 0 to {largest}{of_largest}",
         {**WHOLE, "minimum": 0, "maximum": largest, "multipleOf": factor},
@@ -45,13 +60,25 @@ def multiple(factor: int, largest: int, of_what: str, of_largest: str = "") -> E
 
 
 def check_choice(name: str, value: Any, schema: Schema) -> None:
-    """Raise ValueError unless the value is one of the schema's choices."""
+    """Raise ValueError unless the value is one of the schema's choices.
+
+    Examples:
+        >>> check_choice("kernel", 5, {"enum": [1, 3]})
+        Traceback (most recent call last):
+        ValueError: kernel must be one of 1, 3, got 5.
+    """
     if not fits(value, schema):
         raise ValueError(f"{name} must be one of {', '.join(map(str, schema['enum']))}, got {value!r}.")
 
 
 def check_number_of_stages(n_stages: Any) -> None:
-    """Raise ValueError unless there are two stages at least."""
+    """Raise ValueError unless there are two stages at least.
+
+    Examples:
+        >>> check_number_of_stages(1)
+        Traceback (most recent call last):
+        ValueError: A U-Net needs at least two stages, got n_stages = 1: take a larger patch, or ...
+    """
     if not fits(n_stages, {**WHOLE, "minimum": 2}):
         raise ValueError(
             f"A U-Net needs at least two stages, got n_stages = {n_stages!r}: take a larger patch, or "
@@ -89,10 +116,20 @@ def one_entry_a_stage(name: str, value: Any, n_stages: int, expected: Iterable[E
 
 
 def has_one_entry_a_stage(value: Any, n_stages: int) -> bool:
-    """Tell whether a value is a list of as many entries as there are stages."""
+    """Tell whether a value is a list of as many entries as there are stages.
+
+    Examples:
+        >>> has_one_entry_a_stage([16, 32], n_stages=2), has_one_entry_a_stage(16, n_stages=2)
+        (True, False)
+    """
     return fits(value, ARRAY) and len(value) == n_stages
 
 
 def repeated(value: Any, length: int) -> Any:
-    """Return a whole number `length` times, since one counts for every stage; anything else as it is."""
+    """Return a whole number `length` times, since one counts for every stage; anything else as it is.
+
+    Examples:
+        >>> repeated(2, 3), repeated([1, 2], 3)
+        ([2, 2, 2], [1, 2])
+    """
     return [value] * length if fits(value, WHOLE) else value

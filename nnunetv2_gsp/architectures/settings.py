@@ -46,6 +46,10 @@ class ShiftSettings:
         shift_location: encoder, decoder or both: the half of the network that shifts.
         local_shift_channels: how many channels behind the first C_s move by single voxels in every stage, a multiple of
             the number of directions (6 in 3D, 4 in 2D) from 0 to C - C_s.
+
+    Examples:
+        >>> print(ShiftSettings(((2, 2, 2),), (8,), "CCS", "encoder", local_shift_channels=(6,)))
+        CCS in encoder: (2, 2, 2) on 8 channels and locally on 6
     """
 
     spatial_groups: tuple[tuple[int, ...], ...] = field(metadata=SPATIAL_GROUPS)
@@ -81,6 +85,10 @@ class ShiftSettings:
 
         Raises:
             ValueError: there is not one fitting entry a stage, or the position or location is unknown.
+
+        Examples:
+            >>> print(ShiftSettings.checked((16, 32), n_axes=3, spatial_groups=[(2, 2, 2), (1, 4, 4)]))
+            CSC in both: (2, 2, 2) on 8 channels, (1, 4, 4) on 16 channels
         """
         n_stages = len(features_per_stage)
         groups = [
@@ -121,7 +129,13 @@ class ShiftSettings:
         )
 
     def to_tensor(self) -> torch.Tensor:
-        """Encode the settings as an int64 tensor (n,) for a state_dict."""
+        """Encode the settings as an int64 tensor (n,) for a state_dict.
+
+        Examples:
+            >>> settings = ShiftSettings(((2, 2, 2),), (8,), "CSC", "both", local_shift_channels=(0,))
+            >>> settings.to_tensor()  # format, position, location and axes, then groups and channels of the one stage
+            tensor([1, 1, 2, 3, 2, 2, 2, 8])
+        """
         has_local_shift = any(self.local_shift_channels)
         stages = [
             value
@@ -142,7 +156,12 @@ class ShiftSettings:
 
     @classmethod
     def from_tensor(cls, encoded: torch.Tensor) -> "ShiftSettings":
-        """Decode `to_tensor`; raises ValueError for a format that this version does not know."""
+        """Decode `to_tensor`; raises ValueError for a format that this version does not know.
+
+        Examples:
+            >>> print(ShiftSettings.from_tensor(torch.tensor([1, 1, 2, 3, 2, 2, 2, 8])))
+            CSC in both: (2, 2, 2) on 8 channels
+        """
         version, position, location, n_axes, *stages = encoded.tolist()
         if version not in (_FORMAT_GROUP_SHIFT, _FORMAT_LOCAL_SHIFT):
             raise ValueError(

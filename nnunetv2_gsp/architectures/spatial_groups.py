@@ -63,7 +63,12 @@ def spatial_groups_of(map_size: Sequence[int], max_groups: int) -> tuple[int, ..
 
 
 def has_equal_groups_on_equal_axes(map_size: Sequence[int], groups: Sequence[int]) -> bool:
-    """Tell whether axes of the same size have the same count of groups."""
+    """Tell whether axes of the same size have the same count of groups.
+
+    Examples:
+        >>> [has_equal_groups_on_equal_axes((16, 128, 128), groups) for groups in ((2, 4, 4), (2, 2, 8))]
+        [True, False]
+    """
     return len(set(zip(map_size, groups, strict=True))) == len(set(map_size))
 
 
@@ -92,6 +97,11 @@ def check_groups_divide(spatial_groups: Sequence[Sequence[int]], maps: Sequence[
 
     Raises:
         ValueError: a count does not divide its axis.
+
+    Examples:
+        >>> check_groups_divide([(5, 5)], maps=[(16, 20)])
+        Traceback (most recent call last):
+        ValueError: spatial_groups of stage 0 must divide its feature map of 16×20 voxels, got 5×5: 4×5 would.
     """
     for stage, (groups, size) in enumerate(zip(spatial_groups, maps, strict=True)):
         fitting = snapped_groups(groups, size)
@@ -118,7 +128,12 @@ def shift_channels_of(groups: Sequence[int], max_channels: int) -> int:
 
 
 def times(sizes: Iterable[int]) -> str:
-    """Return sizes or counts as text, such as 16×128×128."""
+    """Return sizes or counts as text, such as 16×128×128.
+
+    Examples:
+        >>> times((16, 128, 128))
+        '16×128×128'
+    """
     return "×".join(map(str, sizes))
 
 

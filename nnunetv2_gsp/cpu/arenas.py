@@ -14,18 +14,26 @@ def _plain_memory(floats: int) -> Tensor:
 
 
 class Arenas:
-    """Of each network at most one piece of memory that no call uses."""
+    """Keeps at most one piece of idle memory for each network.
+
+    Examples:
+        >>> arenas, network = Arenas(), nn.ReLU()
+        >>> memory = arenas.take(network, floats=100)
+        >>> arenas.give_back(network, memory)
+        >>> arenas.take(network, floats=50) is memory, arenas.take(network, floats=50).numel()
+        (True, 50)
+    """
 
     def __init__(self) -> None:
         self._idle: WeakKeyDictionary[nn.Module, deque[Tensor]] = WeakKeyDictionary()
 
     def take(self, network: nn.Module, floats: int, new_memory: Callable[[int], Tensor] = _plain_memory) -> Tensor:
-        """Return at least so many floats of any content that are this call's alone, until it gives them back.
+        """Return uninitialised memory that is this call's alone until it gives it back.
 
         Args:
-            network: whose call it is; who calls one again and again gets the same memory.
-            floats: how many.
-            new_memory: makes so many where there is none yet.
+            network: network that is called; its next call gets the same memory.
+            floats: smallest number of fp32 values that the memory has to hold.
+            new_memory: allocates that many where no idle memory is large enough.
         """
         arena = torch.empty(0)
         with suppress(IndexError):  # of two threads one finds nothing
@@ -36,9 +44,9 @@ class Arenas:
         return arena
 
     def give_back(self, network: nn.Module, arena: Tensor) -> None:
-        """Take memory back that a call of `network` has done with."""
+        """Take back memory that a call of `network` no longer needs."""
         self.idle(network).append(arena)
 
     def idle(self, network: nn.Module) -> deque[Tensor]:
-        """Return what no call of `network` uses."""
+        """Return the memory that no call of `network` uses, at most one piece."""
         return self._idle.setdefault(network, deque(maxlen=1))

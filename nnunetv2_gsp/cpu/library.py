@@ -92,7 +92,7 @@ class FusedLayers(NamedTuple):
     """A build of layers/ for an instruction set.
 
     Attributes:
-        build: its name, avx512, avx2 or plain.
+        build: name of the instruction set, avx512, avx2 or plain.
         run: `gsp_run` of prediction.c.
         ask_for_large_pages: `gsp_ask_for_large_pages` of large_pages.c.
         differentiate: `gsp_differentiate` of training.c.

@@ -20,7 +20,12 @@ class NotFusable(Exception):  # noqa: N818 (an answer, not a mistake: PyTorch ta
 
 
 class Buffer:
-    """Memory for a map of `channels` × `size` (D, H, W; D is 1 in 2D), cut into tiles of whole rows."""
+    """Memory for a map of `channels` × `size` (D, H, W; D is 1 in 2D), cut into tiles of whole rows.
+
+    Examples:
+        >>> Buffer(channels=32, size=(16, 128, 128)).log2_rows  # 16 rows of 128 voxels are a tile
+        4
+    """
 
     def __init__(self, channels: int, size: tuple[int, ...]):
         self.channels = channels
@@ -99,12 +104,22 @@ class Program(NamedTuple):
 
 
 def round_up(n: int, multiple: int = 16) -> int:
-    """Round up to a multiple, by default to whole cache lines of floats."""
+    """Round up to a multiple, by default to whole cache lines of floats.
+
+    Examples:
+        >>> round_up(17), round_up(17, multiple=4)
+        (32, 20)
+    """
     return -(-n // multiple) * multiple
 
 
 def three(values: Any, fill: int) -> tuple[int, ...]:
-    """Return one value for each of D, H and W."""
+    """Return one value for each of D, H and W.
+
+    Examples:
+        >>> three((2, 4), fill=1), three(2, fill=1)
+        ((1, 2, 4), (2, 2, 2))
+    """
     each = (values,) * 3 if isinstance(values, int) else tuple(values)
     return (*[fill] * (3 - len(each)), *each)
 

@@ -80,12 +80,18 @@ def new_logits(fused_layers: FusedLayers, program: Program, n_samples: int) -> l
 
 
 def spaces_of(*tensors: Tensor | None) -> Any:
-    """Return the addresses of ARENA, IMAGE, GRADIENTS, LOGITS and what is behind them, as C takes them."""
+    """Return the addresses of ARENA, IMAGE, GRADIENTS, LOGITS and the spaces behind them, as C takes them."""
     return (ctypes.c_void_p * len(tensors))(*(None if tensor is None else tensor.data_ptr() for tensor in tensors))
 
 
 def check_memory(status: int) -> None:
-    """Raise MemoryError where C says that no thread had memory to work in."""
+    """Raise MemoryError if C reports that the threads had no memory to work in.
+
+    Examples:
+        >>> check_memory(1)
+        Traceback (most recent call last):
+        MemoryError: No memory is left for the threads of the fused layers: compute with fewer threads.
+    """
     if status:
         raise MemoryError("No memory is left for the threads of the fused layers: compute with fewer threads.")
 
@@ -94,16 +100,16 @@ class Layout:
     """Offsets in the arena. Maps share memory if the last reader of one comes before the writer of the other.
 
     Args:
-        steps: of the program.
-        spaces: the buffers that lie elsewhere, and where.
-        n_samples: of the batch.
-        n_axes: 2 or 3.
+        steps: steps of the program, in the order in which they run.
+        spaces: buffer that lies outside of the arena -> its space.
+        n_samples: number of samples in the batch, from 1 on.
+        n_axes: number of spatial axes, 2 or 3.
         kept: buffers that are needed after the last step.
 
     Attributes:
-        floats: of the arena.
-        offsets: of the maps in it.
-        coefficients: of each step with a norm, where its scales and its offsets lie.
+        floats: size of the arena in floats.
+        offsets: buffer -> offset of its map in the arena, in floats.
+        coefficients: step with a norm -> where the norm's scales and its offsets lie in the arena.
     """
 
     def __init__(
@@ -223,13 +229,20 @@ def place(
     A map lives from the first step that names it to the last, or to the end where it is kept.
 
     Args:
-        steps: in the order in which they run.
+        steps: steps of a program, in the order in which they run.
         elsewhere: buffers that need no place.
-        n_samples: of the batch.
+        n_samples: number of samples in the batch, from 1 on.
         kept: buffers that are needed after the last step.
 
     Returns:
-        The offsets, and how many floats there are in all.
+        The offset of each buffer, and the size of the whole, in floats.
+
+    Examples:
+        >>> a, b, c = (Buffer(16, (1, 8, 8)) for _ in range(3))
+        >>> steps = [Step((Read(a),), b), Step((Read(b),), c)]  # a is not needed any more when c is written
+        >>> offsets, _ = place(steps, elsewhere=[], n_samples=1)
+        >>> offsets[a] == offsets[c]
+        True
     """
     named_in: dict[Buffer, list[int]] = {}
     for index, step in enumerate(steps):

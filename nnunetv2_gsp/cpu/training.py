@@ -32,12 +32,12 @@ class TrainingStep:
     moments. What layers read is computed from them again.
 
     Args:
-        program: of the network.
-        n_samples: of the batch.
+        program: program of the network.
+        n_samples: number of samples in the batch, from 1 on.
 
     Attributes:
-        arena_floats: of the arena that is kept.
-        parameters: the network's, as far as the program names them.
+        arena_floats: size in floats of the arena, which is kept until the last backward pass.
+        parameters: those of the network that the program uses.
 
     Raises:
         NotFusable: see `runner.Runner`; or two layers share their weights.
@@ -56,13 +56,13 @@ class TrainingStep:
         """Compute logits, and fill the arena.
 
         Args:
-            layers: the compiled layers.
-            image: (N, channels, *spatial), contiguous fp32.
+            layers: build of the compiled layers, as `library.fused_layers` returns it.
+            image: input (N, channels, *spatial), contiguous fp32.
             arena: at least `arena_floats` floats, which nobody else writes until the last `backward`.
-            logits: (N, classes, *spatial) of every resolution, contiguous; overwritten.
+            logits: outputs (N, classes, *spatial) of every resolution, contiguous fp32; overwritten.
 
         Raises:
-            MemoryError: none is left for the threads.
+            MemoryError: no memory is left for the threads.
         """
         check_memory(
             layers.run(
@@ -78,17 +78,17 @@ class TrainingStep:
         """Lay out the backward pass.
 
         Args:
-            of_logits: the gradients of the logits, contiguous fp32, None where they have none.
-            wants_image: tells whether the image gets a gradient, too.
+            of_logits: gradients of the logits of every resolution, contiguous fp32; None where there is none.
+            wants_image: True computes the gradient of the image, too.
         """
         return BackwardPass(self, self._layers, of_logits, wants_image)
 
 
 class BackwardPass:
-    """The layers that gradients reach, in the order in which they do.
+    """The backward pass of a training step: the layers that gradients reach, the last layer first.
 
     Attributes:
-        arena_floats: of memory that is needed while it runs.
+        arena_floats: size in floats of the memory that is needed while it runs.
     """
 
     def __init__(self, step: TrainingStep, layers: Any, of_logits: Sequence[Tensor | None], wants_image: bool):
@@ -104,16 +104,16 @@ class BackwardPass:
         self._gradients = self._described()
 
     def run(self, layers: FusedLayers, image: Tensor, kept: Tensor, arena: Tensor) -> Tensor | None:
-        """Compute all gradients; return that of the image where it is wanted.
+        """Compute all gradients, and return that of the image, or None if it is not wanted.
 
         Args:
-            layers: the compiled layers.
-            image: as in the forward pass.
-            kept: the arena of the forward pass.
+            layers: build of the compiled layers, as `library.fused_layers` returns it.
+            image: input of the forward pass, unchanged.
+            kept: arena of the forward pass, unchanged.
             arena: at least `arena_floats` floats that nobody else uses meanwhile.
 
         Raises:
-            MemoryError: none is left for the threads.
+            MemoryError: no memory is left for the threads.
         """
         of_image = None if self._image is None else torch.zeros_like(image)
         check_memory(

@@ -26,7 +26,12 @@ _RANDOM = (_DropoutNd, nn.RReLU)
 
 
 class Kept(NamedTuple):
-    """A feature map as the tensors that are kept for it, and the function that computes it from them."""
+    """A feature map as the tensors that are kept for it, and the function that computes it from them.
+
+    Examples:
+        >>> Kept((torch.tensor([-1.0, 2.0]),)).then(torch.relu).now()
+        tensor([0., 2.])
+    """
 
     tensors: tuple[Tensor, ...]
     compute: Callable[..., Tensor] | None = None  # None: the one tensor is the map itself
@@ -99,7 +104,7 @@ def checkpointed(network: Any, image: Tensor) -> Checkpointed:
 
 
 def traced_checkpointed(network: Any, image: Tensor) -> Checkpointed | None:
-    """Return the engine for a call that the compiler traces, None where another has to compute it.
+    """Return the engine for a call that the compiler traces, or None where another has to compute it.
 
     Args:
         network: network to compute, a `Part`.
@@ -120,7 +125,12 @@ def _obstacle(network: Any) -> str | None:
 
 
 def is_training_step(network: nn.Module) -> bool:
-    """Tell whether a backward pass will follow."""
+    """Tell whether a backward pass will follow.
+
+    Examples:
+        >>> is_training_step(nn.ReLU()), is_training_step(nn.ReLU().eval())
+        (True, False)
+    """
     return network.training and torch.is_grad_enabled() and not is_recording()
 
 
@@ -129,6 +139,10 @@ def has_state(module: nn.Module) -> bool:
 
     So it is if the module has buffers (BatchNorm), draws random numbers, which not every device can repeat (mps), or
     comes from a library whose code is not known here (parametrizations, norms of other libraries).
+
+    Examples:
+        >>> has_state(nn.BatchNorm3d(8)), has_state(nn.Dropout()), has_state(nn.InstanceNorm3d(8))
+        (True, True, False)
     """
     return len(list(module.buffers())) > 0 or any(
         isinstance(part, _RANDOM) or not type(part).__module__.startswith(_CODE_WITHOUT_STATE)

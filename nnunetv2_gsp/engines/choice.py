@@ -52,9 +52,9 @@ class Choice(NamedTuple):
     """The engine that computed a call, and what kept a faster one from it.
 
     Attributes:
-        engine: one of `ENGINES`.
-        obstacle: what the faster engine said, with its name; None if there is none that is meant for such a call.
-        level: of `logging`, how much it matters.
+        engine: name of the engine, one of `ENGINES`.
+        obstacle: name of a faster engine, and why it does not apply; None if no faster one is meant for such a call.
+        level: level of `logging` at which the obstacle is reported.
     """
 
     engine: str
@@ -140,7 +140,13 @@ def wished_engine() -> str:
     """Return the engine that NNUNETV2_GSP_ENGINE asks for: one of `ENGINES`, auto if it is not set.
 
     Raises:
-        InputError: it names none of them.
+        InputError: the variable names another.
+
+    Examples:
+        >>> from unittest.mock import patch
+        >>> with patch.dict(os.environ, {VARIABLE: "plain"}):
+        ...     wished_engine()
+        'plain'
     """
     wish = os.environ.get(VARIABLE) or AUTO
     if wish not in ENGINES:

@@ -14,7 +14,7 @@ class NotApplicable(Exception):  # noqa: N818 (an answer, not a mistake: another
     """An engine does not know something of a network or a call.
 
     Attributes:
-        level: of `logging`, at which those are told who did not ask for the engine.
+        level: level of `logging` at which the reason is reported to users who did not ask for the engine.
     """
 
     def __init__(self, reason: str, level: int = logging.WARNING):
@@ -23,7 +23,7 @@ class NotApplicable(Exception):  # noqa: N818 (an answer, not a mistake: another
 
 
 class NotMeant(NotApplicable):
-    """A call is not of the kind that an engine is made for, so that nobody is to be told."""
+    """A call is not of the kind that an engine is made for, which nobody needs to be told."""
 
 
 class Engine(ABC, Generic[Map]):

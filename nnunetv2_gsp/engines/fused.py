@@ -20,7 +20,7 @@ class Fused(Recorder):
     """Records one call, and runs it.
 
     Each module is checked to compute what the compiled layers do. The network is read anew at every call, so whatever
-    was changed in it counts. A value that is not a number gives a logit that is none, as in PyTorch.
+    was changed in it counts. A NaN in the image gives NaN logits, as in PyTorch.
 
     Args:
         network: network to compute, a `Part`.

@@ -28,10 +28,14 @@ class Part(nn.Module):
 
 
 def own_code(part: nn.Module) -> str | None:
-    """Return the class of somebody else's code that a walk would pass by and a call would run, None without any.
+    """Return the class of a module whose own `forward` a walk would skip and a call would run, or None.
 
     Args:
-        part: a `Part`, or what stands in the place of one.
+        part: a `Part`, or a module in the place of one.
+
+    Examples:
+        >>> own_code(Part()), own_code(nn.ReLU())
+        (None, 'ReLU')
     """
     if not (isinstance(part, Part) and type(part).forward is Part.forward) or _has_own_forward(part):
         return type(part).__name__

@@ -67,6 +67,12 @@ def then_shift(layer: Any, shift: Any, x: Tensor) -> Tensor:
         layer: modules that run first, an nn.Sequential.
         shift: module behind the layer, a shift or the identity.
         x: input of the layer, (N, C, *spatial).
+
+    Examples:
+        >>> layer, shift = nn.Sequential(nn.Conv2d(4, 8, kernel_size=1), nn.LeakyReLU()), GroupShift((2, 2), 8)
+        >>> x = torch.rand(1, 4, 6, 6)
+        >>> torch.equal(then_shift(layer, shift, x), shift(layer(x)))
+        True
     """
     if (
         x.device.type != "cpu"

@@ -61,10 +61,10 @@ class Recorder(Engine[Recorded]):
     was changed in it counts.
 
     Attributes:
-        steps: what was recorded.
-        image: what is walked through with, (N, C, *patch).
-        first: the image as a buffer.
-        n_axes: 2 or 3.
+        steps: steps recorded so far, in the order in which they run.
+        image: input of the network, (N, C, *patch).
+        first: buffer of the image.
+        n_axes: number of spatial axes, 2 or 3.
     """
 
     def __init__(self) -> None:

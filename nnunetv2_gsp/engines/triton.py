@@ -147,8 +147,8 @@ def triton(network: Any, image: Tensor) -> Triton:
     """Return the engine for a call of `network`.
 
     Args:
-        network: a Part.
-        image: (N, C, *patch).
+        network: network to compute, a `Part`.
+        image: input of the network, (N, C, *patch).
 
     Raises:
         NotMeant: somebody watches operators.

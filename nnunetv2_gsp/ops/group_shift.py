@@ -42,7 +42,13 @@ def group_shift(x: torch.Tensor, spatial_groups: Sequence[int], shift_channels: 
 
 
 def shifted_by(step: int, x: torch.Tensor, spatial_groups: tuple[int, ...], shift_channels: int) -> torch.Tensor:
-    """Compute `group_shift` of `x` for a `step` of 1, and its inverse for -1; raises the same errors."""
+    """Compute `group_shift` of `x` for a `step` of 1, and its inverse for -1; raises the same errors.
+
+    Example:
+        >>> x = torch.rand(1, 8, 4, 4)
+        >>> torch.equal(shifted_by(-1, group_shift(x, (2, 2), 8), (2, 2), 8), x)
+        True
+    """
     _check(tuple(x.shape), spatial_groups, shift_channels)
     if torch.compiler.is_compiling() or is_recording():
         return _shifted_by_operators(step, x, spatial_groups, shift_channels)
@@ -69,6 +75,10 @@ def moving_channels(
 
     Raises:
         ValueError: as `group_shift` does.
+
+    Example:
+        >>> list(moving_channels((1, 3, 1, 4), (1, 2), shift_channels=2, step=1, device=torch.device("cpu")))
+        [(slice(1, 2, None), tensor([1, 0]))]
     """
     shape, groups = tuple(shape), tuple(spatial_groups)
     _check(shape, groups, shift_channels)

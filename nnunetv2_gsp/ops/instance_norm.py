@@ -86,6 +86,11 @@ def kept(mean: Tensor, variance: Tensor, dtype: torch.dtype) -> Tensor:
 
     Returns:
         Factors from 0 to 1 in the shape and dtype of `mean`, without a gradient.
+
+    Example:
+        >>> mean, variance = torch.tensor([[1.0, 7.0]]), torch.tensor([[1.0, 0.0]])  # the second channel is constant
+        >>> kept(mean, variance, torch.float32)
+        tensor([[1., 0.]])
     """
     threshold = least_deviation(dtype) ** 2 * mean.square().mean(1, keepdim=True)
     # a map of zeros alone is constant too
@@ -155,7 +160,12 @@ def _accurate(dtype: torch.dtype) -> torch.dtype:
 
 
 class SteadyInstanceNorm2d(nn.InstanceNorm2d):
-    """`instance_norm` as a module; parameters and arguments are those of `nn.InstanceNorm2d`."""
+    """`instance_norm` as a module; parameters and arguments are those of `nn.InstanceNorm2d`.
+
+    Example:
+        >>> SteadyInstanceNorm2d(8)(torch.full((1, 8, 4, 4), 0.1)).abs().max()
+        tensor(0.)
+    """
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise (N, C, H, W)."""
@@ -163,7 +173,12 @@ class SteadyInstanceNorm2d(nn.InstanceNorm2d):
 
 
 class SteadyInstanceNorm3d(nn.InstanceNorm3d):
-    """`instance_norm` as a module; parameters and arguments are those of `nn.InstanceNorm3d`."""
+    """`instance_norm` as a module; parameters and arguments are those of `nn.InstanceNorm3d`.
+
+    Example:
+        >>> SteadyInstanceNorm3d(8)(torch.full((1, 8, 4, 4, 4), 0.1)).abs().max()
+        tensor(0.)
+    """
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise (N, C, D, H, W)."""

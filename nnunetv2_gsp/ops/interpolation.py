@@ -59,8 +59,14 @@ def linear_upsampling_gradient(gradient: Tensor, factors: Sequence[int]) -> Tens
     """Return the gradient of the input of `linear_upsampling`, (N, C, *low).
 
     Args:
-        gradient: of its output, (N, C, *(low · factors)).
-        factors: one an axis of space.
+        gradient: gradient of the output, (N, C, *(low · factors)), floating point.
+        factors: a whole number, at least 1, for each spatial axis.
+
+    Example:
+        >>> linear_upsampling_gradient(torch.tensor([[[[1.0, 0.0, 0.0, 0.0]]]]), factors=(1, 2))
+        tensor([[[[1., 0.]]]])
+        >>> linear_upsampling_gradient(torch.tensor([[[[0.0, 1.0, 0.0, 0.0]]]]), factors=(1, 2))
+        tensor([[[[0.7500, 0.2500]]]])
     """
     for axis, factor in enumerate(factors, start=2):
         if factor > 1:

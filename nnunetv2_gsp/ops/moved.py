@@ -17,6 +17,12 @@ def moved(x: Tensor, step: int, move: Move, *settings: Any) -> Tensor:
         step: direction of the movement, 1, or -1 for the opposite one.
         move: function that only moves features, and whose transpose is itself with the opposite step.
         settings: arguments that `move` takes between the map and the step.
+
+    Examples:
+        >>> x = torch.arange(3.0, requires_grad=True)
+        >>> y = moved(x, 1, torch.roll)  # 2, 0, 1
+        >>> torch.autograd.grad(y, x, torch.tensor([1.0, 0.0, 0.0]))
+        (tensor([0., 0., 1.]),)
     """
     result: Tensor = _Moved.apply(x, step, move, *settings)
     return result

@@ -88,7 +88,12 @@ def gradient_of_weight(gradient: Tensor, voxels: Tensor) -> Tensor:
 
 
 class PointwiseConv2d(nn.Conv2d):
-    """`pointwise_convolution` as a module; parameters and arguments are those of `nn.Conv2d`."""
+    """`pointwise_convolution` as a module; parameters and arguments are those of `nn.Conv2d`.
+
+    Example:
+        >>> PointwiseConv2d(4, 16, kernel_size=1)(torch.zeros(1, 4, 8, 8)).shape
+        torch.Size([1, 16, 8, 8])
+    """
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve (N, channels in, H, W) to (N, channels out, H, W)."""
@@ -98,7 +103,12 @@ class PointwiseConv2d(nn.Conv2d):
 
 
 class PointwiseConv3d(nn.Conv3d):
-    """`pointwise_convolution` as a module; parameters and arguments are those of `nn.Conv3d`."""
+    """`pointwise_convolution` as a module; parameters and arguments are those of `nn.Conv3d`.
+
+    Example:
+        >>> PointwiseConv3d(4, 16, kernel_size=1)(torch.zeros(1, 4, 8, 8, 8)).shape
+        torch.Size([1, 16, 8, 8, 8])
+    """
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve (N, channels in, D, H, W) to (N, channels out, D, H, W)."""

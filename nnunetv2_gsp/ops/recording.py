@@ -33,7 +33,14 @@ def is_transformed() -> bool:
 
 
 def is_watched() -> bool:
-    """Tell whether operators are recorded, counted or transformed, so that no shortcut is safe."""
+    """Tell whether operators are recorded, counted or transformed, so that no shortcut is safe.
+
+    Example:
+        >>> from torch.utils.flop_counter import FlopCounterMode
+        >>> with FlopCounterMode(display=False):
+        ...     print(is_watched())
+        True
+    """
     try:
         return (
             is_recording()
@@ -46,13 +53,26 @@ def is_watched() -> bool:
 
 
 def has_hooks(module: nn.Module) -> bool:
-    """Tell whether hooks are registered on the module that see each of its calls."""
+    """Tell whether hooks are registered on the module that see each of its calls.
+
+    Example:
+        >>> layer = nn.ReLU()
+        >>> hook = layer.register_forward_hook(lambda *_: None)
+        >>> has_hooks(layer), has_hooks(nn.ReLU())
+        (True, False)
+    """
     return bool(
         module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
     )
 
 
 def has_hooks_of_all_modules() -> bool:
-    """Tell whether hooks are registered that see the calls of every module."""
+    """Tell whether hooks are registered that see the calls of every module.
+
+    Example:
+        >>> with nn.modules.module.register_module_forward_hook(lambda *_: None):
+        ...     print(has_hooks_of_all_modules())
+        True
+    """
     hooks = nn.modules.module
     return bool(getattr(hooks, "_global_forward_hooks", True) or getattr(hooks, "_global_forward_pre_hooks", True))
