@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from nnunetv2_gsp.architectures.entries import fits
@@ -36,6 +36,7 @@ def test_a_count_an_axis(n_axes):
 
 
 @given(st.integers(1, 12), st.integers(0, 40), st.integers(-5, 60))
+@example(3, 6, -3)
 def test_multiples_are_those_of_pythons_range(factor, largest, number):
     assert fits(number, multiple(factor, largest, "groups").schema) == (number in range(0, largest + 1, factor))
 
