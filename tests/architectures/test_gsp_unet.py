@@ -113,24 +113,6 @@ def test_local_shift_stands_behind_the_group_shift_at_the_same_places():
     }
 
 
-def test_with_a_local_shift_alone_a_voxel_sees_its_neighbours():
-    torch.manual_seed(0)
-    network = gsp_unet(
-        (8, 8, 8),
-        (8, 8),
-        isotropic(2),
-        input_channels=1,
-        shift_channels=[0, 0],
-        local_shift_channels=[6, 6],
-        norm_op=None,
-        shift_location="encoder",
-    )
-    x = torch.randn(1, 1, 8, 8, 8, requires_grad=True)
-    network.encoder.stages[0](x)[0, :, 3, 3, 3].sum().backward()
-    offsets = {tuple(int(i) - 3 for i in voxel) for voxel in x.grad[0, 0].nonzero()}
-    assert offsets == {(0, 0, 0), (1, 0, 0), (-1, 0, 0), (0, 1, 0), (0, -1, 0), (0, 0, 1), (0, 0, -1)}
-
-
 def shift_positions(block):
     return "".join("CS" if isinstance(shift, GroupShift) else "C" for shift in block.shifts)
 

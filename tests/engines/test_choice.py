@@ -9,11 +9,10 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from nnunetv2_gsp.architectures.blocks import GSPConvBlock
 from nnunetv2_gsp.cpu import library
 from nnunetv2_gsp.engines import ENGINES, VARIABLE, choice, computed_by
 from nnunetv2_gsp.errors import InputError, UnavailableError
-from tests.engines.networks import PATCH, assert_close, by_engine, needs_build, small_network
+from tests.engines.networks import PATCH, by_engine, needs_build, small_network
 
 FUSED_LAYERS = not isinstance(library.find_fused_layers(), str)
 TRAINING = "fused_training" if FUSED_LAYERS else "checkpointed"
@@ -148,40 +147,6 @@ def test_a_hook_of_the_network_itself_sees_a_training_step():
     assert computed_by(network, image()).engine == TRAINING
     network(image())
     assert len(calls) == 1
-
-
-class Doubled(GSPConvBlock):
-    """A subclass of one's own, whose `forward` a walk would pass by."""
-
-    def forward(self, x):
-        return 2 * super().forward(x)
-
-
-def test_a_subclass_of_a_part_counts_compiled_and_not():
-    torch._dynamo.reset()
-    network, x = small_network().train(), image()
-    usual = network(x)
-    network.decoder.stages[-1].__class__ = Doubled
-    compiled = torch.compile(network, backend="aot_eager", fullgraph=True)
-    assert_close(network(x), network.decoder(network.encoder(x)))
-    assert_close(compiled(x), network(x))
-    assert (network(x) - usual).abs().max() > 0.1 * usual.abs().max()
-
-
-class StagePlusOne(nn.Module):
-    def __init__(self, stage):
-        super().__init__()
-        self.stage = stage
-
-    def forward(self, x):
-        return self.stage(x) + 1
-
-
-def test_a_part_of_ones_own_is_called_in_a_training_step():
-    network, x = small_network().train(), image()
-    network.decoder.stages[-1] = StagePlusOne(network.decoder.stages[-1])
-    assert_close(network(x), network.decoder(network.encoder(x)))
-    assert computed_by(network, x).obstacle == "checkpointed: a forward of its own in StagePlusOne"
 
 
 def test_a_network_that_was_saved_whole_does_what_the_environment_says(monkeypatch):

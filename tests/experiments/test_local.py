@@ -95,14 +95,3 @@ def check_table(experiment, *runs):
         assert float(row["mDice"]) == float(row["ellipsoid"]) == pytest.approx(100 * dice)
         assert (row["mDice, paper"], row["state"]) == (paper, "finished")
         assert f" {100 * dice:.1f} |" in (experiment.folder / f"{name}.md").read_text()
-
-
-def test_the_split_is_nnunets_own(planned, experiment):
-    """Where nnU-Net finds none it makes this one."""
-    from nnunetv2.run.run_training import get_trainer_from_args
-
-    file = experiment.preprocessed / "splits_final.json"
-    ours = json.loads(file.read_text())
-    file.unlink()
-    get_trainer_from_args(str(ID), "3d_fullres", 0, "nnUNetTrainerGSP", experiment.runs[0].plans).do_split()
-    assert json.loads(file.read_text()) == ours
