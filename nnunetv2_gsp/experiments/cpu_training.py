@@ -9,10 +9,10 @@ import argparse
 
 def main() -> None:
     """Train as `nnUNetv2_train` does with the same arguments, which leaves the number of threads to torch."""
+    arguments = _parser().parse_args()
     import torch
     from nnunetv2.run.run_training import run_training
 
-    arguments = _parser().parse_args()
     run_training(
         arguments.dataset,
         arguments.configuration,

@@ -4,6 +4,8 @@ import torch
 from torch import nn
 from torch.autograd import forward_ad
 
+_KINDS_OF_HOOKS = ("forward", "forward_pre", "backward", "backward_pre")
+
 
 def is_recording() -> bool:
     """Tell whether `torch.jit.trace`, `torch.export` or an ONNX exporter records the operators that run.
@@ -61,9 +63,7 @@ def has_hooks(module: nn.Module) -> bool:
         >>> has_hooks(layer), has_hooks(nn.ReLU())
         (True, False)
     """
-    return bool(
-        module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
-    )
+    return any(getattr(module, f"_{kind}_hooks") for kind in _KINDS_OF_HOOKS)
 
 
 def has_hooks_of_all_modules() -> bool:
@@ -74,5 +74,4 @@ def has_hooks_of_all_modules() -> bool:
         ...     print(has_hooks_of_all_modules())
         True
     """
-    hooks = nn.modules.module
-    return bool(getattr(hooks, "_global_forward_hooks", True) or getattr(hooks, "_global_forward_pre_hooks", True))
+    return any(getattr(nn.modules.module, f"_global_{kind}_hooks", True) for kind in _KINDS_OF_HOOKS)

@@ -123,10 +123,10 @@ def test_hooks_of_a_module(register):
     assert not has_hooks(module)
 
 
-@pytest.mark.parametrize("register", ["register_module_forward_hook", "register_module_forward_pre_hook"])
-def test_hooks_of_all_modules(register):
+@pytest.mark.parametrize("kind", ["forward_hook", "forward_pre_hook", "full_backward_hook", "full_backward_pre_hook"])
+def test_hooks_of_all_modules(kind):
     assert not has_hooks_of_all_modules()
-    handle = getattr(every_module, register)(lambda *_: None)
+    handle = getattr(every_module, f"register_module_{kind}")(lambda *_: None)
     try:
         assert has_hooks_of_all_modules()
         assert not has_hooks(nn.Identity())
