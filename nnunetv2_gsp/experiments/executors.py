@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 _POLL_S = 0.5
 _END_S = 30  # for a training to end when the user interrupts
 _SUBMIT_ELSEWHERE = "run on a machine that submits to Slurm"
-# of torch, and processes for augmentation, of which nnU-Net starts one for each core, 12 at most
-_THREADS_OR_WORKERS = ("OMP_NUM_THREADS", "nnUNet_n_proc_DA")
+# torch's threads, and nnU-Net's processes for augmentation: each training would start one for every core
+_THREADS_AND_WORKERS = ("OMP_NUM_THREADS", "nnUNet_n_proc_DA")
 _UNLIMITED_MIN = 10 * 365 * 24 * 60  # submitit's local jobs must have a limit
 
 
@@ -185,7 +185,7 @@ def _share(device: str, slot: int, at_a_time: int) -> dict[str, str]:
         return {"CUDA_VISIBLE_DEVICES": gpus[slot % len(gpus)]}  # submitit hides them unless it is to choose
     # threads of several trainings on the same cores wait for each other, at a multiple of the time
     cores = str(max(1, (os.cpu_count() or 1) // at_a_time))
-    return {name: os.environ.get(name, cores) for name in _THREADS_OR_WORKERS}
+    return {name: os.environ.get(name, cores) for name in _THREADS_AND_WORKERS}
 
 
 def _end(jobs: Sequence["submitit.Job[None]"]) -> None:
