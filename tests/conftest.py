@@ -12,10 +12,15 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # small networks, and tests besid
 os.environ["nnUNet_n_proc_DA"] = "1"
 os.environ["nnUNet_extTrainer"] = str(Path(__file__).parent / "ext_trainers")
 
+import hypothesis
 import pytest
 import torch
 
 from nnunetv2_gsp.plugin import startup
+
+# the same examples in every run, however slow the machine is
+hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None)
+hypothesis.settings.load_profile("repeatable")
 
 # a shell starts its background jobs with Ctrl-C ignored, nohup ignores SIGHUP; what tests interrupt would inherit that
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -17,7 +17,7 @@ def stages(draw):
     return maps, [draw(st.integers(16, 320)) for _ in range(n_stages)]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(stages(), st.sampled_from([0.25, 0.3, 0.5, 0.75, 1.0]), st.sampled_from([0, 0.2, 0.25]))
 def test_rule_gives_divisors_and_no_more_groups_than_shifted_channels(network, ratio, local_ratio):
     assume(ratio + local_ratio <= 1)

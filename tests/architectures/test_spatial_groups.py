@@ -61,7 +61,7 @@ def test_hand_computed(map_size, max_groups, expected):
     assert spatial_groups_of(map_size, max_groups) == expected
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(st.integers(1, 24), min_size=2, max_size=3), st.integers(0, 40))
 def test_rule_as_written(map_size, max_groups):
     """The rule's words, applied one after the other to every tuple there is."""

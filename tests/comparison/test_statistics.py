@@ -45,7 +45,7 @@ def test_p_without_ties_and_zeros_is_scipys(n):
     assert wilcoxon_p(differences) == pytest.approx(stats.wilcoxon(differences).pvalue)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(st.integers(-3, 3), min_size=1, max_size=8))
 def test_p_is_the_share_of_signs_that_are_as_extreme(differences):
     differences = np.array(differences, float)
@@ -94,7 +94,7 @@ def test_holm_by_hand():
     assert holm([]) == []
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
 def test_holm_never_lowers_a_p_and_keeps_their_order(p_values):
     corrected = holm(p_values)

@@ -61,8 +61,6 @@ def any_plan(max_examples):
     def decorate(test):
         return settings(
             max_examples=max_examples,
-            deadline=None,
-            derandomize=True,
             suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
         )(example(**ONE_STAGE)(given(fingerprint=fingerprints, planner=planners, memory_gb=memory_targets_gb)(test)))
 

@@ -34,7 +34,7 @@ def lives(program):
     return {buffer: range(numbers[0], numbers[-1] + 1) for buffer, numbers in steps.items()}
 
 
-@settings(max_examples=20, deadline=None, derandomize=True)
+@settings(max_examples=20)
 @given(
     st.integers(2, 4),
     st.integers(8, 24),

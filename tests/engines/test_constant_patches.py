@@ -86,7 +86,7 @@ def nearly_constant_images(draw):
     return network_for(patch, n_stages), image
 
 
-@settings(max_examples=25, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=25, suppress_health_check=list(HealthCheck))
 @given(nearly_constant_images())
 def test_engines_agree_on_nearly_constant_patches(network_and_image):
     """What a norm lets pass is known to three digits; six stages may lose one of them."""

@@ -25,7 +25,7 @@ from tests.engines.networks import (
 
 
 @needs_build
-@settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, suppress_health_check=list(HealthCheck))
 @given(networks_and_images(training=False), st.sampled_from([1, 100]), st.sampled_from([0, 30]), st.integers(1, 3))
 def test_any_network_gives_the_same_logits_as_pytorch(network_and_image, scale, offset, n_threads):
     network, image = network_and_image

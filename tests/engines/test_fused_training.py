@@ -73,9 +73,7 @@ def assert_as_close(ours, plain, exact, allowed=0):
             assert error <= max(1e-4 * right.norm(), 4 * of_pytorch, allowed)
 
 
-@settings(
-    max_examples=40, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck), phases=[Phase.generate]
-)
+@settings(max_examples=40, suppress_health_check=list(HealthCheck), phases=[Phase.generate])
 @given(networks_and_images(training=True), st.integers(1, 3))
 def test_any_network_has_pytorch_s_gradients(network_and_image, n_threads):
     network, image = network_and_image

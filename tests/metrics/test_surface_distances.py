@@ -150,7 +150,7 @@ measures = st.sampled_from(
 )
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seeds, seeds, measures, st.sampled_from(SPACINGS_MM))
 def test_exchanging_the_masks_changes_nothing(one, other, measure, spacing_mm):
     distances, score = measure
@@ -158,7 +158,7 @@ def test_exchanging_the_masks_changes_nothing(one, other, measure, spacing_mm):
     assert score(distances(a, b, spacing_mm)) == pytest.approx(score(distances(b, a, spacing_mm)))
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(seeds, measures)
 def test_a_mask_is_no_distance_from_itself(seed, measure):
     distances, score = measure
@@ -167,7 +167,7 @@ def test_a_mask_is_no_distance_from_itself(seed, measure):
     assert surfaces.normalized_surface_dice(distances(mask, mask, (1, 2, 3)), 0) == 1
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(seeds, seeds, measures, st.tuples(*[st.integers(0, 4)] * 3))
 def test_moving_both_changes_nothing(one, other, measure, steps):
     distances, score = measure
@@ -176,7 +176,7 @@ def test_moving_both_changes_nothing(one, other, measure, steps):
     assert score(distances(*moved, (1, 2, 3))) == pytest.approx(score(distances(a, b, (1, 2, 3))))
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(seeds, seeds, measures)
 def test_distances_are_in_the_unit_of_the_spacing(one, other, measure):
     distances, score = measure

@@ -134,7 +134,7 @@ def layers(draw):
     )
 
 
-@settings(max_examples=25, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=25, suppress_health_check=list(HealthCheck))
 @given(layers())
 def test_outputs_and_gradients_are_those_of_the_definitions(kernels, layer):
     assert max(layer.errors()) < ALLOWED[layer.dtype]

@@ -13,7 +13,7 @@ from nnunetv2_gsp.ops.reference import group_shift_reference, local_shift_refere
 
 pytest.importorskip("triton")
 WIDTHS = [torch.int8, torch.float16, torch.float32, torch.float64]  # a kernel knows no more of a dtype
-few = settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck))
+few = settings(max_examples=10, suppress_health_check=list(HealthCheck))
 
 
 @pytest.fixture(scope="module")

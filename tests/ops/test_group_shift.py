@@ -33,7 +33,7 @@ def counted(shape, dtype=torch.float64):
     return torch.arange(math.prod(shape)).reshape(shape).to(dtype)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(shifts())
 def test_equals_the_papers_equations(shift):
     shape, spatial_groups, shift_channels = shift
@@ -43,7 +43,7 @@ def test_equals_the_papers_equations(shift):
     )
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(shifts())
 def test_gradient_is_the_references_gradient(shift):
     shape, spatial_groups, shift_channels = shift
@@ -56,7 +56,7 @@ def test_gradient_is_the_references_gradient(shift):
     assert torch.equal(*gradients)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(shifts())
 def test_backward_undoes_forward(shift):
     shape, spatial_groups, shift_channels = shift

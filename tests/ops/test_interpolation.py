@@ -19,7 +19,7 @@ MODES = {2: "bilinear", 3: "trilinear"}
 
 
 @pytest.mark.parametrize("way", WAYS)
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=40)
 @given(st.lists(st.tuples(st.integers(1, 6), st.integers(1, 4)), min_size=2, max_size=3))
 def test_values_and_gradients_are_those_of_pytorch(way, sizes_and_factors):
     size, factors = zip(*sizes_and_factors, strict=True)
@@ -32,7 +32,7 @@ def test_values_and_gradients_are_those_of_pytorch(way, sizes_and_factors):
     torch.testing.assert_close(torch.autograd.grad(computed, x, gradient), torch.autograd.grad(expected, x, gradient))
 
 
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=100)
 @given(
     st.floats(-1e6, 1e6, width=32), st.integers(2, 7), st.sampled_from([torch.float32, torch.float16, torch.bfloat16])
 )

@@ -30,7 +30,7 @@ def counted(shape):
     return torch.arange(1, math.prod(shape) + 1, dtype=torch.float64).reshape(shape)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(local_shifts())
 def test_equals_its_definition(shift):
     shape, first, channels = shift
@@ -39,7 +39,7 @@ def test_equals_its_definition(shift):
     )
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(local_shifts())
 def test_gradient_is_the_references_gradient(shift):
     shape, first, channels = shift

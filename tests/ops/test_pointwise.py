@@ -74,7 +74,7 @@ def test_no_map_is_copied_or_laid_out_anew():
     st.integers(1, 48),
     st.sampled_from([torch.double, torch.half]),
 )
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_the_gradient_of_the_weight_in_pieces_is_that_of_a_convolution(n, c_in, c_out, width, length, dtype):
     torch.manual_seed(0)
     x, gradient = (torch.randn(n, c, length, width, dtype=dtype) for c in (c_in, c_out))

@@ -49,7 +49,7 @@ def group_shifts(draw):
     return x, groups, shift_channels
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(group_shifts())
 def test_voxels_stay_in_their_channel_and_keep_their_place_in_a_block(shift):
     x, groups, shift_channels = shift
@@ -62,7 +62,7 @@ def test_voxels_stay_in_their_channel_and_keep_their_place_in_a_block(shift):
         assert torch.equal(shifted[voxels].flatten(1).sort().values, x[voxels].flatten(1))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(group_shifts())
 def test_as_many_shifts_as_there_are_groups_lead_back(shift):
     """Eq. 4 adds modulo the number of groups, and no channel is back earlier than its step says."""
@@ -92,7 +92,7 @@ def test_local_shift_of_a_volume_written_out():
 
 @pytest.mark.parametrize(("n_axes", "convolve"), [(2, conv2d), (3, conv3d)])
 @given(data=st.data())
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_local_shift_is_a_convolution_with_one_tap_a_channel(n_axes, convolve, data):
     first, a_direction = data.draw(st.integers(0, 2)), data.draw(st.integers(1, 2))
     moved = 2 * n_axes * a_direction

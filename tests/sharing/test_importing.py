@@ -98,7 +98,7 @@ def test_imported_weights_are_pretrained_weights_but_no_training_to_continue(mod
         trainer.load_checkpoint(str(checkpoint))
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_damage_is_refused_or_harmless(data, bundle, model_folder, results, tmp_path):
     """Cut off anywhere, or with any byte changed: one sentence, or the very model."""
