@@ -7,32 +7,16 @@ import torch
 
 from nnunetv2_gsp.comparison.trained_models import pair_trained_models
 from nnunetv2_gsp.profiling import count_architecture
+from tests.architectures.networks import stock_architecture
 from tests.metrics.drawings import blob, write
 
 LABELS = {"background": 0, "whole <tumor>": [1, 2], "core": 2}
 N_CASES = 16
 EPOCH_S, N_EPOCHS = 2.5, 4
 DATASET, CONFIGURATION = "Dataset777_Compared", "3d_fullres"
-ARCHITECTURE = {
-    "network_class_name": "dynamic_network_architectures.architectures.unet.PlainConvUNet",
-    "arch_kwargs": {
-        "n_stages": 2,
-        "features_per_stage": [4, 8],
-        "conv_op": "torch.nn.modules.conv.Conv3d",
-        "kernel_sizes": [[3] * 3] * 2,
-        "strides": [[1] * 3, [2] * 3],
-        "n_conv_per_stage": [1, 1],
-        "n_conv_per_stage_decoder": [1],
-        "conv_bias": True,
-        "norm_op": "torch.nn.modules.instancenorm.InstanceNorm3d",
-        "norm_op_kwargs": {"eps": 1e-5, "affine": True},
-        "dropout_op": None,
-        "dropout_op_kwargs": None,
-        "nonlin": "torch.nn.LeakyReLU",
-        "nonlin_kwargs": {"inplace": True},
-    },
-    "_kw_requires_import": ["conv_op", "norm_op", "dropout_op", "nonlin"],
-}
+ARCHITECTURE = stock_architecture(
+    [4, 8], strides=[[1] * 3, [2] * 3], n_conv_per_stage=[1, 1], n_conv_per_stage_decoder=[1]
+)
 PLANS = {
     "plans_name": "nnUNetPlans",
     "configurations": {CONFIGURATION: {"patch_size": [8, 16, 16], "batch_size": 2, "architecture": ARCHITECTURE}},

@@ -12,6 +12,7 @@ import torch
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunetv2_gsp.trainers import nnUNetTrainerGSP
+from tests.architectures.networks import stock_architecture
 
 SEARCH = "from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name as search\n"
 
@@ -73,26 +74,7 @@ PLANS = {
             "batch_size": 2,
             "spacing": [1.0, 1.0, 1.0],
             "batch_dice": False,
-            "architecture": {
-                "network_class_name": "dynamic_network_architectures.architectures.unet.PlainConvUNet",
-                "arch_kwargs": {
-                    "n_stages": 2,
-                    "features_per_stage": [8, 16],
-                    "conv_op": "torch.nn.modules.conv.Conv3d",
-                    "kernel_sizes": [[3, 3, 3], [3, 3, 3]],
-                    "strides": [[1, 1, 1], [2, 2, 2]],
-                    "n_conv_per_stage": [2, 2],
-                    "n_conv_per_stage_decoder": [2],
-                    "conv_bias": True,
-                    "norm_op": "torch.nn.modules.instancenorm.InstanceNorm3d",
-                    "norm_op_kwargs": {"eps": 1e-05, "affine": True},
-                    "dropout_op": None,
-                    "dropout_op_kwargs": None,
-                    "nonlin": "torch.nn.LeakyReLU",
-                    "nonlin_kwargs": {"inplace": True},
-                },
-                "_kw_requires_import": ["conv_op", "norm_op", "dropout_op", "nonlin"],
-            },
+            "architecture": stock_architecture([8, 16], strides=[[1] * 3, [2] * 3]),
         }
     },
 }
