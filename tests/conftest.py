@@ -17,6 +17,7 @@ import pytest
 import torch
 
 from nnunetv2_gsp.plugin import startup
+from tests.host_in_process import prepared_processes  # noqa: F401
 
 # the same examples in every run, however slow the machine is
 hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None)

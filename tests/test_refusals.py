@@ -8,13 +8,14 @@ import shutil
 
 import pytest
 import torch
-from nnunetv2.experiment_planning.plan_and_preprocess_api import extract_fingerprints, plan_experiments
+from nnunetv2.experiment_planning.plan_and_preprocess_api import plan_experiments
 from nnunetv2.run.run_training import run_training
 
 from nnunetv2_gsp.architectures import GSPUNet
 from nnunetv2_gsp.architectures.from_plans import gsp_architecture
 from nnunetv2_gsp.cli import main
 from tests.architectures.networks import isotropic, located, stock_architecture
+from tests.host_in_process import extract_fingerprint
 from tests.raw_dataset import write_raw_dataset
 
 DATASET, ID, PLANS, CONFIGURATION = "Dataset906_Refused", "906", "edited", "3d_fullres"
@@ -103,7 +104,7 @@ WITH_SETTINGS = {
 def base(nnunet_folders):
     """Plan a dataset; returns the parent of nnU-Net's folders."""
     write_raw_dataset(nnunet_folders / "nnUNet_raw", DATASET, shape=(12, 12, 12))
-    extract_fingerprints([int(ID)], num_processes=1)
+    extract_fingerprint(int(ID))
     plan_experiments([int(ID)])
     return nnunet_folders
 

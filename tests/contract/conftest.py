@@ -2,12 +2,13 @@
 
 import pytest
 import torch
-from nnunetv2.experiment_planning.plan_and_preprocess_api import extract_fingerprints, plan_experiments, preprocess
+from nnunetv2.experiment_planning.plan_and_preprocess_api import plan_experiments, preprocess
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.run.run_training import run_training
 
 from tests.conftest import set_nnunet_folders
 from tests.contract.generated import write_dataset, write_two_folds
+from tests.host_in_process import extract_fingerprint
 
 TRAINER = "nnUNetTrainerGSPFewIterations"
 CPU = torch.device("cpu")
@@ -38,7 +39,7 @@ def model_folder(preprocessed, nnunet_folders):
 
 
 def plan(dataset_id, configurations):
-    extract_fingerprints([dataset_id], num_processes=1, check_dataset_integrity=True)
+    extract_fingerprint(dataset_id)
     plans_name = plan_experiments([dataset_id], gpu_memory_target_in_gb=MEMORY_TARGET_GB)
     preprocess([dataset_id], plans_name, configurations, [1] * len(configurations))
 

@@ -3,9 +3,10 @@
 from functools import partial
 
 import pytest
-from nnunetv2.experiment_planning.plan_and_preprocess_api import extract_fingerprints, plan_experiments
+from nnunetv2.experiment_planning.plan_and_preprocess_api import plan_experiments
 
 from nnunetv2_gsp.experiments.experiment import run_experiments
+from tests.host_in_process import extract_fingerprint
 from tests.raw_dataset import write_raw_dataset
 
 DATASET, ID = "Dataset904_Ellipsoid", 904
@@ -22,7 +23,7 @@ TINY = {
 def planned(nnunet_folders):
     """Plan a dataset of one channel that is not preprocessed; returns the parent of nnU-Net's folders."""
     write_raw_dataset(nnunet_folders / "nnUNet_raw", DATASET)
-    extract_fingerprints([ID], num_processes=1)
+    extract_fingerprint(ID)
     plan_experiments([ID])
     return nnunet_folders
 

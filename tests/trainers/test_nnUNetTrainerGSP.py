@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 from nnunetv2.evaluation.find_best_configuration import find_best_configuration
-from nnunetv2.experiment_planning.plan_and_preprocess_api import extract_fingerprints, plan_experiments, preprocess
+from nnunetv2.experiment_planning.plan_and_preprocess_api import plan_experiments, preprocess
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.model_sharing.model_export import export_pretrained_model
 from nnunetv2.model_sharing.model_import import install_model_from_zip_file
@@ -30,6 +30,7 @@ from nnunetv2_gsp import plans
 from nnunetv2_gsp.architectures import GSPUNet, from_plans, request
 from nnunetv2_gsp.ops import GroupShift
 from tests.conftest import largest_file
+from tests.host_in_process import extract_fingerprint
 from tests.raw_dataset import write_raw_dataset
 from tests.test_orphans import descendants, is_alive_after
 
@@ -41,7 +42,7 @@ CPU = torch.device("cpu")
 @pytest.fixture(scope="module")
 def planned(nnunet_folders):
     write_raw_dataset(nnunet_folders / "nnUNet_raw", DATASET)
-    extract_fingerprints([ID], num_processes=1)
+    extract_fingerprint(ID)
     plans_name = plan_experiments([ID])
     preprocess([ID], plans_name, ["3d_fullres"], [1])
     return nnunet_folders
