@@ -4,10 +4,12 @@ Where nnU-Net answers, its own answer is tested, so that the table stays true wh
 """
 
 import json
+import multiprocessing
 import os
 import shutil
 import tempfile
 from contextlib import contextmanager
+from multiprocessing.context import SpawnContext
 from pathlib import Path
 
 import numpy as np
@@ -174,7 +176,8 @@ def test_a_missing_modality_or_another_number_of_channels(images, model_folder, 
         predictor_of(model_folder).predict_logits_from_preprocessed_data(image)
 
 
-def test_a_missing_modality_and_another_geometry_in_the_raw_dataset(nnunet_folders, capfd):
+def test_a_missing_modality_and_another_geometry_in_the_raw_dataset(nnunet_folders, capfd, monkeypatch):
+    monkeypatch.setattr(multiprocessing, "get_context", lambda _: SpawnContext())  # whose output capfd sees
     raw = write_dataset(nnunet_folders / "nnUNet_raw", "Dataset902_Faulty", "plain", 2, ".nii.gz", "isotropic")
     label = raw / "labelsTr" / "case0.nii.gz"
     image = sitk.ReadImage(label)
