@@ -12,7 +12,7 @@ from typing import Any
 from nnunetv2.utilities.dataset_name_id_conversion import find_candidate_datasets, maybe_convert_to_dataset_name
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-from nnunetv2_gsp.architectures.architecture import Architecture, Stages
+from nnunetv2_gsp.architectures.architecture import Architecture, Stages, numbers_per_stage
 from nnunetv2_gsp.architectures.entries import COUNT, PATCH_SIZE, Schema, fits
 from nnunetv2_gsp.architectures.from_plans import (
     MEND,
@@ -24,6 +24,7 @@ from nnunetv2_gsp.architectures.from_plans import (
     read_architecture,
     read_stages,
 )
+from nnunetv2_gsp.architectures.request import ShiftRequest
 from nnunetv2_gsp.architectures.rules import check_number_of_stages, repeated
 from nnunetv2_gsp.architectures.spatial_groups import feature_map_sizes, times
 from nnunetv2_gsp.errors import (
@@ -35,7 +36,7 @@ from nnunetv2_gsp.errors import (
 )
 from nnunetv2_gsp.files import check_target, write_json
 from nnunetv2_gsp.nnunet import dataset_id, nnunet_folder, preprocess_command
-from nnunetv2_gsp.plans_templates import TOPOLOGY, Template, load_template
+from nnunetv2_gsp.plans_templates import STAGES, TOPOLOGY, WIDTH_MULTIPLIER, Template, load_template
 
 Configuration = dict[str, Any]
 _NNUNETS_OWN_FILES = ("dataset", "dataset_fingerprint", "splits_final")  # beside the plans
@@ -270,7 +271,7 @@ def summary(plans: dict[str, Any], folder: Path) -> str:
     for name, configuration in effective_configurations(plans).items():
         patch_size = configuration["patch_size"]
         architecture = read_architecture(configuration["architecture"], patch_size)
-        asked = plans["gsp_template"]["settings"].get("spatial_groups", [])
+        asked = ShiftRequest(plans["gsp_template"]["settings"].get("spatial_groups"))
         lines = [
             f"{name}, patch {times(patch_size)}, batch {configuration['batch_size']}",
             describe(architecture, patch_size),
@@ -398,7 +399,7 @@ def _with_stages(architecture: dict[str, Any], settings: Mapping[str, Any], n_ax
         n_axes: number of spatial axes of the patch, 2 or 3.
 
     Raises:
-        ValueError: there are too few stages.
+        ValueError: there are too few stages, or no channels that can be multiplied.
     """
     kwargs = {**architecture["arch_kwargs"]}
     if "features_per_stage" in settings:
@@ -406,7 +407,10 @@ def _with_stages(architecture: dict[str, Any], settings: Mapping[str, Any], n_ax
     n_stages: Any = kwargs.get("n_stages")
     check_number_of_stages(n_stages)
     plain = plain_architecture({**architecture, "arch_kwargs": kwargs})
-    kwargs = {**plain["arch_kwargs"], **{key: deepcopy(settings[key]) for key in TOPOLOGY if key in settings}}
+    kwargs = {**plain["arch_kwargs"], **{key: deepcopy(settings[key]) for key in STAGES if key in settings}}
+    if WIDTH_MULTIPLIER in settings:
+        planned = numbers_per_stage("features_per_stage", kwargs.get("features_per_stage"), n_stages)
+        kwargs["features_per_stage"] = [_widened(channels, settings[WIDTH_MULTIPLIER]) for channels in planned]
     if isinstance(strides := kwargs.get("strides"), list):
         kwargs["strides"] = [[stride] * n_axes if fits(stride, COUNT) else stride for stride in strides]
     for name, length in (("n_conv_per_stage", n_stages), ("n_conv_per_stage_decoder", n_stages - 1)):
@@ -414,6 +418,13 @@ def _with_stages(architecture: dict[str, Any], settings: Mapping[str, Any], n_ax
     if "strides" in settings:  # nnU-Net plans kernels of 1 along axes that are not strided yet
         kwargs["kernel_sizes"] = [[3] * n_axes] * n_stages
     return {**plain, "arch_kwargs": kwargs}
+
+
+def _widened(channels: int, multiplier: float) -> int:
+    """Return so many times the channels, as a multiple of 8, from 8 on, which vector units take whole."""
+    if multiplier <= 0:
+        raise ValueError(f"{WIDTH_MULTIPLIER} must be above 0, got {multiplier}.")
+    return max(8, 8 * round(channels * multiplier / 8))
 
 
 def _check_lowest_map(stages: Stages, patch_size: Sequence[int]) -> None:
@@ -438,13 +449,15 @@ def _set_mask_for_norm(configuration: Configuration, use_mask: bool | None) -> N
         configuration["data_identifier"] += "_masked_norm" if use_mask else "_unmasked_norm"
 
 
-def _snapped(asked: Sequence[Sequence[int]], architecture: Architecture, patch_size: Sequence[int]) -> list[str]:
+def _snapped(asked: ShiftRequest, architecture: Architecture, patch_size: Sequence[int]) -> list[str]:
     """Return a line for each stage whose groups differ from those that the template asks for."""
     if not any(architecture.shifts.shift_channels):
         return []
     maps = feature_map_sizes(patch_size, architecture.stages.strides)
     return [
         f"Stage {stage}: {tuple(groups)} groups were asked for, {got} divide the map of {size} voxels."
-        for stage, (groups, got, size) in enumerate(zip(asked, architecture.shifts.spatial_groups, maps, strict=False))
+        for stage, (groups, got, size) in enumerate(
+            zip(asked.groups_asked(len(maps)) or [], architecture.shifts.spatial_groups, maps, strict=False)
+        )
         if tuple(groups) != got
     ]

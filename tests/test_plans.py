@@ -66,6 +66,16 @@ def test_other_normalisation_means_other_data_and_templates_share_them():
     assert effective(same, "3d_fullres")["data_identifier"] == "nnUNetPlans_3d_fullres"
 
 
+def test_widths_are_multiples_of_the_planned_ones_and_stages_share_groups():
+    settings = {"width_multiplier": 1.4, "spatial_groups": [2, 2, 2]}
+    plans = gsp_plans(stock_plans(), "mine", load_template("default", settings), ["3d_fullres"])
+    network = effective(plans, "3d_fullres")["architecture"]["arch_kwargs"]
+    assert network["features_per_stage"] == [24, 48, 88]  # 22.4, 44.8 and 89.6
+    assert network["spatial_groups"] == [[2, 2, 2]] * 3
+    halved = gsp_plans(stock_plans(), "mine", load_template("default", {"width_multiplier": 0.1}), ["2d"])
+    assert effective(halved, "2d")["architecture"]["arch_kwargs"]["features_per_stage"] == [8, 8, 8]
+
+
 def test_chosen_configurations_stand_for_themselves_and_a_cascade_comes_with_its_first_stage():
     def configurations(*chosen):
         return gsp_plans(stock_plans(), "mine", load_template("default"), chosen)["configurations"]
@@ -121,6 +131,10 @@ def test_chosen_configurations_stand_for_themselves_and_a_cascade_comes_with_its
             "4×8×8 voxels, got 3×2×2: 2×2×2 would",
         ),
         ("default", {"spatial_groups": [[4] * 3] * 3}, ["3d_fullres"], "no whole channel for each of the 64 groups"),
+        ("default", {"spatial_groups": [4, 4, 4]}, ["3d_fullres"], "no whole channel for each of the 64 groups"),
+        ("default", {"spatial_groups": [2, 2, 2]}, ["2d"], "made for 3 axes"),
+        ("default", {"spatial_groups": [[2, 2, 2], 2, 2]}, ["3d_fullres"], "stage 1 must be 3 positive counts"),
+        ("default", {"width_multiplier": 0}, ["3d_fullres"], "width_multiplier must be above 0, got 0"),
     ],
 )
 def test_settings_that_do_not_fit_are_named(template, overrides, configurations, message):

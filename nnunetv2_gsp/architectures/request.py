@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import repeat
+from typing import Any
 
-from nnunetv2_gsp.architectures.entries import SPATIAL_GROUPS, Schema, described
+from nnunetv2_gsp.architectures.entries import COUNT, WHOLE, Schema, described, each, fits, one_or_each
 from nnunetv2_gsp.architectures.rules import count_per_axis, one_entry_a_stage
 from nnunetv2_gsp.architectures.settings import (
     DEFAULT_LOCATION,
@@ -30,8 +31,9 @@ class ShiftRequest:
     """Shifts as requested, in ratios, independent of the patch size.
 
     Attributes:
-        spatial_groups: (g_d, g_h[, g_w]) of every stage, highest resolution first; None leaves them to the rule
-            (`spatial_groups_of`). Counts that do not divide their map are snapped to the largest divisor below.
+        spatial_groups: (g_d, g_h[, g_w]) of every stage, highest resolution first, or one that all stages share; None
+            leaves them to the rule (`spatial_groups_of`). Counts that do not divide their map are snapped to the
+            largest divisor below.
         strict: True raises ValueError where counts would be snapped.
         shift_ratio: C_s/C, the fraction of shifted channels, from 0 to 1; the paper uses 1/2, and 1 in its ablation.
         local_shift_ratio: fraction of channels that move by single voxels, from 0 to 1 - shift_ratio; a stage in which
@@ -46,12 +48,12 @@ class ShiftRequest:
         ValueError: shift_ratio + local_shift_ratio must be at most 1, got 0.75 + 0.5: ...
     """
 
-    spatial_groups: Sequence[Sequence[int]] | None = field(
+    spatial_groups: Sequence[Sequence[int]] | Sequence[int] | None = field(
         default=None,
         metadata=described(
-            SPATIAL_GROUPS,
-            "groups along each axis of the patch, one entry a stage, the highest resolution first; without "
-            "it the rule decides",
+            each(one_or_each(COUNT)),
+            "groups along each axis of the patch, one entry a stage, the highest resolution first, or one for all; "
+            "without it the rule decides",
         ),
     )
     strict: bool = field(
@@ -103,13 +105,14 @@ class ShiftRequest:
         """
         is_still = self.shift_position == "none"
         ratio, local_ratio = (0, 0) if is_still else (_exact(self.shift_ratio), _exact(self.local_shift_ratio))
-        if self.spatial_groups is not None:
-            one_entry_a_stage("spatial_groups", self.spatial_groups, len(maps), repeat(count_per_axis(len(maps[0]))))
+        asked = self.groups_asked(len(maps))
+        if asked is not None:
+            one_entry_a_stage("spatial_groups", asked, len(maps), repeat(count_per_axis(len(maps[0]))))
             if self.strict and ratio > 0:
-                check_groups_divide(self.spatial_groups, maps)
+                check_groups_divide(asked, maps)
         max_shifted = [math.floor(ratio * channels) for channels in features_per_stage]
         groups = [
-            self._groups_of(stage, size, limit) if ratio > 0 else (1,) * len(size)
+            _groups_of(size, limit, None if asked is None else asked[stage]) if ratio > 0 else (1,) * len(size)
             for stage, (size, limit) in enumerate(zip(maps, max_shifted, strict=True))
         ]
         shifted = [shift_channels_of(counts, limit) for counts, limit in zip(groups, max_shifted, strict=True)]
@@ -130,10 +133,19 @@ class ShiftRequest:
             )
         return ShiftSettings(tuple(groups), tuple(shifted), self.shift_position, self.shift_location, tuple(local))
 
-    def _groups_of(self, stage: int, size: Sequence[int], max_groups: int) -> tuple[int, ...]:
-        if self.spatial_groups is None:
-            return spatial_groups_of(size, max_groups)
-        return snapped_groups(self.spatial_groups[stage], size)
+    def groups_asked(self, n_stages: int) -> Sequence[Sequence[int]] | None:
+        """Return the groups that are asked for, one entry a stage, or None if they are left to the rule.
+
+        Examples:
+            >>> ShiftRequest(spatial_groups=(2, 4, 4)).groups_asked(n_stages=2)
+            [(2, 4, 4), (2, 4, 4)]
+        """
+        groups: Any = self.spatial_groups
+        return [groups] * n_stages if groups is not None and fits(groups, each(WHOLE, minItems=1)) else groups
+
+
+def _groups_of(size: Sequence[int], max_groups: int, asked: Sequence[int] | None) -> tuple[int, ...]:
+    return spatial_groups_of(size, max_groups) if asked is None else snapped_groups(asked, size)
 
 
 def _exact(ratio: float) -> Fraction:

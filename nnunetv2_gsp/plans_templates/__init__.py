@@ -9,12 +9,25 @@ from pathlib import Path
 from typing import Any
 
 from nnunetv2_gsp.architectures.architecture import KERNEL, Stages
-from nnunetv2_gsp.architectures.entries import COUNT, PATCH_SIZE, Schema, described, schemas_of, types_alone, violation
+from nnunetv2_gsp.architectures.entries import (
+    COUNT,
+    PATCH_SIZE,
+    WHOLE,
+    Schema,
+    described,
+    each,
+    fits,
+    schemas_of,
+    types_alone,
+    violation,
+)
 from nnunetv2_gsp.architectures.request import ShiftRequest
 from nnunetv2_gsp.errors import DamagedFileError, InputError, MissingInputError, RefusedSettingsError
 
 _FOLDER = Path(__file__).parent
-TOPOLOGY = tuple(field.name for field in fields(Stages))
+STAGES = tuple(field.name for field in fields(Stages))
+WIDTH_MULTIPLIER = "width_multiplier"
+TOPOLOGY = (*STAGES, WIDTH_MULTIPLIER)
 _ABOUT: dict[str, Schema] = {
     "description": {"type": "string", "description": "one line, for lists of templates"},
     "source": {"type": "string", "description": "where the setting stands: table, figure, section of the paper"},
@@ -24,6 +37,13 @@ _ABOUT: dict[str, Schema] = {
 _OF_THE_NETWORK: dict[str, Schema] = {
     name: types_alone(schema)
     for name, schema in {**schemas_of(ShiftRequest), "kernel": KERNEL, **schemas_of(Stages)}.items()
+}
+# what of the planned stages changes by a factor
+_OF_THE_PLANNED_STAGES: dict[str, Schema] = {
+    WIDTH_MULTIPLIER: {
+        "type": "number",
+        "description": "factor on the channels of every stage, which are rounded to a multiple of 8 (default 1)",
+    },
 }
 _OF_THE_CONFIGURATION: dict[str, Schema] = {
     "patch_size": described(PATCH_SIZE, "in voxels; axes as in the plans' patch_size, after transpose_forward"),
@@ -68,9 +88,12 @@ class Template:
     @property
     def n_axes(self) -> int | None:
         """Number of axes that the settings are made for, 2 or 3; None if any."""
+        strides, groups = self.settings.get("strides"), self.settings.get("spatial_groups")
+        one_for_all_stages = fits(groups, each(WHOLE))
         per_axis = [
             self.settings.get("patch_size"),
-            *(stages[0] for name in ("strides", "spatial_groups") if (stages := self.settings.get(name))),
+            strides and strides[0],
+            groups if one_for_all_stages else groups and groups[0],
         ]
         return next((len(axes) for axes in per_axis if isinstance(axes, Sequence) and len(axes) in (2, 3)), None)
 
@@ -95,7 +118,7 @@ def schema() -> Schema:
         "type": "object",
         "required": ["description", "source"],
         "additionalProperties": False,
-        "properties": {**_ABOUT, **_OF_THE_NETWORK, **_OF_THE_CONFIGURATION},
+        "properties": {**_ABOUT, **_OF_THE_NETWORK, **_OF_THE_PLANNED_STAGES, **_OF_THE_CONFIGURATION},
     }
 
 

@@ -113,13 +113,23 @@ def test_networks_are_trained_in_the_same_folds():
     assert asked["local shifts"]["shift_ratio"] == 0
 
 
+def test_variations_are_other_networks_than_the_first_and_one_has_wider_stages():
+    rows = rows_of("variations", 3, folds=[0])
+    names = {row.name_of_setting for row in [*rows, *rows_of("networks", 3, folds=[0])]}
+    assert len(names) == len(rows) + 10
+    assert not any(character in name for name in names for character in " [],")  # they become names of files
+    assert [row.network for row in rows if "width_multiplier" in row.settings] == ["local shifts, 1.5 times the width"]
+
+
 @pytest.mark.parametrize(("table", "folds"), [("networks", [0, 7]), ("ratio", [1])])
 def test_folds_that_a_table_does_not_have_are_named(table, folds):
     with pytest.raises(InputError, match=f"Expected folds that {table} has: 0.* got {', '.join(map(str, folds))}"):
         rows_of(table, PROMISE12, folds=folds)
 
 
-@pytest.mark.parametrize("table", [table for table in TABLES if table not in ("cross-validation", "networks")])
+@pytest.mark.parametrize(
+    "table", [table for table in TABLES if table not in ("cross-validation", "networks", "variations")]
+)
 def test_a_run_of_the_paper_has_one_name_and_its_trainer(table):
     rows = rows_of(table, PROMISE12)
     assert len({row.name_of_setting for row in rows}) == len(rows) == len({str(settings(row)) for row in rows})
