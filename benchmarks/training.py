@@ -1,6 +1,6 @@
 """Milliseconds of a training step: forward, nnU-Net's loss with deep supervision, backward, SGD; stock and GSP."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -66,7 +66,11 @@ def tables(plan: Plan = PLAN, tiny: Plan = TINY, rounds: int = 5) -> list[Table]
 
 def _table(title: str, builders: dict[str, Builder], plan: Plan, rounds: int) -> Table:
     timings = interleaved(
-        {name: _step(build(plan, deep_supervision=True), plan) for name, build in builders.items()}, rounds
+        {
+            name: training_step(build(plan, deep_supervision=True), _batch_shape(plan), CLASSES)
+            for name, build in builders.items()
+        },
+        rounds,
     )
     baseline = next(iter(builders))
     faster, mebibytes = (
@@ -96,9 +100,19 @@ def _table(title: str, builders: dict[str, Builder], plan: Plan, rounds: int) ->
     )
 
 
-def _step(network: nn.Module, plan: Plan) -> Contender:
-    """Return a function that does one step of training and returns the loss."""
-    loss_of = _loss(network, plan)
+def _batch_shape(plan: Plan) -> tuple[int, ...]:
+    return (BATCH, CHANNELS, *plan.patch)
+
+
+def training_step(network: nn.Module, shape: Sequence[int], classes: int) -> Contender:
+    """Return a function that does one step of training, as nnU-Net does it on a CPU, and returns the loss.
+
+    Args:
+        network: a network with deep supervision; the steps change its weights.
+        shape: shape of a batch of images, (N, C, *patch).
+        classes: number of classes, background included, from 2 on.
+    """
+    loss_of = _loss(network, shape, classes)
     # as nnUNetTrainer
     optimizer = torch.optim.SGD(network.parameters(), 1e-2, momentum=0.99, nesterov=True, weight_decay=3e-5)
 
@@ -113,12 +127,12 @@ def _step(network: nn.Module, plan: Plan) -> Contender:
     return step
 
 
-def _loss(forward: Callable[[Tensor], Any], plan: Plan) -> Contender:
+def _loss(forward: Callable[[Tensor], Any], shape: Sequence[int], classes: int) -> Contender:
     """Return a function that computes nnU-Net's loss of a batch of noise."""
     torch.manual_seed(1)
-    images = torch.randn(BATCH, CHANNELS, *plan.patch)
+    images = torch.randn(*shape)
     sizes = [logits.shape[2:] for logits in forward(images)]
-    targets = [torch.randint(CLASSES, (BATCH, 1, *size)) for size in sizes]
+    targets = [torch.randint(classes, (len(images), 1, *size)) for size in sizes]
     weights = [0.5**index for index in range(len(sizes) - 1)] + [0.0]
     loss = DeepSupervisionWrapper(
         DC_and_CE_loss(
@@ -133,7 +147,7 @@ def _loss(forward: Callable[[Tensor], Any], plan: Plan) -> Contender:
 
 def _activation_mebibytes(build: Builder, plan: Plan) -> float:
     network = build(plan, deep_supervision=True)
-    return count_activation_bytes(network, torch.empty(BATCH, CHANNELS, *plan.patch)) / 2**20
+    return count_activation_bytes(network, torch.empty(_batch_shape(plan))) / 2**20
 
 
 def _check_gradients() -> None:
@@ -141,8 +155,9 @@ def _check_gradients() -> None:
     plan = replace(PLAN, patch=(16, 16, 16), features=(8, 16, 32))
     network, reference = (gsp(plan, deep_supervision=True) for _ in range(2))
     replace_modules(reference, GroupShift, _Reference)
-    _loss(network, plan)().backward()
-    _loss(lambda images: reference.decoder(reference.encoder(images)), plan)().backward()
+    shape = _batch_shape(plan)
+    _loss(network, shape, CLASSES)().backward()
+    _loss(lambda images: reference.decoder(reference.encoder(images)), shape, CLASSES)().backward()
     check(
         "a training step of GSP",
         _gradient(network),
