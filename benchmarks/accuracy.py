@@ -1,0 +1,278 @@
+"""Dice for cost: the trained networks of the tables `networks` and `variations` on one page.
+
+    python -m benchmarks.accuracy plans -d 904                          # nnUNetPlansHalf: a plan for two CPU cores
+    nnUNetv2_gsp experiments networks -d 904 -p nnUNetPlansHalf -tr nnUNetTrainer_5epochs -device cpu -f 0 1 2 -n 2
+    nnUNetv2_gsp experiments variations -d 904 -p nnUNetPlansHalf -tr nnUNetTrainer_5epochs -device cpu -f 0 1 2 -n 2
+    python -m benchmarks.accuracy page -d 904 -p nnUNetPlansHalf -tr nnUNetTrainer_5epochs -f 0 1 2 -o docs/results
+
+Networks of which a fold is missing are left out and named.
+"""
+
+import argparse
+import json
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from dataclasses import asdict, dataclass
+from datetime import date
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+import torch
+from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
+from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+from torch import nn
+
+from benchmarks.measuring import environment
+from benchmarks.page import Cell, Row, Table, markdown, measured_on
+from benchmarks.training import training_step
+from nnunetv2_gsp.comparison.comparison import Comparison, compare
+from nnunetv2_gsp.comparison.statistics import PairedDifference, holm, paired_difference
+from nnunetv2_gsp.comparison.trained_models import pair_trained_models
+from nnunetv2_gsp.experiments.experiment import Experiment
+from nnunetv2_gsp.experiments.tables import TableRow
+from nnunetv2_gsp.files import write_json, write_text
+from nnunetv2_gsp.metrics.definitions import DEFINITIONS, DICE, HD95, NSD
+from nnunetv2_gsp.plans import effective_configurations, load_dataset_json, load_plans, preprocessed_folder
+from nnunetv2_gsp.profiling import count_architecture
+from nnunetv2_gsp.timing import Timing, interleaved
+
+CONFIGURATION, HALF = "3d_fullres", "nnUNetPlansHalf"
+TABLES = ("networks", "variations")
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A network of the tables that was trained in every fold.
+
+    Attributes:
+        name: name in the table, such as "CSC".
+        row: the row of one of its folds.
+        plans: name of its plans.
+        configuration: its configuration, with the network.
+    """
+
+    name: str
+    row: TableRow
+    plans: str
+    configuration: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a network costs.
+
+    Attributes:
+        parameters: number of learnt parameters.
+        macs: multiply-accumulates of a forward pass of one patch.
+        prediction: time of a forward pass of one patch; None where it was not measured.
+        step: time of a training step of the plan's batch; None where it was not measured.
+    """
+
+    parameters: int
+    macs: int
+    prediction: Timing | None = None
+    step: Timing | None = None
+
+
+def half_plans(dataset: str) -> Path:
+    """Write nnU-Net's plans with half the channels and batches of two patches, which two CPU cores train in minutes."""
+    folder = preprocessed_folder(dataset)
+    plans = deepcopy(load_plans(folder, "nnUNetPlans"))
+    configuration = plans["configurations"][CONFIGURATION]
+    kwargs = configuration["architecture"]["arch_kwargs"]
+    kwargs["features_per_stage"] = [channels // 2 for channels in kwargs["features_per_stage"]]
+    configuration["batch_size"] = 2
+    file = folder / f"{HALF}.json"
+    write_json({**plans, "plans_name": HALF, "configurations": {CONFIGURATION: configuration}}, file)
+    return file
+
+
+def trained_networks(dataset: str, plans: str, trainer: str, folds: Sequence[int]) -> tuple[list[Trained], list[str]]:
+    """Return the networks that were trained in every fold, and the names of the others."""
+    found, missing = [], []
+    for table in TABLES:
+        experiment = Experiment(
+            table, preprocessed_folder(dataset), CONFIGURATION, plans, [trainer], device="cpu", folds=folds
+        )
+        runs_of: dict[str, list[Any]] = {}
+        for run in experiment.runs:
+            runs_of.setdefault(str(run.row.network), []).append(run)
+        for name, runs in runs_of.items():
+            if all(run.finished for run in runs):
+                configuration = effective_configurations(experiment.plans[runs[0].plans])[CONFIGURATION]
+                found.append(Trained(name, runs[0].row, runs[0].plans, configuration))
+            else:
+                missing.append(name)
+    return found, missing
+
+
+def compared(dataset: str, networks: Sequence[Trained], folds: Sequence[int]) -> Comparison:
+    """Score the validation of every network; the first one is the baseline."""
+    pairing = pair_trained_models(
+        dataset,
+        [network.row.trainer for network in networks],
+        configuration=CONFIGURATION,
+        plans_names=[network.plans for network in networks],
+        folds=[str(fold) for fold in folds],
+    )
+    return compare(pairing, DEFINITIONS["directed"])
+
+
+def costs(networks: Sequence[Trained], channels: int, heads: int, rounds: int) -> list[Cost]:
+    """Count parameters and MACs, and time a patch and a training step of all networks in turns."""
+    counted = [
+        count_architecture(dict(each.configuration["architecture"]), each.configuration["patch_size"], channels, heads)
+        for each in networks
+    ]
+    if not rounds:
+        return [Cost(*each) for each in counted]
+    predictions, steps = {}, {}
+    for each in networks:
+        shape = (each.configuration["batch_size"], channels, *each.configuration["patch_size"])
+        predictions[each.name] = _prediction(_network(each, channels, heads, is_training=False), shape[1:])
+        steps[each.name] = training_step(_network(each, channels, heads, is_training=True), shape, heads)
+    timed, stepped = interleaved(predictions, rounds), interleaved(steps, rounds)
+    return [
+        Cost(*each, timed[network.name], stepped[network.name]) for each, network in zip(counted, networks, strict=True)
+    ]
+
+
+def _network(network: Trained, channels: int, heads: int, is_training: bool) -> nn.Module:
+    torch.manual_seed(0)
+    architecture = network.configuration["architecture"]
+    built: nn.Module = get_network_from_plans(
+        architecture["network_class_name"],
+        architecture["arch_kwargs"],
+        architecture["_kw_requires_import"],
+        channels,
+        heads,
+        deep_supervision=is_training,
+    )
+    return built.train(is_training)
+
+
+def _prediction(network: nn.Module, shape: Sequence[int]) -> Any:
+    image = torch.randn(1, *shape)
+
+    def predict() -> Any:
+        with torch.inference_mode():
+            return network(image)
+
+    return predict
+
+
+def page_table(title: str, comparison: Comparison, networks: Sequence[Trained], cost: Sequence[Cost]) -> Table:
+    """Return a row for each network: Dice with its spread and test, distances, and what it costs."""
+    names = [contender.name for contender in comparison.pairing.contenders]
+    tests = [_beside_the_baseline(comparison, name) for name in names[1:]]
+    corrected = holm([test.p for test in tests])
+    beside: list[Row] = [{}, *(_test_cells(test, p) for test, p in zip(tests, corrected, strict=True))]
+    rows: list[Row] = []
+    for network, name, of_test, of_cost in zip(networks, names, beside, cost, strict=True):
+        dice = _mean_dice(comparison, name)
+        rows.append(
+            {
+                "": network.name,
+                "Dice": f"{mean(dice.values()):.4f}",
+                "SD of folds": _fold_deviation(comparison, dice),
+                **{key: of_test.get(key) for key in ("difference", "p (Holm)", "wins : losses")},
+                **_by_structure(comparison, name),
+                "parameters": f"{of_cost.parameters:,}",
+                "MMACs": f"{of_cost.macs / 1e6:,.0f}",
+                "stock's MACs": f"{cost[0].macs / of_cost.macs:.1f}×",
+                "patch, ms": of_cost.prediction,
+                "step, ms": of_cost.step,
+            }
+        )
+    return Table(title, rows, comparison.definition.in_words)
+
+
+def _test_cells(test: PairedDifference, p: float) -> Row:
+    low, high = test.interval
+    return {
+        "difference": f"{test.mean_difference:+.4f} ({low:+.4f} to {high:+.4f})",
+        "p (Holm)": f"{p:.2g}",
+        "wins : losses": f"{test.wins} : {test.losses}",
+    }
+
+
+def _by_structure(comparison: Comparison, name: str) -> Row:
+    values: dict[str, Cell] = {}
+    for region in comparison.regions:
+        for metric, digits in ((DICE, 3), (HD95, 2), (NSD, 3)):
+            scores = [score for score in comparison.scores_of(name, region, metric.name) if score == score]
+            values[f"{metric.name} {region}"] = f"{mean(scores):.{digits}f} ± {stdev(scores):.{digits}f}"
+    return values
+
+
+def _mean_dice(comparison: Comparison, name: str) -> dict[str, float]:
+    """Return the mean Dice over the structures of every case."""
+    by_region = [comparison.scores_of(name, region, DICE.name) for region in comparison.regions]
+    return {case: mean(values) for case, values in zip(comparison.cases, zip(*by_region, strict=True), strict=True)}
+
+
+def _fold_deviation(comparison: Comparison, dice: Mapping[str, float]) -> str | None:
+    folds: dict[str, list[float]] = {}
+    for case, value in dice.items():
+        folds.setdefault(comparison.pairing.folds[case], []).append(value)
+    return f"{stdev(map(mean, folds.values())):.4f}" if len(folds) > 1 else None
+
+
+def _beside_the_baseline(comparison: Comparison, name: str) -> PairedDifference:
+    baseline = comparison.baseline.name
+    return paired_difference(
+        "mean over structures",
+        DICE,
+        (baseline, list(_mean_dice(comparison, baseline).values())),
+        (name, list(_mean_dice(comparison, name).values())),
+    )
+
+
+def write_page(arguments: argparse.Namespace) -> None:
+    """Score, measure and write the page with its numbers in JSON beside it."""
+    folder = preprocessed_folder(arguments.d)
+    dataset_json = load_dataset_json(folder)
+    manager = PlansManager(load_plans(folder, arguments.p))
+    channels = determine_num_input_channels(manager, CONFIGURATION, dataset_json)
+    heads = manager.get_label_manager(dataset_json).num_segmentation_heads
+    tables, left_out = [], []
+    for trainer in arguments.tr:
+        networks, missing = trained_networks(arguments.d, arguments.p, trainer, arguments.f)
+        comparison = compared(arguments.d, networks, arguments.f)
+        cost = costs(networks, channels, heads, arguments.rounds)
+        tables.append(page_table(trainer, comparison, networks, cost))
+        left_out += [f"{name} ({trainer})" for name in missing]
+    measured = {"date": date.today().isoformat(), **environment()}
+    content = json.loads(json.dumps({"measured": measured, "tables": tables}, default=asdict))
+    text = [f"# {folder.name}: Dice for cost\n", *map(markdown, content["tables"]), measured_on(measured)]
+    if left_out:
+        text.append(f"Not trained in every fold: {', '.join(left_out)}.\n")
+    write_json(content, arguments.o / f"{folder.name}.json")
+    write_text("\n".join(text), arguments.o / f"{folder.name}.md")
+
+
+def main() -> None:
+    """Write the plans, or the page."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.accuracy", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    verbs = parser.add_subparsers(required=True)
+    plans = verbs.add_parser("plans", help="write plans that train on two cores")
+    plans.set_defaults(run=lambda arguments: print(half_plans(arguments.d)))
+    page = verbs.add_parser("page", help="score the trained networks and write the page")
+    for verb in (plans, page):
+        verb.add_argument("-d", required=True, metavar="DATASET", help="name or id of the dataset")
+    page.add_argument("-p", default=HALF, metavar="PLANS", help="plans of the tables (default: %(default)s)")
+    page.add_argument("-tr", nargs="+", required=True, metavar="TRAINER", help="a table for each")
+    page.add_argument("-f", nargs="+", type=int, default=[0, 1, 2], metavar="FOLD", help="folds (default: 0 1 2)")
+    page.add_argument("-o", type=Path, required=True, metavar="FOLDER", help="folder for the page and its numbers")
+    page.add_argument("--rounds", type=int, default=10, help="timed rounds; 0 times nothing (default: %(default)s)")
+    page.set_defaults(run=write_page)
+    arguments = parser.parse_args()
+    arguments.run(arguments)
+
+
+if __name__ == "__main__":
+    main()
