@@ -1,8 +1,9 @@
 """Reads and writes medical images, and refuses those that are truncated, damaged or of another geometry."""
 
 import gzip
+import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -13,6 +14,7 @@ import SimpleITK as sitk
 from nnunetv2_gsp.errors import ConflictingInputError, DamagedFileError, InputError, MissingInputError
 
 TOLERANCE = 1e-3  # mm, or of a direction's cosine: headers hold float32, and .nii.gz alone is off by 3e-6
+_ORIGIN_TOLERANCE = 1e-3  # of a voxel
 NIFTI = (".nii.gz", ".nii")
 
 
@@ -25,7 +27,7 @@ def read_image(file: Path) -> sitk.Image:
     Raises:
         MissingInputError: the file does not exist.
         DamagedFileError: it is truncated or damaged.
-        InputError: it has another number of axes or channels.
+        InputError: it has another number of axes or channels, or voxels that are no finite numbers.
 
     Examples:
         >>> from tempfile import TemporaryDirectory
@@ -41,7 +43,21 @@ def read_image(file: Path) -> sitk.Image:
             f"{image.GetDimension()}D with {image.GetNumberOfComponentsPerPixel()} channels",
             where=file,
         )
+    if not _is_finite(image, file):
+        raise InputError(
+            "finite numbers in every voxel", "NaN or infinity", where=file, remedy="give those voxels a value"
+        )
     return image
+
+
+def _is_finite(image: sitk.Image, file: Path) -> bool:
+    if image.GetPixelID() not in (sitk.sitkFloat32, sitk.sitkFloat64):
+        return True
+    return (
+        nifti_is_finite(file)
+        if file.name.endswith(NIFTI)
+        else bool(np.isfinite(sitk.GetArrayViewFromImage(image)).all())
+    )
 
 
 def read_whole(file: Path) -> sitk.Image:
@@ -117,14 +133,19 @@ def nifti_shape(file: Path) -> tuple[int, ...]:
         return tuple(map(int, _whole_header(file).get_data_shape()))
 
 
-def check_same_geometry(image: sitk.Image, file: Path, reference: sitk.Image, reference_file: Path) -> None:
-    """Check that two images have the same size and, up to `TOLERANCE`, the same spacing, origin and direction.
+def check_same_geometry(image: sitk.Image, file: Path, reference: sitk.Image, reference_file: Path) -> str:
+    """Check that two images have the same size, origin, and up to `TOLERANCE` the same spacing and direction.
+
+    Origins may differ by a thousandth of a voxel.
 
     Args:
         image: image whose geometry is checked.
         file: file that the image was read from, for the error.
         reference: image that has the expected geometry.
         reference_file: file that the reference was read from, for the error.
+
+    Returns:
+        A sentence on origins that differ by more than a header's rounding, or "".
 
     Raises:
         ConflictingInputError: the geometries differ.
@@ -136,15 +157,32 @@ def check_same_geometry(image: sitk.Image, file: Path, reference: sitk.Image, re
         ...
         nnunetv2_gsp.errors.ConflictingInputError: other.mha: expected the size (4, 5, 6) of image.mha, got (4, 5, 7)...
     """
-    for what in ("Size", "Spacing", "Origin", "Direction"):
-        found, expected = (getattr(each, f"Get{what}")() for each in (image, reference))
-        if len(found) != len(expected) or not np.allclose(found, expected, rtol=0, atol=TOLERANCE):
+    tolerances = {
+        "Size": 0.0,
+        "Spacing": TOLERANCE,
+        "Origin": _ORIGIN_TOLERANCE * np.array(reference.GetSpacing()),
+        "Direction": TOLERANCE,
+    }
+    for what, tolerance in tolerances.items():
+        found, expected = (np.array(getattr(each, f"Get{what}")()) for each in (image, reference))
+        if len(found) != len(expected) or (np.abs(found - expected) > tolerance).any():
             raise ConflictingInputError(
                 f"the {what.lower()} {_numbers(expected)} of {reference_file}",
                 _numbers(found),
                 where=file,
                 remedy="resample one of them, or give files that belong together",
             )
+    return _note_on_origins(image.GetOrigin(), file, reference.GetOrigin(), reference_file)
+
+
+def _note_on_origins(found: tuple[float, ...], file: Path, expected: tuple[float, ...], reference_file: Path) -> str:
+    rounding = np.maximum(np.abs(expected), 1) * 1e-6  # of float32
+    if (np.abs(np.array(found) - expected) <= rounding).all():
+        return ""
+    return (
+        f"{file} is taken to lie where {reference_file} does: its origin {_numbers(found)} is off {_numbers(expected)} "
+        f"by less than a thousandth of a voxel."
+    )
 
 
 def write_image(image: sitk.Image, file: Path, *, compressed: bool) -> None:
@@ -195,7 +233,8 @@ def _refusing(file: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # a damaged file fails anywhere in the libraries that read it
-        raise DamagedFileError("a whole image", _reason(error), where=file, remedy="get it again") from error
+        got, remedy = _reason(error, file)
+        raise DamagedFileError("a whole image", got, where=file, remedy=remedy) from error
 
 
 def _whole_header(file: Path) -> Any:
@@ -222,12 +261,32 @@ def _n_bytes(stream: IO[bytes]) -> int:
     return total
 
 
-def _reason(error: Exception) -> str:
-    """Return a library's error in a few words."""
+def _reason(error: Exception, file: Path) -> tuple[str, str]:
+    """Return a library's error in a few words, and what mends it."""
     if isinstance(error, (EOFError, zlib.error, gzip.BadGzipFile)):
-        return f"one that is cut off or damaged ({error})"
-    return f"one that cannot be read ({type(error).__name__})"
+        return f"one that is cut off or damaged ({error})", "get it again"
+    if voxels := _missing_voxels(file):
+        return f"a header whose voxels, {voxels}, are not there", f"put {voxels} beside it"
+    said = _in_itks_words(error)
+    if "orthonormal" in said:
+        return f"one that SimpleITK refuses ({said})", "give it a qform or sform whose axes are at right angles"
+    return f"one that cannot be read ({said or type(error).__name__})", "get it again, or mend its header"
 
 
-def _numbers(values: tuple[float, ...]) -> str:
+def _missing_voxels(header: Path) -> str | None:
+    """Return the name of the file that a MetaImage header keeps its voxels in, if it is not there."""
+    if header.suffix != ".mhd":
+        return None
+    found = re.search(rb"^ElementDataFile\s*=\s*(\S[^\r\n]*)", header.read_bytes()[:100_000], re.MULTILINE)
+    name = found[1].decode(errors="replace").strip() if found else "LOCAL"
+    return None if name in ("LOCAL", "LIST") or "%" in name or (header.parent / name).is_file() else name
+
+
+def _in_itks_words(error: Exception) -> str:
+    """Return what ITK says went wrong, without where in its source."""
+    found = re.search(r"ERROR: (?:\w+\(0x[0-9a-f]+\): )?(.*)", str(error), re.DOTALL)
+    return " ".join(found[1].split()).rstrip(".!") if found else ""
+
+
+def _numbers(values: Iterable[float]) -> str:
     return "(" + ", ".join(f"{value:.6g}" for value in values) + ")"

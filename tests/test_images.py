@@ -104,7 +104,7 @@ def test_nan_and_infinity_are_noticed(value, dtype, finite, tmp_path):
 CHANGES = {
     "Size": lambda image: image[:, :, 1:],
     "Spacing": lambda image: image.SetSpacing((0.5, 1.25, 3.002)),
-    "Origin": lambda image: image.SetOrigin((0, 0.002, 0)),
+    "Origin": lambda image: image.SetOrigin((0, 0.0013, 0)),
     "Direction": lambda image: image.SetDirection((0, 1, 0, -1, 0, 0, 0, 0, 1)),
 }
 
@@ -121,7 +121,49 @@ def test_another_geometry_is_refused_and_both_values_are_named(what, image, tmp_
 def test_the_rounding_of_headers_is_no_other_geometry(image):
     other = sitk.Image(image)
     other.SetSpacing([length + 5e-4 for length in image.GetSpacing()])
-    check_same_geometry(other, "b.nii.gz", image, "a.nii.gz")
+    assert check_same_geometry(other, "b.nii.gz", image, "a.nii.gz") == ""
+    other.SetOrigin((np.float32(0.1) * 1e-6, 0, 0))
+    assert check_same_geometry(other, "b.nii.gz", image, "a.nii.gz") == ""
+
+
+def test_origins_may_differ_by_a_thousandth_of_a_voxel_with_a_note(image):
+    """Voxels of 0.5 × 1.25 × 3 mm."""
+    other = sitk.Image(image)
+    other.SetOrigin((0, 0, 0.0025))
+    assert check_same_geometry(other, "b.nii.gz", image, "a.nii.gz") == (
+        "b.nii.gz is taken to lie where a.nii.gz does: its origin (0, 0, 0.0025) is off (0, 0, 0) by less than a "
+        "thousandth of a voxel."
+    )
+    other.SetOrigin((0.0006, 0, 0))
+    with pytest.raises(ConflictingInputError, match=r"the origin \(0, 0, 0\) of a\.nii\.gz, got \(0\.0006, 0, 0\)"):
+        check_same_geometry(other, "b.nii.gz", image, "a.nii.gz")
+
+
+@pytest.mark.parametrize("ending", [".nii.gz", ".nii", ".mha"])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_an_image_with_voxels_that_are_no_numbers_is_refused(value, ending, tmp_path):
+    voxels = np.zeros(SIZE[::-1], np.float32)
+    voxels[1, 2, 3] = value
+    write_image(image_of(voxels), tmp_path / f"image{ending}", compressed=False)
+    with pytest.raises(InputError, match=r"image\S+: expected finite numbers in every voxel, got NaN or infinity"):
+        read_image(tmp_path / f"image{ending}")
+
+
+def test_the_readers_own_reason_is_told(image, tmp_path):
+    affine = np.eye(4)
+    affine[0, 1] = affine[1, 2] = 0.02
+    skewed = nibabel.Nifti1Image(np.zeros(SIZE, np.uint8), affine)
+    skewed.set_qform(None, 0)
+    nibabel.save(skewed, tmp_path / "skewed.nii.gz")
+    with pytest.raises(DamagedFileError, match=r"orthonormal direction cosines.*qform or sform .* right angles"):
+        read_image(tmp_path / "skewed.nii.gz")
+    write_image(image, tmp_path / "Case03.mhd", compressed=False)
+    (tmp_path / "Case03.raw").write_bytes(b"short")
+    with pytest.raises(DamagedFileError, match=r"one that cannot be read \(File cannot be read: .*; get it again, or"):
+        read_image(tmp_path / "Case03.mhd")
+    (tmp_path / "Case03.raw").unlink()
+    with pytest.raises(DamagedFileError, match=r"whose voxels, Case03\.raw, are not there; put Case03\.raw beside it"):
+        read_image(tmp_path / "Case03.mhd")
 
 
 def test_an_image_that_cannot_be_written_is_an_error_of_the_system(image, tmp_path):
