@@ -25,7 +25,7 @@ from nnunetv2.utilities.file_path_utilities import get_output_folder
 
 from benchmarks.measuring import WrongError, check, check_labels
 from benchmarks.page import Row, Table
-from nnunetv2_gsp.datasets.brats import convert_brats
+from nnunetv2_gsp.datasets.challenges import convert_source
 from nnunetv2_gsp.datasets.phantom import make_phantom
 from nnunetv2_gsp.nnunet import dataset_id, n_processes, script
 from nnunetv2_gsp.trainers import nnUNetTrainerGSP
@@ -73,7 +73,7 @@ def _planned_dataset(folder: Path, spacing_mm: float) -> Path:
     """Make, convert, plan and preprocess the case; return the folder of its images."""
     make_phantom(folder / "source", 1, spacing_mm)
     raw = folder / "nnUNet_raw" / DATASET
-    convert_brats(folder / "source", raw, strict=True)
+    convert_source("brats", folder / "source", raw, strict=True)
     _run([script("nnUNetv2_plan_and_preprocess"), "-d", dataset_id(DATASET), "-c", CONFIGURATION, "-npfp", 1, "-np", 1])
     return raw / "imagesTr"
 

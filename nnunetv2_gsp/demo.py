@@ -13,7 +13,7 @@ from typing import Any
 
 from nnunetv2_gsp.comparison.report import compare_trained_models
 from nnunetv2_gsp.comparison.verdict import verdict
-from nnunetv2_gsp.datasets.brats import convert_brats
+from nnunetv2_gsp.datasets.challenges import convert_source
 from nnunetv2_gsp.datasets.phantom import load_head, make_phantom
 from nnunetv2_gsp.errors import ConflictingInputError, DamagedFileError, InputError
 from nnunetv2_gsp.files import beside, write_json
@@ -220,7 +220,7 @@ class Demo:
     def convert(self) -> None:
         """Convert all cases, the last ones held out, though they have labels."""
         cases = sorted(case.name for case in self.source.iterdir())
-        convert_brats(self.source, self.dataset, held_out=cases[self.setting.n_training :], strict=True)
+        convert_source("brats", self.source, self.dataset, held_out=cases[self.setting.n_training :], strict=True)
 
     def plan_and_preprocess(self) -> None:
         """Let nnU-Net plan and preprocess."""

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from nnunetv2_gsp.datasets.brats import convert_brats
+from nnunetv2_gsp.datasets.challenges import convert_source
 from nnunetv2_gsp.datasets.phantom import make_phantom
 
 TRAINER = "nnUNetTrainerGSPFewIterations"
@@ -39,7 +39,7 @@ def raw_dataset(request, nnunet_folders):
     if request.param == "phantom":
         source = nnunet_folders / "source"
         make_phantom(source, n_cases=3, spacing_mm=5, seed=0)
-        convert_brats(source, raw / "Dataset903_Phantom", held_out=["BraTS2021_00002"])
+        convert_source("brats", source, raw / "Dataset903_Phantom", held_out=["BraTS2021_00002"])
         return raw / "Dataset903_Phantom"
     source = os.environ.get("GSP_REAL_MRI")
     if source is None:

@@ -6,12 +6,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from nnunetv2_gsp.datasets.challenges import SUBMISSIONS
+from nnunetv2_gsp.challenges import SUBMISSIONS
 from nnunetv2_gsp.errors import ConflictingInputError
 from nnunetv2_gsp.metrics.definitions import DEFINITIONS
 from nnunetv2_gsp.nnunet import DEVICES
 
-INCOMPLETE = "Not checked: whether all cases are there and where they lie; name the challenge's images with --images."
+INCOMPLETE = (
+    "Not checked: whether all cases are there, and whether each lies where its image does; name the challenge's images "
+    "with --images."
+)
 
 Verbs = Any  # argparse has no public name for what add_subparsers returns
 
@@ -74,8 +77,8 @@ def add_challenge(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="SOURCE",
         help="the challenge's images of the cases to predict, or the imagesTs made of them: they say "
-        "which cases have to be there, and where they lie (default: only the edition's size is "
-        "checked)",
+        "which cases have to be there, and where they lie (default: only the size and place that all "
+        "images of the edition have are checked)",
     )
 
 

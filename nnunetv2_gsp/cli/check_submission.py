@@ -29,7 +29,7 @@ def add(verbs: Verbs) -> None:
         "check-submission",
         help="check whether a challenge would accept an archive, whatever program wrote it",
         description="Check names, labels, types, sizes and geometry of an archive against the rules of its challenge "
-        "and list every violation at once.",
+        "and list every violation at once; what the challenge takes though hardly anybody means it is noted.",
     )
     check.add_argument("file", type=Path, metavar="FILE", help="the zip")
     add_challenge(check)

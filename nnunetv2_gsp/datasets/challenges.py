@@ -1,56 +1,85 @@
-"""Lists the challenges by name; it is cheap to import, as the modules of the challenges are imported when needed."""
+"""Makes datasets of a challenge's data, whichever it is."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Literal, TypeAlias
 
+from nnunetv2_gsp.challenges import FAMILIES
+from nnunetv2_gsp.challenges.challenge import CaseFolders, Decathlon, MetaImages
+from nnunetv2_gsp.datasets.case_folders import survey_case_folders
+from nnunetv2_gsp.datasets.conversion import ConversionReport, convert, raw_dataset
+from nnunetv2_gsp.datasets.decathlon import survey_decathlon
+from nnunetv2_gsp.datasets.meta_images import survey_meta_images
+from nnunetv2_gsp.datasets.source import Survey
 from nnunetv2_gsp.errors import ConflictingInputError
 
-if TYPE_CHECKING:
-    from nnunetv2_gsp.datasets.conversion import ConversionReport
+Split: TypeAlias = Literal["folders", "all"]
+
+_SURVEYS: dict[type, Callable[..., Survey]] = {
+    CaseFolders: survey_case_folders,
+    MetaImages: survey_meta_images,
+    Decathlon: survey_decathlon,
+}
 
 
-@dataclass(frozen=True)
-class Challenge:
-    """A challenge whose data can be converted.
+def survey(family: str, source: Path, edition: str | None = None) -> Survey:
+    """Find the cases of a challenge in a source, and whatever else stands there.
 
-    Attributes:
-        name: name in lower case by which it is chosen, such as brats.
-        title: name as its organisers write it; also the name of its dataset unless another is given.
-        editions: suffixes of the name for editions that differ in case names or labels, the oldest first.
-        takes_archives: True where predictions are submitted as an archive.
+    Args:
+        family: name of the challenges that it may be of, a key of `FAMILIES`.
+        source: folder of the unpacked data.
+        edition: one of the family's editions; None goes by the names of the cases.
 
-    Examples:
-        >>> [challenge.title for challenge in CHALLENGES.values() if challenge.takes_archives]
-        ['BraTS', 'PROMISE12']
+    Raises:
+        ConflictingInputError: the family has no such edition, or the source holds several.
+        InputError: the source holds no case, or can't be understood.
+    """
+    _check_edition(family, edition)
+    challenges = FAMILIES[family]
+    return _SURVEYS[type(challenges[0].layout)](challenges, source, edition)
+
+
+def convert_source(
+    family: str,
+    source: Path,
+    dataset: Path,
+    *,
+    edition: str | None = None,
+    split: Split = "folders",
+    held_out: Collection[str] = (),
+    overwrite: bool = False,
+    strict: bool = False,
+    processes: int = 1,
+) -> ConversionReport:
+    """Make an nnU-Net raw dataset of a challenge's data in a folder of one's choice.
+
+    Cases with a segmentation go to imagesTr and labelsTr, unless a folder's name sets them apart; the others, with
+    their labels if they have any, to imagesTs and labelsTs.
+
+    Args:
+        family: name of the challenges that it may be of, a key of `FAMILIES`.
+        source: folder of the unpacked data; it is only read.
+        dataset: folder to create, `.../nnUNet_raw/DatasetXXX_Name`.
+        edition: one of the family's editions; None goes by the names of the cases.
+        split: "folders" holds out what folders called val, test and so on hold; "all" trains on all that has a label.
+        held_out: names of cases that go to imagesTs and labelsTs instead of imagesTr and labelsTr.
+        overwrite: True replaces a dataset of that name once the new one is complete.
+        strict: True makes no dataset if anything in the source has to be skipped.
+        processes: number of cases converted at the same time, from 1 on; one takes about 0.3 GB.
+
+    Raises:
+        InputError: as `survey` and `conversion.convert`, or a held-out case is not among the cases.
+        OSError: a file can't be written; finished cases are kept for the next call.
     """
 
-    name: str
-    title: str
-    editions: tuple[str, ...] = ()
-    takes_archives: bool = True
+    def look_through(source: Path) -> Survey:
+        found = survey(family, source, edition)
+        if split == "all":
+            found.train_on_all()
+        found.hold_out(held_out)
+        return found
 
-    @property
-    def full_names(self) -> tuple[str, ...]:
-        """Full names of its editions, or its own name where it has none.
-
-        Examples:
-            >>> Challenge("brats", "BraTS", ("2018", "2019")).full_names
-            ('brats2018', 'brats2019')
-        """
-        return tuple(f"{self.name}{edition}" for edition in self.editions) or (self.name,)
-
-
-BRATS = Challenge("brats", "BraTS", ("2018", "2019", "2020", "2021", "2023", "2024"))
-PROMISE12 = Challenge("promise12", "PROMISE12")
-MSD = Challenge("msd", "MSD", takes_archives=False)
-
-CHALLENGES: Mapping[str, Challenge] = {challenge.name: challenge for challenge in (BRATS, PROMISE12, MSD)}
-SUBMISSIONS = tuple(
-    name for challenge in CHALLENGES.values() if challenge.takes_archives for name in challenge.full_names
-)
+    return convert(look_through, source, dataset, overwrite=overwrite, strict=strict, processes=processes)
 
 
 def convert_challenge(
@@ -60,53 +89,57 @@ def convert_challenge(
     *,
     name: str | None = None,
     edition: str | None = None,
+    split: Split = "folders",
     overwrite: bool = False,
     strict: bool = False,
     processes: int = 1,
-) -> "tuple[Path, ConversionReport]":
+) -> tuple[Path, ConversionReport]:
     """Make a dataset in nnUNet_raw of the data of a challenge.
 
     Args:
-        challenge: name of the challenge, a key of `CHALLENGES`.
+        challenge: name of the challenge, a key of `FAMILIES`.
         source: folder of the unpacked data; it is only read.
         dataset_id: id of the new dataset, 1 to 999, that no other dataset has.
         name: name of the dataset behind its id; None takes the challenge's title.
-        edition: one of the challenge's `editions`; None goes by the names of the cases.
+        edition: one of the challenge's editions; None goes by the names of the cases.
+        split: "folders" holds out what folders called val, test and so on hold; "all" trains on all that has a label.
         overwrite: True replaces a dataset of that name once the new one is complete.
-        strict: True makes no dataset if a case has to be skipped.
+        strict: True makes no dataset if anything in the source has to be skipped.
         processes: number of cases converted at the same time, from 1 on; one takes about 0.3 GB.
 
     Returns:
         The folder of the dataset, and the report on its cases.
 
     Raises:
-        InputError: as `conversion.raw_dataset`, the challenge's own survey and `conversion.convert`.
-        ConflictingInputError: the challenge has no such edition.
+        InputError: as `conversion.raw_dataset` and `convert_source`.
         OSError: a file can't be written; finished cases are kept for the next call.
     """
-    from nnunetv2_gsp.datasets.brats import convert_brats
-    from nnunetv2_gsp.datasets.conversion import raw_dataset
-    from nnunetv2_gsp.datasets.msd import convert_msd
-    from nnunetv2_gsp.datasets.promise12 import convert_promise12
+    _check_edition(challenge, edition)
+    dataset = raw_dataset(dataset_id, name or FAMILIES[challenge][0].title)
+    report = convert_source(
+        challenge,
+        source,
+        dataset,
+        edition=edition,
+        split=split,
+        overwrite=overwrite,
+        strict=strict,
+        processes=processes,
+    )
+    return dataset, report
 
-    chosen = CHALLENGES[challenge]
-    _check_edition(chosen, edition)
-    converters: dict[str, Callable[..., ConversionReport]] = {
-        "brats": partial(convert_brats, edition=edition and f"brats{edition}"),
-        "promise12": convert_promise12,
-        "msd": convert_msd,
-    }
-    dataset = raw_dataset(dataset_id, name or chosen.title)
-    return dataset, converters[challenge](source, dataset, overwrite=overwrite, strict=strict, processes=processes)
 
-
-def _check_edition(challenge: Challenge, edition: str | None) -> None:
-    if edition is None or edition in challenge.editions:
+def _check_edition(family: str, edition: str | None) -> None:
+    editions, title = (
+        [challenge.edition for challenge in FAMILIES[family] if challenge.edition],
+        FAMILIES[family][0].title,
+    )
+    if edition is None or edition in editions:
         return
-    if challenge.editions:
+    if editions:
         raise ConflictingInputError(
-            f"an edition of {challenge.title} among {', '.join(challenge.editions)}", edition, parameters=["edition"]
+            f"an edition of {title} among {', '.join(editions)}", edition, parameters=["edition"]
         )
     raise ConflictingInputError(
-        f"no edition with {challenge.title}, whose files tell what they are", edition, remedy="leave the edition out"
+        f"no edition with {title}, whose files tell what they are", edition, remedy="leave the edition out"
     )

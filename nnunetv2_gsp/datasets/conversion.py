@@ -1,20 +1,19 @@
 """Makes an nnU-Net raw dataset of a challenge's data: checked, in parallel, and completely or not at all.
 
-The module of each challenge searches a source and returns its findings (`Survey`); all further steps are shared.
+The module of each layout searches a source and returns its findings (`Survey`); all further steps are shared.
 """
 
 import json
 import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from nnunetv2_gsp.datasets.case_conversion import convert_case
-from nnunetv2_gsp.datasets.labels import LABEL_MAPPINGS
-from nnunetv2_gsp.datasets.source import TEST, TRAINING, Case, DatasetFormat, SkippedCase, Survey
+from nnunetv2_gsp.datasets.source import TEST, TRAINING, Case, DatasetFormat, SkippedCase, Survey, folder_of
 from nnunetv2_gsp.errors import ConflictingInputError, InputError, MissingInputError, SeveralProblemsError
 from nnunetv2_gsp.files import beside, check_target, write_json
 from nnunetv2_gsp.nnunet import nnunet_folder
@@ -30,12 +29,13 @@ class ConversionReport:
 
     Attributes:
         source: folder of the data that were converted.
-        edition: name of the edition, a key of `LABEL_MAPPINGS`.
+        edition: name of the challenge, a key of `CHALLENGES`.
         labels: label on disk -> label inside nnU-Net.
         training: names of the cases in imagesTr.
         test: names of the cases in imagesTs.
-        skipped: cases that are not in the dataset, with the reason.
+        skipped: whatever of the source is not in the dataset, with the reason.
         notes: sentences for the user that call for no action.
+        folders: folder in the source -> number of its cases in imagesTr and in imagesTs.
     """
 
     source: str
@@ -45,6 +45,7 @@ class ConversionReport:
     test: list[str]
     skipped: list[SkippedCase]
     notes: list[str]
+    folders: dict[str, dict[str, int]] = field(default_factory=dict)
 
 
 def convert(
@@ -66,12 +67,12 @@ def convert(
         source: folder of the challenge's data; it is only read.
         dataset: folder to create, `.../nnUNet_raw/DatasetXXX_Name`.
         overwrite: True replaces a dataset of that name once the new one is complete.
-        strict: True makes no dataset if a case has to be skipped.
+        strict: True makes no dataset if anything in the source has to be skipped.
         processes: number of cases converted at the same time, from 1 on; one takes about 0.3 GB.
 
     Raises:
         InputError: the source does not exist; the dataset exists, is a link, overlaps the source or would have no case;
-            or a case has to be skipped and `strict` is True.
+            or something has to be skipped and `strict` is True.
         OSError: a file can't be written; finished cases are kept for the next call.
     """
     _check_folders(source, dataset, overwrite)
@@ -133,18 +134,19 @@ def _check_folders(source: Path, dataset: Path, overwrite: bool) -> None:
 
 
 def _check_survey(survey: Survey, source: Path, strict: bool) -> None:
-    if not survey.cases or (strict and survey.skipped):
-        _refuse(survey.skipped, source, strict)
+    skipped = survey.skipped + survey.left_over
+    if not survey.cases or (strict and skipped):
+        _refuse(skipped, source, strict)
 
 
 def _refuse(skipped: Sequence[SkippedCase], source: Path, strict: bool) -> None:
     problems = [f"{each.case}: {each.reason}" for each in skipped]
     if strict:
         raise SeveralProblemsError(
-            "every case to be in order",
+            "every case to be in order, and nothing else",
             problems,
             where=source,
-            remedy="mend the cases or move them away",
+            remedy="mend them or move them away",
             parameters=["strict"],
         )
     raise SeveralProblemsError("a case that is in order", problems, where=source, remedy="mend one at least")
@@ -153,7 +155,7 @@ def _refuse(skipped: Sequence[SkippedCase], source: Path, strict: bool) -> None:
 def _resumed(dataset: Path, source: Path, dataset_format: DatasetFormat) -> Path:
     """Return the folder to work in, with the finished cases of an earlier conversion of the same source."""
     unfinished = beside(dataset)  # nnU-Net does not take this name for a dataset
-    about, file = {"source": str(source.resolve()), "edition": dataset_format.edition}, unfinished / REPORT
+    about, file = {"source": str(source.resolve()), "edition": dataset_format.challenge.name}, unfinished / REPORT
     if not file.is_file() or json.loads(file.read_text()) != about:
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(parents=True)
@@ -162,40 +164,64 @@ def _resumed(dataset: Path, source: Path, dataset_format: DatasetFormat) -> Path
     return unfinished
 
 
-def _convert_cases(survey: Survey, unfinished: Path, processes: int) -> list[SkippedCase]:
-    """Convert the cases that are left, and return those that could not be converted."""
+@dataclass(frozen=True)
+class _Outcome:
+    """What became of a case: the reason if it is skipped, and notes on it."""
+
+    case: Case
+    reason: str = ""
+    notes: tuple[str, ...] = ()
+
+
+def _convert_cases(survey: Survey, unfinished: Path, processes: int) -> list[_Outcome]:
+    """Convert the cases that are left."""
     convert_one = partial(_convert_unless_finished, survey.format, unfinished)
-    reasons = in_parallel(convert_one, survey.cases, processes, "Converting")
-    return [SkippedCase(case.name, reason) for case, reason in zip(survey.cases, reasons, strict=True) if reason]
+    return list(in_parallel(convert_one, survey.cases, processes, "Converting"))
 
 
-def _convert_unless_finished(dataset_format: DatasetFormat, dataset: Path, case: Case) -> str | None:
-    """Convert a case unless it was finished and has not changed since; return the reason if it is skipped."""
-    note = dataset / _WORK / f"{case.name}.json"
-    state = [[str(file), file.stat().st_size, file.stat().st_mtime_ns] for file in case.files]
-    content = {"part": case.part, "files": state}
-    if note.is_file() and json.loads(note.read_text()) == content:
-        return None
+def _convert_unless_finished(dataset_format: DatasetFormat, dataset: Path, case: Case) -> _Outcome:
+    """Convert a case unless it was finished and has not changed since."""
+    file = dataset / _WORK / f"{case.name}.json"
+    state = [[str(each), each.stat().st_size, each.stat().st_mtime_ns] for each in case.files]
+    content: dict[str, Any] = {"part": case.part, "files": state}
+    if file.is_file():
+        finished = json.loads(file.read_text())
+        if {**finished, **content} == finished:
+            return _Outcome(case, notes=tuple(finished["notes"]))
     try:
-        convert_case(dataset_format, dataset, dataset / _WORK, case)
+        notes = convert_case(dataset_format, dataset, dataset / _WORK, case)
     except InputError as error:
-        note.unlink(missing_ok=True)
-        return error.told()
-    write_json(content, note)
-    return None
+        file.unlink(missing_ok=True)
+        return _Outcome(case, error.told())
+    write_json({**content, "notes": notes}, file)
+    return _Outcome(case, notes=tuple(notes))
 
 
-def _report(survey: Survey, source: Path, failed: list[SkippedCase]) -> ConversionReport:
-    lost = {skipped.case for skipped in failed}
-    names = {
-        part: sorted(case.name for case in survey.cases if case.part == part and case.name not in lost)
-        for part in (TRAINING, TEST)
-    }
-    skipped = sorted([*survey.skipped, *failed], key=lambda skipped: skipped.case)
-    edition = survey.format.edition
+def _report(survey: Survey, source: Path, outcomes: list[_Outcome]) -> ConversionReport:
+    taken = [outcome.case for outcome in outcomes if not outcome.reason]
+    names = {part: sorted(case.name for case in taken if case.part == part) for part in (TRAINING, TEST)}
+    failed = [SkippedCase(outcome.case.name, outcome.reason) for outcome in outcomes if outcome.reason]
+    skipped = sorted([*survey.skipped, *survey.left_over, *failed], key=lambda skipped: skipped.case)
+    notes = [*survey.notes, *(note for outcome in outcomes for note in outcome.notes)]
+    challenge = survey.format.challenge
     return ConversionReport(
-        str(source), edition, LABEL_MAPPINGS[edition], names[TRAINING], names[TEST], skipped, survey.notes
+        str(source),
+        challenge.name,
+        challenge.labels,
+        names[TRAINING],
+        names[TEST],
+        skipped,
+        notes,
+        _folders(taken, source),
     )
+
+
+def _folders(cases: Sequence[Case], source: Path) -> dict[str, dict[str, int]]:
+    folders: dict[str, dict[str, int]] = {}
+    for case in sorted(cases, key=folder_of):
+        counts = folders.setdefault(folder_of(case).relative_to(source).as_posix(), {"training": 0, "test": 0})
+        counts["training" if case.part == TRAINING else "test"] += 1
+    return folders
 
 
 def _remove_leftovers(unfinished: Path, dataset_format: DatasetFormat, report: ConversionReport) -> None:
@@ -204,7 +230,7 @@ def _remove_leftovers(unfinished: Path, dataset_format: DatasetFormat, report: C
     for part, kept in ((TRAINING, report.training), (TEST, report.test)):
         for folder, n_letters in (("labels", 0), ("images", len("_0000"))):
             for file in (unfinished / f"{folder}{part}").glob("*"):
-                name = file.name.removesuffix(dataset_format.file_ending)
+                name = file.name.removesuffix(dataset_format.challenge.file_ending)
                 if name[: len(name) - n_letters] not in kept:
                     file.unlink()
 
@@ -213,15 +239,16 @@ def _describe(unfinished: Path, dataset_format: DatasetFormat, report: Conversio
     """Write nnU-Net's dataset.json and the report."""
     from nnunetv2.dataset_conversion.generate_dataset_json import generate_dataset_json
 
+    challenge = dataset_format.challenge
     regions: dict[str, Any] = {}
-    if dataset_format.regions_class_order is not None:
-        regions["regions_class_order"] = dataset_format.regions_class_order
+    if challenge.regions_class_order is not None:
+        regions["regions_class_order"] = challenge.regions_class_order
     generate_dataset_json(
         str(unfinished),
         channel_names=dict(enumerate(dataset_format.channels)),
-        labels={"background": 0, **dataset_format.labels},
+        labels={"background": 0, **challenge.regions},
         num_training_cases=len(report.training),
-        file_ending=dataset_format.file_ending,
+        file_ending=challenge.file_ending,
         license="that of the source",
         converted_by="nnunetv2_gsp",
         **regions,

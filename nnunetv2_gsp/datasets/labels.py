@@ -1,11 +1,6 @@
-"""Label tables, one for each edition of a challenge: applied forwards to convert data, and backwards to submit.
+"""Applies a challenge's label table, forwards to convert data and backwards to submit."""
 
-Inside nnU-Net every edition of BraTS has the labels of 2023: 1 necrosis (NCR), 2 oedema (ED), 3 enhancing tumour (ET),
-and from 2024 on 4 resection cavity (RC). A 4 on disk is ET up to 2022 and RC from 2024 on, so values never tell the
-edition.
-"""
-
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,22 +9,7 @@ from nnunetv2_gsp.errors import ConflictingInputError
 
 LabelMapping = Mapping[int, int]
 
-NECROSIS, EDEMA, ENHANCING, CAVITY = 1, 2, 3, 4  # inside nnU-Net
-
-_BRATS_UNTIL_2022 = {0: 0, 1: NECROSIS, 2: EDEMA, 4: ENHANCING}
-
-# on disk -> inside nnU-Net
-LABEL_MAPPINGS: Mapping[str, LabelMapping] = {
-    "brats2018": _BRATS_UNTIL_2022,
-    "brats2019": _BRATS_UNTIL_2022,
-    "brats2020": _BRATS_UNTIL_2022,
-    "brats2021": _BRATS_UNTIL_2022,
-    "brats2023": {0: 0, 1: NECROSIS, 2: EDEMA, 3: ENHANCING},
-    "brats2024": {0: 0, 1: NECROSIS, 2: EDEMA, 3: ENHANCING, 4: CAVITY},
-    "promise12": {0: 0, 1: 1},
-    "msd_task01": {0: 0, 1: EDEMA, 2: NECROSIS, 3: ENHANCING},
-    "msd_task05": {0: 0, 1: 1, 2: 2},
-}
+_NEARLY_WHOLE = 1e-3  # how far a header's scaling moves labels
 
 
 def inverse(mapping: LabelMapping) -> dict[int, int]:
@@ -57,7 +37,7 @@ def relabel(segmentation: np.ndarray, mapping: LabelMapping, file: Path | str | 
         ConflictingInputError: the segmentation holds a value that is not a key of the mapping.
 
     Examples:
-        >>> relabel(np.array([[0, 1], [2, 4]]), LABEL_MAPPINGS["brats2021"])
+        >>> relabel(np.array([[0, 1], [2, 4]]), {0: 0, 1: 1, 2: 2, 4: 3})
         array([[0, 1],
                [2, 3]], dtype=uint8)
     """
@@ -86,15 +66,42 @@ def check_labels(segmentation: np.ndarray, labels: Collection[int], file: Path |
     found: list[int] = np.unique(segmentation).tolist()
     unknown = [value for value in found if value not in labels]
     if unknown:
+        whole = all(value == round(value) for value in unknown if np.isfinite(value))
         raise ConflictingInputError(
             f"labels among {sorted(labels)}",
             _listed(unknown),
             where=file,
-            remedy="check that the file belongs to this edition of the challenge",
+            remedy="check that the file belongs to this edition of the challenge"
+            if whole
+            else "save it as integers: a header that scales them (scl_slope) leaves others",
         )
     return found
 
 
-def _listed(values: list[int], most: int = 5) -> str:
+def whole_labels(segmentation: np.ndarray) -> tuple[np.ndarray, str]:
+    """Return labels without the fractions that a header's scaling leaves, and a note on them, or "".
+
+    Args:
+        segmentation: array of labels, any shape and dtype; values within 0.001 of a whole number become that number.
+
+    Examples:
+        >>> whole_labels(np.array([0, 1.00002]))
+        (array([0., 1.]), '1.00002 is taken as 1: its header scales the labels (scl_slope)')
+    """
+    if np.issubdtype(segmentation.dtype, np.integer):
+        return segmentation, ""
+    values = np.unique(segmentation)
+    scaled = values[(values != np.rint(values)) & (np.abs(values - np.rint(values)) <= _NEARLY_WHOLE)]
+    if not scaled.size:
+        return segmentation, ""
+    whole = np.rint(segmentation)
+    rounded = np.where(np.abs(segmentation - whole) <= _NEARLY_WHOLE, whole, segmentation)
+    return rounded, (
+        f"{_listed(scaled.tolist())} {'is' if scaled.size == 1 else 'are'} taken as "
+        f"{_listed(np.rint(scaled).tolist())}: its header scales the labels (scl_slope)"
+    )
+
+
+def _listed(values: Sequence[float], most: int = 5) -> str:
     shown = ", ".join(f"{value:g}" for value in values[:most])
     return shown if len(values) <= most else f"{shown} and {len(values) - most} more"

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import SimpleITK as sitk
 
-from nnunetv2_gsp.datasets.brats import CHANNELS
+from nnunetv2_gsp.challenges.brats import CHANNELS
 from nnunetv2_gsp.errors import UnavailableError
 from nnunetv2_gsp.images import write_image
 from nnunetv2_gsp.parallel import in_parallel

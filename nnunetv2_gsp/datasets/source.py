@@ -3,15 +3,21 @@
 import os
 import re
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
+from nnunetv2_gsp.challenges import Challenge
+from nnunetv2_gsp.challenges.not_taken import not_taken
 from nnunetv2_gsp.errors import InputError, MissingInputError
 
 TRAINING, TEST = "Tr", "Ts"  # nnU-Net's imagesTr and imagesTs
-_PART_BEGINNINGS = {TEST: ("valid", "test", "live"), TRAINING: ("train", "hgg", "lgg")}  # of words in folders' names
+_PART_WORDS = {  # words in folders' names
+    TEST: re.compile(r"(test|valid|live|holdout|heldout).*|(val|dev)(s|sets?|data|cases|split|folds?|images)?|devel"),
+    TRAINING: re.compile(r"(train|hgg|lgg).*"),
+}
+_IMAGES = (".nii.gz", ".nii", ".mha", ".mhd", ".raw", ".zraw", ".nrrd", ".nhdr", ".img", ".hdr")
 
 Told = TypeVar("Told")
 
@@ -46,22 +52,16 @@ class Case:
 
 @dataclass(frozen=True)
 class DatasetFormat:
-    """Description of an edition's dataset, as it stands in dataset.json.
+    """Description of the dataset that a source becomes.
 
     Attributes:
-        edition: name of the edition, a key of `LABEL_MAPPINGS`.
+        challenge: challenge that the data are of; it has labels, regions and the files' ending.
         channels: names of the channels, by which nnU-Net chooses the normalisation.
-        labels: name of each label or region -> its label or labels, inside nnU-Net.
-        regions_class_order: label painted for each region, where later regions cover earlier ones.
-        file_ending: ending of the names of images and labels in the dataset, such as .nii.gz.
         split: function that writes a case's 4D image as 3D images to a folder; None where the source has 3D images.
     """
 
-    edition: str
+    challenge: Challenge
     channels: tuple[str, ...]
-    labels: Mapping[str, int | tuple[int, ...]]
-    regions_class_order: tuple[int, ...] | None = None
-    file_ending: str = ".nii.gz"
     split: Callable[[Case, Path], Case] | None = None
 
 
@@ -80,30 +80,34 @@ class SkippedCase:
 
 @dataclass
 class Survey:
-    """Cases that were found in a source, complete and incomplete ones.
+    """Cases that were found in a source, complete and incomplete ones, and what is no case.
 
     Attributes:
-        format: channels, labels and file ending of the dataset to make.
+        format: the dataset to make.
         cases: cases that have all their files and a unique name.
         skipped: cases that lack files, or whose name is not unique.
+        left_over: whatever else stands in the source and is not taken.
         notes: sentences for the user that call for no action.
     """
 
     format: DatasetFormat
     cases: list[Case] = field(default_factory=list)
     skipped: list[SkippedCase] = field(default_factory=list)
+    left_over: list[SkippedCase] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    _named: list[Path] = field(default_factory=list)  # folders and files that are skipped or left over
 
     def collect(self, candidates: Iterable[Path], find: Callable[[Path], Case], name: Callable[[Path], str]) -> None:
         """Sort candidates into cases and skipped cases.
 
         Args:
-            candidates: one image or folder for each case.
+            candidates: one image or folder for each case; those of which one is a link to the other are one case.
             find: function that returns a candidate's case, or raises InputError if the case is incomplete.
             name: function that returns a candidate's name, for skipped ones.
 
         Examples:
-            >>> survey = Survey(DatasetFormat("promise12", ("T2",), {"prostate": 1}))
+            >>> from nnunetv2_gsp.challenges import CHALLENGES
+            >>> survey = Survey(DatasetFormat(CHALLENGES["promise12"], ("T2",)))
             >>> survey.collect([Path("Case00.mhd")], lambda file: Case(file.stem, (file,), None, TEST), str)
             >>> [case.name for case in survey.cases]
             ['Case00']
@@ -113,9 +117,106 @@ class Survey:
             try:
                 found.append(find(candidate))
             except InputError as error:
+                self._named.append(candidate)
                 self.skipped.append(SkippedCase(name(candidate), error.told()))
-        self.cases, repeated = _drop_repeated(found)
-        self.skipped += repeated
+        self._without_repeated(self._without_links(found))
+
+    def leave_out(self, path: Path, reason: str) -> None:
+        """Name a folder or file that is not taken.
+
+        Args:
+            path: the folder or file.
+            reason: sentence that says why.
+
+        Examples:
+            >>> from nnunetv2_gsp.challenges import CHALLENGES
+            >>> survey = Survey(DatasetFormat(CHALLENGES["promise12"], ("T2",)))
+            >>> survey.leave_out(Path("x.nii"), "Expected MetaImages, got NIfTI.")
+            >>> survey.left_over
+            [SkippedCase(case='x.nii', reason='Expected MetaImages, got NIfTI.')]
+        """
+        self._named.append(path)
+        self.left_over.append(SkippedCase(path.name, reason))
+
+    def account_for(self, source: Path, known: Iterable[Path] = ()) -> None:
+        """Name every image in a source that no case claims, and mention all other files.
+
+        Args:
+            source: folder that the cases are from.
+            known: files that were used to find the cases.
+        """
+        claimed = {os.path.realpath(file) for case in self.cases for file in case.files}
+        claimed |= {os.path.realpath(file) for file in (*self._named, *known)}
+        others = []
+        for folder in folders_below(source):
+            if any(folder.is_relative_to(path) for path in self._named):
+                continue
+            files = [file for file in _files(folder) if os.path.realpath(file) not in claimed]
+            images = [file for file in files if file.name.endswith(_IMAGES)]
+            others += [file for file in files if file not in images]
+            self._name_images(folder, source, [file for file in images if not _belongs(file, claimed, self._named)])
+        if others:
+            self.notes.append(
+                f"{len(others)} file{'s' * (len(others) > 1)} that hold{'s' * (len(others) == 1)} no image "
+                f"{'are' if len(others) > 1 else 'is'} not taken: {', '.join(file.name for file in others[:5])}"
+                f"{' and others' * (len(others) > 5)}."
+            )
+
+    def train_on_all(self) -> None:
+        """Move every case that has a label to training, whatever its folder is called.
+
+        Examples:
+            >>> from nnunetv2_gsp.challenges import CHALLENGES
+            >>> case = Case("Case00", (Path("Case00.mhd"),), Path("Case00_segmentation.mhd"), TEST)
+            >>> survey = Survey(DatasetFormat(CHALLENGES["promise12"], ("T2",)), [case])
+            >>> survey.train_on_all()
+            >>> [case.part for case in survey.cases]
+            ['Tr']
+        """
+        self.cases = [replace(case, part=TRAINING) if case.label else case for case in self.cases]
+
+    def _without_links(self, cases: Iterable[Case]) -> list[Case]:
+        """Return each case once, where several lead to the same file: the one that somebody set apart, if any."""
+        of_file: dict[str, list[Case]] = defaultdict(list)
+        for case in cases:
+            of_file[os.path.realpath(case.images[0])].append(case)
+        for same in of_file.values():
+            same.sort(key=lambda case: case.part != TEST)
+            if len({case.part for case in same}) > 1:
+                places = " and ".join(sorted(str(folder_of(case)) for case in same))
+                self.notes.append(f"{same[0].name} stands in {places}, one a link to the other, and is not trained on.")
+        return [same[0] for same in of_file.values()]
+
+    def _without_repeated(self, cases: Iterable[Case]) -> None:
+        """Keep the cases with a unique name, and skip the others, as either of two might be meant."""
+        of_name: dict[str, list[Case]] = defaultdict(list)
+        for case in cases:
+            of_name[case.name].append(case)
+        self.cases = [same[0] for same in of_name.values() if len(same) == 1]
+        for name, same in of_name.items():
+            if len(same) > 1:
+                folders = " and ".join(str(case.images[0].parent) for case in same)
+                reason = f"Expected one case {name}, got {len(same)}: in {folders}; keep one of them."
+                self.skipped.append(SkippedCase(name, reason))
+                self._named += [file for case in same for file in case.files]
+
+    def _name_images(self, folder: Path, source: Path, images: list[Path]) -> None:
+        if not images:
+            return
+        copies = [file for file in images if file.suffix == ".nii" and file.with_name(f"{file.name}.gz").is_file()]
+        if copies:
+            self.notes.append(f"{_n_images(copies, folder)} have a .nii.gz beside them, which is taken.")
+        left = [file for file in images if file not in copies]
+        if left:
+            got = _n_images(left, folder)
+            title = not_taken(folder.name)
+            reason = InputError(
+                "images that belong to a case",
+                f"{got} of {title}, which is not taken" if title else f"{got} that belong to none",
+                where=folder,
+                remedy="name folder and files as the challenge does, or make a plain nnU-Net dataset of them",
+            )
+            self.left_over.append(SkippedCase(str(folder.relative_to(source)), reason.told()))
 
     def hold_out(self, held_out: Collection[str]) -> None:
         """Move cases, with their labels, from training to test.
@@ -127,8 +228,9 @@ class Survey:
             MissingInputError: a name is not among the cases.
 
         Examples:
+            >>> from nnunetv2_gsp.challenges import CHALLENGES
             >>> cases = [Case(name, (Path(f"{name}.mhd"),), None, TRAINING) for name in ("Case00", "Case01")]
-            >>> survey = Survey(DatasetFormat("promise12", ("T2",), {"prostate": 1}), cases)
+            >>> survey = Survey(DatasetFormat(CHALLENGES["promise12"], ("T2",)), cases)
             >>> survey.hold_out(["Case01"])
             >>> [(case.name, case.part) for case in survey.cases]
             [('Case00', 'Tr'), ('Case01', 'Ts')]
@@ -141,22 +243,37 @@ class Survey:
         self.cases = [replace(case, part=TEST) if case.name in held_out else case for case in self.cases]
 
 
-def _drop_repeated(cases: Iterable[Case]) -> tuple[list[Case], list[SkippedCase]]:
-    """Return the cases with a unique name, and the others as skipped, as either of two might be meant."""
-    of_name: dict[str, list[Case]] = defaultdict(list)
-    for case in cases:
-        of_name[case.name].append(case)
-    unique = [same[0] for same in of_name.values() if len(same) == 1]
-    repeated = [
-        SkippedCase(
-            name,
-            f"Expected one case {name}, got {len(same)}: in "
-            f"{' and '.join(str(case.images[0].parent) for case in same)}; keep one of them.",
-        )
-        for name, same in of_name.items()
-        if len(same) > 1
-    ]
-    return unique, repeated
+def folder_of(case: Case) -> Path:
+    """Return the folder in a source that a case lies in, apart from a folder of its own.
+
+    Args:
+        case: case with its files.
+
+    Examples:
+        >>> folder_of(Case("x", (Path("HGG/x/x_t1.nii"),), None, TEST)).as_posix()
+        'HGG'
+    """
+    folder = case.images[0].parent
+    return folder.parent if folder.name == case.name else folder
+
+
+def _n_images(files: list[Path], folder: Path) -> str:
+    return f"{len(files)} image{'s' * (len(files) > 1)} in {folder} ({files[0].name}{' for one' * (len(files) > 1)})"
+
+
+def _files(folder: Path) -> list[Path]:
+    """Return the files of a folder, without hidden ones of the system."""
+    return sorted(file for file in folder.iterdir() if file.is_file() and not file.name.startswith("."))
+
+
+def _belongs(file: Path, claimed: Collection[str], named: Collection[Path]) -> bool:
+    """Tell whether a file holds the voxels of a header that is spoken of, or the label of such a case."""
+    header = file.with_suffix(".mhd")
+    if file.suffix in (".raw", ".zraw") and header.is_file():
+        return os.path.realpath(header) in claimed or _belongs(header, claimed, named)
+    return any(
+        file.parent == path.parent and re.match(rf"{re.escape(path.stem)}(?![a-zA-Z0-9])", file.name) for path in named
+    )
 
 
 def part_told_by(path: Path, source: Path, labelled: bool) -> str | None:
@@ -210,12 +327,15 @@ def _words(name: str) -> list[str]:
 
 
 def _part(words: list[str]) -> str | None:
-    told = {part for part, beginnings in _PART_BEGINNINGS.items() for word in words if word.startswith(beginnings)}
+    bare = [re.sub(r"^(brats|miccai|promise|my)", "", word) for word in words]  # as in bratsval
+    told = {part for part, pattern in _PART_WORDS.items() for word in bare if pattern.fullmatch(word)}
     return told.pop() if len(told) == 1 else None
 
 
 def folders_below(source: Path) -> Iterator[Path]:
-    """Yield the source and all folders below it in sorted order, each once, following links.
+    """Yield the source and all folders below it in sorted order, following links.
+
+    A folder that a link leads to is yielded under each of its names, since a name may tell what it is for.
 
     Args:
         source: folder to start from; hidden folders and `__MACOSX` are skipped.
@@ -227,12 +347,14 @@ def folders_below(source: Path) -> Iterator[Path]:
         ...     [folder.relative_to(source).as_posix() for folder in folders_below(Path(source))]
         ['.', 'HGG', 'HGG/Brats18_1']
     """
-    seen = set()
-    for folder, children, _ in os.walk(source, followlinks=True):
-        real = os.path.realpath(folder)
-        children[:] = sorted(child for child in children if not child.startswith(".") and child != "__MACOSX")
-        if real in seen:
-            children.clear()
-            continue
-        seen.add(real)
-        yield Path(folder)
+    return _below(source, frozenset())
+
+
+def _below(folder: Path, above: frozenset[str]) -> Iterator[Path]:
+    real = os.path.realpath(folder)
+    if real in above:  # a link back
+        return
+    yield folder
+    for child in sorted(folder.iterdir()):
+        if child.is_dir() and not child.name.startswith(".") and child.name != "__MACOSX":
+            yield from _below(child, above | {real})

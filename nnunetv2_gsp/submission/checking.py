@@ -3,6 +3,8 @@
 Nothing is unpacked under a name that the archive chooses, and nothing is read beyond what a case can have.
 """
 
+import logging
+import os
 import re
 import stat
 import zipfile
@@ -13,18 +15,23 @@ from pathlib import Path
 
 from nnunetv2_gsp.errors import MissingInputError
 from nnunetv2_gsp.parallel import in_parallel
-from nnunetv2_gsp.submission.contents import ArchiveEntry, content_violations, raw_name
+from nnunetv2_gsp.submission.contents import ArchiveEntry, check_content, raw_name
 from nnunetv2_gsp.submission.rules import Rules, find_images, rules_of
+
+_log = logging.getLogger(__name__)
 
 
 def check_submission(archive: Path, challenge: str, images: Path | None = None, processes: int = 1) -> list[str]:
     """Check an archive, written by any program, against the rules of its challenge.
 
+    What the challenge takes, but hardly anybody means, is logged as a note.
+
     Args:
         archive: zip file to check.
         challenge: name of the challenge, one of `challenges.SUBMISSIONS`.
         images: folder of the challenge's images, or an imagesTs made of them; they tell which cases are needed, and
-            their geometry. If None, BraTS files need only their edition's size, and missing cases are not noticed.
+            their geometry. If None, files need the size and place that all images of the edition have, and missing
+            cases are not noticed.
         processes: number of cases read at the same time, from 1 on.
 
     Returns:
@@ -53,10 +60,29 @@ def check_submission(archive: Path, challenge: str, images: Path | None = None, 
         return [f"Expected a whole zip archive, got {archive}, which cannot be read as one ({type(error).__name__})."]
     if sum(info.compress_size for info in infos) > archive.stat().st_size:
         return [f"Expected files that lie one after another in {archive}, got some that share bytes."]
+    infos = _without_hidden(infos) if rules.archive.lenient else infos
     entries, violations = _checked_names(infos, rules, image_of)
-    for found in in_parallel(partial(content_violations, archive, rules), entries, processes, "Checking"):
-        violations += found
+    for found in in_parallel(partial(check_content, archive, rules), entries, processes, "Checking"):
+        violations += found.violations
+        for note in found.notes:
+            _log.info("note: %s", note)
     return violations
+
+
+def _without_hidden(infos: list[zipfile.ZipInfo]) -> list[zipfile.ZipInfo]:
+    """Leave out folders, and what the validators from 2023 on take for a system's files, with a note on them."""
+    kept = [info for info in infos if not info.is_dir() and not _is_hidden(info.orig_filename)]
+    hidden = [info.orig_filename for info in infos if _is_hidden(info.orig_filename)]
+    folders = sorted({info.orig_filename.rpartition("/")[0] for info in kept} - {""})
+    if hidden:
+        _log.info("note: the challenge passes over hidden files, here %s", ", ".join(hidden[:5]))
+    if folders:
+        _log.info("note: the challenge takes files in folders, here %s", ", ".join(folders[:5]))
+    return kept
+
+
+def _is_hidden(name: str) -> bool:
+    return os.path.basename(name).startswith(("__", "._", "~", ".DS_Store")) or ".idea" in name
 
 
 def _checked_names(
@@ -66,10 +92,10 @@ def _checked_names(
     violations = [] if infos else ["Expected a file for each case, got an empty archive."]
     of_key: dict[str, list[ArchiveEntry]] = defaultdict(list)
     names = [info.orig_filename for info in infos]
-    raw = set() if rules.is_brats else {raw_name(name) for name in names if name.endswith(".mhd")}
+    raw = {raw_name(name) for name in names if name.endswith(".mhd")} if rules.archive.ending == ".mhd" else set()
     for number, info in enumerate(infos):
         name = info.orig_filename
-        if violation := _entry_violation(info):
+        if violation := _entry_violation(info, rules.archive.lenient):
             violations.append(violation)
         elif name in raw:
             violations += _repetition(name, names)
@@ -82,13 +108,13 @@ def _checked_names(
     return [entry for entries in of_key.values() for entry in entries], violations
 
 
-def _entry_violation(info: zipfile.ZipInfo) -> str:
-    """Return a sentence if the entry is not a plain file outside of any folder, else ""."""
+def _entry_violation(info: zipfile.ZipInfo, in_folders: bool) -> str:
+    """Return a sentence if the entry is not a plain file, or in a folder where none may be, else ""."""
     kind = stat.S_IFMT(info.external_attr >> 16)
     name = info.orig_filename
     if re.search(r"(^|[/\\])\.\.([/\\]|$)|^[/\\]|^[A-Za-z]:", name):
         complaint = "a path that leads out of the archive"
-    elif re.search(r"[/\\]", name):
+    elif re.search(r"\\" if in_folders else r"[/\\]", name):
         complaint = "which lies in a folder or is one"
     elif kind not in (0, stat.S_IFREG):
         complaint = "a link or a device"
@@ -108,7 +134,7 @@ def _case_violation(name: str, rules: Rules, image_of: Mapping[str, Path] | None
     """Return a sentence if the name is not a case's, or of a case that is not to be predicted, else ""."""
     key = rules.key_of(name)
     if key is None:
-        return f"Expected {rules.naming}, got {name!r}."
+        return f"Expected {rules.archive.naming}, got {name!r}."
     if image_of is not None and key not in image_of:
         return f"Expected only cases that the images have, got {name!r}."
     return ""

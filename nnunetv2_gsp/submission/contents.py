@@ -6,13 +6,14 @@ import math
 import tempfile
 import zipfile
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 import SimpleITK as sitk
 
+from nnunetv2_gsp.challenges.challenge import Challenge, Place
 from nnunetv2_gsp.datasets.labels import check_labels
 from nnunetv2_gsp.errors import InputError
 from nnunetv2_gsp.images import TOLERANCE, read_image
@@ -37,22 +38,39 @@ class ArchiveEntry:
     image: Path | None
 
 
-def content_violations(archive: Path, rules: Rules, entry: ArchiveEntry) -> list[str]:
-    """Read the file of a case and return a sentence for each rule that it breaks.
+@dataclass
+class Findings:
+    """What was found in the file of a case.
+
+    Attributes:
+        violations: a sentence for each rule that it breaks.
+        notes: sentences on what the challenge takes, but hardly anybody means.
+    """
+
+    violations: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def check_content(archive: Path, rules: Rules, entry: ArchiveEntry) -> Findings:
+    """Read the file of a case and compare it with the rules.
 
     Args:
         archive: zip file, written by any program.
         rules: rules of the challenge that the file is checked against.
         entry: the case's file in the archive.
     """
-    check = _nifti_violations if rules.is_brats else _meta_image_violations
+    found = Findings()
+    check = _check_meta_image if rules.archive.ending == ".mhd" else _check_nifti
     try:
         with zipfile.ZipFile(archive) as opened:
-            return check(opened, rules, entry)
+            check(opened, rules, entry, found)
     except InputError as error:
-        return [error.told()]
+        return Findings([error.told()])
     except Exception as error:  # a stranger's file may fail in any way
-        return [f"Expected a whole image in {entry.name!r}, got one that cannot be read ({type(error).__name__})."]
+        return Findings(
+            [f"Expected a whole image in {entry.name!r}, got one that cannot be read ({type(error).__name__})."]
+        )
+    return found
 
 
 def raw_name(header_name: str) -> str:
@@ -68,51 +86,70 @@ def raw_name(header_name: str) -> str:
     return f"{header_name.removesuffix('.mhd')}.raw"
 
 
-def _nifti_violations(archive: zipfile.ZipFile, rules: Rules, entry: ArchiveEntry) -> list[str]:
+def _check_nifti(archive: zipfile.ZipFile, rules: Rules, entry: ArchiveEntry, found: Findings) -> None:
     import nibabel
 
     expected: Any = nibabel.load(entry.image).header if entry.image else None
-    size = tuple(expected.get_data_shape()) if expected is not None else rules.size
-    assert size is not None  # every edition of BraTS has one
-    content = _read_packed(archive, entry, _HEADER_BYTES + 8 * math.prod(size))  # voxels of 8 bytes at most
+    sizes = (tuple(expected.get_data_shape()),) if expected is not None else rules.of.sizes
+    most_voxels = max(map(math.prod, sizes), default=_MOST_VOXELS)
+    content = _read_packed(archive, entry, _HEADER_BYTES + 8 * most_voxels)  # voxels of 8 bytes at most
     header: Any = nibabel.Nifti1Header.from_fileobj(io.BytesIO(content))  # an image's own forgets slope and intercept
-    if tuple(header.get_data_shape()) != size:
-        return [f"Expected {_by(size)} voxels in {entry.name!r}, got {_by(header.get_data_shape())}."]
+    if sizes and tuple(header.get_data_shape()) not in sizes:
+        wanted = " or ".join(map(_by, sizes))
+        found.violations.append(f"Expected {wanted} voxels in {entry.name!r}, got {_by(header.get_data_shape())}.")
+        return
     voxels = np.asanyarray(nibabel.Nifti1Image.from_bytes(content).dataobj)
-    return [
-        *_type_violations(header, entry),
-        *(_affine_violations(header, expected, rules, entry) if expected is not None else []),
-        *_label_violations(voxels, rules, entry),
-    ]
+    _check_type(header, rules, entry, found)
+    _check_place(header, expected, rules, entry, found)
+    found.violations += _label_violations(voxels, rules, entry)
 
 
-def _type_violations(header: Any, entry: ArchiveEntry) -> list[str]:
+def _check_type(header: Any, rules: Rules, entry: ArchiveEntry, found: Findings) -> None:
     if header.get_data_dtype().kind in "iu" and header.get_slope_inter() in ((None, None), (1, 0)):
-        return []
-    return [
-        (
-            f"Expected unscaled integers in {entry.name!r}, got {header.get_data_dtype()} with slope and intercept "
-            f"{header.get_slope_inter()}."
+        return
+    dtype, scale = header.get_data_dtype(), header.get_slope_inter()
+    if rules.archive.lenient:
+        found.notes.append(f"{entry.name!r} holds {dtype} (slope and intercept {scale}), taken where labels are whole.")
+    else:
+        found.violations.append(
+            f"Expected unscaled integers in {entry.name!r}, got {dtype} with slope and intercept {scale}."
         )
-    ]
 
 
-def _affine_violations(header: Any, expected: Any, rules: Rules, entry: ArchiveEntry) -> list[str]:
-    if not np.allclose(header.get_best_affine(), expected.get_best_affine(), rtol=0, atol=TOLERANCE):
-        return [
-            (
-                f"Expected {entry.name!r} to lie where its image does, with the affine "
-                f"{_rows(expected.get_best_affine())}, got {_rows(header.get_best_affine())}."
-            )
-        ]
-    if rules.exact_qform and not np.array_equal(header.get_qform(), expected.get_qform()):
-        return [
-            (
-                f"Expected {entry.name!r} to have exactly the qform of its image, {_rows(expected.get_qform())}, got "
-                f"{_rows(header.get_qform())}."
-            )
-        ]
-    return []
+def _check_place(header: Any, expected: Any, rules: Rules, entry: ArchiveEntry, found: Findings) -> None:
+    """Compare where a file lies with its image, or without one, with where all images of the edition lie."""
+    affine = expected.get_best_affine() if expected is not None else _edition_affine(rules.of)
+    if affine is None:
+        return
+    complaint, place = "", rules.archive.place
+    whose = "its image does" if expected is not None else f"all of {rules.challenge} do"
+    if not np.allclose(header.get_best_affine(), affine, rtol=0, atol=TOLERANCE):
+        complaint = (
+            f"{entry.name!r} to lie where {whose}, with the affine {_rows(affine)}, got "
+            f"{_rows(header.get_best_affine())}"
+        )
+    qform = expected.get_qform() if expected is not None else affine
+    if place is Place.EXACT and not complaint and not np.array_equal(header.get_qform(), qform):
+        complaint = (
+            f"{entry.name!r} to have exactly the qform of {'its image' if expected is not None else rules.challenge}, "
+            f"{_rows(qform)}, got {_rows(header.get_qform())}"
+        )
+    if complaint and place is Place.ANYWHERE:
+        found.notes.append(f"The challenge does not look where files lie, but expected is {complaint}.")
+    elif complaint:
+        found.violations.append(f"Expected {complaint}.")
+
+
+def _edition_affine(challenge: Challenge) -> np.ndarray | None:
+    """Return the affine of NIfTI files with the origin of all images of a challenge; ITK turns x and y around."""
+    if challenge.origin is None:
+        return None
+    x, y, z = challenge.origin
+    return np.array([[-1, 0, 0, 0 - x], [0, -1, 0, 0 - y], [0, 0, 1, z], [0, 0, 0, 1]])
+
+
+def _check_meta_image(archive: zipfile.ZipFile, rules: Rules, entry: ArchiveEntry, found: Findings) -> None:
+    found.violations += _meta_image_violations(archive, rules, entry)
 
 
 def _meta_image_violations(archive: zipfile.ZipFile, rules: Rules, entry: ArchiveEntry) -> list[str]:

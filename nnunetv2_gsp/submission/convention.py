@@ -1,32 +1,24 @@
-"""Checks, by the dataset.json beside predictions, that their labels have the meaning of `labels.py`."""
+"""Checks, by the dataset.json beside predictions, that their labels have the meaning that the challenge's have."""
 
 import json
 import re
 from pathlib import Path
 from typing import Any
 
-from nnunetv2_gsp.datasets.brats import CAVITY_REGION, REGIONS
-from nnunetv2_gsp.datasets.labels import CAVITY, EDEMA, ENHANCING, NECROSIS
+from nnunetv2_gsp.challenges import Challenge
 from nnunetv2_gsp.errors import ConflictingInputError, DamagedFileError
 from nnunetv2_gsp.submission.rules import Rules
 
-_PLAIN_NAMES = {  # beginnings, in lower case, of the names of plain labels with the same meaning
-    NECROSIS: re.compile(r"necro|non.?enh|(ncr|netc?)(?![a-z])"),
-    EDEMA: re.compile(r"(peritumou?ral.)?o?edema|(ed|snfh)(?![a-z])"),
-    ENHANCING: re.compile(r"(gd.)?enhanc|et(?![a-z])"),
-    CAVITY: re.compile(r"resection|cavity|rc(?![a-z])"),
-}
-
 
 def check_convention(predictions: Path, rules: Rules) -> None:
-    """Check that the labels of predictions for BraTS are 1 necrosis, 2 oedema and 3 enhancing tumour.
+    """Check that the labels of predictions mean what they mean in datasets that were made of the challenge.
 
     nnU-Net's own converters use 1 for oedema and 2 for necrosis, which the voxels alone do not show. Regions are
     identified by their labels, plain labels by their names.
 
     Args:
         predictions: folder of predictions; without nnU-Net's dataset.json in it nothing is checked.
-        rules: rules of the challenge; only those of BraTS are checked, as others have a single label.
+        rules: rules of the challenge; one with a single label has nothing to mix up.
 
     Raises:
         DamagedFileError: dataset.json can't be read.
@@ -40,17 +32,18 @@ def check_convention(predictions: Path, rules: Rules) -> None:
         ...     check_convention(Path(folder), rules_of("brats2021"))
         Traceback (most recent call last):
             ...
-        nnunetv2_gsp.errors.ConflictingInputError: ...dataset.json: expected the labels 1 necrosis, 2 oedema,
-        3 enhancing, got 'edema' for 1...
+        nnunetv2_gsp.errors.ConflictingInputError: ...dataset.json: expected the labels 1 NCR, 2 ED, 3 ET, got 'edema'
+        for 1...
     """
     file = predictions / "dataset.json"
-    if not (rules.is_brats and file.is_file()):
+    if len(rules.of.on_disk) == 1 or not file.is_file():
         return
     labels_of = _labels_of(file)
     has_regions = any(len(labels) > 1 for labels in labels_of.values())
-    if complaint := _region_complaint(labels_of) if has_regions else _plain_complaint(labels_of):
+    if complaint := (_region_complaint if has_regions else _plain_complaint)(labels_of, rules.of):
+        meanings = sorted((tissue.label, tissue.short) for tissue in rules.of.required)
         raise ConflictingInputError(
-            "the labels 1 necrosis, 2 oedema, 3 enhancing",
+            f"the labels {', '.join(f'{label} {short}' for label, short in meanings)}",
             complaint,
             where=file,
             remedy="submit predictions of a network that was trained with these labels",
@@ -79,22 +72,27 @@ def _as_set(value: Any) -> frozenset[int]:
     return frozenset(labels)
 
 
-def _region_complaint(labels_of: dict[str, frozenset[int]]) -> str:
-    needed = {name: frozenset(region) for name, region in REGIONS.items()}
-    known = {*needed.values(), *map(frozenset, CAVITY_REGION.values())}
+def _region_complaint(labels_of: dict[str, frozenset[int]], challenge: Challenge) -> str:
+    required = {tissue.label for tissue in challenge.required}
+    regions = {frozenset(labels) for labels in challenge.regions.values() if isinstance(labels, tuple)}
+    needed = {region for region in regions if region <= required}
+    known = needed | regions | {frozenset([tissue.label]) for tissue in challenge.optional}
     strange = [f"the region {name} of {sorted(labels)}" for name, labels in labels_of.items() if labels not in known]
-    lacking = [f"no region of {sorted(region)}" for region in needed.values() if region not in labels_of.values()]
-    return next(iter(strange + lacking), "")
+    lacking = [f"no region of {sorted(region)}" for region in needed if region not in labels_of.values()]
+    return next(iter(strange + sorted(lacking)), "")
 
 
-def _plain_complaint(labels_of: dict[str, frozenset[int]]) -> str:
+def _plain_complaint(labels_of: dict[str, frozenset[int]], challenge: Challenge) -> str:
+    names = {tissue.label: tissue.names for tissue in (*challenge.on_disk.values(), *challenge.optional)}
     strange = [
         f"{name!r} for {label}"
         for name, labels in labels_of.items()
         for label in labels
-        if label not in _PLAIN_NAMES or not _PLAIN_NAMES[label].match(name.strip().lower())
+        if label not in names or not re.match(names[label], name.strip().lower())
     ]
     lacking = [
-        f"no name for {label}" for label in (NECROSIS, EDEMA, ENHANCING) if frozenset([label]) not in labels_of.values()
+        f"no name for {tissue.label}"
+        for tissue in challenge.required
+        if frozenset([tissue.label]) not in labels_of.values()
     ]
     return next(iter(strange + lacking), "")

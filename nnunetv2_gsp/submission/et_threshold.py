@@ -14,8 +14,8 @@ from typing import Literal, NamedTuple, TypeAlias
 import numpy as np
 import SimpleITK as sitk
 
-from nnunetv2_gsp.datasets.brats import format_of
-from nnunetv2_gsp.datasets.labels import ENHANCING, LABEL_MAPPINGS, NECROSIS, check_labels
+from nnunetv2_gsp.challenges.brats import ET, NCR
+from nnunetv2_gsp.datasets.labels import check_labels, whole_labels
 from nnunetv2_gsp.errors import ConflictingInputError, DamagedFileError, MissingInputError
 from nnunetv2_gsp.images import check_same_geometry, read_image, visible_files
 from nnunetv2_gsp.nnunet import nnunet_folder
@@ -23,8 +23,6 @@ from nnunetv2_gsp.parallel import in_parallel
 from nnunetv2_gsp.submission.rules import Rules
 
 EtThreshold: TypeAlias = int | Literal["auto"]  # in voxels
-
-_ENDING = format_of("brats2024").file_ending
 
 
 class EtVoxels(NamedTuple):
@@ -69,10 +67,10 @@ def enhancing_to_necrosis(segmentation: np.ndarray, threshold: int) -> np.ndarra
         >>> enhancing_to_necrosis(np.array([0, 2, 3, 3]), threshold=3)
         array([0, 2, 1, 1])
     """
-    enhancing = segmentation == ENHANCING
+    enhancing = segmentation == ET.label
     if enhancing.sum() >= threshold:
         return segmentation
-    return np.where(enhancing, segmentation.dtype.type(NECROSIS), segmentation)
+    return np.where(enhancing, segmentation.dtype.type(NCR.label), segmentation)
 
 
 def check_threshold_arguments(
@@ -81,7 +79,7 @@ def check_threshold_arguments(
     """Check that the arguments on the threshold fit together.
 
     Args:
-        rules: rules of the challenge; only BraTS has a threshold.
+        rules: rules of the challenge; only one with enhancing tumour and necrosis has a threshold.
         et_threshold: number of voxels, 0 for no threshold; or "auto", which needs a cross-validation.
         cross_validation: folder of a cross-validation's predictions, or None.
         references: folder of the cross-validation's references, or None.
@@ -98,7 +96,7 @@ def check_threshold_arguments(
             ...
         nnunetv2_gsp.errors.ConflictingInputError: Expected no threshold for enhancing tumour, got one for promise12...
     """
-    if et_threshold and not rules.is_brats:
+    if et_threshold and not rules.of.has(ET, NCR):
         raise ConflictingInputError(
             "no threshold for enhancing tumour",
             f"one for {rules.challenge}, which has none",
@@ -135,7 +133,7 @@ def choose_threshold(
         MissingInputError: there are no predictions, one lacks its reference, or no reference has ET.
         InputError: a file is damaged or has unknown labels, or a prediction has another geometry than its reference.
     """
-    files = visible_files(cross_validation, f"*{_ENDING}")
+    files = visible_files(cross_validation, f"*{rules.of.file_ending}")
     if not files:
         raise MissingInputError(
             "the predictions of a cross-validation",
@@ -148,7 +146,7 @@ def choose_threshold(
     cases = list(in_parallel(partial(_et_voxels, rules, folder), files, processes, "Choosing the ET threshold"))
     if not any(case.reference for case in cases):  # as the files of editions where ET is not 3 would have it
         raise MissingInputError(
-            f"enhancing tumour, label {ENHANCING} inside nnU-Net, in some of the {len(cases)} references",
+            f"enhancing tumour, label {ET.label} inside nnU-Net, in some of the {len(cases)} references",
             "none",
             where=folder,
             parameters=["references"],
@@ -188,9 +186,9 @@ def _et_voxels(rules: Rules, references: Path, file: Path) -> EtVoxels:
 
 
 def _enhancing(image: sitk.Image, rules: Rules, file: Path) -> np.ndarray:
-    segmentation = sitk.GetArrayViewFromImage(image)
-    check_labels(segmentation, LABEL_MAPPINGS[rules.challenge].values(), file)  # the challenge's own may call ET 4
-    enhancing: np.ndarray = segmentation == ENHANCING
+    segmentation, _ = whole_labels(sitk.GetArrayViewFromImage(image))
+    check_labels(segmentation, rules.of.labels.values(), file)  # the challenge's own may call ET 4
+    enhancing: np.ndarray = segmentation == ET.label
     return enhancing
 
 

@@ -2,18 +2,16 @@
 
 import re
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from nnunetv2_gsp.datasets.brats import format_of, survey_brats
-from nnunetv2_gsp.datasets.challenges import BRATS
-from nnunetv2_gsp.datasets.labels import LABEL_MAPPINGS
-from nnunetv2_gsp.datasets.promise12 import FORMAT, challenge_name, survey_promise12
-from nnunetv2_gsp.datasets.source import TEST
+from nnunetv2_gsp.challenges import CHALLENGES, FAMILIES
+from nnunetv2_gsp.challenges.challenge import Archive, CaseFolders, Challenge
+from nnunetv2_gsp.datasets.challenges import survey
+from nnunetv2_gsp.datasets.source import TEST, Case
 from nnunetv2_gsp.errors import ConflictingInputError, InputError, MissingInputError, SeveralProblemsError
 from nnunetv2_gsp.images import visible_files
-
-_BRATS_SIZE, _GLI_2024_SIZE = (240, 240, 155), (182, 218, 182)
 
 
 @dataclass(frozen=True)
@@ -21,20 +19,22 @@ class Rules:
     """Rules of a challenge for its archives.
 
     Attributes:
-        challenge: name of the challenge, one of `challenges.SUBMISSIONS`.
-        key: pattern whose first group is the part of a file's name in the archive that identifies the case.
-        naming: the names that `key` matches, in words, for errors.
-        names: template with {case} of the names in archives that are written here.
-        size: number of voxels (X, Y, Z) of every case; None where cases differ.
-        exact_qform: True where the NIfTI qform has to equal the image's to the last bit.
+        of: the challenge.
+        archive: what it takes.
     """
 
-    challenge: str
-    key: re.Pattern[str]
-    naming: str
-    names: str
-    size: tuple[int, int, int] | None = None
-    exact_qform: bool = False
+    of: Challenge
+    archive: Archive
+
+    @property
+    def challenge(self) -> str:
+        """Name of the challenge.
+
+        Examples:
+            >>> rules_of("brats2021").challenge
+            'brats2021'
+        """
+        return self.of.name
 
     @property
     def labels(self) -> list[int]:
@@ -44,12 +44,7 @@ class Rules:
             >>> rules_of("brats2021").labels
             [0, 1, 2, 4]
         """
-        return sorted(LABEL_MAPPINGS[self.challenge])
-
-    @property
-    def is_brats(self) -> bool:
-        """Whether files are `.nii.gz`; PROMISE12's are `.mhd` with `.raw`."""
-        return self.challenge in BRATS.full_names
+        return sorted(self.of.labels)
 
     @property
     def prediction_endings(self) -> tuple[str, ...]:
@@ -59,19 +54,19 @@ class Rules:
             >>> rules_of("promise12").prediction_endings
             ('.mha', '.nii.gz')
         """
-        return (format_of(self.challenge).file_ending,) if self.is_brats else (FORMAT.file_ending, ".nii.gz")
+        return tuple(dict.fromkeys((self.of.file_ending, ".nii.gz")))
 
     def key_of(self, file_name: str) -> str | None:
         """Return the part of a file's name that identifies the case; None if the name does not follow the rules.
 
         Args:
-            file_name: name of a file in the archive, without folders.
+            file_name: name of a file in the archive.
 
         Examples:
             >>> rules_of("brats2021").key_of("BraTS2021_00042.nii.gz")
             '00042'
         """
-        found = self.key.search(file_name)
+        found = self.archive.key.search(file_name)
         return found.group(1) if found else None
 
     def check_template(self, template: str | None) -> None:
@@ -91,7 +86,9 @@ class Rules:
         """
         if template is not None and "{case}" not in template:
             raise InputError(
-                f"a template of names with {{case}} (such as {self.names})", repr(template), parameters=["names"]
+                f"a template of names with {{case}} (such as {self.archive.names})",
+                repr(template),
+                parameters=["names"],
             )
 
     def file_name(self, case: str, template: str | None = None) -> str:
@@ -108,32 +105,15 @@ class Rules:
             >>> rules_of("promise12").file_name("Test_Case07")
             'Case07_segmentation.mhd'
         """
-        name, usual = (each.replace("{case}", challenge_name(case)) for each in (template or self.names, self.names))
+        own, usual = self.of.layout.challenges_name(case), self.archive.names
+        name, usual = (each.replace("{case}", own) for each in (template or usual, usual))
         if self.key_of(name) is None or self.key_of(name) != self.key_of(usual) or not re.fullmatch(r"[\w.-]+", name):
             raise ConflictingInputError(
-                f"{self.naming} for {self.challenge}",
+                f"{self.archive.naming} for {self.challenge}",
                 f"the case {case}, which would be called {name!r}",
                 remedy="check that the predictions belong to this challenge",
             )
         return name
-
-
-def _whole_name(case: str) -> re.Pattern[str]:
-    return re.compile(rf"\A({case})\.nii\.gz\Z")
-
-
-_RULES = {
-    "brats2018": (_whole_name(r"Brats18_\w+"), "Brats18_*.nii.gz", _BRATS_SIZE),
-    "brats2019": (_whole_name(r"BraTS19_\w+"), "BraTS19_*.nii.gz", _BRATS_SIZE),
-    "brats2020": (
-        _whole_name(r"BraTS20_(?:Training|Validation|Testing)_\d{3}"),
-        "BraTS20_Validation_001.nii.gz",
-        _BRATS_SIZE,
-    ),
-    "brats2021": (re.compile(r"(?<!\d)(\d{5})\.nii\.gz\Z"), "names that end in 00000.nii.gz", _BRATS_SIZE),
-    "brats2023": (re.compile(r"(?<!\d)(\d{5}-\d{3})\.nii\.gz\Z"), "names that end in 00000-000.nii.gz", _BRATS_SIZE),
-    "brats2024": (re.compile(r"(?<!\d)(\d{5}-\d{3})\.nii\.gz\Z"), "names that end in 00000-100.nii.gz", _GLI_2024_SIZE),
-}
 
 
 def rules_of(challenge: str) -> Rules:
@@ -143,19 +123,12 @@ def rules_of(challenge: str) -> Rules:
         challenge: name of the challenge, one of `challenges.SUBMISSIONS`.
 
     Examples:
-        >>> rules_of("brats2024").size
-        (182, 218, 182)
+        >>> rules_of("brats2024").of.sizes
+        ((182, 218, 182),)
     """
-    if challenge == "promise12":
-        # The part behind CaseXX is from memory and could not be verified, so a template may replace it.
-        return Rules(
-            challenge,
-            re.compile(r"(Case\d+)(?!\d)[\w.-]*\.mhd\Z"),
-            "names with Case00 that end in .mhd",
-            "{case}_segmentation.mhd",
-        )
-    key, naming, size = _RULES[challenge]
-    return Rules(challenge, key, naming, "{case}.nii.gz", size, exact_qform=challenge >= "brats2023")
+    chosen = CHALLENGES[challenge]
+    assert chosen.archive is not None  # as for all of SUBMISSIONS
+    return Rules(chosen, chosen.archive)
 
 
 def find_images(folder: Path, rules: Rules) -> dict[str, Path]:
@@ -181,8 +154,7 @@ def find_images(folder: Path, rules: Rules) -> dict[str, Path]:
         raise MissingInputError("a folder of images", "none", where=folder, parameters=["images"])
     of_key: dict[str, list[Path]] = defaultdict(list)
     for case, image in _images_of_cases(folder, rules):
-        ending = ".nii.gz" if rules.is_brats else ".mhd"
-        key = rules.key_of(challenge_name(case) + ending)
+        key = rules.key_of(rules.of.layout.challenges_name(case) + rules.archive.ending)
         if key is None:
             raise ConflictingInputError(
                 f"images of {rules.challenge}", f"the case {case}", where=folder, parameters=["images"]
@@ -201,21 +173,33 @@ def find_images(folder: Path, rules: Rules) -> dict[str, Path]:
 
 def _images_of_cases(folder: Path, rules: Rules) -> list[tuple[str, Path]]:
     """Return the name of each case in nnU-Net's dataset, and the image of its first channel."""
-    ending = "_0000" + rules.prediction_endings[0]
+    ending = "_0000" + rules.of.file_ending
     of_nnunet = visible_files(folder, f"*{ending}")
     if of_nnunet:
         return [(file.name.removesuffix(ending), file) for file in of_nnunet]
-    survey = survey_brats(folder) if rules.is_brats else survey_promise12(folder)
-    if survey.format.edition != rules.challenge:
-        raise ConflictingInputError(
-            f"images of {rules.challenge}",
-            f"those of {survey.format.edition}",
-            where=folder,
-            parameters=["images", "challenge"],
-        )
-    if survey.skipped:
+    found = survey(rules.of.family, folder, rules.of.edition or None)
+    _check_names(found.cases, rules.of, folder)
+    problems = found.skipped or ([] if found.cases else found.left_over)
+    if problems:
         raise SeveralProblemsError(
-            "complete cases", [skipped.reason for skipped in survey.skipped], where=folder, parameters=["images"]
+            "complete cases", [skipped.reason for skipped in problems], where=folder, parameters=["images"]
         )
-    to_predict = [case for case in survey.cases if case.part == TEST] or survey.cases
+    to_predict = [case for case in found.cases if case.part == TEST] or found.cases
     return [(case.name, case.images[0]) for case in to_predict]
+
+
+def _check_names(cases: Iterable[Case], challenge: Challenge, folder: Path) -> None:
+    """Refuse cases that another challenge of the family names so."""
+    for case in cases:
+        fitting = [
+            each
+            for each in FAMILIES[challenge.family]
+            if isinstance(each.layout, CaseFolders) and each.layout.case.fullmatch(case.name)
+        ]
+        if fitting and challenge not in fitting:
+            raise ConflictingInputError(
+                f"images of {challenge.name}",
+                f"those of {fitting[0].name}",
+                where=folder,
+                parameters=["images", "challenge"],
+            )

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
-from nnunetv2_gsp.datasets.labels import LABEL_MAPPINGS, inverse, relabel
+from nnunetv2_gsp.datasets.labels import inverse, relabel, whole_labels
 from nnunetv2_gsp.errors import InputError, MissingInputError, SeveralProblemsError
 from nnunetv2_gsp.files import check_target, whole, zip_entry
 from nnunetv2_gsp.images import check_same_geometry, read_image, visible_files, write_image
@@ -54,10 +54,12 @@ class ConvertedCase:
     Attributes:
         files: name and content of each file for the archive; empty where there is a problem.
         problem: sentence that says why there are no files; empty where there are some.
+        notes: sentences on what was taken though it is not exact.
     """
 
     files: tuple[tuple[str, bytes], ...] = ()
     problem: str = ""
+    notes: tuple[str, ...] = ()
 
 
 def write_submission(
@@ -108,6 +110,8 @@ def write_submission(
     cases, problems = _find_cases(predictions, rules, image_of, names)
     threshold = _threshold(rules, et_threshold, cross_validation, references, processes)
     converted = list(in_parallel(partial(_convert, rules, threshold), cases, processes, "Converting"))
+    for note in (note for each in converted for note in each.notes):
+        _log.info("note: %s", note)
     _refuse(problems + [each.problem for each in converted if each.problem], predictions)
     with whole(output) as unfinished:
         _write_zip((file for each in converted for file in each.files), unfinished)
@@ -190,23 +194,24 @@ def _predicted_case(prediction: Path, name: str, rules: Rules, image_of: Mapping
 
 def _convert(rules: Rules, et_threshold: int, case: PredictedCase) -> ConvertedCase:
     try:
-        geometry, on_disk = _read(rules, et_threshold, case)
+        geometry, on_disk, notes = _read(rules, et_threshold, case)
     except InputError as error:
         return ConvertedCase(problem=error.told())
-    if rules.is_brats:
-        return ConvertedCase(((case.name, _nifti(on_disk, case.image or case.prediction)),))
-    return ConvertedCase(_meta_image(on_disk, geometry, case.name))
+    if case.name.endswith(".mhd"):
+        return ConvertedCase(_meta_image(on_disk, geometry, case.name), notes=notes)
+    return ConvertedCase(((case.name, _nifti(on_disk, case.image or case.prediction)),), notes=notes)
 
 
-def _read(rules: Rules, et_threshold: int, case: PredictedCase) -> tuple[sitk.Image, np.ndarray]:
-    """Return the image (the prediction if it is not known) and the challenge's labels, uint8 (Z, Y, X)."""
+def _read(rules: Rules, et_threshold: int, case: PredictedCase) -> tuple[sitk.Image, np.ndarray, tuple[str, ...]]:
+    """Return the image (the prediction if it is not known), the challenge's labels, uint8 (Z, Y, X), and notes."""
     prediction = read_image(case.prediction)
     image = read_image(case.image) if case.image else prediction
-    check_same_geometry(prediction, case.prediction, image, case.image or case.prediction)
-    mapping = inverse(LABEL_MAPPINGS[rules.challenge])
-    inside = sitk.GetArrayFromImage(prediction)
+    moved = check_same_geometry(prediction, case.prediction, image, case.image or case.prediction)
+    mapping = inverse(rules.of.labels)
+    inside, scaled = whole_labels(sitk.GetArrayFromImage(prediction))
     relabel(inside, mapping, case.prediction)  # before the threshold, which could hide an unknown label
-    return image, relabel(enhancing_to_necrosis(inside, et_threshold), mapping, case.prediction)
+    notes = tuple(note for note in (moved, f"{case.prediction}: {scaled}." if scaled else "") if note)
+    return image, relabel(enhancing_to_necrosis(inside, et_threshold), mapping, case.prediction), notes
 
 
 def _nifti(voxels: np.ndarray, geometry: Path) -> bytes:

@@ -12,7 +12,14 @@ from tests.cli.commands import exit_code
 from tests.datasets.sources import write_brats
 
 REPORT = ConversionReport(
-    "raw", "brats2021", {}, ["a", "b"], ["c"], [SkippedCase("d", "Expected d, got none.")], ["e is taken for f."]
+    "raw",
+    "brats2021",
+    {},
+    ["a", "b"],
+    ["c"],
+    [SkippedCase("d", "Expected d, got none.")],
+    ["e is taken for f."],
+    {"train": {"training": 2, "test": 0}, "val": {"training": 0, "test": 1}},
 )
 
 
@@ -49,6 +56,8 @@ def test_every_argument_reaches_the_library(calls):
             "X",
             "--edition",
             "2021",
+            "--split",
+            "all",
             "--overwrite",
             "--strict",
             "-np",
@@ -60,11 +69,11 @@ def test_every_argument_reaches_the_library(calls):
     assert calls == [
         (
             ("brats", Path("data"), 7),
-            {"name": "X", "edition": "2021", "overwrite": True, "strict": True, "processes": 3},
+            {"name": "X", "edition": "2021", "split": "all", "overwrite": True, "strict": True, "processes": 3},
         ),
         (
             ("msd", Path("data"), 8),
-            {"name": None, "edition": None, "overwrite": False, "strict": False, "processes": 5},
+            {"name": None, "edition": None, "split": "folders", "overwrite": False, "strict": False, "processes": 5},
         ),
     ]
 
@@ -73,6 +82,8 @@ def test_the_screen_shows_what_was_done(calls, capsys):
     assert exit_code("convert", "brats", "data", "-d", "7") == 0
     assert capsys.readouterr().out.splitlines() == [
         "brats2021: 2 cases to train with, 1 to predict, 1 skipped",
+        "train: 2 to train with, 0 to predict",
+        "val: 0 to train with, 1 to predict",
         "note: e is taken for f.",
         "skipped d: Expected d, got none.",
         "",
@@ -87,6 +98,7 @@ def test_the_screen_shows_what_was_done(calls, capsys):
         ("brats", "data"),
         ("brats", "data", "-d", "x"),
         ("brats", "data", "-d", "7", "--edition", "2017"),
+        ("brats", "data", "-d", "7", "--split", "some"),
         ("brats", "data", "-d", "7", "-np", "0"),
     ],
 )

@@ -20,10 +20,38 @@ BRATS_CASES = {  # two to train with and one to predict, as paths below the sour
     "brats2023": ("BraTS-GLI-00000-000", "BraTS-GLI-00002-001", "BraTS-GLI-00001-000"),
     "brats2024": ("BraTS-GLI-00005-100", "BraTS-GLI-00005-101", "BraTS-GLI-00006-100"),
 }
-LABELS_ON_DISK = dict.fromkeys(("brats2018", "brats2019", "brats2020", "brats2021"), (0, 1, 2, 4)) | {
-    "brats2023": (0, 1, 2, 3),
-    "brats2024": (0, 1, 2, 3, 4),
+TASKS = {
+    "men": "BraTS-MEN-0000{}-000",
+    "met": "BraTS-MET-0000{}-000",
+    "ped": "BraTS-PED-0000{}-000",
+    "ssa": "BraTS-SSA-0000{}-000",
+    "goat": "BraTS-GoAT-0000{}",
+    "men-rt": "BraTS-MEN-RT-000{}-1",
 }
+BRATS_CASES |= {  # under a folder whose name tells the year
+    f"brats{year}-{task}": tuple(f"BraTS{year}-Data/{case.format(number)}" for number in (0, 2, 1))
+    for year, tasks in (("2023", "men met ped ssa"), ("2024", "met ped ssa goat men-rt"), ("2025", " ".join(TASKS)))
+    for task, case in ((task, TASKS[task]) for task in tasks.split())
+}
+BRATS_CASES["brats2025"] = ("BraTS-GLI-00000-000", "BraTS-GLI-00002-100", "BraTS-GLI-00001-000")
+BRATS_CASES["fets2022"] = ("FeTS2022_00000", "FeTS2022_00002", "FeTS2022_00001")
+_OF_OTHERS = {  # labels on disk
+    "brats2023": (0, 1, 2, 3),
+    "2024": (0, 1, 2, 3, 4),
+    "2025": (0, 1, 2, 3, 4),
+    "ssa": (0, 1, 2, 3),
+    "goat": (0, 1, 2, 3),
+    "men": (0, 1, 2, 3),
+    "men-rt": (0, 1),
+}
+
+
+def labels_on_disk(edition):
+    """Labels of an edition's files, as the organisers' own code has them."""
+    if edition in ("brats2018", "brats2019", "brats2020", "brats2021", "fets2022"):
+        return (0, 1, 2, 4)
+    year, _, task = edition.partition("-")
+    return _OF_OTHERS.get(task) or _OF_OTHERS.get(year) or _OF_OTHERS[year.removeprefix("brats")]
 
 
 def write_image(voxels, file, spacing=(0.5, 1.25, 3), origin=(-7, 11, 13), direction=(0, 1, 0, -1, 0, 0, 0, 0, 1)):
@@ -50,12 +78,18 @@ def write_brats(source, edition, ending=".nii.gz", shape=SHAPE):
     return source
 
 
+def endings(edition):
+    if edition.endswith("men-rt"):
+        return ("_t1c", "_gtv")
+    return UNTIL_2022 if edition in ("brats2018", "brats2019", "brats2020", "brats2021", "fets2022") else FROM_2023
+
+
 def write_brats_case(folder, edition, number=0, ending=".nii.gz", shape=SHAPE, labelled=True):
-    *modalities, seg = FROM_2023 if edition in ("brats2023", "brats2024") else UNTIL_2022
+    *modalities, seg = endings(edition)
     for channel, modality in enumerate(modalities):
         write_image(np.full(shape, 100 * number + channel, np.int16), folder / f"{folder.name}{modality}{ending}")
     if labelled:
-        write_image(segmentation(LABELS_ON_DISK[edition], shape, number), folder / f"{folder.name}{seg}{ending}")
+        write_image(segmentation(labels_on_disk(edition), shape, number), folder / f"{folder.name}{seg}{ending}")
 
 
 def write_promise12(source, folders=("training_data", "test_data", "livechallenge_test_data"), n_cases=2):

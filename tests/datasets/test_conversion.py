@@ -1,15 +1,17 @@
 """What all challenges share: going on after an interruption, and where a dataset may lie."""
 
 import shutil
+from functools import partial
 
 import pytest
 
 from nnunetv2_gsp.datasets import case_conversion, conversion
-from nnunetv2_gsp.datasets.brats import convert_brats
+from nnunetv2_gsp.datasets.challenges import convert_source
 from nnunetv2_gsp.datasets.conversion import raw_dataset
-from nnunetv2_gsp.datasets.promise12 import convert_promise12
 from nnunetv2_gsp.errors import InputError
 from tests.datasets.sources import write_brats, write_brats_case, write_promise12
+
+convert_brats, convert_promise12 = (partial(convert_source, family) for family in ("brats", "promise12"))
 
 
 @pytest.fixture
@@ -45,7 +47,7 @@ def converted(source, dataset, monkeypatch):
 
     def record(dataset_format, folder, scratch, case):
         cases.append(case.name)
-        case_conversion.convert_case(dataset_format, folder, scratch, case)
+        return case_conversion.convert_case(dataset_format, folder, scratch, case)
 
     monkeypatch.setattr(conversion, "convert_case", record)
     convert_brats(source, dataset)
@@ -87,7 +89,7 @@ def test_only_a_real_folder_is_written_to_or_replaced(kind, name, source, datase
 
 
 def test_another_edition_does_not_inherit_what_is_unfinished(interrupted, source, dataset):
-    report = convert_brats(source, dataset, edition="brats2023")
+    report = convert_brats(source, dataset, edition="2023")
     assert [skipped.case for skipped in report.skipped] == ["BraTS2021_00000", "BraTS2021_00002"]
 
 

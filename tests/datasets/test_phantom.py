@@ -5,7 +5,7 @@ import pytest
 import SimpleITK as sitk
 from scipy import ndimage
 
-from nnunetv2_gsp.datasets.brats import CHANNELS
+from nnunetv2_gsp.challenges.brats import CHANNELS
 from nnunetv2_gsp.datasets.phantom import _vary_contrast, load_head, make_case, make_phantom
 from nnunetv2_gsp.errors import InputError
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from nnunetv2_gsp.challenges import CHALLENGES
 from nnunetv2_gsp.datasets.source import (
     TEST,
     TRAINING,
@@ -26,7 +27,7 @@ def find(image):
 
 @pytest.fixture
 def survey():
-    survey = Survey(DatasetFormat("promise12", ("T2",), {"prostate": 1}))
+    survey = Survey(DatasetFormat(CHALLENGES["promise12"], ("T2",)))
     survey.collect([Path(name) for name in ("a", "b", "c", "x/1", "x/2")], find, lambda image: image.name)
     return survey
 
@@ -53,7 +54,62 @@ def test_the_label_is_the_last_of_a_cases_files():
     assert Case("a", images, None, TEST).files == [*images]
 
 
-def test_folders_are_found_once_through_links_and_what_systems_leave_is_not(tmp_path):
+def test_a_case_under_two_names_is_held_out_if_one_of_them_says_so(tmp_path):
+    """As in a folder `test` of links into another: of whole cases, or of their files."""
+    for name in ("a", "b", "c"):
+        (tmp_path / "train" / name).mkdir(parents=True)
+        (tmp_path / "train" / name / f"{name}.nii").touch()
+    (tmp_path / "val" / "b").mkdir(parents=True)
+    (tmp_path / "val" / "a").symlink_to(tmp_path / "train" / "a")
+    (tmp_path / "val" / "b" / "b.nii").symlink_to(tmp_path / "train" / "b" / "b.nii")
+    survey = Survey(DatasetFormat(CHALLENGES["promise12"], ("T2",)))
+    files = [file for folder in folders_below(tmp_path) for file in folder.glob("*.nii")]
+    survey.collect(files, lambda file: Case(file.stem, (file,), file, part_told_by(file.parent, tmp_path, True)), str)
+    assert {case.name: case.part for case in survey.cases} == {"a": TEST, "b": TEST, "c": TRAINING}
+    assert (survey.skipped, len(survey.notes)) == ([], 2)
+    assert survey.notes[0].startswith("a stands in ")
+    survey.account_for(tmp_path)
+    assert survey.left_over == []
+    survey.train_on_all()
+    assert {case.part for case in survey.cases} == {TRAINING}
+
+
+def test_whatever_no_case_claims_is_named(tmp_path):
+    for name in ("a.nii.gz", "a.nii", "b.mhd", "b.raw", "x/c.nii.gz", "x/d.mhd", "x/e.raw", "x/.f.nii", "notes.csv"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    survey = Survey(DatasetFormat(CHALLENGES["promise12"], ("T2",)))
+    survey.collect([tmp_path / "a.nii.gz", tmp_path / "b.mhd"], lambda file: Case(file.name, (file,), None, TEST), str)
+    survey.account_for(tmp_path)
+    [skipped] = survey.left_over
+    assert skipped.case == "x"
+    assert skipped.reason.startswith(
+        f"{tmp_path}/x: expected images that belong to a case, got 3 images in {tmp_path}/x (c.nii.gz for one)"
+    )
+    copy, other = survey.notes
+    assert copy == f"1 image in {tmp_path} (a.nii) have a .nii.gz beside them, which is taken."
+    assert other == "1 file that holds no image is not taken: notes.csv."
+
+
+def test_files_of_skipped_cases_are_not_named_again(tmp_path):
+    for name in ("c/1.nii", "c/2.nii", "a/1.nii", "b/1.nii", "b/2.nii"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    survey = Survey(DatasetFormat(CHALLENGES["promise12"], ("T2",)))
+
+    def find(folder):
+        if folder.name == "c":
+            raise MissingInputError("a label", "none", where=folder)
+        return Case(folder.name, (folder / "1.nii",), None, TEST)
+
+    survey.collect([tmp_path / "c", tmp_path / "b"], find, lambda folder: folder.name)
+    survey.leave_out(tmp_path / "a", "Expected b, got a.")
+    survey.account_for(tmp_path)
+    assert [left.case for left in survey.left_over] == ["a", "b"]
+    assert "got 1 image in" in survey.left_over[1].reason
+
+
+def test_folders_are_found_through_links_and_what_systems_leave_is_not(tmp_path):
     for name in ("b/c", "a", ".hidden", "__MACOSX/a"):
         (tmp_path / "source" / name).mkdir(parents=True)
     (tmp_path / "elsewhere" / "d").mkdir(parents=True)
@@ -84,6 +140,18 @@ def test_the_nearest_name_that_tells_something_counts(path, words):
         ("RSNA_ASNR_MICCAI_BraTS2021_ValidationData", TEST),
         ("BraTSValidation", TEST),
         ("livechallenge_test_data", TEST),
+        ("val", TEST),
+        ("VAL/a", TEST),
+        ("my_Val_2", TEST),
+        ("BraTSVal", TEST),
+        ("bratsval", TEST),
+        ("valset", TEST),
+        ("dev", TEST),
+        ("devset", TEST),
+        ("testset/a", TEST),
+        ("my_test_cases", TEST),
+        ("values", None),
+        ("device", None),
         ("train/test", TEST),
         ("latest_download", None),
         ("training_and_validation", None),

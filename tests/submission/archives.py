@@ -8,10 +8,7 @@ import nibabel
 import numpy as np
 import SimpleITK as sitk
 
-from nnunetv2_gsp.datasets.brats import format_of
-from nnunetv2_gsp.datasets.challenges import BRATS
-from nnunetv2_gsp.datasets.labels import LABEL_MAPPINGS
-from nnunetv2_gsp.datasets.promise12 import FORMAT
+from nnunetv2_gsp.challenges import CHALLENGES
 from nnunetv2_gsp.submission import check_submission, write_submission
 from tests.datasets.sources import BRATS_CASES, segmentation, write_brats_case, write_promise12
 
@@ -41,7 +38,7 @@ class Submission:
                     self.predict(folder.name, next(folder.iterdir()), ".nii.gz", len(self.inside))
 
     def predict(self, case, image, ending, seed):
-        labels = segmentation(sorted(LABEL_MAPPINGS[self.challenge].values()), seed=seed)
+        labels = segmentation(sorted(CHALLENGES[self.challenge].labels.values()), seed=seed)
         self.write(case, labels, sitk.ReadImage(image), ending)
 
     def write(self, case, labels, geometry, ending):
@@ -50,7 +47,7 @@ class Submission:
         image = sitk.GetImageFromArray(labels)
         image.CopyInformation(geometry)
         sitk.WriteImage(image, self.predictions / f"{case}{ending}")
-        labels = (format_of(self.challenge) if self.challenge in BRATS.full_names else FORMAT).labels
+        labels = CHALLENGES[self.challenge].regions
         (self.predictions / "dataset.json").write_text(json.dumps({"labels": {"background": 0, **labels}}))
 
     def replace(self, case, labels, ending=".nii.gz"):

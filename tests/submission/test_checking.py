@@ -1,10 +1,12 @@
 """Archives from strangers: every rule is broken once, and all that is wrong is said at once."""
 
+import gzip
 import re
 import stat
 import struct
 import zipfile
 
+import nibabel
 import numpy as np
 import pytest
 
@@ -98,3 +100,68 @@ def test_nothing_is_written_while_checking(brats2021, contents, tmp_path, monkey
     before = sorted(tmp_path.rglob("*"))
     check(brats2021, [*contents.items(), ("../../x.nii.gz", b""), ("/tmp/x.nii.gz", b"")])
     assert sorted(tmp_path.rglob("*")) == before
+
+
+NAME = "BraTS-GLI-00001-000.nii.gz"
+
+
+@pytest.fixture
+def full_size(tmp_path, caplog):
+    """Check a zip of files (name, affine, dtype) of the edition's size: the violations, and the notes."""
+    caplog.set_level("INFO", "nnunetv2_gsp")
+
+    def check_files(challenge, *files, size=(240, 240, 155)):
+        with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+            for name, affine, dtype in files:
+                image = nibabel.Nifti1Image(np.zeros(size, dtype), affine)
+                image.set_qform(affine, 1)
+                archive.writestr(name, gzip.compress(image.to_bytes(), 1))
+        return check_submission(tmp_path / "a.zip", challenge), [record.message for record in caplog.records]
+
+    return check_files
+
+
+AFFINE = np.array([[-1.0, 0, 0, 0], [0, -1, 0, 239], [0, 0, 1, 0], [0, 0, 0, 1]])  # ORIGIN in validate.py of Sage's
+MOVED = AFFINE + np.eye(4, k=3)  # by a millimetre along x
+
+
+def test_what_the_validator_of_2023_takes_is_valid_with_a_note(full_size, tmp_path):
+    """utils.py and validate.py: files in a folder, hidden ones, voxels of any type."""
+    violations, notes = full_size("brats2023", (f"team/{NAME}", AFFINE, np.float32))
+    assert violations == []
+    assert [re.sub("'.*'", "it", note) for note in notes] == [
+        "note: the challenge takes files in folders, here team",
+        "note: it holds float32 (slope and intercept (None, None)), taken where labels are whole.",
+    ]
+    with zipfile.ZipFile(tmp_path / "a.zip", "a") as archive:
+        archive.writestr(f"__MACOSX/team/._{NAME}", b"\0\5\x16\7")
+        archive.writestr("team/.DS_Store", b"")
+    assert check_submission(tmp_path / "a.zip", "brats2023") == []
+    with zipfile.ZipFile(tmp_path / "a.zip", "a") as archive:
+        archive.writestr("team/readme.txt", b"")  # which it refuses
+        archive.writestr(f"other/{NAME}", b"")
+    first, second, *_ = check_submission(tmp_path / "a.zip", "brats2023")
+    assert "got 'team/readme.txt'" in first
+    assert "one file for 00001-000, got 2" in second
+
+
+@pytest.mark.parametrize("affine", [np.eye(4), MOVED], ids=["identity", "moved"])
+def test_where_the_files_of_an_edition_lie_is_known_without_images(affine, full_size):
+    for challenge, name in (("brats2023", NAME), ("brats2021", "BraTS2021_00001.nii.gz")):
+        [violation] = full_size(challenge, (name, affine, np.uint8))[0]
+        assert (
+            f"to lie where all of {challenge} do, with the affine [-1 0 0 0; 0 -1 0 239; 0 0 1 0; 0 0 0 1]" in violation
+        )
+    assert full_size("brats2023", (NAME, AFFINE, np.uint8))[0] == []
+
+
+def test_the_validator_of_2024_looks_at_the_size_alone(full_size):
+    """validate2024.py; metrics_*.py compare arrays."""
+    assert full_size("brats2024-ped", ("BraTS-PED-00001-000.nii.gz", np.eye(4), np.uint8))[0] == []
+    assert full_size("brats2024-men-rt", ("BraTS-MEN-RT-0001-1.nii.gz", np.eye(4), np.uint8), size=(9, 8, 7))[0] == []
+    [violation] = full_size("brats2024", ("BraTS-GLI-00001-100.nii.gz", np.eye(4), np.uint8))[0]
+    assert "Expected 182×218×182 voxels" in violation
+    for size in ((240, 240, 155), (182, 218, 182)):
+        assert full_size("brats2025", (NAME, np.eye(4), np.uint8), size=size)[0] == []
+    [violation] = full_size("brats2025", (NAME, np.eye(4), np.uint8), size=(9, 8, 7))[0]
+    assert "Expected 240×240×155 or 182×218×182 voxels" in violation

@@ -30,7 +30,7 @@ def convention(made, labels):
     ids=str,
 )
 def test_labels_of_another_meaning_are_refused(labels, brats2021):
-    with pytest.raises(ConflictingInputError, match=r"dataset\.json: expected the labels 1 necrosis, 2 .*, got "):
+    with pytest.raises(ConflictingInputError, match=r"dataset\.json: expected the labels 1 NCR, 2 .*, got "):
         convention(brats2021, labels)
 
 

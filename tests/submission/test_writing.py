@@ -1,6 +1,7 @@
 import gzip
 import json
 import zipfile
+from functools import partial
 
 import nibabel
 import numpy as np
@@ -10,15 +11,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from nnunetv2_gsp.datasets.brats import convert_brats
-from nnunetv2_gsp.datasets.challenges import BRATS, SUBMISSIONS
-from nnunetv2_gsp.datasets.labels import LABEL_MAPPINGS, inverse, relabel
-from nnunetv2_gsp.datasets.promise12 import convert_promise12
+from nnunetv2_gsp.challenges import CHALLENGES, FAMILIES, SUBMISSIONS
+from nnunetv2_gsp.datasets.challenges import convert_source
+from nnunetv2_gsp.datasets.labels import inverse, relabel
 from nnunetv2_gsp.errors import InputError, TargetExistsError
 from nnunetv2_gsp.submission import check_submission, write_submission
 from nnunetv2_gsp.submission.rules import rules_of
 from nnunetv2_gsp.submission.writing import PredictedCase, _convert
 from tests.datasets.sources import truncate, voxels, write_image
+
+BRATS = [challenge.name for challenge in FAMILIES["brats"] if challenge.archive]
+convert_brats, convert_promise12 = (partial(convert_source, family) for family in ("brats", "promise12"))
 
 
 def submitted(file, name, folder):
@@ -48,8 +51,8 @@ def test_an_archive_holds_the_challenges_names_and_labels(challenge, submission_
         name = rules_of(challenge).file_name(case)
         on_disk = submitted(made.file, name, tmp_path / "unpacked")
         assert on_disk.dtype == np.uint8
-        assert np.array_equal(relabel(on_disk, LABEL_MAPPINGS[challenge]), inside)
-        assert set(np.unique(on_disk)) == set(LABEL_MAPPINGS[challenge])
+        assert np.array_equal(relabel(on_disk, CHALLENGES[challenge].labels), inside)
+        assert set(np.unique(on_disk)) == set(CHALLENGES[challenge].labels)
     assert check_submission(made.file, challenge, made.source) == []
 
 
@@ -60,7 +63,7 @@ def test_labels_to_submission_to_labels_is_the_identity(challenge, data, tmp_pat
     """Predictions -> what goes into the archive -> what `convert` would make of it."""
     folder = tmp_path_factory.getbasetemp() / "circle"
     folder.mkdir(exist_ok=True)
-    table, rules = LABEL_MAPPINGS[challenge], rules_of(challenge)
+    table, rules = CHALLENGES[challenge].labels, rules_of(challenge)
     shape = data.draw(arrays.array_shapes(min_dims=3, max_dims=3, max_side=4))
     inside = data.draw(arrays.arrays(np.uint8, shape, elements=st.sampled_from(sorted(table.values()))))
     prediction = folder / f"case{rules.prediction_endings[0]}"
@@ -75,7 +78,7 @@ def test_labels_to_submission_to_labels_is_the_identity(challenge, data, tmp_pat
     assert np.array_equal(relabel(relabel(inside, inverse(table)), table), inside)
 
 
-@pytest.mark.parametrize("challenge", BRATS.full_names)
+@pytest.mark.parametrize("challenge", BRATS)
 def test_the_circle_closes_over_convert(challenge, submission_of, tmp_path):
     """Submitted labels put back among the images as segmentations convert to the predictions."""
     made = submission_of(challenge)

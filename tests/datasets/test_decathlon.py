@@ -1,14 +1,16 @@
 import json
+from functools import partial
 
 import numpy as np
 import pytest
 from nnunetv2.experiment_planning.verify_dataset_integrity import verify_dataset_integrity
 
-from nnunetv2_gsp.datasets.brats import CHANNELS, REGIONS
-from nnunetv2_gsp.datasets.msd import convert_msd
+from nnunetv2_gsp.challenges.brats import CHANNELS, REGIONS
+from nnunetv2_gsp.datasets.challenges import convert_source
 from nnunetv2_gsp.errors import InputError
 from tests.datasets.sources import truncate, voxels, write_msd
 
+convert_msd = partial(convert_source, "msd")
 TASK01 = (("FLAIR", "T1w", "t1gd", "T2w"), (0, 1, 2, 3))
 TASK05 = (("T2", "ADC"), (0, 1, 2))
 

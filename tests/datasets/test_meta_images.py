@@ -1,13 +1,18 @@
 import json
+from functools import partial
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
 from nnunetv2.experiment_planning.verify_dataset_integrity import verify_dataset_integrity
 
-from nnunetv2_gsp.datasets.promise12 import challenge_name, convert_promise12
+from nnunetv2_gsp.challenges import CHALLENGES
+from nnunetv2_gsp.datasets.challenges import convert_source
 from nnunetv2_gsp.errors import InputError
 from tests.datasets.sources import truncate, voxels, write_image, write_promise12
+
+convert_promise12 = partial(convert_source, "promise12")
+challenge_name = CHALLENGES["promise12"].layout.challenges_name
 
 
 @pytest.fixture

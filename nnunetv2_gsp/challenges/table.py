@@ -1,0 +1,62 @@
+"""Makes the table of all challenges for the README."""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from nnunetv2_gsp.challenges.challenge import CaseFolders, Challenge, MetaImages
+
+if TYPE_CHECKING:
+    from nnunetv2_gsp.tables import Table
+
+_HEADER = ("challenge", "task", "cases are named", "labels on disk", "voxels", "scores", "submission")
+
+
+def challenge_table(challenges: Iterable[Challenge]) -> "Table":
+    """Return a table with a row for each challenge: its names, labels, sizes, scores and submission.
+
+    Args:
+        challenges: the challenges, in the order of the rows.
+
+    Examples:
+        >>> from nnunetv2_gsp.challenges import CHALLENGES
+        >>> challenge_table([CHALLENGES["brats2021"]]).rows[0][:4]
+        ('`brats2021` *', 'glioma', '`BraTS2021_00000`', '1 NCR, 2 ED, 4 ET')
+    """
+    from nnunetv2_gsp.tables import Table  # which costs an import that the command line's choices do without
+
+    return Table(_HEADER, [_row(challenge) for challenge in challenges], n_labels=len(_HEADER))
+
+
+def _row(challenge: Challenge) -> tuple[str, ...]:
+    labels = ", ".join(f"{label} {tissue.short}" for label, tissue in challenge.on_disk.items())
+    sizes = " or ".join("×".join(map(str, size)) for size in challenge.sizes) or "any"
+    ways = ["archive"] * (challenge.archive is not None) + ["container"] * (challenge.container is not None)
+    return (
+        f"`{challenge.name}`{' *' * bool(challenge.unconfirmed)}",
+        challenge.task,
+        f"`{_names(challenge)}`",
+        labels,
+        sizes,
+        f"`{challenge.scores}`",
+        ", ".join(ways) or "none",
+    )
+
+
+def _names(challenge: Challenge) -> str:
+    """Return an example of the cases' names."""
+    layout = challenge.layout
+    if not isinstance(layout, (CaseFolders, MetaImages)):
+        return layout.folder
+    text = layout.case.pattern.split("|")[0].replace("(", "")
+    for pattern, example in (
+        (r"\d{5}", "00000"),
+        (r"\d{4}", "0000"),
+        (r"\d{1,3}", "1"),
+        (r"\d{3}", "000"),
+        (r"0\d{2}", "000"),
+        (r"[1-9]\d{2}", "100"),
+        (r"\w+", "*"),
+        (r"\d+", "00"),
+    ):
+        text = text.replace(pattern, example)
+    return f"{text}_001" if text.endswith("Training") else text
