@@ -122,7 +122,7 @@ def test_the_rounding_of_headers_is_no_other_geometry(image):
     other = sitk.Image(image)
     other.SetSpacing([length + 5e-4 for length in image.GetSpacing()])
     assert check_same_geometry(other, "b.nii.gz", image, "a.nii.gz") == ""
-    other.SetOrigin((np.float32(0.1) * 1e-6, 0, 0))
+    other.SetOrigin((1e-7, 0, 0))
     assert check_same_geometry(other, "b.nii.gz", image, "a.nii.gz") == ""
 
 

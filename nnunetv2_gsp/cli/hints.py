@@ -44,7 +44,6 @@ _HINTS = {
     "settings": {"set": "change --set"},
     "slurm": {"executor": "choose --executor slurm"},
     "source": {"source": "name another SOURCE"},
-    "split": {"split": "change --split"},
     "strict": {"strict": "leave out --strict"},
     "template": {"template": "choose another template with --template (nnUNetv2_gsp templates lists them)"},
     "trainers": {"tr": "choose trainers with -tr"},

@@ -10,7 +10,7 @@ from nnunetv2_gsp.datasets.case_folders import survey_case_folders
 from nnunetv2_gsp.datasets.conversion import ConversionReport, convert, raw_dataset
 from nnunetv2_gsp.datasets.decathlon import survey_decathlon
 from nnunetv2_gsp.datasets.meta_images import survey_meta_images
-from nnunetv2_gsp.datasets.source import Survey
+from nnunetv2_gsp.datasets.source import TEST, TRAINING, Survey, part_told_by
 from nnunetv2_gsp.errors import ConflictingInputError
 
 Split: TypeAlias = Literal["folders", "all"]
@@ -36,7 +36,19 @@ def survey(family: str, source: Path, edition: str | None = None) -> Survey:
     """
     _check_edition(family, edition)
     challenges = FAMILIES[family]
-    return _SURVEYS[type(challenges[0].layout)](challenges, source, edition)
+    found = _SURVEYS[type(challenges[0].layout)](challenges, source, edition)
+    _note_on_the_sources_name(found, source.resolve())
+    return found
+
+
+def _note_on_the_sources_name(found: Survey, source: Path) -> None:
+    """Say so where labelled cases are trained on though the source itself is called val or test."""
+    set_apart = part_told_by(source, source, labelled=False) == TEST
+    if set_apart and any(case.label and case.part == TRAINING for case in found.cases):
+        found.notes.append(
+            f"{source} holds cases with labels, which are trained on whatever its name says; give the folder above it "
+            f"to hold them out."
+        )
 
 
 def convert_source(

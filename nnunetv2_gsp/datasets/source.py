@@ -147,20 +147,23 @@ class Survey:
         """
         claimed = {os.path.realpath(file) for case in self.cases for file in case.files}
         claimed |= {os.path.realpath(file) for file in (*self._named, *known)}
-        others = []
+        others, copies = [], []
         for folder in folders_below(source):
             if any(folder.is_relative_to(path) for path in self._named):
                 continue
             files = [file for file in _files(folder) if os.path.realpath(file) not in claimed]
             images = [file for file in files if file.name.endswith(_IMAGES)]
             others += [file for file in files if file not in images]
-            self._name_images(folder, source, [file for file in images if not _belongs(file, claimed, self._named)])
-        if others:
-            self.notes.append(
-                f"{len(others)} file{'s' * (len(others) > 1)} that hold{'s' * (len(others) == 1)} no image "
-                f"{'are' if len(others) > 1 else 'is'} not taken: {', '.join(file.name for file in others[:5])}"
-                f"{' and others' * (len(others) > 5)}."
-            )
+            copies += [file for file in images if _is_copy(file)]
+            left = [file for file in images if not _is_copy(file) and not _belongs(file, claimed, self._named)]
+            self._name_images(folder, source, left)
+        self._note("Not taken, as a .nii.gz of the same name stands beside:", copies)
+        self._note("Not taken, as it is no image:", others)
+
+    def _note(self, what: str, files: list[Path]) -> None:
+        if files:
+            more = f" and {len(files) - 5} more" if len(files) > 5 else ""
+            self.notes.append(f"{what} {', '.join(file.name for file in files[:5])}{more}.")
 
     def train_on_all(self) -> None:
         """Move every case that has a label to training, whatever its folder is called.
@@ -182,9 +185,8 @@ class Survey:
             of_file[os.path.realpath(case.images[0])].append(case)
         for same in of_file.values():
             same.sort(key=lambda case: case.part != TEST)
-            if len({case.part for case in same}) > 1:
-                places = " and ".join(sorted(str(folder_of(case)) for case in same))
-                self.notes.append(f"{same[0].name} stands in {places}, one a link to the other, and is not trained on.")
+        torn = [same[0].images[0] for same in of_file.values() if len({case.part for case in same}) > 1]
+        self._note("Not trained on, as a link to it stands in a folder that is set apart:", torn)
         return [same[0] for same in of_file.values()]
 
     def _without_repeated(self, cases: Iterable[Case]) -> None:
@@ -203,20 +205,15 @@ class Survey:
     def _name_images(self, folder: Path, source: Path, images: list[Path]) -> None:
         if not images:
             return
-        copies = [file for file in images if file.suffix == ".nii" and file.with_name(f"{file.name}.gz").is_file()]
-        if copies:
-            self.notes.append(f"{_n_images(copies, folder)} have a .nii.gz beside them, which is taken.")
-        left = [file for file in images if file not in copies]
-        if left:
-            got = _n_images(left, folder)
-            title = not_taken(folder.name)
-            reason = InputError(
-                "images that belong to a case",
-                f"{got} of {title}, which is not taken" if title else f"{got} that belong to none",
-                where=folder,
-                remedy="name folder and files as the challenge does, or make a plain nnU-Net dataset of them",
-            )
-            self.left_over.append(SkippedCase(str(folder.relative_to(source)), reason.told()))
+        n = f"{len(images)} image{'s' * (len(images) > 1)} ({images[0].name}{' for one' * (len(images) > 1)})"
+        title = not_taken(folder.name)
+        reason = InputError(
+            "images that belong to a case",
+            f"{n} of {title}, which is not taken" if title else f"{n} that belong to none",
+            where=folder,
+            remedy="name folder and files as the challenge does, or make a plain nnU-Net dataset of them",
+        )
+        self.left_over.append(SkippedCase(str(folder.relative_to(source)), reason.told()))
 
     def hold_out(self, held_out: Collection[str]) -> None:
         """Move cases, with their labels, from training to test.
@@ -257,8 +254,8 @@ def folder_of(case: Case) -> Path:
     return folder.parent if folder.name == case.name else folder
 
 
-def _n_images(files: list[Path], folder: Path) -> str:
-    return f"{len(files)} image{'s' * (len(files) > 1)} in {folder} ({files[0].name}{' for one' * (len(files) > 1)})"
+def _is_copy(file: Path) -> bool:
+    return file.suffix == ".nii" and file.with_name(f"{file.name}.gz").is_file()
 
 
 def _files(folder: Path) -> list[Path]:

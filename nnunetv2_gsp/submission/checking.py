@@ -60,8 +60,10 @@ def check_submission(archive: Path, challenge: str, images: Path | None = None, 
         return [f"Expected a whole zip archive, got {archive}, which cannot be read as one ({type(error).__name__})."]
     if sum(info.compress_size for info in infos) > archive.stat().st_size:
         return [f"Expected files that lie one after another in {archive}, got some that share bytes."]
-    infos = _without_hidden(infos) if rules.archive.lenient else infos
-    entries, violations = _checked_names(infos, rules, image_of)
+    numbered = list(enumerate(infos))
+    entries, violations = _checked_names(
+        _without_hidden(numbered) if rules.archive.lenient else numbered, rules, image_of
+    )
     for found in in_parallel(partial(check_content, archive, rules), entries, processes, "Checking"):
         violations += found.violations
         for note in found.notes:
@@ -69,11 +71,12 @@ def check_submission(archive: Path, challenge: str, images: Path | None = None, 
     return violations
 
 
-def _without_hidden(infos: list[zipfile.ZipInfo]) -> list[zipfile.ZipInfo]:
+def _without_hidden(infos: list[tuple[int, zipfile.ZipInfo]]) -> list[tuple[int, zipfile.ZipInfo]]:
     """Leave out folders, and what the validators from 2023 on take for a system's files, with a note on them."""
-    kept = [info for info in infos if not info.is_dir() and not _is_hidden(info.orig_filename)]
-    hidden = [info.orig_filename for info in infos if _is_hidden(info.orig_filename)]
-    folders = sorted({info.orig_filename.rpartition("/")[0] for info in kept} - {""})
+    files = [(number, info) for number, info in infos if not info.is_dir()]
+    kept = [(number, info) for number, info in files if not _is_hidden(info.orig_filename)]
+    hidden = [info.orig_filename for _, info in files if _is_hidden(info.orig_filename)]
+    folders = sorted({info.orig_filename.rpartition("/")[0] for _, info in kept} - {""})
     if hidden:
         _log.info("note: the challenge passes over hidden files, here %s", ", ".join(hidden[:5]))
     if folders:
@@ -86,14 +89,14 @@ def _is_hidden(name: str) -> bool:
 
 
 def _checked_names(
-    infos: list[zipfile.ZipInfo], rules: Rules, image_of: Mapping[str, Path] | None
+    infos: list[tuple[int, zipfile.ZipInfo]], rules: Rules, image_of: Mapping[str, Path] | None
 ) -> tuple[list[ArchiveEntry], list[str]]:
     """Return the files whose names are in order, and the violations among the names."""
     violations = [] if infos else ["Expected a file for each case, got an empty archive."]
     of_key: dict[str, list[ArchiveEntry]] = defaultdict(list)
-    names = [info.orig_filename for info in infos]
+    names = [info.orig_filename for _, info in infos]
     raw = {raw_name(name) for name in names if name.endswith(".mhd")} if rules.archive.ending == ".mhd" else set()
-    for number, info in enumerate(infos):
+    for number, info in infos:
         name = info.orig_filename
         if violation := _entry_violation(info, rules.archive.lenient):
             violations.append(violation)

@@ -326,6 +326,9 @@ def test_a_source_called_test_still_has_cases_to_train_with(edition, tmp_path, d
     report = convert_brats(write_brats(tmp_path / "test_brats", edition), dataset, strict=True)
     first, second, to_predict = names(edition)
     assert (report.training, report.test) == (sorted([first, second]), [to_predict])
+    assert [note.partition(" holds cases with labels, which are trained on")[0] for note in report.notes] == [
+        str(tmp_path / "test_brats")
+    ]
 
 
 @pytest.mark.parametrize("edition", ["brats2018", "brats2019"])
