@@ -66,6 +66,21 @@ def test_in_2023_the_qform_counts_to_the_last_bit(challenge, n_violations, submi
     assert all("exactly the qform" in violation for violation in violations)
 
 
+def test_the_validator_of_2024_does_not_look_where_a_file_lies(submission_of, caplog):
+    def move(voxels, header):
+        header.set_sform(header.get_best_affine() + np.eye(4, k=3), 1)
+        return voxels
+
+    caplog.set_level("INFO", "nnunetv2_gsp")
+    made = submission_of("brats2024")
+    contents = unpacked(made)
+    first = next(iter(contents))
+    contents[first] = nifti(contents, first, move)
+    assert check(made, contents.items()) == []
+    [note] = [record.message for record in caplog.records]
+    assert note.startswith(f"note: The challenge does not look where files lie, but expected is {first!r} to lie where")
+
+
 @pytest.mark.parametrize(
     "damaged",
     [
