@@ -285,8 +285,8 @@ def profile_dataset(dataset: str, configuration: str, plans_name: str, device: s
             configuration,
             parameters=["configuration"],
         )
-    manager = plans.get_configuration(configuration)
-    planned, source = manager.configuration, f"{folder.name}, {plans_name}, {configuration}"
+    planned = plans.get_configuration(configuration).configuration
+    source = f"{folder.name}, {plans_name}, {configuration}"
     with _mistakes_in(source):
         gsp = buildable_architecture(planned["architecture"], planned["patch_size"])
         stock = {**planned, "architecture": stock_architecture(planned["architecture"])}
@@ -294,8 +294,7 @@ def profile_dataset(dataset: str, configuration: str, plans_name: str, device: s
             source,
             stock,
             gsp,
-            determine_num_input_channels(plans, manager, dataset_json),
-            plans.get_label_manager(dataset_json).num_segmentation_heads,
+            *channels_of(content, configuration, dataset_json),
             device,
             rounds,
         )
@@ -335,6 +334,21 @@ def profile_template(
         stock = with_topology(_planned_configuration(patch), template)
         gsp = with_shifts(stock, template)["architecture"]
         return _profile(source, stock, gsp, input_channels, classes, device, rounds)
+
+
+def channels_of(plans: dict[str, Any], configuration: str, dataset_json: dict[str, Any]) -> tuple[int, int]:
+    """Return the number of channels that a planned network takes, and the number of its segmentation heads.
+
+    Args:
+        plans: content of a plans file.
+        configuration: name of a configuration of the plans; a cascade's takes the previous stage's segmentation, too.
+        dataset_json: content of the dataset.json.
+    """
+    manager = PlansManager(plans)
+    return (
+        determine_num_input_channels(manager, manager.get_configuration(configuration), dataset_json),
+        manager.get_label_manager(dataset_json).num_segmentation_heads,
+    )
 
 
 def count_parameters(network: nn.Module) -> int:
@@ -388,6 +402,32 @@ def count_architecture(
         count_parameters(training),
         count_macs(predicting, torch.empty(1, input_channels, *patch_size, device="meta")),
     )
+
+
+def time_architecture(
+    architecture: dict[str, Any],
+    patch_size: Sequence[int],
+    input_channels: int,
+    output_channels: int,
+    device: str = "cpu",
+    rounds: int = 5,
+) -> Timing:
+    """Time the forward pass of a planned network on one patch, without deep supervision.
+
+    Args:
+        architecture, patch_size, input_channels, output_channels: as for `count_architecture`.
+        device: device to measure on, cpu, cuda or mps.
+        rounds: number of timed forward passes, from 1 on, after one to warm up.
+
+    Examples:
+        >>> stages = {"n_stages": 2, "features_per_stage": [8, 16], "strides": [1, 2], "kernel_sizes": 3}
+        >>> blocks = {"n_conv_per_stage": 2, "n_conv_per_stage_decoder": 2, "conv_op": "torch.nn.Conv2d"}
+        >>> names = {"network_class_name": PLAIN_NETWORK, "_kw_requires_import": ["conv_op"]}
+        >>> time_architecture({**names, "arch_kwargs": stages | blocks}, (16, 16), 1, 2, rounds=1).median_ms > 0
+        True
+    """
+    builder = partial(_build, architecture, input_channels, output_channels)
+    return _latencies({"network": builder}, (input_channels, *patch_size), device, rounds)["network"]
 
 
 def count_activation_bytes(network: nn.Module, x: Tensor) -> int:

@@ -18,7 +18,7 @@ from nnunetv2_gsp.progress import progress_bar
 if TYPE_CHECKING:
     import submitit
 
-_POLL_S = 0.5
+_POLL_S, _POLL_SLURM_S = 0.5, 30  # a cluster should not be asked often
 _END_S = 30  # for a training to end when the user interrupts
 _SUBMIT_ELSEWHERE = "run on a machine that submits to Slurm"
 # torch's threads, and nnU-Net's processes for augmentation: each training would start one for every core
@@ -61,7 +61,9 @@ def check_executor(executor: str) -> None:
         raise UnavailableError("Slurm's sbatch on PATH", "none", remedy=_SUBMIT_ELSEWHERE, parameters=["executor"])
 
 
-def train_locally(runs: Sequence[TrainingRun], at_a_time: int, after_each: Callable[[], object]) -> None:
+def train_locally(
+    runs: Sequence[TrainingRun], at_a_time: int, after_each: Callable[[], object] = lambda: None, title: str = "train"
+) -> None:
     """Train on this machine, and return when all runs have ended; an interrupt ends the running ones.
 
     Args:
@@ -69,13 +71,14 @@ def train_locally(runs: Sequence[TrainingRun], at_a_time: int, after_each: Calla
         at_a_time: number of trainings that run at once, from 1 on; they are spread over the GPUs, or share the CPU's
             cores.
         after_each: function without arguments that is called whenever a run has ended.
+        title: name of the work, for the progress bar.
     """
     import submitit
 
     folder = runs[0].experiments / "logs"
     waiting, free = deque(runs), deque(range(at_a_time))
     running: list[tuple[TrainingRun, int, submitit.Job[None]]] = []
-    with progress_bar("train", "run", len(runs)) as show:
+    with progress_bar(title, "run", len(runs)) as show:
 
         def show_progress() -> None:
             show(len(runs) - len(waiting) - len(running), ", ".join(run.row.label for run, *_ in running))
@@ -138,6 +141,27 @@ def submit_to_slurm(runs: Sequence[TrainingRun], at_a_time: int | None, resource
     for run, job in zip(runs, jobs, strict=True):
         run.remember(_job("slurm", job))
     return [job.job_id for job in jobs]
+
+
+def wait_for_slurm(runs: Sequence[TrainingRun], title: str = "train") -> None:
+    """Return when Slurm has none of the runs any more; an interrupt leaves the jobs to Slurm.
+
+    Args:
+        runs: runs that were submitted to Slurm.
+        title: name of the work, for the progress bar.
+
+    Raises:
+        UnavailableError: Slurm is not available, or does not answer.
+    """
+    with progress_bar(title, "run", len(runs)) as show:
+        while True:
+            in_slurm = slurm_states(runs)
+            states = [run.state(in_slurm) for run in runs]
+            left = [state for state in states if state in (RunState.QUEUED, RunState.RUNNING)]
+            show(len(runs) - len(left), f"{left.count(RunState.QUEUED)} queued")
+            if not left:
+                return
+            time.sleep(_POLL_SLURM_S)
 
 
 def slurm_states(runs: Iterable[TrainingRun]) -> dict[str, RunState]:

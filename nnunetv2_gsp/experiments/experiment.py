@@ -1,8 +1,6 @@
 """Runs a table's experiments: writes the plans, trains the missing runs, and collects the results."""
 
-import contextlib
 import hashlib
-import io
 import json
 import logging
 import shlex
@@ -13,10 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
-from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 
 from nnunetv2_gsp.architectures.from_plans import buildable_architecture, is_gsp
-from nnunetv2_gsp.errors import ConflictingInputError, DamagedFileError, InputError, MissingInputError
+from nnunetv2_gsp.errors import ConflictingInputError, InputError, MissingInputError
 from nnunetv2_gsp.experiments import report
 from nnunetv2_gsp.experiments.executors import (
     SlurmResources,
@@ -25,11 +22,17 @@ from nnunetv2_gsp.experiments.executors import (
     submit_to_slurm,
     train_locally,
 )
-from nnunetv2_gsp.experiments.preparation import due_preprocessing, preprocess, split
+from nnunetv2_gsp.experiments.preparation import (
+    check_number_of_cases,
+    check_plans_of_these_names,
+    due_preprocessing,
+    find_trainer,
+    prepare,
+)
 from nnunetv2_gsp.experiments.runs import RunState, TrainingRun, locked
 from nnunetv2_gsp.experiments.tables import TableRow, rows_of
-from nnunetv2_gsp.files import write_json, write_text
-from nnunetv2_gsp.nnunet import N_FOLDS, check_device, nnunet_folder
+from nnunetv2_gsp.files import write_text
+from nnunetv2_gsp.nnunet import check_device, nnunet_folder
 from nnunetv2_gsp.plans import (
     derive_gsp_plans,
     effective_configurations,
@@ -197,9 +200,9 @@ class Experiment:
             InputError: as `run_experiments`.
         """
         self._check_settings()
-        self._check_plans_of_these_names()
-        self._check_number_of_cases()
-        trainers = [_trainer(name) for name in dict.fromkeys(run.row.trainer for run in self.runs)]
+        check_plans_of_these_names(self.preprocessed, self.plans, self.configuration)
+        check_number_of_cases(self.preprocessed, self.dataset_json)
+        trainers = [find_trainer(name) for name in dict.fromkeys(run.row.trainer for run in self.runs)]
         if self._trains_own_plans:  # others were checked when they were derived
             self._check_own_plans(trainers)
         if self.plans.keys() > {self.plans_name}:
@@ -237,14 +240,8 @@ class Experiment:
         """
         wanted = [RunState.NOT_STARTED, RunState.INTERRUPTED, *([RunState.FAILED] if retry else [])]
         todo = [run for run, state in zip(self.runs, self.states(), strict=True) if state in wanted]
-        plans = {run.plans: self.plans[run.plans] for run in todo}
-        for name, content in plans.items():
-            if not (self.preprocessed / f"{name}.json").is_file():
-                write_json(content, self.preprocessed / f"{name}.json")
-        for folder, command in due_preprocessing(self.preprocessed, plans, self.configuration).items():
-            preprocess(folder, command)
         if todo:
-            split(self.preprocessed, plans[todo[0].plans], self.configuration)
+            prepare(self.preprocessed, {run.plans: self.plans[run.plans] for run in todo}, self.configuration)
         return todo
 
     def collect(self) -> str:
@@ -289,36 +286,6 @@ class Experiment:
                 ", ".join(self.settings),
                 remedy="derive plans with these settings first",
                 parameters=["plans_name"],
-            )
-
-    def _check_plans_of_these_names(self) -> None:
-        for name, content in self.plans.items():
-            file = self.preprocessed / f"{name}.json"
-            if file.is_file() and self._trained(load_plans(self.preprocessed, name)) != self._trained(content):
-                raise ConflictingInputError(
-                    "the plans that this table trains",
-                    "plans with other settings",
-                    where=file,
-                    remedy="move them away, with the results trained from them",
-                )
-
-    def _check_number_of_cases(self) -> None:
-        if (self.preprocessed / "splits_final.json").is_file():
-            return
-        n_cases = self.dataset_json.get("numTraining")
-        if not isinstance(n_cases, int):
-            raise DamagedFileError(
-                "numTraining, the number of cases",
-                str(n_cases),
-                where=self.preprocessed / "dataset.json",
-                remedy="write it there, and into the one in nnUNet_raw",
-            )
-        if n_cases < N_FOLDS:
-            raise InputError(
-                f"at least {N_FOLDS} training cases for nnU-Net's split",
-                str(n_cases),
-                where=self.dataset,
-                remedy="add cases, or write a splits_final.json yourself",
             )
 
     def _check_own_plans(self, trainers: Sequence[type[nnUNetTrainer]]) -> None:
@@ -402,20 +369,3 @@ class Experiment:
                     f"{trainer.__name__}, which trains its GSP counterpart",
                     parameters=["trainers"],
                 )
-
-    def _trained(self, plans: dict[str, Any]) -> dict[str, Any]:
-        """Return the part of the plans that a training depends on, without other configurations and their origin."""
-        configuration = effective_configurations(plans).get(self.configuration, {})
-        about_all = {key: value for key, value in plans.items() if key not in ("gsp_template", "configurations")}
-        trained = {**about_all, "configuration": {**configuration, "next_stage": None}}
-        as_read: dict[str, Any] = json.loads(json.dumps(trained))
-        return as_read
-
-
-def _trainer(trainer: str) -> type[nnUNetTrainer]:
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):  # nnU-Net says where it searches
-            found: type[nnUNetTrainer] = recursive_find_trainer_class_by_name(trainer)
-    except (RuntimeError, TypeError, AssertionError) as error:  # it does not exist, is not a class or not a trainer
-        raise MissingInputError("a trainer that nnU-Net finds", trainer, parameters=["trainers"]) from error
-    return found
