@@ -17,6 +17,7 @@ from nnunetv2_gsp.cli import (
     import_,
     plan,
     profile,
+    search,
     submit,
     templates,
 )
@@ -32,6 +33,7 @@ _VERBS = (
     templates,
     profile,
     experiments,
+    search,
     export,
     import_,
     convert,

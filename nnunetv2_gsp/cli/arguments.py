@@ -2,14 +2,18 @@
 
 import argparse
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nnunetv2_gsp.challenges import SUBMISSIONS
 from nnunetv2_gsp.errors import ConflictingInputError
 from nnunetv2_gsp.metrics.definitions import DEFINITIONS
 from nnunetv2_gsp.nnunet import DEVICES
+
+if TYPE_CHECKING:
+    from nnunetv2_gsp.experiments.executors import SlurmResources
 
 INCOMPLETE = (
     "Not checked: whether all cases are there, and whether each lies where its image does; name the challenge's images "
@@ -61,6 +65,42 @@ def add_device(parser: argparse.ArgumentParser, default: str, what: str) -> None
 def add_set(parser: argparse.ArgumentParser, what: str) -> None:
     """Add --set KEY=VALUE; `what` is its help."""
     parser.add_argument("--set", nargs="+", action="extend", type=setting, default=[], metavar="KEY=VALUE", help=what)
+
+
+def add_executor(parser: argparse.ArgumentParser, at_a_time: str) -> None:
+    """Add --executor, -n and what is asked of Slurm; `at_a_time` is the help of -n. The epilog lists the executors."""
+    from nnunetv2_gsp.experiments import EXECUTORS
+
+    parser.add_argument("--executor", choices=list(EXECUTORS), default="local", help="see below (default: %(default)s)")
+    parser.add_argument("-n", type=positive, metavar="N", help=at_a_time)
+    parser.add_argument("--partition", metavar="NAME", help="a Slurm job's partition (default: Slurm's own)")
+    parser.add_argument(
+        "--gpus",
+        metavar="GPUS",
+        help="a Slurm job's GPUs, as sbatch's --gpus-per-node takes them: 1 or a100:1 (default: 1 "
+        "where the device is cuda)",
+    )
+    parser.add_argument("--cpus", type=positive, metavar="N", help="a Slurm job's cores (default: Slurm's own)")
+    parser.add_argument(
+        "--time",
+        type=positive,
+        metavar="MINUTES",
+        help="limit of a Slurm job; one that needs more is requeued and goes on (default: a day)",
+    )
+
+
+def slurm_resources(arguments: argparse.Namespace) -> "SlurmResources | None":
+    """Return what is asked of Slurm with the flags of `add_executor`, or None if nothing is."""
+    from nnunetv2_gsp.experiments.executors import SlurmResources
+
+    wishes = {
+        "partition": arguments.partition,
+        "gpus": arguments.gpus,
+        "cpus": arguments.cpus,
+        "time_min": arguments.time,
+    }
+    wishes = {name: wish for name, wish in wishes.items() if wish is not None}
+    return SlurmResources(**wishes) if wishes else None
 
 
 def add_challenge(parser: argparse.ArgumentParser) -> None:
@@ -146,6 +186,22 @@ def voxels(text: str) -> int | str:
         ('auto', 200)
     """
     return text if text == "auto" else positive(text)
+
+
+def above_zero(text: str) -> float:
+    """Parse a number above 0.
+
+    Examples:
+        >>> above_zero("1.5")
+        1.5
+    """
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < math.inf:
+        raise argparse.ArgumentTypeError(f"expected a number above 0, got {text}")
+    return number
 
 
 def positive(text: str) -> int:

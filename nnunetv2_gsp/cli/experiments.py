@@ -3,21 +3,13 @@
 import argparse
 from textwrap import fill
 
-from nnunetv2_gsp.cli.arguments import Verbs, add_device, add_set, listed, positive, settings
+from nnunetv2_gsp.cli.arguments import Verbs, add_device, add_executor, add_set, listed, settings, slurm_resources
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the verb and return the exit code."""
-    from nnunetv2_gsp.experiments.executors import SlurmResources
     from nnunetv2_gsp.experiments.experiment import run_experiments
 
-    wishes = {
-        "partition": arguments.partition,
-        "gpus": arguments.gpus,
-        "cpus": arguments.cpus,
-        "time_min": arguments.time,
-    }
-    wishes = {name: wish for name, wish in wishes.items() if wish is not None}
     outcome = run_experiments(
         arguments.table,
         arguments.d,
@@ -29,7 +21,7 @@ def run(arguments: argparse.Namespace) -> int:
         device=arguments.device,
         executor=arguments.executor,
         at_a_time=arguments.n,
-        slurm=SlurmResources(**wishes) if wishes else None,
+        slurm=slurm_resources(arguments),
         retry=arguments.retry,
         dry_run=arguments.dry_run,
     )
@@ -88,26 +80,7 @@ def add(verbs: Verbs) -> None:
     )
     add_set(experiments, "settings for every run, as in patch_size=[16,96,96] batch_size=2")
     add_device(experiments, "cuda", "where nnU-Net trains")
-    experiments.add_argument(
-        "--executor", choices=list(EXECUTORS), default="local", help="see below (default: %(default)s)"
-    )
-    experiments.add_argument(
-        "-n", type=positive, metavar="N", help="number of trainings at once (default: 1 locally, all in Slurm)"
-    )
-    experiments.add_argument("--partition", metavar="NAME", help="a Slurm job's partition (default: Slurm's own)")
-    experiments.add_argument(
-        "--gpus",
-        metavar="GPUS",
-        help="a Slurm job's GPUs, as sbatch's --gpus-per-node takes them: 1 or a100:1 (default: 1 "
-        "where the device is cuda)",
-    )
-    experiments.add_argument("--cpus", type=positive, metavar="N", help="a Slurm job's cores (default: Slurm's own)")
-    experiments.add_argument(
-        "--time",
-        type=positive,
-        metavar="MINUTES",
-        help="limit of a Slurm job; one that needs more is requeued and goes on (default: a day)",
-    )
+    add_executor(experiments, "number of trainings at once (default: 1 locally, all in Slurm)")
     experiments.add_argument("--retry", action="store_true", help="train failed runs again")
     experiments.add_argument("--dry-run", action="store_true", help="list the runs and their state, write nothing")
     experiments.set_defaults(run=run)

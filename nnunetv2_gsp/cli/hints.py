@@ -6,6 +6,8 @@ from collections.abc import Iterable
 # parameter of the library -> {attribute of a verb's parsed arguments: hint that names its flag}
 _HINTS = {
     "archive": {"file": "name another archive"},
+    "budget_gmacs": {"budget_macs": "raise it with --budget-macs"},
+    "budget_ms": {"budget_ms": "raise it with --budget-ms"},
     "challenge": {"challenge": "name another challenge"},
     "checkpoint_name": {"chk": "name another checkpoint with -chk"},
     "chill": {"chill": "leave out with --chill what only one side has"},
@@ -27,6 +29,7 @@ _HINTS = {
     "images": {"images": "name other images with --images"},
     "input_channels": {"channels": "change --channels"},
     "json_file": {"json": "name another file with --json"},
+    "kept": {"keep": "change --keep"},
     "lesion_wise": {"lesion_wise": "leave out --lesion-wise"},
     "markdown_file": {"markdown": "name another file with --markdown"},
     "name": {"name": "choose another name with --name"},

@@ -21,6 +21,7 @@ def test_help_names_the_verbs_and_nnunets_own_command(capsys):
         "templates",
         "profile",
         "experiments",
+        "search",
         "export",
         "import",
         "convert",
