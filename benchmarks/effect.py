@@ -31,11 +31,10 @@ import torch
 from nnunetv2.training.loss.compound_losses import DC_and_CE_loss
 from nnunetv2.training.loss.dice import MemoryEfficientSoftDiceLoss
 from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
-from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 from torch import nn
 from tqdm import tqdm
 
-from nnunetv2_gsp.architectures.from_plans import gsp_architecture
+from nnunetv2_gsp.architectures.from_plans import Entry, build, gsp_architecture
 from nnunetv2_gsp.architectures.request import ShiftRequest
 from nnunetv2_gsp.profiling import count_macs, count_parameters
 from nnunetv2_gsp.timing import environment
@@ -145,10 +144,10 @@ def held_out_cases() -> list[tuple[np.ndarray, np.ndarray]]:
     return [case(HELD_OUT, index)[:2] for index in range(N_HELD_OUT)]
 
 
-def network_of(setting: Setting) -> nn.Module:
-    """Build and initialise the network as nnU-Net does, from an `architecture` entry of plans."""
+def stock_entry() -> Entry:
+    """Return the network whose GSP counterparts are compared, as the entry `architecture` of plans."""
     n_stages = len(WIDTHS)
-    stock = {
+    return {
         "network_class_name": "dynamic_network_architectures.architectures.unet.PlainConvUNet",
         "arch_kwargs": {
             "n_stages": n_stages,
@@ -168,16 +167,16 @@ def network_of(setting: Setting) -> nn.Module:
         },
         "_kw_requires_import": ["conv_op", "norm_op", "dropout_op", "nonlin"],
     }
-    architecture = gsp_architecture(stock, PATCH, setting.request, setting.kernel)
-    network: nn.Module = get_network_from_plans(
-        architecture["network_class_name"],
-        architecture["arch_kwargs"],
-        architecture["_kw_requires_import"],
-        input_channels=1,
-        output_channels=2,
-        deep_supervision=False,
-    )
-    return network
+
+
+def network_of(setting: Setting) -> nn.Module:
+    """Build and initialise the network of a setting."""
+    return built(gsp_architecture(stock_entry(), PATCH, setting.request, setting.kernel))
+
+
+def built(architecture: Entry) -> nn.Module:
+    """Build and initialise the network of an entry `architecture`, as nnU-Net does."""
+    return build(architecture, input_channels=1, output_channels=2, deep_supervision=False, allow_init=True)
 
 
 def train_missing(runs: Iterable[Run], folder: Path, processes: int) -> None:
@@ -198,17 +197,22 @@ def train_and_save(run: Run, folder: Path) -> str:
 
 
 def trained(run: Run) -> nn.Module:
-    """Train a network from scratch."""
-    torch.manual_seed(run.seed)
-    network = network_of(SETTINGS[run.setting])
+    """Train the network of a run from scratch."""
+    return train(lambda: network_of(SETTINGS[run.setting]), run.seed, run.steps)
+
+
+def train(make: Callable[[], nn.Module], seed: int, steps: int) -> nn.Module:
+    """Train the network that `make` initialises, from a seed, for a number of steps."""
+    torch.manual_seed(seed)
+    network = make()
     optimizer = torch.optim.SGD(network.parameters(), LEARNING_RATE, momentum=0.99, nesterov=True, weight_decay=3e-5)
-    scheduler = PolyLRScheduler(optimizer, LEARNING_RATE, run.steps)
+    scheduler = PolyLRScheduler(optimizer, LEARNING_RATE, steps)
     loss = DC_and_CE_loss(
         {"batch_dice": False, "smooth": 1e-5, "do_bg": False, "ddp": False}, {}, dice_class=MemoryEfficientSoftDiceLoss
     )
-    for step in range(run.steps):
+    for step in range(steps):
         scheduler.step(step)
-        images, ellipsoids = batch((TRAINING, run.seed, step, index) for index in range(BATCH))
+        images, ellipsoids = batch((TRAINING, seed, step, index) for index in range(BATCH))
         optimizer.zero_grad()
         loss(network(images), ellipsoids).backward()
         nn.utils.clip_grad_norm_(network.parameters(), 12)
