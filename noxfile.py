@@ -11,6 +11,7 @@ LOWEST = [  # what setup.cfg allows, and nnU-Net beside it
     "batchgenerators==0.25.1",
     "safetensors==0.4.3",
     "submitit==1.5.4",
+    "optuna==5.0.0",
     "torchinfo==1.8.0",
     "nilearn==0.10.4",
     "scipy==1.11.4",
