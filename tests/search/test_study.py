@@ -42,15 +42,45 @@ def test_dice_and_cost_are_what_the_task_says(journal):
             assert record.network.cost == record.network.macs / 1e9
 
 
-def test_the_first_is_never_pruned_and_others_by_halving(journal):
-    search = searched(journal, kept=0.3)
-    records = [record for record in search.records() if record.is_trained]
-    assert records[0].outcome is Outcome.FINISHED
-    assert any(record.outcome is Outcome.PRUNED for record in records)
+class Reversing(Landscape):
+    """In the second rung the best are the worst."""
+
+    def train(self, networks, rung):
+        return [1.5 - dice if rung == 1 else dice for dice in super().train(networks, rung)]
+
+
+def test_each_rung_prunes_by_its_own_dice(journal):
+    records = searched(journal, Reversing(n_rungs=3), kept=0.3).records()
+    records = [record for record in records if record.is_trained]
+    assert {len(record.dice) for record in records} == {1, 2, 3}
     for number, record in enumerate(records[1:], 1):
-        on = goes_on(record.point(0), [earlier.point(0) for earlier in records[:number]], kept=0.3)
-        assert record.outcome is (Outcome.FINISHED if on else Outcome.PRUNED)
-        assert len(record.dice) == (2 if on else 1)
+        for rung in range(2):
+            rivals = [point for earlier in records[:number] if (point := earlier.point(rung))]
+            on = goes_on(record.point(rung), rivals, kept=0.3)
+            assert (len(record.dice) > rung + 1) is on
+            if not on:
+                assert record.outcome is Outcome.PRUNED
+                break
+
+
+def test_the_first_is_never_pruned(journal):
+    """With the second one, which is better and costs the same, in one batch."""
+    first, second, *_ = searched(journal, kept=0.5, at_a_time=2, n_trials=2).records()
+    assert first.dice[0] < second.dice[0]
+    assert first.network.cost == second.network.cost
+    assert first.outcome is Outcome.FINISHED
+
+
+def test_a_network_that_was_tried_is_not_trained_again(journal):
+    task = Landscape()
+    search = Search(SPACE, task, journal)
+    journal.parent.mkdir()
+    search._study.enqueue_trial(SPACE.first()["default"])
+    search.run(6)
+    again = [record for record in search.records() if record.outcome is Outcome.REPEATED]
+    assert [record.network.settings for record in again] == [{**SPACE.settings(SPACE.first()["default"])}]
+    assert len(task.trained) == len(set(task.trained))
+    assert sum(record.is_trained for record in search.records()) == 6
 
 
 def test_what_exceeds_the_budget_is_never_trained(journal):
