@@ -8,6 +8,7 @@ from nnunetv2_gsp import __version__
 from nnunetv2_gsp.cli import (
     check_submission,
     compare,
+    container,
     convert,
     demo,
     doctor,
@@ -36,6 +37,7 @@ _VERBS = (
     search,
     export,
     import_,
+    container,
     convert,
     evaluate,
     compare,
