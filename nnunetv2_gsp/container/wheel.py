@@ -41,8 +41,7 @@ def write_wheel(folder: Path) -> Path:
     installed = _installed()
     tag = _tag(any(name.endswith(EXTENSION_SUFFIXES[0]) for name in contents))
     about = f"{_NAME}-{installed.version}.dist-info"
-    for name, content in _metadata(installed, tag).items():
-        contents[f"{about}/{name}"] = content.encode()
+    contents |= {f"{about}/{name}": text.encode() for name, text in _metadata(installed, tag).items()}
     record = [f"{name},{_hash(content)},{len(content)}" for name, content in contents.items()]
     contents[f"{about}/RECORD"] = "\n".join([*record, f"{about}/RECORD,,", ""]).encode()
     wheel = folder / f"{_NAME}-{installed.version}-{tag}.whl"

@@ -62,7 +62,7 @@ def test_what_was_compiled_for_another_python_stays_here(tmp_path, monkeypatch):
 
 def test_versions_are_those_installed_and_torch_comes_from_one_index():
     pins = {name: str(found) for name, found in (line.split("==") for line in [*constraints(), *torch_pins()])}
-    assert {"nnunetv2", "simpleitk", "safetensors", "torch", "timm"} <= set(pins)
+    assert {"nnunetv2", "simpleitk", "safetensors", "torch", "torchvision", "timm"} <= set(pins)
     assert "pytest" not in pins
     assert not [line for line in constraints() if line.startswith(("torch", "nvidia", "triton"))]
     for name, found in pins.items():
