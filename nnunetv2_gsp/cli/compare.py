@@ -25,6 +25,7 @@ def run(arguments: argparse.Namespace) -> int:
             definition,
             arguments.o,
             processes=arguments.np,
+            primary=arguments.primary,
             overwrite=arguments.overwrite,
             **{name: choice for name, choice in choices.items() if choice is not None},
         )
@@ -37,6 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
             dataset_json=arguments.djfile,
             images=arguments.images,
             processes=arguments.np,
+            primary=arguments.primary,
             overwrite=arguments.overwrite,
         )
     written = (
@@ -70,6 +72,13 @@ def add(verbs: Verbs) -> None:
     )
     compare.add_argument("--images", type=Path, metavar="FOLDER", help="images, such as imagesTs, to draw the cases on")
     add_definition(compare)
+    compare.add_argument(
+        "--primary",
+        default="Dice",
+        metavar="METRIC[:REGION]",
+        help="primary endpoint, which decides: a metric's mean over regions, or a metric of one region, as in "
+        "HD95:enhancing_tumor (default: %(default)s)",
+    )
     compare.add_argument(
         "-o", type=Path, required=True, metavar="FOLDER", help="folder for comparison.html, .md, .csv and .json"
     )

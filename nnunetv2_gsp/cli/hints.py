@@ -44,6 +44,7 @@ _HINTS = {
     "plans_name": {"p": "name other plans with -p"},
     "plans_names": {"p": "name other plans with -p"},
     "predictions": {"pred": "name other predictions with -pred", "i": "name another folder of predictions with -i"},
+    "primary": {"primary": "choose another with --primary"},
     "processes": {"np": "take fewer processes with -np"},
     "references": {"gt": "name other references with -gt"},
     "rounds": {"rounds": "change --rounds"},

@@ -7,8 +7,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from nnunetv2_gsp.comparison.comparison import Comparison, compare
+from nnunetv2_gsp.comparison.comparison import DEFAULT_PRIMARY, Comparison, compare
 from nnunetv2_gsp.comparison.page import as_html, title_of
+from nnunetv2_gsp.comparison.paired import PairedDifference
 from nnunetv2_gsp.comparison.pairing import Pairing, pair_folders
 from nnunetv2_gsp.comparison.result_tables import result_tables
 from nnunetv2_gsp.comparison.trained_models import FOLDS, pair_trained_models
@@ -29,6 +30,7 @@ def compare_trained_models(
     plans_names: Sequence[str] = ("nnUNetPlans",),
     folds: Sequence[str] = FOLDS,
     processes: int | None = None,
+    primary: str = DEFAULT_PRIMARY,
     overwrite: bool = False,
 ) -> Comparison:
     """Compare trained models by their validation predictions, and write the report.
@@ -42,6 +44,7 @@ def compare_trained_models(
         plans_names: name of the plans, one for all trainers or one for each.
         folds: names of folds that every model has finished: "0", "1" and so on, or "all" alone.
         processes: number of cases scored at the same time, at least 1; None leaves it to `n_processes`.
+        primary: the primary endpoint: a metric, of which the mean over regions is tested, or METRIC:REGION.
         overwrite: True replaces existing files of these names.
 
     Raises:
@@ -52,6 +55,7 @@ def compare_trained_models(
         overwrite,
         definition,
         processes,
+        primary,
         lambda: pair_trained_models(
             dataset, trainers, configuration=configuration, plans_names=plans_names, folds=folds
         ),
@@ -67,6 +71,7 @@ def compare_folders(
     dataset_json: Path | None = None,
     images: Path | None = None,
     processes: int | None = None,
+    primary: str = DEFAULT_PRIMARY,
     overwrite: bool = False,
 ) -> Comparison:
     """Compare folders of predictions, and write the report.
@@ -79,6 +84,7 @@ def compare_folders(
         dataset_json: nnU-Net's file that names regions or labels; None takes what `find_region_labels` finds.
         images: folder of CASE_0000 images to draw on; None draws on black.
         processes: number of cases scored at the same time, at least 1; None leaves it to `n_processes`.
+        primary: the primary endpoint: a metric, of which the mean over regions is tested, or METRIC:REGION.
         overwrite: True replaces existing files of these names.
 
     Raises:
@@ -89,6 +95,7 @@ def compare_folders(
         overwrite,
         definition,
         processes,
+        primary,
         lambda: pair_folders(predictions, references, dataset_json=dataset_json, images=images),
     )
 
@@ -179,11 +186,13 @@ def as_dict(comparison: Comparison) -> dict[str, Any]:
             "labels": pairing.labels.source,
             "units": {metric.name: metric.unit or "1" for metric in comparison.metrics},
             "baseline": comparison.baseline.name,
+            "primary": {
+                "endpoint": comparison.endpoint.title,
+                "comparisons": list(map(_test, comparison.primary)),
+                "identical_cases": [{"contenders": list(names), "n": n} for names, n in comparison.identical.items()],
+            },
             "folds": dict(pairing.folds),
-            "comparisons": [
-                {**asdict(paired), "interval": list(paired.interval), "is_significant": paired.is_significant}
-                for paired in comparison.paired
-            ],
+            "comparisons": list(map(_test, comparison.paired)),
             "contenders": {
                 contender.name: {
                     "cost": asdict(contender.cost),
@@ -212,12 +221,25 @@ def as_markdown(comparison: Comparison) -> str:
     return "\n".join([*lines, "## Notes", "", *(f"- {note}" for note in comparison.notes), ""])
 
 
+def _test(paired: PairedDifference) -> dict[str, Any]:
+    """Return JSON content of a test, with lists in place of tuples."""
+    content = {**asdict(paired), "is_significant": paired.is_significant}
+    for found in (content, content["without_penalties"] or {}):
+        found.update({name: list(value) for name, value in found.items() if isinstance(value, tuple)})
+    return content
+
+
 def _compare_into(
-    output: Path, overwrite: bool, definition: Definition, processes: int | None, find_pairing: Callable[[], Pairing]
+    output: Path,
+    overwrite: bool,
+    definition: Definition,
+    processes: int | None,
+    primary: str,
+    find_pairing: Callable[[], Pairing],
 ) -> Comparison:
     """Compare and write the report; whether the files can be written is checked first, as it is quick."""
     for file in output_files(output).values():
         check_target(file, overwrite)
-    comparison = compare(find_pairing(), definition, processes)
+    comparison = compare(find_pairing(), definition, processes, primary)
     write_report(comparison, output, overwrite)
     return comparison

@@ -1,16 +1,26 @@
-"""Fills the tables of a comparison: mean scores with their tests, and costs."""
+"""Fills the tables of a comparison: scores with their tests, and costs."""
 
 import math
 from collections.abc import Callable
 
 from nnunetv2_gsp.comparison.comparison import Comparison
 from nnunetv2_gsp.comparison.costs import ModelCost
+from nnunetv2_gsp.comparison.paired import Location, PairedDifference
 from nnunetv2_gsp.comparison.pairing import Contender
-from nnunetv2_gsp.comparison.statistics import PairedDifference
 from nnunetv2_gsp.metrics.definitions import Metric
 from nnunetv2_gsp.tables import Table
 
 LEFT_OUT = "–"
+_RESULT = (
+    "typical difference",
+    "its interval",
+    "p",
+    "p, Holm",
+    "effect size",
+    "wins / ties / losses",
+    "penalty cases, each",
+    "pairs (dropped)",
+)
 _COSTS: tuple[tuple[str, Callable[[ModelCost], str]], ...] = (
     ("parameters", lambda cost: with_prefix(cost.parameters)),
     ("MACs of a patch", lambda cost: with_prefix(cost.macs)),
@@ -25,16 +35,23 @@ _COSTS: tuple[tuple[str, Callable[[ModelCost], str]], ...] = (
 
 
 def result_tables(comparison: Comparison) -> list[tuple[str, Table]]:
-    """Return headings and tables: one of each contender against the baseline, then one of costs where any is known.
+    """Return headings and tables: the primary endpoint, each contender against the baseline by region, and costs.
 
     Args:
         comparison: comparison of two or more contenders.
+
+    Returns:
+        The table of costs is there only where any is known.
     """
-    tables = [
-        (f"{contender.name} against {comparison.baseline.name}", _results(comparison, contender))
+    by_region = [
+        (f"{contender.name} against {comparison.baseline.name}, by region", _by_region(comparison, contender))
         for contender in comparison.others
     ]
-    return [*tables, *([("What it cost", _costs(comparison))] if comparison.has_costs else [])]
+    return [
+        (f"Primary endpoint: {comparison.endpoint.title}", _primary(comparison)),
+        *by_region,
+        *([("What it cost", _costs(comparison))] if comparison.has_costs else []),
+    ]
 
 
 def score_text(score: float, metric: Metric, *, signed: bool = False) -> str:
@@ -72,46 +89,119 @@ def with_prefix(count: int | None) -> str:
     return f"{count / 1000**power:.3g}{('', ' k', ' M', ' G', ' T')[power]}"
 
 
-def _results(comparison: Comparison, contender: Contender) -> Table:
+def interval_text(found: Location, metric: Metric) -> str:
+    """Return the interval of the typical difference as text.
+
+    Args:
+        found: where the scores of two contenders lie.
+        metric: metric of the scores, which sets the number of digits.
+    """
+    low, high = (score_text(end, metric, signed=True) for end in found.typical_interval)
+    return LEFT_OUT if math.isnan(found.typical_interval[0]) else f"{low} to {high}"
+
+
+def confidence_text(paired: PairedDifference) -> str:
+    """Return the confidence of a difference's intervals as text, such as 98.3 %.
+
+    Args:
+        paired: a tested difference.
+    """
+    return f"{100 * paired.confidence:.3g} %"
+
+
+def p_text(p: float, *, named: bool = False) -> str:
+    """Return a p-value with three digits after the point; NaN, where nothing was tested, is left out.
+
+    Args:
+        p: from 0 to 1, or NaN.
+        named: True puts "p =" before it.
+
+    Examples:
+        >>> p_text(0.0004), p_text(0.0123, named=True), p_text(0.0004, named=True)
+        ('< 0.001', 'p = 0.012', 'p < 0.001')
+    """
+    if math.isnan(p):
+        return LEFT_OUT
+    shown = "< 0.001" if p < 0.001 else f"{p:.3f}"
+    return shown if not named else f"p {shown}" if p < 0.001 else f"p = {shown}"
+
+
+def _primary(comparison: Comparison) -> Table:
+    rows: list[list[str]] = []
+    marked: set[int] = set()
+    for paired in comparison.primary:
+        if paired.is_significant:
+            marked.add(len(rows))
+        label = f"{paired.contender} against {paired.baseline}"
+        rows.append([label, *_result(paired, comparison.endpoint.metric)])
+        if paired.without_penalties is not None:
+            rows.append([_without(label), *_untested(paired, paired.without_penalties, comparison.endpoint.metric)])
+    header = ["compared", "baseline: median (mean)", "contender: median (mean)", *_RESULT]
+    return Table(header, rows, marked=frozenset(marked))
+
+
+def _by_region(comparison: Comparison, contender: Contender) -> Table:
     metrics = {metric.name: metric for metric in comparison.metrics}
-    paired = [each for each in comparison.paired if each.contender == contender.name]
-    header = [
-        "region",
-        "metric",
-        f"mean of {comparison.baseline.name}",
-        f"mean of {contender.name}",
-        "mean difference",
-        "95 % interval",
-        "median difference",
-        "p",
-        "p, Holm",
-        "wins / ties / losses",
-        "penalty cases, each",
-        "pairs (dropped)",
-    ]
-    return Table(
-        header,
-        [_result(each, metrics[each.metric]) for each in paired],
-        n_labels=2,
-        marked=frozenset(row for row, each in enumerate(paired) if each.is_significant),
-    )
+    rows: list[list[str]] = []
+    marked: set[int] = set()
+    for paired in (each for each in comparison.paired if each.contender == contender.name):
+        metric = metrics[paired.metric]
+        title = f"{metric.title} {'↑' if metric.higher_is_better else '↓'}"
+        if paired.is_significant:
+            marked.add(len(rows))
+        rows.append([paired.region, title, *_result(paired, metric)])
+        if paired.without_penalties is not None:
+            rows.append([_without(paired.region), title, *_untested(paired, paired.without_penalties, metric)])
+    names = [f"{name}: median (mean)" for name in (comparison.baseline.name, contender.name)]
+    return Table(["region", "metric", *names, *_RESULT], rows, n_labels=2, marked=frozenset(marked))
 
 
 def _result(paired: PairedDifference, metric: Metric) -> list[str]:
+    """Return the cells below `_RESULT`, and those of medians and means before them."""
     return [
-        paired.region,
-        f"{metric.title} {'↑' if metric.higher_is_better else '↓'}",
-        score_text(paired.baseline_mean, metric),
-        score_text(paired.contender_mean, metric),
-        score_text(paired.mean_difference, metric, signed=True),
-        _interval(paired, metric),
-        score_text(paired.median_difference, metric, signed=True),
-        _p(paired.p),
-        _p(paired.p_holm) + (" *" if paired.is_significant else ""),
+        *_medians(paired, metric),
+        score_text(paired.typical_difference, metric, signed=True),
+        f"{interval_text(paired, metric)} ({confidence_text(paired)})",
+        p_text(paired.p),
+        p_text(paired.p_holm) + (" *" if paired.is_significant else ""),
+        _signed(paired.effect_size),
         f"{paired.wins} / {paired.ties} / {paired.losses}",
         f"{paired.baseline_penalties}, {paired.contender_penalties}",
         f"{paired.n}" + (f" ({paired.dropped})" if paired.dropped else ""),
     ]
+
+
+def _untested(paired: PairedDifference, without: Location, metric: Metric) -> list[str]:
+    """Return the same cells for the cases without penalties, which are not tested."""
+    return [
+        *_medians(without, metric),
+        score_text(without.typical_difference, metric, signed=True),
+        f"{interval_text(without, metric)} ({confidence_text(paired)})",
+        LEFT_OUT,
+        LEFT_OUT,
+        LEFT_OUT,
+        LEFT_OUT,
+        "0, 0",
+        f"{without.n}",
+    ]
+
+
+def _medians(found: Location, metric: Metric) -> list[str]:
+    return [
+        f"{score_text(median, metric)} ({score_text(mean, metric)})"
+        for median, mean in (
+            (found.baseline_median, found.baseline_mean),
+            (found.contender_median, found.contender_mean),
+        )
+    ]
+
+
+def _without(label: str) -> str:
+    return f"{label}, without penalty cases"
+
+
+def _signed(value: float) -> str:
+    return LEFT_OUT if math.isnan(value) else f"{value:+.2f}"
 
 
 def _costs(comparison: Comparison) -> Table:
@@ -120,20 +210,6 @@ def _costs(comparison: Comparison) -> Table:
         ["", *(contender.name for contender in contenders)],
         [[label, *(show(contender.cost) for contender in contenders)] for label, show in _COSTS],
     )
-
-
-def _interval(paired: PairedDifference, metric: Metric) -> str:
-    low, high = paired.interval
-    if math.isnan(low):
-        return LEFT_OUT
-    method = "" if paired.interval_method == "BCa" else f" ({paired.interval_method})"
-    return f"{score_text(low, metric, signed=True)} to {score_text(high, metric, signed=True)}{method}"
-
-
-def _p(p: float) -> str:
-    if math.isnan(p):
-        return LEFT_OUT
-    return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def _three_digits(value: float | None) -> str:

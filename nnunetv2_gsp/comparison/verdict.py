@@ -1,69 +1,85 @@
-"""Sums up the statistics of a comparison in sentences."""
+"""Sums up the primary endpoint of a comparison in at most forty words; the tables have the rest."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from nnunetv2_gsp.comparison.comparison import Comparison
-from nnunetv2_gsp.comparison.statistics import ALPHA, PairedDifference, smallest_p
+from nnunetv2_gsp.comparison.comparison import AGAINST_BASELINE, Comparison
+from nnunetv2_gsp.comparison.paired import PairedDifference
+from nnunetv2_gsp.comparison.result_tables import confidence_text, interval_text, p_text, score_text
+from nnunetv2_gsp.comparison.statistics import ALPHA, smallest_p
 
-_TEST = f"Wilcoxon's test, Holm's correction, p < {ALPHA:g}"
+MOST_WORDS = 40
+_BETTER, _WORSE, _NO_DIFFERENCE = "better", "worse", "no difference is shown"
+_IDENTICAL, _UNTESTED = "identical predictions", "not tested, as no case has scores of both"
 
 
 def verdict(comparison: Comparison) -> str:
-    """Return a sentence for each contender that sums up its tests against the baseline.
+    """Return what the primary endpoint says of each contender against the baseline, in at most `MOST_WORDS` words.
+
+    Names of contenders with blanks in them count as several words, and give way to numbers of contenders.
 
     Args:
         comparison: comparison of two or more contenders.
     """
-    return " ".join(_verdict_on(comparison, contender.name) for contender in comparison.others)
+    tested = [each for each in comparison.primary if each.family == AGAINST_BASELINE]
+    if len(tested) == 1:
+        return _on_one(comparison, tested[0])
+    outcomes: dict[str, list[str]] = {}
+    for each in tested:
+        outcomes.setdefault(_outcome(comparison, each), []).append(each.contender)
+    sentence = _on_several(comparison, {outcome: ", ".join(names) for outcome, names in outcomes.items()})
+    if len(sentence.split()) <= MOST_WORDS:
+        return sentence
+    return _on_several(comparison, {outcome: f"{len(names)} contenders" for outcome, names in outcomes.items()})
 
 
-def _verdict_on(comparison: Comparison, name: str) -> str:
-    paired = [each for each in comparison.paired if each.contender == name]
-    tested = [each for each in paired if not math.isnan(each.p)]
-    untested, n_cases = len(paired) - len(tested), len(comparison.cases)
-    on_cases = f"On {n_cases} case{'s' * (n_cases != 1)}"
-    if not tested:
-        return (
-            f"{on_cases} nothing could be tested between {name} and {comparison.baseline.name}: no case has "
-            f"scores of both."
-        )
-    left = f"; {untested} more could not be tested, as no case has scores of both" if untested else ""
-    better = [each for each in tested if each.is_significant and each.leaning > 0]
-    worse = [each for each in tested if each.is_significant and each.leaning < 0]
-    if not better and not worse:
-        return (
-            f"{on_cases} no difference between {name} and {comparison.baseline.name} is significant in any of "
-            f"{len(tested)} comparisons ({_TEST}){_why_none(comparison, tested)}{left}."
-        )
-    found = [
-        f"{words} in {len(group)}: {', '.join(_in_words(comparison, each) for each in group)}"
-        for words, group in (("better", better), ("worse", worse))
-        if group
-    ]
-    rest = len(tested) - len(better) - len(worse)
-    return (
-        f"{on_cases}, of {len(tested)} comparisons with {comparison.baseline.name}, {name} is significantly "
-        f"{'; and '.join(found)} (mean difference; {_TEST})"
-        f"{f'; the other {rest} are not significant' if rest else ''}{left}."
-    )
-
-
-def _why_none(comparison: Comparison, tested: Sequence[PairedDifference]) -> str:
-    """Say whether this number of cases could have shown a significant difference at all."""
-    n_corrected = sum(not math.isnan(each.p) for each in comparison.paired)
-    possible = smallest_p(max(each.n for each in tested)) * n_corrected
-    return (
-        "; with so few cases these tests could not show any"
-        if possible >= ALPHA
-        else ", which does not show that they are equal"
-    )
-
-
-def _in_words(comparison: Comparison, paired: PairedDifference) -> str:
-    """Name metric and region with the mean difference, and note where mean and ranks point in opposite directions."""
-    metric = next(metric for metric in comparison.metrics if metric.name == paired.metric)
+def _on_one(comparison: Comparison, tested: PairedDifference) -> str:
+    baseline, contender, n_cases = tested.baseline, tested.contender, _cases(len(comparison.cases))
+    outcome = _outcome(comparison, tested)
+    if outcome == _IDENTICAL:
+        return f"The predictions of {contender} and {baseline} are identical in {n_cases}."
+    if outcome == _UNTESTED:
+        return f"On {n_cases} nothing could be tested between {contender} and {baseline}: no case has scores of both."
+    metric = comparison.endpoint.metric
     unit = f" {metric.unit}" if metric.unit else ""
-    mean_leans = paired.mean_difference * (1 if metric.higher_is_better else -1) * paired.leaning
-    contradiction = ", against the ranks" if mean_leans < 0 else ""
-    return f"{metric.name} of {paired.region} ({paired.mean_difference:+.3g}{unit}{contradiction})"
+    interval = (
+        ""
+        if math.isnan(tested.typical_interval[0])
+        else f"{confidence_text(tested)} interval {interval_text(tested, metric)}{unit}, "
+    )
+    found = (
+        f"{comparison.endpoint.title} typically {score_text(tested.typical_difference, metric, signed=True)}{unit} "
+        f"({interval}{p_text(tested.p_holm, named=True)})"
+    )
+    if outcome == _NO_DIFFERENCE:
+        return f"On {n_cases} {outcome} between {contender} and {baseline}: {found}; {_why_none([tested])}."
+    return f"On {n_cases} {contender} is significantly {outcome} than {baseline}: {found}."
+
+
+def _on_several(comparison: Comparison, outcomes: Mapping[str, str]) -> str:
+    order = (_BETTER, _WORSE, _NO_DIFFERENCE, _IDENTICAL, _UNTESTED)
+    found = "; ".join(f"{outcome}: {outcomes[outcome]}" for outcome in order if outcome in outcomes)
+    return (
+        f"On {_cases(len(comparison.cases))}, {comparison.endpoint.title} against {comparison.baseline.name}: {found} "
+        f"(Holm, p < {ALPHA:g})."
+    )
+
+
+def _outcome(comparison: Comparison, tested: PairedDifference) -> str:
+    if comparison.identical[tested.baseline, tested.contender] == len(comparison.cases):
+        return _IDENTICAL
+    if math.isnan(tested.p):
+        return _UNTESTED
+    if not tested.is_significant:
+        return _NO_DIFFERENCE
+    return _BETTER if tested.leaning > 0 else _WORSE
+
+
+def _why_none(tested: Sequence[PairedDifference]) -> str:
+    """Say whether this number of cases could have shown a significant difference at all."""
+    possible = smallest_p(max(each.n for each in tested)) * len(tested)
+    return "so few cases could not show any" if possible >= ALPHA else "which does not show that they are equal"
+
+
+def _cases(n: int) -> str:
+    return f"{n} case{'s' * (n != 1)}"

@@ -22,11 +22,16 @@ def run(*arguments):
 def test_it_prints_the_verdict_and_writes_four_files(arguments, tmp_path, capsys):
     assert run(*arguments, "--definition", "panoptica") == 0
     printed = capsys.readouterr().out
-    assert printed.startswith("On 2 cases no difference between good and poor is significant")
+    assert printed.startswith("On 2 cases no difference is shown between good and poor: mean Dice over regions")
     assert f"Wrote {tmp_path / 'out' / 'comparison.html'}, which opens in any browser" in printed
     assert sorted(file.name for file in (tmp_path / "out").iterdir()) == [
         f"comparison.{kind}" for kind in ("csv", "html", "json", "md")
     ]
+
+
+def test_the_primary_endpoint_is_chosen(arguments, tmp_path, capsys):
+    assert run(*arguments, "--primary", "HD95:2") == 0
+    assert "between good and poor: HD95 of 2 typically" in capsys.readouterr().out
 
 
 def test_it_replaces_files_only_when_asked(arguments, tmp_path):
@@ -66,6 +71,8 @@ def test_it_takes_models_or_folders_not_both(arguments, tmp_path, capsys):
         (["--images", "nowhere"], "got none; name other images with --images."),
         (["-djfile", "nowhere.json"], "put it there, or name another dataset.json with -djfile."),
         (["-gt", "nowhere"], "got none; name other references with -gt."),
+        (["--primary", "IoU"], "got 'IoU'; choose another with --primary."),
+        (["--primary", "Dice:7"], "got '7'; choose another with --primary."),
         (["-pred", "poor", "poor"], "name other predictions with -pred."),
     ],
 )

@@ -1,6 +1,7 @@
 """Comparisons: what is tested, counted and ranked on the same cases."""
 
 import numpy as np
+import pytest
 
 from nnunetv2_gsp.comparison.comparison import Comparison, compare
 from nnunetv2_gsp.comparison.pairing import pair_folders
@@ -48,6 +49,31 @@ def test_cases_are_ranked_from_the_worst_on(comparison):
         for case in comparison.cases
     }
     assert comparison.ranked_cases() == sorted(dice, key=dice.get)
+
+
+def test_the_cases_that_separate_come_first(comparison):
+    dice = {
+        case: [np.mean([row["Dice"] for row in rows if row["case"] == case]) for rows in comparison.scores.values()]
+        for case in comparison.cases
+    }
+    ranges = {case: max(each) - min(each) for case, each in dice.items()}
+    assert comparison.separating_cases() == sorted(ranges, key=ranges.get, reverse=True)
+
+
+def test_a_metric_is_a_family_of_all_regions_and_contenders(comparison):
+    assert {each.family for each in comparison.paired if each.metric == "HD95"} == {"HD95 by region"}
+    for metric in comparison.metrics:
+        of_metric = [each for each in comparison.paired if each.metric == metric.name]
+        smallest = min(of_metric, key=lambda each: each.p)
+        assert smallest.p_holm == pytest.approx(min(1, smallest.p * 2 * 2))
+    assert "For each metric the tests of all regions against poor are a family" in " ".join(comparison.notes)
+
+
+def test_the_worst_cases_have_the_largest_distances(folders):
+    pairing = pair_folders([folders / "poor", folders / "good"], folders / "gt")
+    result = compare(pairing, DEFINITIONS["directed"], 1, "HD95:core")
+    means = np.mean([result.scores_of(name, "core", "HD95") for name in ("poor", "good")], axis=0)
+    assert means[[result.cases.index(case) for case in result.ranked_cases()]].tolist() == sorted(means, reverse=True)
 
 
 def test_a_label_that_one_contender_invents_is_empty_in_the_others(tmp_path):

@@ -28,7 +28,7 @@ def test_markdown_has_the_verdict_and_a_row_a_comparison(comparison):
     assert f"**{verdict(comparison)}**" in text
     assert text.count("| whole <tumor> |") == 2 * 4
     rows = [line for line in text.splitlines() if line.startswith("|")]
-    assert {row.count("|") for row in rows} == {13}
+    assert {row.count("|") for row in rows} == {12, 13}  # of the primary endpoint, and by region
 
 
 def test_a_report_of_left_out_scores_only_is_written(tmp_path):
@@ -38,7 +38,7 @@ def test_a_report_of_left_out_scores_only_is_written(tmp_path):
     result = compare(pair_folders([tmp_path / "a", tmp_path / "b"], tmp_path / "gt"), DEFINITIONS["nnunet"], 1)
     write_report(result, tmp_path / "out")
     assert all(math.isnan(each.p_holm) for each in result.paired)
-    assert verdict(result) == "On 1 case nothing could be tested between b and a: no case has scores of both."
+    assert verdict(result) == "The predictions of b and a are identical in 1 case."
 
 
 def test_the_files_agree(comparison, tmp_path):
@@ -58,6 +58,11 @@ def test_the_files_agree(comparison, tmp_path):
         if (each["contender"], each["region"], each["metric"]) == ("good", "core", "Dice")
     ]
     assert stored["mean_difference"] == pytest.approx(np.mean(dice))
+    assert [stored[name] for name in ("family", "without_penalties")] == ["Dice by region", None]
+    assert stored["typical_interval"][0] <= stored["typical_difference"] <= stored["typical_interval"][1]
+    assert content["primary"]["endpoint"] == "mean Dice over regions"
+    assert [each["contender"] for each in content["primary"]["comparisons"]] == ["good", "equal", "equal"]
+    assert content["primary"]["identical_cases"][1] == {"contenders": ["poor", "equal"], "n": N_CASES}
 
 
 def test_files_are_replaced_only_when_asked(comparison, tmp_path):

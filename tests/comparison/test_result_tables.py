@@ -6,37 +6,74 @@ import pytest
 
 from nnunetv2_gsp.comparison.comparison import Comparison
 from nnunetv2_gsp.comparison.costs import ModelCost
+from nnunetv2_gsp.comparison.paired import Location
 from nnunetv2_gsp.comparison.result_tables import result_tables, score_text, with_prefix
 from nnunetv2_gsp.metrics.definitions import DICE, HD95
 
 
-def test_each_contender_has_a_table_with_a_row_for_each_region_and_metric(comparison):
+def test_the_primary_endpoint_comes_first_then_each_contender(comparison):
     tables = dict(result_tables(comparison))
-    assert list(tables) == ["good against poor", "equal against poor"]
-    assert [(row[0], row[1]) for row in tables["good against poor"].rows[:2]] == [
+    primary = "Primary endpoint: mean Dice over regions"
+    assert list(tables) == [primary, "good against poor, by region", "equal against poor, by region"]
+    assert [row[0] for row in tables[primary].rows] == ["good against poor", "equal against poor", "equal against good"]
+    assert [(row[0], row[1]) for row in tables["good against poor, by region"].rows[:2]] == [
         ("whole <tumor>", "Dice ↑"),
         ("whole <tumor>", "HD95 (mm) ↓"),
     ]
-    assert len(tables["equal against poor"].rows) == 2 * 4
+    assert len(tables["equal against poor, by region"].rows) == 2 * 4
 
 
 def test_what_is_significant_is_marked_and_has_a_star(comparison):
-    table = dict(result_tables(comparison))["good against poor"]
+    table = dict(result_tables(comparison))["good against poor, by region"]
     starred = {number for number, row in enumerate(table.rows) if row[table.header.index("p, Holm")].endswith(" *")}
     significant = [each.is_significant for each in comparison.paired if each.contender == "good"]
     assert table.marked == starred == {number for number, is_so in enumerate(significant) if is_so}
     assert starred
-    assert not dict(result_tables(comparison))["equal against poor"].marked
+    assert not dict(result_tables(comparison))["equal against poor, by region"].marked
 
 
-def test_small_p_dropped_pairs_and_other_intervals_are_written_out(comparison):
+def test_what_was_found_is_written_out(comparison):
     first, *others = comparison.paired
-    odd = replace(first, p=0.0004, dropped=2, interval=(0.25, 0.5), interval_method="percentile")
-    [(_, table), *_] = result_tables(replace(comparison, paired=[odd, *others]))
+    odd = replace(
+        first,
+        p=0.0004,
+        dropped=2,
+        typical_interval=(0.25, 0.5),
+        confidence=1 - 0.05 / 3,
+        baseline_median=0.5,
+        baseline_mean=0.25,
+        effect_size=0.875,
+        wins=9,
+        ties=1,
+        losses=4,
+    )
+    [_, (_, table), *_] = result_tables(replace(comparison, paired=[odd, *others]))
     row = dict(zip(table.header, table.rows[0], strict=True))
+    assert row["poor: median (mean)"] == "0.5000 (0.2500)"
     assert row["p"] == "< 0.001"
     assert row["pairs (dropped)"] == f"{first.n} (2)"
-    assert row["95 % interval"] == "+0.2500 to +0.5000 (percentile)"
+    assert row["its interval"] == "+0.2500 to +0.5000 (98.3 %)"
+    assert row["effect size"] == "+0.88"
+    assert row["wins / ties / losses"] == "9 / 1 / 4"
+
+
+def test_where_there_are_penalties_a_row_leaves_them_out(comparison):
+    first, *others = comparison.paired
+    without = Location(11, 0.5, 0.75, 0.6, 0.8, 0.25, 0.2, 0.125, (0.0625, 0.1875))
+    odd = replace(first, baseline_penalties=2, contender_penalties=3, without_penalties=without)
+    [_, (_, table), *_] = result_tables(replace(comparison, paired=[odd, *others]))
+    assert table.rows[0][table.header.index("penalty cases, each")] == "2, 3"
+    assert table.rows[1][0] == "whole <tumor>, without penalty cases"
+    row = dict(zip(table.header, table.rows[1], strict=True))
+    assert row["good: median (mean)"] == "0.8000 (0.7500)"
+    assert row["typical difference"] == "+0.1250"
+    assert (row["p"], row["pairs (dropped)"]) == ("–", "11")
+    assert len(table.rows) == 2 * 4 + 1
+    assert table.marked == {
+        place if place == 0 else place + 1
+        for place, each in enumerate([odd, *others])
+        if each.is_significant and each.contender == "good"
+    }
 
 
 def test_costs_are_shown_where_any_is_known(comparison):

@@ -13,21 +13,18 @@ from scipy import stats
 from nnunetv2_gsp.comparison.statistics import (
     bootstrap_interval,
     holm,
-    paired_difference,
+    holm_levels,
+    rank_biserial,
     smallest_p,
+    typical_difference,
+    typical_interval,
     wilcoxon_p,
-    with_holm,
 )
-from nnunetv2_gsp.metrics.definitions import Metric
 
 NAN = math.nan
 DIFFERENCES = np.array([0.3, -0.1, 0.0, 0.7, 0.2, 0.0, 0.5, 0.9, -0.4, 0.6, 0.8, 1.0])
 TIED = np.array([0.0, 1.0, 1.0, 2.0, -1.0, 3.0, 0.0, 2.0, 2.0, -3.0, 4.0])
 SCIPY = tuple(map(int, scipy.__version__.split(".")[:2]))
-
-
-def paired(baseline, contender, higher_is_better=True):
-    return paired_difference("WT", Metric("some", "", higher_is_better), ("A", baseline), ("B", contender))
 
 
 def test_p_with_pratts_zeros_is_what_scipy_1_17_finds():
@@ -78,6 +75,11 @@ def test_constant_differences_have_a_percentile_interval():
     assert bootstrap_interval(np.full(6, 0.25)) == ((0.25, 0.25), "percentile")
 
 
+def test_a_corrected_level_widens_the_interval_of_the_mean():
+    expected = stats.bootstrap((DIFFERENCES,), np.mean, confidence_level=0.99, random_state=np.random.default_rng(0))
+    assert bootstrap_interval(DIFFERENCES, 0.01)[0] == pytest.approx(tuple(expected.confidence_interval))
+
+
 @pytest.mark.parametrize("n", [0, 1])
 def test_too_few_pairs_have_no_interval(n):
     interval, method = bootstrap_interval(np.ones(n))
@@ -103,32 +105,79 @@ def test_holm_never_lowers_a_p_and_keeps_their_order(p_values):
     assert np.all(np.diff(np.array(corrected)[order]) >= 0)
 
 
-def test_a_comparison_by_hand():
-    result = paired([0.5, 0.6, 0.7, NAN, 0.9, NAN], [0.6, 0.6, 0.6, 0.8, NAN, NAN])
-    assert (result.n, result.dropped) == (3, 3)
-    assert result.baseline_mean == result.contender_mean == pytest.approx(0.6)
-    assert result.mean_difference == pytest.approx(0)
-    assert (result.wins, result.ties, result.losses) == (1, 1, 1)
-    assert result.leaning == 0
+@settings(max_examples=50)
+@given(st.lists(st.floats(0, 1) | st.just(NAN), max_size=12))
+def test_a_p_is_below_its_level_exactly_if_holm_rejects_it(p_values):
+    for p, corrected, level in zip(p_values, holm(p_values), holm_levels(p_values), strict=True):
+        if math.isnan(p):
+            assert math.isnan(level)
+        elif not math.isclose(p, level):
+            assert (p < level) == (corrected < 0.05)
 
 
-@pytest.mark.parametrize(("higher_is_better", "expected"), [(True, (2, 0, 1, 1)), (False, (1, 0, 2, -1))])
-def test_the_metric_says_which_way_is_better(higher_is_better, expected):
-    result = paired([1.0, 2.0, 3.0], [2.0, 4.0, 2.5], higher_is_better)
-    assert (result.wins, result.ties, result.losses, result.leaning) == expected
-    assert result.mean_difference == pytest.approx(2.5 / 3)
-    assert result.median_difference == 1
+def test_levels_by_hand():
+    # 0.01 < 0.05/3, 0.02 < 0.05/2, and the last one is left alone
+    assert holm_levels([0.04, 0.01, 0.02]) == pytest.approx([0.05, 0.05 / 3, 0.05 / 2])
+    # 0.03 > 0.05/2 ends the procedure, so 0.04 is held to that level, too
+    assert holm_levels([0.04, 0.01, 0.03]) == pytest.approx([0.05 / 2, 0.05 / 3, 0.05 / 2])
 
 
-def test_nothing_but_left_out_scores():
-    result = paired([NAN, NAN], [1.0, NAN])
-    assert (result.n, result.dropped, result.is_significant) == (0, 2, False)
-    assert math.isnan(result.mean_difference)
+@pytest.mark.parametrize("differences", [DIFFERENCES, TIED, np.random.default_rng(0).normal(0.3, 1, 30)])
+def test_effect_size_is_that_of_scipys_rank_sums(differences):
+    favourable, unfavourable = (
+        stats.wilcoxon(sign * differences, zero_method="pratt", alternative="greater").statistic for sign in (1, -1)
+    )
+    expected = (favourable - unfavourable) / (favourable + unfavourable)
+    assert rank_biserial(differences) == pytest.approx(expected)
 
 
-def test_significant_is_said_after_holm_only():
-    rng = np.random.default_rng(0)
-    comparisons = [paired(np.zeros(6), np.arange(1.0, 7))] + [paired(np.zeros(6), rng.normal(size=6))] * 9
-    assert comparisons[0].is_significant
-    assert not with_holm(comparisons)[0].is_significant
-    assert with_holm(comparisons)[0].p == comparisons[0].p
+def test_effect_size_where_there_is_no_effect():
+    assert rank_biserial(np.zeros(4)) == 0
+    assert rank_biserial(np.array([1.0, -1.0])) == 0
+    assert math.isnan(rank_biserial(np.array([])))
+
+
+def test_one_penalty_hardly_moves_the_typical_difference():
+    assert typical_difference(np.array([2.0] * 18 + [374.0, -374.0])) == 2
+    pairs = [(a + b) / 2 for a, b in itertools.combinations_with_replacement(DIFFERENCES, 2)]
+    assert typical_difference(DIFFERENCES) == pytest.approx(np.median(pairs))
+    assert math.isnan(typical_difference(np.array([])))
+
+
+@pytest.mark.parametrize("alpha", [0.05, 0.05 / 3, 0.2])
+@pytest.mark.parametrize("n", [8, 13, 60])
+def test_the_interval_holds_the_shifts_that_scipys_test_does_not_reject(n, alpha):
+    differences = np.random.default_rng(n).normal(0.3, 1, n)
+    low, high = typical_interval(differences, alpha)
+    for shift in np.linspace(-1.5, 2, 71):
+        p = stats.wilcoxon(differences - shift).pvalue
+        assert (p >= alpha) == (low <= shift <= high)
+
+
+@settings(max_examples=100)
+@given(st.lists(st.integers(-3, 6), min_size=6, max_size=14), st.sampled_from([0.05, 0.05 / 2, 0.05 / 6]))
+def test_the_interval_has_zero_inside_exactly_if_the_test_does_not_reject_it(differences, alpha):
+    differences = np.array(differences, float)
+    low, high = typical_interval(differences, alpha)
+    if smallest_p(len(differences)) >= alpha:
+        assert math.isnan(low)
+        assert math.isnan(high)
+    elif wilcoxon_p(differences) >= alpha:
+        assert low <= 0 <= high
+    else:
+        assert not low < 0 < high  # zeros among the differences may leave it an end
+    if not math.isnan(low):
+        assert low <= typical_difference(differences) <= high
+
+
+@settings(max_examples=30)
+@given(st.lists(st.integers(-20, 20), min_size=6, max_size=12, unique=True), st.integers(-9, 9))
+def test_the_interval_moves_and_turns_with_the_differences(differences, shift):
+    differences = np.array(differences, float) + 0.25  # never 0, nor after a shift
+    low, high = typical_interval(differences)
+    if low <= 0 <= high:  # whether 0 belongs to it is known exactly, other shifts between their neighbours
+        return
+    assert typical_interval(-differences) == (-high, -low)
+    moved = differences + shift
+    if wilcoxon_p(moved) < 0.05:
+        assert typical_interval(moved) == pytest.approx((low + shift, high + shift))
