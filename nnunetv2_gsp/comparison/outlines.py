@@ -1,7 +1,8 @@
-"""Draws cases: the slice with the most wrongly labelled voxels, with the outlines of every segmentation."""
+"""Draws cases: of each region the slice where most of it is wrong, with the outlines of every segmentation."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,49 +24,90 @@ MOST_REGIONS = 4  # of a case's pictures
 _MARGIN = 12  # voxels around what is outlined
 
 
-def worst_slice(comparison: Comparison, case: str) -> list[Picture]:
-    """Draw the axial slice with the most voxels that contenders label wrong, one picture for each region.
+@dataclass(frozen=True)
+class _Case:
+    """Segmentations of a case, the reference's first, and its image.
+
+    Attributes:
+        name: name of the case.
+        names: whose segmentation each is.
+        volumes: label maps (D, H, W), in the order of the names.
+        image: image (D, H, W), its darkest voxel 0; None where there is none that fits.
+        aspect: height of a voxel over its width in an axial slice.
+    """
+
+    name: str
+    names: Sequence[str]
+    volumes: Sequence[LabelMap]
+    image: Image | None
+    aspect: float
+
+    def masks(self, labels: Sequence[int]) -> list[Mask]:
+        """Return the masks (D, H, W) of a region."""
+        return [np.isin(volume, labels) for volume in self.volumes]
+
+    def where(self, level: int) -> str:
+        """Return case and slice in words."""
+        n_slices = len(self.volumes[0])
+        return f"{self.name}, slice {level + 1} of {n_slices}" if n_slices > 1 else f"{self.name}, the image"
+
+
+def worst_slices(comparison: Comparison, case: str) -> list[Picture]:
+    """Draw of each region the axial slice with the most voxels that contenders get wrong in this region.
 
     Args:
         comparison: comparison whose segmentations are drawn.
         case: name of the case, one of `comparison.cases`.
 
     Returns:
-        If the comparison has images, first a picture without outlines (black if no image fits the case); then one
-        picture for each of the first four regions.
+        One picture for each of the first four regions, slice by slice. If the comparison has images, each slice begins
+        with a picture without outlines (black if no image fits the case).
     """
-    pairing = comparison.pairing
-    read = [
-        read_segmentation(file)
-        for file in (pairing.references[case], *(each.predictions[case] for each in pairing.contenders))
-    ]
-    volumes = [_volume(segmentation.labels) for segmentation in read]
-    level = _worst_level(*volumes)
-    box = _box(np.any([volume[level] > 0 for volume in volumes], axis=0))
-    reference, *predictions = (volume[level][box] for volume in volumes)
-    image = _image(pairing.images, case, volumes[0].shape)
-    background = np.zeros(reference.shape) if image is None else image[level][box]
-    aspect = read[0].spacing_mm[-2] / read[0].spacing_mm[-1]
-    where = f"{case}, slice {level + 1} of {len(volumes[0])}" if len(volumes[0]) > 1 else f"{case}, the image"
+    read = _read(comparison, case)
+    regions = comparison.pairing.labels.regions_among(set().union(*map(labels_in, read.volumes)))
+    by_level: dict[int, dict[str, list[Mask]]] = {}
+    for region, labels in list(regions.items())[:MOST_REGIONS]:
+        masks = read.masks(labels)
+        by_level.setdefault(_worst_level(*masks), {})[region] = masks
+    has_images = comparison.pairing.images is not None
+    return [picture for level, masks in by_level.items() for picture in _of_level(read, level, masks, has_images)]
 
+
+def _read(comparison: Comparison, case: str) -> _Case:
+    pairing = comparison.pairing
+    files = [pairing.references[case], *(each.predictions[case] for each in pairing.contenders)]
+    read = [read_segmentation(file) for file in files]
+    volumes = [_volume(segmentation.labels) for segmentation in read]
+    return _Case(
+        case,
+        ["reference", *(contender.name for contender in pairing.contenders)],
+        volumes,
+        _image(pairing.images, case, volumes[0].shape),
+        read[0].spacing_mm[-2] / read[0].spacing_mm[-1],
+    )
+
+
+def _of_level(case: _Case, level: int, regions: Mapping[str, Sequence[Mask]], has_images: bool) -> list[Picture]:
+    """Draw one slice: its image alone if there are images, then the outlines of each region."""
+    box = _box(np.any([volume[level] > 0 for volume in case.volumes], axis=0))
+    background = np.zeros(case.volumes[0].shape[1:]) if case.image is None else case.image[level]
     pictures = []
-    if pairing.images is not None:
+    if has_images:
         title, words = (
             ("image", "without outlines")
-            if image is not None
+            if case.image is not None
             else ("no image that fits", "black, as no image of one channel and this size is there")
         )
-        pictures.append(Picture(title, f"{where}, {words}.", _outlined(background, None, [], aspect)))
-    names = ["reference", *(contender.name for contender in pairing.contenders)]
-    regions = pairing.labels.regions_among(set().union(*map(labels_in, volumes)))
-    for region, labels in list(regions.items())[:MOST_REGIONS]:
-        masks = [np.isin(segmentation, labels) for segmentation in (reference, *predictions)]
-        areas = ", ".join(f"{name} {int(mask.sum())}" for name, mask in zip(names, masks, strict=True))
+        drawn = _outlined(background[box], None, [], case.aspect)
+        pictures.append(Picture(title, f"{case.where(level)}, {words}.", drawn))
+    for region, volumes in regions.items():
+        masks = [volume[level][box] for volume in volumes]
+        areas = ", ".join(f"{name} {int(mask.sum())}" for name, mask in zip(case.names, masks, strict=True))
         pictures.append(
             Picture(
-                region,
-                f"{where}, outlines of {region}; voxels inside: {areas}.",
-                _outlined(background, masks[0], masks[1:], aspect),
+                f"{region}, slice {level + 1}",
+                f"{case.where(level)}, outlines of {region}; voxels inside: {areas}.",
+                _outlined(background[box], masks[0], masks[1:], case.aspect),
             )
         )
     return pictures
@@ -111,10 +153,10 @@ def legend(names: Sequence[str]) -> Picture:
     )
 
 
-def _worst_level(reference: LabelMap, *predictions: LabelMap) -> int:
+def _worst_level(reference: Mask, *predictions: Mask) -> int:
     """Return the index of the slice with the most wrong voxels; if none is wrong, with the most of the reference."""
     wrong = np.sum([(prediction != reference).sum(axis=(1, 2)) for prediction in predictions], axis=0)
-    return int(np.argmax(wrong if np.any(wrong) else (reference > 0).sum(axis=(1, 2))))
+    return int(np.argmax(wrong if np.any(wrong) else reference.sum(axis=(1, 2))))
 
 
 def _outlined(background: Image, reference: Mask | None, predictions: Sequence[Mask], aspect: float) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from nnunetv2_gsp.comparison.comparison import Comparison
-from nnunetv2_gsp.comparison.outlines import MOST_REGIONS, legend, worst_slice
+from nnunetv2_gsp.comparison.outlines import MOST_REGIONS, legend, worst_slices
 from nnunetv2_gsp.comparison.pictures import Picture
 from nnunetv2_gsp.comparison.plots import learning_curves, paired_scatter, sorted_differences
 from nnunetv2_gsp.comparison.result_tables import result_tables, score_text
@@ -135,4 +135,4 @@ def _case_view(comparison: Comparison, case: str) -> CaseView:
         )
         for name, entries in comparison.scores.items()
     }
-    return CaseView(case, comparison.pairing.folds.get(case), dice, worst_slice(comparison, case))
+    return CaseView(case, comparison.pairing.folds.get(case), dice, worst_slices(comparison, case))
