@@ -6,14 +6,15 @@ from dataclasses import dataclass
 from nnunetv2_gsp.comparison.comparison import Comparison
 from nnunetv2_gsp.comparison.outlines import MOST_REGIONS, legend, worst_slices
 from nnunetv2_gsp.comparison.pictures import Picture
-from nnunetv2_gsp.comparison.plots import learning_curves, paired_scatter, sorted_differences
+from nnunetv2_gsp.comparison.plots import bland_altman, learning_curves, paired_scatter, sorted_differences
 from nnunetv2_gsp.comparison.result_tables import result_tables, score_text
+from nnunetv2_gsp.comparison.summary_tables import case_table, summary_tables, volume_tables
 from nnunetv2_gsp.comparison.verdict import verdict
 from nnunetv2_gsp.markup import render
 from nnunetv2_gsp.metrics.definitions import DICE
 from nnunetv2_gsp.progress import progress
 
-N_CASES_SHOWN = 5  # of the worst, and of the median
+N_CASES_SHOWN = 4  # of those that separate, of the worst, and of the median
 N_METRICS_PLOTTED = 2  # Dice and HD95
 
 
@@ -59,7 +60,9 @@ def as_html(comparison: Comparison) -> str:
         title=title_of(comparison),
         comparison=comparison,
         verdict=verdict(comparison),
-        tables=result_tables(comparison),
+        tables=[*result_tables(comparison), *summary_tables(comparison)],
+        volume_tables=volume_tables(comparison),
+        cases=case_table(comparison),
         plots=list(_plots(comparison)),
         key=legend(list(comparison.scores)),
         case_groups=_case_groups(comparison),
@@ -100,6 +103,17 @@ def _plots(comparison: Comparison) -> Iterator[Plots]:
             f"wide block of bars, one that a few cases cause shows as a spike at one end. Distances are drawn to scale "
             f"up to 1 mm and logarithmically beyond.",
         )
+    yield Plots(
+        "Volumes: prediction minus reference",
+        [
+            bland_altman(comparison, number, region)
+            for region in comparison.regions[:MOST_REGIONS]
+            for number in range(len(comparison.pairing.contenders))
+        ],
+        "Bland and Altman's plots. The solid line is the bias, the mean of all differences; 95 % of differences are "
+        "expected between the dashed lines if they are normally distributed. Marks that fall or rise from left to "
+        "right show an error that grows with the volume. Cases without any volume are left out.",
+    )
     pictures = learning_curves(comparison)
     if pictures:
         yield Plots(
@@ -113,19 +127,33 @@ def _plots(comparison: Comparison) -> Iterator[Plots]:
 
 
 def _case_groups(comparison: Comparison) -> list[CaseGroup]:
-    """Return the worst cases and those in the middle, by mean Dice over regions and contenders."""
-    ranked = comparison.ranked_cases()
-    worst = ranked[:N_CASES_SHOWN]
+    """Return the cases that separate the contenders most, the worst and those in the middle; each case once."""
+    ranked, title = comparison.ranked_cases(), comparison.endpoint.title
     start = max(0, (len(ranked) - N_CASES_SHOWN) // 2)
-    middle = [case for case in ranked[start : start + N_CASES_SHOWN] if case not in worst]
-    views = {case: _case_view(comparison, case) for case in progress([*worst, *middle], "drawing", "case", stays=False)}
-    about_worst = (
-        "Those with the lowest mean Dice over regions and contenders. They show what goes wrong: a missed "
-        "lesion, a false one, or a displaced border."
+    groups = (
+        (
+            "The cases that separate the contenders most",
+            f"Those with the largest difference between any two contenders in the primary endpoint, {title}.",
+            comparison.separating_cases(),
+        ),
+        (
+            "The worst of the other cases",
+            f"Those in which the contenders are worst on average, by {title}: a missed lesion, a false one, a border.",
+            ranked,
+        ),
+        ("Median cases", "Those in the middle of the same order. They show what to expect.", ranked[start:]),
     )
-    about_middle = "Those in the middle of the same order. They show what to expect."
-    groups = (("The worst cases", about_worst, worst), ("Median cases", about_middle, middle))
-    return [CaseGroup(heading, words, [views[case] for case in cases]) for heading, words, cases in groups if cases]
+    chosen: dict[str, list[str]] = {}
+    for heading, _, candidates in groups:
+        shown = {case for cases in chosen.values() for case in cases}
+        chosen[heading] = [case for case in candidates if case not in shown][:N_CASES_SHOWN]
+    every = [case for cases in chosen.values() for case in cases]
+    views = {case: _case_view(comparison, case) for case in progress(every, "drawing", "case", stays=False)}
+    return [
+        CaseGroup(heading, words, [views[case] for case in chosen[heading]])
+        for heading, words, _ in groups
+        if chosen[heading]
+    ]
 
 
 def _case_view(comparison: Comparison, case: str) -> CaseView:

@@ -7,6 +7,8 @@ import numpy.typing as npt
 
 from nnunetv2_gsp.comparison.comparison import Comparison
 from nnunetv2_gsp.comparison.pictures import Picture, style_of, svg_canvas
+from nnunetv2_gsp.comparison.summaries import means_and_differences, volume_agreement
+from nnunetv2_gsp.comparison.summary_tables import ml_text
 from nnunetv2_gsp.metrics.definitions import Metric
 
 Floats = npt.NDArray[np.float64]
@@ -102,6 +104,38 @@ def sorted_differences(comparison: Comparison, number: int, region: str, metric:
         f"Sorted differences of {metric.title} of {region}, {contender} minus {baseline}: "
         f"{len(differences)} cases, {contender} better in {int(is_better.sum())}, no difference in "
         f"{int((differences == 0).sum())}.",
+        result(),
+    )
+
+
+def bland_altman(comparison: Comparison, number: int, region: str) -> Picture:
+    """Draw predicted minus reference volume over the mean of both, with bias and limits of agreement.
+
+    Args:
+        comparison: comparison whose data are drawn.
+        number: the contender's place, from 0 on.
+        region: name of the region, one of `comparison.regions`.
+    """
+    name, style = comparison.pairing.contenders[number].name, style_of(number)
+    means, differences = means_and_differences(comparison, name, region)
+    found = volume_agreement(comparison, name, region)
+    with svg_canvas() as (canvas, result):
+        axes = canvas.subplots()
+        axes.axhline(0, color="#555555", linewidth=0.8)
+        if found.n:
+            axes.axhline(found.bias, color=style["color"], linewidth=1.6)
+            for limit in (found.low, found.high):
+                if not np.isnan(limit):
+                    axes.axhline(limit, color=style["color"], linewidth=1.2, linestyle="dashed")
+            axes.scatter(
+                means, differences, s=26, color=style["color"], marker=style["marker"], edgecolor="black", linewidth=0.5
+            )
+        axes.set(xlabel="mean of prediction and reference, ml", ylabel=f"{name} minus reference, ml")
+    limits = f"{ml_text(found.low, '+')} to {ml_text(found.high, '+')} ml"
+    return Picture(
+        f"{region}, {name}",
+        f"Bland-Altman plot of the volume of {region}, {name} minus reference: {found.n} cases, bias "
+        f"{ml_text(found.bias, '+')} ml, limits of agreement {limits}.",
         result(),
     )
 

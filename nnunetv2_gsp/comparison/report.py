@@ -12,6 +12,8 @@ from nnunetv2_gsp.comparison.page import as_html, title_of
 from nnunetv2_gsp.comparison.paired import PairedDifference
 from nnunetv2_gsp.comparison.pairing import Pairing, pair_folders
 from nnunetv2_gsp.comparison.result_tables import result_tables
+from nnunetv2_gsp.comparison.summaries import ranks, spread, volume_agreement
+from nnunetv2_gsp.comparison.summary_tables import summary_tables, volume_tables
 from nnunetv2_gsp.comparison.trained_models import FOLDS, pair_trained_models
 from nnunetv2_gsp.comparison.verdict import verdict
 from nnunetv2_gsp.files import check_target, write_json, write_text
@@ -175,7 +177,7 @@ def as_dict(comparison: Comparison) -> dict[str, Any]:
     Args:
         comparison: comparison of two or more contenders.
     """
-    pairing = comparison.pairing
+    pairing, of_all = comparison.pairing, ranks(comparison)
     content: dict[str, Any] = without_nan(
         {
             "title": pairing.title,
@@ -198,6 +200,8 @@ def as_dict(comparison: Comparison) -> dict[str, Any]:
                     "cost": asdict(contender.cost),
                     "protocol": asdict(contender.protocol),
                     "learning_curves": [asdict(curves) for curves in contender.curves],
+                    "summary": _summary(comparison, contender.name),
+                    "ranks": asdict(of_all[contender.name]),
                     "cases": comparison.scores[contender.name],
                 }
                 for contender in pairing.contenders
@@ -216,9 +220,29 @@ def as_markdown(comparison: Comparison) -> str:
     lines = [f"# {title_of(comparison)}", "", comparison.pairing.title, ""]
     lines += [f"> {caveat}" for caveat in comparison.caveats] + [""] * bool(comparison.caveats)
     lines += [f"**{verdict(comparison)}**", ""]
-    for heading, table in result_tables(comparison):
-        lines += [f"## {heading}", "", table.markdown(), ""]
+    for titled in (*result_tables(comparison), *summary_tables(comparison), *volume_tables(comparison)):
+        lines += [
+            f"## {titled.heading}",
+            "",
+            *([titled.words, ""] if titled.words else []),
+            titled.table.markdown(),
+            "",
+        ]
     return "\n".join([*lines, "## Notes", "", *(f"- {note}" for note in comparison.notes), ""])
+
+
+def _summary(comparison: Comparison, contender: str) -> dict[str, Any]:
+    """Return JSON content of a contender's spread and volume agreement by region."""
+    return {
+        region: {
+            **{
+                metric.name: asdict(spread(comparison.scores_of(contender, region, metric.name)))
+                for metric in comparison.metrics
+            },
+            "volume_agreement_ml": asdict(volume_agreement(comparison, contender, region)),
+        }
+        for region in comparison.regions
+    }
 
 
 def _test(paired: PairedDifference) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """Fills the tables of a comparison: scores with their tests, and costs."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from nnunetv2_gsp.comparison.comparison import Comparison
 from nnunetv2_gsp.comparison.costs import ModelCost
@@ -14,7 +15,6 @@ LEFT_OUT = "–"
 _RESULT = (
     "typical difference",
     "its interval",
-    "p",
     "p, Holm",
     "effect size",
     "wins / ties / losses",
@@ -34,23 +34,50 @@ _COSTS: tuple[tuple[str, Callable[[ModelCost], str]], ...] = (
 )
 
 
-def result_tables(comparison: Comparison) -> list[tuple[str, Table]]:
-    """Return headings and tables: the primary endpoint, each contender against the baseline by region, and costs.
+@dataclass(frozen=True)
+class TitledTable:
+    """A table of the report.
+
+    Attributes:
+        heading: heading above the table.
+        table: the table.
+        words: text between heading and table; may be empty.
+        is_folded: True where the page shows it on a click only.
+    """
+
+    heading: str
+    table: Table
+    words: str = ""
+    is_folded: bool = False
+
+
+def result_tables(comparison: Comparison) -> list[TitledTable]:
+    """Return the tables of the primary endpoint, of each contender against the baseline by region, and of costs.
 
     Args:
         comparison: comparison of two or more contenders.
 
     Returns:
-        The table of costs is there only where any is known.
+        Metrics that challenges do not rank by have folded tables; the table of costs is there only where any is known.
     """
-    by_region = [
-        (f"{contender.name} against {comparison.baseline.name}, by region", _by_region(comparison, contender))
-        for contender in comparison.others
-    ]
+    others = tuple(metric for metric in comparison.metrics if metric not in comparison.ranked_by)
     return [
-        (f"Primary endpoint: {comparison.endpoint.title}", _primary(comparison)),
-        *by_region,
-        *([("What it cost", _costs(comparison))] if comparison.has_costs else []),
+        TitledTable(f"Primary endpoint: {comparison.endpoint.title}", _primary(comparison)),
+        *(
+            TitledTable(
+                _by_region_title(comparison, contender), _by_region(comparison, contender, comparison.ranked_by)
+            )
+            for contender in comparison.others
+        ),
+        *(
+            TitledTable(
+                f"{_by_region_title(comparison, contender)}: {', '.join(metric.name for metric in others)}",
+                _by_region(comparison, contender, others),
+                is_folded=True,
+            )
+            for contender in comparison.others
+        ),
+        *([TitledTable("What it cost", _costs(comparison))] if comparison.has_costs else []),
     ]
 
 
@@ -140,18 +167,24 @@ def _primary(comparison: Comparison) -> Table:
     return Table(header, rows, marked=frozenset(marked))
 
 
-def _by_region(comparison: Comparison, contender: Contender) -> Table:
-    metrics = {metric.name: metric for metric in comparison.metrics}
+def _by_region_title(comparison: Comparison, contender: Contender) -> str:
+    return f"{contender.name} against {comparison.baseline.name}, by region"
+
+
+def _by_region(comparison: Comparison, contender: Contender, metrics: Sequence[Metric]) -> Table:
+    by_name = {metric.name: metric for metric in metrics}
     rows: list[list[str]] = []
     marked: set[int] = set()
-    for paired in (each for each in comparison.paired if each.contender == contender.name):
-        metric = metrics[paired.metric]
+    for paired in comparison.paired:
+        if paired.contender != contender.name or paired.metric not in by_name:
+            continue
+        metric = by_name[paired.metric]
         title = f"{metric.title} {'↑' if metric.higher_is_better else '↓'}"
         if paired.is_significant:
             marked.add(len(rows))
         rows.append([paired.region, title, *_result(paired, metric)])
         if paired.without_penalties is not None:
-            rows.append([_without(paired.region), title, *_untested(paired, paired.without_penalties, metric)])
+            rows.append([paired.region, _without(title), *_untested(paired, paired.without_penalties, metric)])
     names = [f"{name}: median (mean)" for name in (comparison.baseline.name, contender.name)]
     return Table(["region", "metric", *names, *_RESULT], rows, n_labels=2, marked=frozenset(marked))
 
@@ -159,10 +192,7 @@ def _by_region(comparison: Comparison, contender: Contender) -> Table:
 def _result(paired: PairedDifference, metric: Metric) -> list[str]:
     """Return the cells below `_RESULT`, and those of medians and means before them."""
     return [
-        *_medians(paired, metric),
-        score_text(paired.typical_difference, metric, signed=True),
-        f"{interval_text(paired, metric)} ({confidence_text(paired)})",
-        p_text(paired.p),
+        *_location(paired, paired, metric),
         p_text(paired.p_holm) + (" *" if paired.is_significant else ""),
         _signed(paired.effect_size),
         f"{paired.wins} / {paired.ties} / {paired.losses}",
@@ -173,16 +203,15 @@ def _result(paired: PairedDifference, metric: Metric) -> list[str]:
 
 def _untested(paired: PairedDifference, without: Location, metric: Metric) -> list[str]:
     """Return the same cells for the cases without penalties, which are not tested."""
+    return [*_location(paired, without, metric), "", "", "", "", f"{without.n}"]
+
+
+def _location(paired: PairedDifference, found: Location, metric: Metric) -> list[str]:
+    """Return the cells of medians and means, typical difference and its interval."""
     return [
-        *_medians(without, metric),
-        score_text(without.typical_difference, metric, signed=True),
-        f"{interval_text(without, metric)} ({confidence_text(paired)})",
-        LEFT_OUT,
-        LEFT_OUT,
-        LEFT_OUT,
-        LEFT_OUT,
-        "0, 0",
-        f"{without.n}",
+        *_medians(found, metric),
+        score_text(found.typical_difference, metric, signed=True),
+        f"{interval_text(found, metric)} ({confidence_text(paired)})",
     ]
 
 

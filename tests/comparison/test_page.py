@@ -17,20 +17,35 @@ def test_the_page_is_whole_and_needs_nothing_else(comparison):
     page = Page(html)
     assert page.open == []
     assert all(reference.startswith("data:image/") for reference in page.references)
-    assert not re.search(r"url\(|@import|<script|<link|https?://", html)
+    assert not re.search(r"url\(|@import|<script |<link|https?://", html)
     assert all(len(image["alt"]) > 20 for image in page.images)
     alts = [image["alt"] for image in page.images]
     # two contenders × two regions × Dice and HD95
     assert sum(alt.startswith("Scatter of") for alt in alts) == 8
     assert sum(alt.startswith("Sorted differences of") for alt in alts) == 8
-    # five worst and five median cases, an image and two regions each
-    assert sum("outlines of" in alt for alt in alts) == 20
-    assert sum("without outlines" in alt for alt in alts) == 10
-    assert page.tags.count("figcaption") == 2 * 2 + 10
+    # three contenders × two regions
+    assert sum(alt.startswith("Bland-Altman plot of") for alt in alts) == 6
+    # four cases that separate, four of the worst and four median ones, two regions each
+    assert sum("outlines of" in alt for alt in alts) == 24
+    assert 12 <= sum("without outlines" in alt for alt in alts) <= 24  # one for each slice
+    assert page.tags.count("figcaption") == 2 * 2 + 1 + 12
     assert verdict(comparison) in page.text
     assert "whole <tumor>" in page.text
     for note in comparison.notes:
         assert note in page.text
+    for case in comparison.cases:
+        assert case in page.text.partition("All cases")[2]
+
+
+def test_no_case_is_drawn_twice_and_those_that_separate_come_first(comparison):
+    headings = re.findall(r"<h3>(case_\d\d)</h3>", as_html(comparison))
+    assert len(headings) == len(set(headings)) == 12
+    assert headings[:4] == comparison.separating_cases()[:4]
+
+
+def test_contenders_that_do_not_differ_are_separated_by_no_case(folders):
+    pairing = pair_folders([folders / "poor", folders / "equal"], folders / "gt")
+    assert "The cases that separate" not in as_html(compare(pairing, DEFINITIONS["captk"], 1))
 
 
 def test_svgs_inside_name_no_other_file(comparison):

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from nnunetv2_gsp.comparison.plots import learning_curves, paired_scatter, sorted_differences
+from nnunetv2_gsp.comparison.plots import bland_altman, learning_curves, paired_scatter, sorted_differences
 from nnunetv2_gsp.comparison.training_records import LearningCurves
 from nnunetv2_gsp.metrics.definitions import DICE, HD95
 from tests.comparison.contenders import N_CASES
@@ -72,3 +72,18 @@ def test_curves_are_the_mean_over_the_epochs_that_all_folds_have(comparison):
 
 def test_all_cases_are_drawn(comparison):
     assert f"{N_CASES} cases" in paired_scatter(comparison, 2, "core", DICE).alt
+
+
+def test_volumes_are_drawn_with_bias_and_limits_of_agreement(comparison):
+    """Differences of 1, 2 and 3 ml have a bias of 2 ml and an SD of 1 ml; a case without any volume is left out."""
+    entries = [dict(entry) for entry in comparison.scores["good"]]
+    of_region = [entry for entry in entries if entry["region"] == "core"]
+    for number, entry in enumerate(of_region):
+        entry["reference_mm3"], entry["prediction_mm3"] = 0, 0
+        if number < 3:
+            entry["reference_mm3"], entry["prediction_mm3"] = 10_000 * number, 10_000 * number + 1000 * (number + 1)
+    known = replace(comparison, scores={**comparison.scores, "good": entries})
+    assert bland_altman(known, 1, "core").alt == (
+        "Bland-Altman plot of the volume of core, good minus reference: 3 cases, bias +2 ml, limits of agreement +0.04 "
+        "to +3.96 ml."
+    )

@@ -26,9 +26,12 @@ from tests.metrics.drawings import write, write_dataset_json
 def test_markdown_has_the_verdict_and_a_row_a_comparison(comparison):
     text = as_markdown(comparison)
     assert f"**{verdict(comparison)}**" in text
-    assert text.count("| whole <tumor> |") == 2 * 4
-    rows = [line for line in text.splitlines() if line.startswith("|")]
-    assert {row.count("|") for row in rows} == {12, 13}  # of the primary endpoint, and by region
+    tested = text.partition("## Ranks over cases")[0]
+    assert tested.count("| whole <tumor> |") == 2 * 4
+    rows = [line for line in tested.splitlines() if line.startswith("|")]
+    assert {row.count("|") for row in rows} == {11, 12}  # of the primary endpoint, and by region
+    for heading in ("Mean, SD and quartiles", "Agreement of volumes", "Results by volume of the reference"):
+        assert f"## {heading}" in text
 
 
 def test_a_report_of_left_out_scores_only_is_written(tmp_path):
@@ -60,6 +63,13 @@ def test_the_files_agree(comparison, tmp_path):
     assert stored["mean_difference"] == pytest.approx(np.mean(dice))
     assert [stored[name] for name in ("family", "without_penalties")] == ["Dice by region", None]
     assert stored["typical_interval"][0] <= stored["typical_difference"] <= stored["typical_interval"][1]
+    of_good = content["contenders"]["good"]
+    core = [line for line in lines if line["region"] == "core"]
+    assert of_good["summary"]["core"]["Dice"]["q1"] == pytest.approx(
+        np.quantile([float(line["good: Dice"]) for line in core], 0.25)
+    )
+    assert of_good["summary"]["core"]["volume_agreement_ml"]["n"] == N_CASES
+    assert of_good["ranks"]["primary"] < content["contenders"]["poor"]["ranks"]["primary"]
     assert content["primary"]["endpoint"] == "mean Dice over regions"
     assert [each["contender"] for each in content["primary"]["comparisons"]] == ["good", "equal", "equal"]
     assert content["primary"]["identical_cases"][1] == {"contenders": ["poor", "equal"], "n": N_CASES}

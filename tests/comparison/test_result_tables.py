@@ -11,32 +11,44 @@ from nnunetv2_gsp.comparison.result_tables import result_tables, score_text, wit
 from nnunetv2_gsp.metrics.definitions import DICE, HD95
 
 
+def by_heading(comparison):
+    return {titled.heading: titled.table for titled in result_tables(comparison)}
+
+
 def test_the_primary_endpoint_comes_first_then_each_contender(comparison):
-    tables = dict(result_tables(comparison))
+    tables = by_heading(comparison)
     primary = "Primary endpoint: mean Dice over regions"
-    assert list(tables) == [primary, "good against poor, by region", "equal against poor, by region"]
+    assert list(tables) == [
+        primary,
+        "good against poor, by region",
+        "equal against poor, by region",
+        "good against poor, by region: NSD at 1 mm, ABD",
+        "equal against poor, by region: NSD at 1 mm, ABD",
+    ]
+    assert [titled.is_folded for titled in result_tables(comparison)] == [False, False, False, True, True]
     assert [row[0] for row in tables[primary].rows] == ["good against poor", "equal against poor", "equal against good"]
     assert [(row[0], row[1]) for row in tables["good against poor, by region"].rows[:2]] == [
         ("whole <tumor>", "Dice ↑"),
         ("whole <tumor>", "HD95 (mm) ↓"),
     ]
-    assert len(tables["equal against poor, by region"].rows) == 2 * 4
+    assert {len(table.rows) for heading, table in tables.items() if "by region" in heading} == {2 * 2}
 
 
 def test_what_is_significant_is_marked_and_has_a_star(comparison):
-    table = dict(result_tables(comparison))["good against poor, by region"]
+    table = by_heading(comparison)["good against poor, by region"]
     starred = {number for number, row in enumerate(table.rows) if row[table.header.index("p, Holm")].endswith(" *")}
-    significant = [each.is_significant for each in comparison.paired if each.contender == "good"]
+    of_good = [each for each in comparison.paired if each.contender == "good" and each.metric in ("Dice", "HD95")]
+    significant = [each.is_significant for each in of_good]
     assert table.marked == starred == {number for number, is_so in enumerate(significant) if is_so}
     assert starred
-    assert not dict(result_tables(comparison))["equal against poor, by region"].marked
+    assert not by_heading(comparison)["equal against poor, by region"].marked
 
 
 def test_what_was_found_is_written_out(comparison):
     first, *others = comparison.paired
     odd = replace(
         first,
-        p=0.0004,
+        p_holm=0.0004,
         dropped=2,
         typical_interval=(0.25, 0.5),
         confidence=1 - 0.05 / 3,
@@ -47,10 +59,10 @@ def test_what_was_found_is_written_out(comparison):
         ties=1,
         losses=4,
     )
-    [_, (_, table), *_] = result_tables(replace(comparison, paired=[odd, *others]))
-    row = dict(zip(table.header, table.rows[0], strict=True))
+    [_, titled, *_] = result_tables(replace(comparison, paired=[odd, *others]))
+    row = dict(zip(titled.table.header, titled.table.rows[0], strict=True))
     assert row["poor: median (mean)"] == "0.5000 (0.2500)"
-    assert row["p"] == "< 0.001"
+    assert row["p, Holm"] == "< 0.001 *"
     assert row["pairs (dropped)"] == f"{first.n} (2)"
     assert row["its interval"] == "+0.2500 to +0.5000 (98.3 %)"
     assert row["effect size"] == "+0.88"
@@ -61,19 +73,17 @@ def test_where_there_are_penalties_a_row_leaves_them_out(comparison):
     first, *others = comparison.paired
     without = Location(11, 0.5, 0.75, 0.6, 0.8, 0.25, 0.2, 0.125, (0.0625, 0.1875))
     odd = replace(first, baseline_penalties=2, contender_penalties=3, without_penalties=without)
-    [_, (_, table), *_] = result_tables(replace(comparison, paired=[odd, *others]))
+    [_, titled, *_] = result_tables(replace(comparison, paired=[odd, *others]))
+    table = titled.table
     assert table.rows[0][table.header.index("penalty cases, each")] == "2, 3"
-    assert table.rows[1][0] == "whole <tumor>, without penalty cases"
+    assert table.rows[1][:2] == ["whole <tumor>", "Dice ↑, without penalty cases"]
     row = dict(zip(table.header, table.rows[1], strict=True))
     assert row["good: median (mean)"] == "0.8000 (0.7500)"
     assert row["typical difference"] == "+0.1250"
-    assert (row["p"], row["pairs (dropped)"]) == ("–", "11")
-    assert len(table.rows) == 2 * 4 + 1
-    assert table.marked == {
-        place if place == 0 else place + 1
-        for place, each in enumerate([odd, *others])
-        if each.is_significant and each.contender == "good"
-    }
+    assert (row["p, Holm"], row["pairs (dropped)"]) == ("", "11")
+    assert len(table.rows) == 2 * 2 + 1
+    of_good = [each for each in (odd, *others) if each.contender == "good" and each.metric in ("Dice", "HD95")]
+    assert table.marked == {place + (place > 0) for place, each in enumerate(of_good) if each.is_significant}
 
 
 def test_costs_are_shown_where_any_is_known(comparison):
@@ -83,8 +93,9 @@ def test_costs_are_shown_where_any_is_known(comparison):
     known = Comparison(
         replace(pairing, contenders=contenders), comparison.definition, comparison.scores, comparison.paired
     )
-    heading, table = result_tables(known)[-1]
-    assert heading == "What it cost"
+    titled = result_tables(known)[-1]
+    assert titled.heading == "What it cost"
+    table = titled.table
     assert table.text().splitlines()[0].split() == ["poor", "good", "equal"]
     assert [row[1:3] for row in table.rows] == [
         ["31.2 M", ""],
