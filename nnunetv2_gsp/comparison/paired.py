@@ -31,8 +31,8 @@ _TYPICAL_IN_WORDS = (
     f"Typical difference: contender minus baseline as Hodges and Lehmann estimate it, the median of the means of all "
     f"two cases' differences, which a few penalties hardly move. Its interval holds what the same test would not "
     f"reject at the level of its step in Holm's procedure ({ALPHA:g} over the number of hypotheses left; those that "
-    f"are not rejected share the level of the last step), so it excludes 0 exactly if the test is significant. It is "
-    f"not simultaneous over a family. Effect size: matched-pairs rank-biserial correlation, from -1 (the baseline is "
+    f"are not rejected share the level of the last step), so 0 lies inside it only if the test is not significant. It "
+    f"is not simultaneous. Effect size: matched-pairs rank-biserial correlation, from -1 (the baseline is "
     f"better in all cases) to 1 (the contender is)."
 )
 _MEAN_IN_WORDS = (

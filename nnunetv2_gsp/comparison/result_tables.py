@@ -1,6 +1,7 @@
 """Fills the tables of a comparison: scores with their tests, and costs."""
 
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -62,7 +63,9 @@ def result_tables(comparison: Comparison) -> list[TitledTable]:
     """
     others = tuple(metric for metric in comparison.metrics if metric not in comparison.ranked_by)
     return [
-        TitledTable(f"Primary endpoint: {comparison.endpoint.title}", _primary(comparison)),
+        TitledTable(
+            f"Primary endpoint: {comparison.endpoint.title}", _primary(comparison), _families_in_words(comparison)
+        ),
         *(
             TitledTable(
                 _by_region_title(comparison, contender), _by_region(comparison, contender, comparison.ranked_by)
@@ -162,9 +165,20 @@ def _primary(comparison: Comparison) -> Table:
         label = f"{paired.contender} against {paired.baseline}"
         rows.append([label, *_result(paired, comparison.endpoint.metric)])
         if paired.without_penalties is not None:
-            rows.append([_without(label), *_untested(paired, paired.without_penalties, comparison.endpoint.metric)])
+            rows.append(
+                [f"{label}, no penalties", *_untested(paired, paired.without_penalties, comparison.endpoint.metric)]
+            )
     header = ["compared", "baseline: median (mean)", "contender: median (mean)", *_RESULT]
     return Table(header, rows, marked=frozenset(marked))
+
+
+def _families_in_words(comparison: Comparison) -> str:
+    n_tests = Counter(paired.family for paired in (*comparison.primary, *comparison.paired))
+    return (
+        "Families of tests, each corrected by itself: "
+        + "; ".join(f"{name} ({n})" for name, n in n_tests.items())
+        + "."
+    )
 
 
 def _by_region_title(comparison: Comparison, contender: Contender) -> str:
@@ -184,7 +198,7 @@ def _by_region(comparison: Comparison, contender: Contender, metrics: Sequence[M
             marked.add(len(rows))
         rows.append([paired.region, title, *_result(paired, metric)])
         if paired.without_penalties is not None:
-            rows.append([paired.region, _without(title), *_untested(paired, paired.without_penalties, metric)])
+            rows.append([paired.region, f"{title}, no penalties", *_untested(paired, paired.without_penalties, metric)])
     names = [f"{name}: median (mean)" for name in (comparison.baseline.name, contender.name)]
     return Table(["region", "metric", *names, *_RESULT], rows, n_labels=2, marked=frozenset(marked))
 
@@ -223,10 +237,6 @@ def _medians(found: Location, metric: Metric) -> list[str]:
             (found.contender_median, found.contender_mean),
         )
     ]
-
-
-def _without(label: str) -> str:
-    return f"{label}, without penalty cases"
 
 
 def _signed(value: float) -> str:

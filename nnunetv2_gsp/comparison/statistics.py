@@ -99,8 +99,7 @@ def typical_difference(differences: Floats) -> float:
 def typical_interval(differences: Floats, alpha: float = ALPHA) -> tuple[float, float]:
     """Return the interval of the typical difference that Wilcoxon's test does not reject at a level.
 
-    It holds 0 exactly if `wilcoxon_p` is not below the level. If many differences are 0, it may end at a 0 that the
-    test rejects.
+    It holds 0 if `wilcoxon_p` is not below the level, and else has 0 at most as an end, if many differences are 0.
 
     Args:
         differences: float64 (n,), difference of each pair, without NaN.

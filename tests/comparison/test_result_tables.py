@@ -34,6 +34,13 @@ def test_the_primary_endpoint_comes_first_then_each_contender(comparison):
     assert {len(table.rows) for heading, table in tables.items() if "by region" in heading} == {2 * 2}
 
 
+def test_the_families_are_named_with_their_numbers_of_tests(comparison):
+    assert result_tables(comparison)[0].words == (
+        "Families of tests, each corrected by itself: primary, against the baseline (2); primary, among the others "
+        "(1); Dice by region (4); HD95 by region (4); NSD at 1 mm by region (4); ABD by region (4)."
+    )
+
+
 def test_what_is_significant_is_marked_and_has_a_star(comparison):
     table = by_heading(comparison)["good against poor, by region"]
     starred = {number for number, row in enumerate(table.rows) if row[table.header.index("p, Holm")].endswith(" *")}
@@ -76,7 +83,7 @@ def test_where_there_are_penalties_a_row_leaves_them_out(comparison):
     [_, titled, *_] = result_tables(replace(comparison, paired=[odd, *others]))
     table = titled.table
     assert table.rows[0][table.header.index("penalty cases, each")] == "2, 3"
-    assert table.rows[1][:2] == ["whole <tumor>", "Dice ↑, without penalty cases"]
+    assert table.rows[1][:2] == ["whole <tumor>", "Dice ↑, no penalties"]
     row = dict(zip(table.header, table.rows[1], strict=True))
     assert row["good: median (mean)"] == "0.8000 (0.7500)"
     assert row["typical difference"] == "+0.1250"
