@@ -114,8 +114,7 @@ def typical_interval(differences: Floats, alpha: float = ALPHA) -> tuple[float, 
     """
     if smallest_p(len(differences)) >= alpha:
         return math.nan, math.nan
-    low, high = -_upper_end(-differences, alpha), _upper_end(differences, alpha)
-    return (min(low, 0.0), max(high, 0.0)) if wilcoxon_p(differences) >= alpha else (low, high)
+    return -_upper_end(-differences, alpha), _upper_end(differences, alpha)
 
 
 def bootstrap_interval(differences: Floats, alpha: float = ALPHA) -> tuple[tuple[float, float], str]:
