@@ -33,8 +33,9 @@ def add(verbs: Verbs) -> None:
     evaluate = verbs.add_parser(
         "evaluate",
         help="score predictions under a named definition: Dice, HD95, NSD, ABD, volumes",
-        description="Score every case and region: Dice, HD95, NSD at 1 mm, ABD and volumes, as JSON and CSV. What HD95 "
-        "means, and what an empty mask scores, is up to the definition; every output names it.",
+        description="Score every case and region: Dice, HD95, NSD, ABD and volumes, as JSON and CSV, and single "
+        "lesions where the challenge does. What HD95 means, what an empty mask scores and how lesions are told apart "
+        "is up to the definition; every output names it. An evaluation that was stopped goes on with the same command.",
     )
     evaluate.add_argument("-gt", type=Path, required=True, metavar="FOLDER", help="references, such as labelsTr")
     evaluate.add_argument("-pred", type=Path, required=True, metavar="FOLDER", help="predictions, with the same names")
@@ -49,7 +50,7 @@ def add(verbs: Verbs) -> None:
     evaluate.add_argument(
         "--lesion-wise",
         action="store_true",
-        help="score single lesions, too, as BraTS 2023 does; with --definition brats2023",
+        help="refuse a definition that scores no lesions; those of BraTS from 2023 on score them in any case",
     )
     evaluate.add_argument("-np", type=positive, metavar="N", help="processes (default: one for each core, at most 8)")
     evaluate.add_argument("--chill", action="store_true", help="leave out cases that only one of the folders has")

@@ -46,6 +46,10 @@ _HINTS = {
     "predictions": {"pred": "name other predictions with -pred", "i": "name another folder of predictions with -i"},
     "primary": {"primary": "choose another with --primary"},
     "processes": {"np": "take fewer processes with -np"},
+    "raw_labels": {
+        "gt": "convert the challenge's references with nnUNetv2_gsp convert, and evaluate predictions as nnU-Net wrote "
+        "them, before nnUNetv2_gsp submit"
+    },
     "references": {"gt": "name other references with -gt"},
     "rounds": {"rounds": "change --rounds"},
     "settings": {"set": "change --set"},

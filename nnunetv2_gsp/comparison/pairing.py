@@ -7,9 +7,9 @@ from pathlib import Path
 from nnunetv2_gsp.comparison.costs import ModelCost
 from nnunetv2_gsp.comparison.protocols import TrainingProtocol
 from nnunetv2_gsp.comparison.training_records import LearningCurves
-from nnunetv2_gsp.errors import ConflictingInputError, InputError, MissingInputError
+from nnunetv2_gsp.errors import InputError, MissingInputError
 from nnunetv2_gsp.metrics.cases import check_same_cases, find_segmentations, first_channel_of
-from nnunetv2_gsp.metrics.region_labels import RegionLabels, find_region_labels
+from nnunetv2_gsp.metrics.region_labels import RegionLabels, check_same_regions, find_region_labels
 
 
 @dataclass(frozen=True)
@@ -103,14 +103,7 @@ def common_labels(several: Sequence[RegionLabels]) -> RegionLabels:
         'labels of dataset.json'
     """
     named = [labels for labels in several if labels.regions is not None]
-    for labels in named[1:]:
-        if _scored(labels) != _scored(named[0]):
-            raise ConflictingInputError(
-                "the same regions and ignore label of all contenders",
-                f"{_listed(named[0])} in the {named[0].source}, but {_listed(labels)} in the {labels.source}",
-                remedy="compare only what was trained for the same regions",
-                parameters=labels.chosen_by,
-            )
+    check_same_regions(named, "of all contenders", "compare only what was trained for the same regions")
     return named[0] if named else several[0]
 
 
@@ -132,17 +125,6 @@ def check_distinct(names: Sequence[str], parameters: Sequence[str]) -> None:
     """
     if len(set(names)) < max(2, len(names)):
         raise InputError("two or more to compare, each named once", ", ".join(names) or "none", parameters=parameters)
-
-
-def _scored(labels: RegionLabels) -> tuple[dict[str, list[int]], int | None]:
-    return {name: sorted(region) for name, region in (labels.regions or {}).items()}, labels.ignore_label
-
-
-def _listed(labels: RegionLabels) -> str:
-    regions = {name: "+".join(map(str, region)) for name, region in _scored(labels)[0].items()}
-    if labels.ignore_label is not None:
-        regions["ignore"] = str(labels.ignore_label)
-    return ", ".join(f"{name} {region}" for name, region in regions.items())
 
 
 def _distinct_ends(paths: Sequence[str]) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """Scores every region of every case from files, several cases at a time."""
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -8,14 +9,20 @@ from typing import Any
 import numpy as np
 
 from nnunetv2_gsp.errors import MissingInputError
-from nnunetv2_gsp.metrics import lesions, prostate
+from nnunetv2_gsp.metrics import prostate
 from nnunetv2_gsp.metrics.definitions import Definition
-from nnunetv2_gsp.metrics.overlap import Mask
+from nnunetv2_gsp.metrics.finished_scores import FinishedScores
+from nnunetv2_gsp.metrics.label_conventions import check_same_labels
+from nnunetv2_gsp.metrics.morphology import box_around
 from nnunetv2_gsp.metrics.region_labels import RegionLabels
-from nnunetv2_gsp.metrics.scoring import Scores, score_masks
-from nnunetv2_gsp.metrics.segmentations import LabelMap, labels_in, read_pair
+from nnunetv2_gsp.metrics.region_scores import score_region
+from nnunetv2_gsp.metrics.scoring import Scores, score_both_empty, score_masks
+from nnunetv2_gsp.metrics.segmentations import LabelMap, labels_in, mask_of, read_pair
 from nnunetv2_gsp.nnunet import n_processes
 from nnunetv2_gsp.parallel import in_parallel
+
+_log = logging.getLogger(__name__)
+_ENOUGH_TO_TELL_LABELS = 5  # cases after which two conventions are told apart
 
 CaseScores = dict[str, Any]  # "case" and "region", then the scores by name
 
@@ -24,8 +31,8 @@ def score_cases(
     pairs: Mapping[str, tuple[Path, Path]],
     labels: RegionLabels,
     definition: Definition,
-    lesion_wise: bool = False,
     processes: int | None = None,
+    kept_in: Path | None = None,
 ) -> list[CaseScores]:
     """Score pairs of files, several at a time, with a progress bar.
 
@@ -33,26 +40,25 @@ def score_cases(
         pairs: case -> (file of the reference, file of the prediction).
         labels: the regions to score, and the labels that make up each.
         definition: how each metric is computed, and what an empty mask scores (`DEFINITIONS`).
-        lesion_wise: True adds lesion-wise Dice and HD95.
         processes: number of cases scored at the same time, at least 1; None leaves it to `n_processes`.
+        kept_in: file that keeps the scores of finished cases, for a run that goes on after this one was stopped; None
+            keeps none.
 
     Returns:
         An entry for each case and region, in the order of the cases. A label that other cases have and this one lacks
         is scored as an empty mask.
 
     Raises:
-        InputError: a file can't be read or does not fit its counterpart, or no file holds a label.
+        InputError: a file can't be read or does not fit its counterpart, no file holds a label, or the references have
+            other labels than the predictions.
     """
-    score = partial(_score_case, labels=labels, definition=definition, lesion_wise=lesion_wise)
-    scored = in_parallel(score, list(pairs.values()), processes or n_processes(), "scoring", _one_thread)
-    by_case = dict(zip(pairs, scored, strict=True))
+    by_case = _score_unfinished(pairs, labels, definition, processes or n_processes(), kept_in)
     regions = list(dict.fromkeys(region for scores in by_case.values() for region in scores))
     if not regions:
         raise MissingInputError("labels to evaluate", "none in any file", parameters=labels.chosen_by)
     if labels.regions is None:
         regions.sort(key=lambda name: int(name.partition(",")[0]))  # thirds behind their whole, in their order
-    nothing = np.zeros((1, 1, 1), bool)
-    absent = _score_region(nothing, nothing, (1, 1, 1), definition, lesion_wise)
+    absent = score_both_empty(definition)
     return [
         {"case": case, "region": region, **scores.get(region, absent)}
         for case, scores in by_case.items()
@@ -60,38 +66,60 @@ def score_cases(
     ]
 
 
-def _score_case(
-    files: tuple[Path, Path], labels: RegionLabels, definition: Definition, lesion_wise: bool
-) -> dict[str, Scores]:
+def _score_unfinished(
+    pairs: Mapping[str, tuple[Path, Path]],
+    labels: RegionLabels,
+    definition: Definition,
+    processes: int,
+    kept_in: Path | None,
+) -> dict[str, dict[str, Scores]]:
+    """Return the scores of each case by region; those that are kept are not computed again."""
+    finished = FinishedScores(kept_in, labels, definition)
+    by_case = {case: scores for case, files in pairs.items() if (scores := finished.of(files)) is not None}
+    if by_case:
+        _log.info("%d of %d cases were scored before.", len(by_case), len(pairs))
+    score = partial(_score_case, labels=labels, definition=definition)
+    left = {case: files for case, files in pairs.items() if case not in by_case}
+    scored = in_parallel(score, list(left.values()), processes, "scoring", _one_thread)
+    for (case, files), scores in zip(left.items(), scored, strict=True):
+        finished.add(files, scores)
+        by_case[case] = scores
+        if len(by_case) == _ENOUGH_TO_TELL_LABELS:
+            check_same_labels(by_case.values(), labels)
+    check_same_labels(by_case.values(), labels)
+    return {case: by_case[case] for case in pairs}
+
+
+def _score_case(files: tuple[Path, Path], labels: RegionLabels, definition: Definition) -> dict[str, Scores]:
     """Return the scores of a case by region."""
     reference, prediction = read_pair(*files, labels)
-    found = labels_in(reference.labels) | labels_in(prediction.labels)
-    ignored = labels.ignore_label if labels.ignore_label in found else None
-    counted = None if ignored is None else reference.labels != ignored
+    regions = labels.regions_among(labels_in(reference.labels) | labels_in(prediction.labels))
+    definition = definition.for_image(reference.labels.shape, reference.spacing_mm)
+    maps = _without_ignored(reference.labels, prediction.labels, labels.ignore_label)
+    if not any(0 in region for region in regions.values()):
+        maps = _cropped(*maps)
     scores = {}
-    for name, region in labels.regions_among(found).items():
-        masks = [_mask(segmentation.labels, region, counted) for segmentation in (reference, prediction)]
-        scores[name] = _score_region(masks[0], masks[1], reference.spacing_mm, definition, lesion_wise)
+    for name, region in regions.items():
+        scores[name] = score_region(*maps, region, reference.spacing_mm, definition)
         if definition.has_thirds and reference.labels.ndim == 3:
+            masks = [mask_of(each, region) for each in maps]
             for third, *parts in prostate.thirds(masks[0], masks[1], reference.direction):
                 scores[f"{name}, {third}"] = score_masks(parts[0], parts[1], reference.spacing_mm, definition)
     return scores
 
 
-def _score_region(
-    reference: Mask, prediction: Mask, spacing_mm: Sequence[float], definition: Definition, lesion_wise: bool
-) -> Scores:
-    scores = score_masks(reference, prediction, spacing_mm, definition)
-    if lesion_wise:
-        scores.update(lesions.score_lesions(reference, prediction, spacing_mm, definition))
-    return scores
+def _without_ignored(reference: LabelMap, prediction: LabelMap, label: int | None) -> tuple[LabelMap, LabelMap]:
+    """Set what the reference says to ignore to -1 in both, a label that no region has."""
+    ignored = reference == label if label is not None else None
+    if ignored is None or not ignored.any():
+        return reference, prediction
+    return np.where(ignored, -1, reference), np.where(ignored, -1, prediction)
 
 
-def _mask(labels: LabelMap, region: Sequence[int], counted: Mask | None) -> Mask:
-    mask: Mask = labels == region[0]
-    for label in region[1:]:
-        mask |= labels == label
-    return mask if counted is None else mask & counted
+def _cropped(reference: LabelMap, prediction: LabelMap) -> tuple[LabelMap, LabelMap]:
+    """Crop to what either one has."""
+    box = box_around((reference > 0) | (prediction > 0))
+    return reference[box], prediction[box]
 
 
 def _one_thread() -> None:

@@ -11,12 +11,13 @@ from textwrap import fill
 from typing import Any
 
 from nnunetv2_gsp.errors import ConflictingInputError
-from nnunetv2_gsp.files import check_target, write_json, write_text
-from nnunetv2_gsp.metrics import lesions, prostate
+from nnunetv2_gsp.files import beside, check_target, write_json, write_text
+from nnunetv2_gsp.metrics import prostate
 from nnunetv2_gsp.metrics.case_scores import CaseScores, score_cases
 from nnunetv2_gsp.metrics.cases import check_same_cases, find_segmentations, pair
-from nnunetv2_gsp.metrics.definitions import DEFINITIONS, LESION_DICE, LESION_HD95, Definition, Metric
+from nnunetv2_gsp.metrics.definitions import DEFINITIONS, Definition, Metric
 from nnunetv2_gsp.metrics.region_labels import RegionLabels, find_region_labels
+from nnunetv2_gsp.metrics.region_scores import notes_on_lesions
 from nnunetv2_gsp.metrics.scoring import VOLUMES
 from nnunetv2_gsp.tables import Table
 
@@ -28,7 +29,6 @@ class Evaluation:
     Attributes:
         definition: how each metric was computed, and what an empty mask scored (`DEFINITIONS`).
         labels: the regions that were scored, and the labels that make up each.
-        lesion_wise: True where lesion-wise Dice and HD95 were scored, too.
         reference_folder: folder that the references were read from.
         prediction_folder: folder that the predictions were read from.
         cases: scores of each case and region, sorted by case (see `score_cases`).
@@ -37,7 +37,6 @@ class Evaluation:
 
     definition: Definition
     labels: RegionLabels
-    lesion_wise: bool
     reference_folder: Path
     prediction_folder: Path
     cases: list[CaseScores]
@@ -46,7 +45,7 @@ class Evaluation:
     @property
     def metrics(self) -> tuple[Metric, ...]:
         """Metrics that were scored, volumes apart."""
-        return (*self.definition.metrics, *([LESION_DICE, LESION_HD95] if self.lesion_wise else []))
+        return self.definition.metrics
 
     @property
     def regions(self) -> list[str]:
@@ -57,7 +56,16 @@ class Evaluation:
     def notes(self) -> list[str]:
         """Notes for readers of the scores, one or a few sentences each."""
         left_out = f"Cases that only one of the folders has are left out: {self.n_left_out}."
-        return [*notes_on(self.definition, self.lesion_wise), *([left_out] if self.n_left_out else [])]
+        later = (
+            "BraTS 2023 has no resection cavity; 2024 and 2025 score cases after treatment by rules of their own, the "
+            "definitions brats2024 and brats2025."
+        )
+        is_later = self.definition.name == "brats2023" and (4,) in (self.labels.regions or {}).values()
+        return [
+            *notes_on(self.definition),
+            *([later] if is_later else []),
+            *([left_out] if self.n_left_out else []),
+        ]
 
     def summary(self) -> dict[str, dict[str, Any]]:
         """Return mean, SD, median and counts of each metric by region, and how many cases have an empty mask."""
@@ -128,12 +136,15 @@ def evaluate_folders(
 ) -> Evaluation:
     """Evaluate the predictions of a folder, and write the scores as JSON and CSV.
 
+    Scores of finished cases are kept beside until all are done: an evaluation that was stopped goes on when it is
+    called again, and scores anew what has changed since.
+
     Args:
         references: folder of segmentations, such as labelsTr.
         predictions: folder of segmentations with the same names.
         definition: how each metric is computed, and what an empty mask scores (`DEFINITIONS`).
         dataset_json: nnU-Net's file that names regions or labels; None takes what `find_region_labels` finds.
-        lesion_wise: True adds lesion-wise Dice and HD95.
+        lesion_wise: True refuses a definition that scores no lesions.
         processes: number of cases scored at the same time, at least 1; None leaves it to `n_processes`.
         chill: True leaves out cases that only one of the folders has, as nnU-Net's --chill does.
         output: folder for `output_files`, created where it is missing; None writes nothing.
@@ -151,7 +162,7 @@ def evaluate_folders(
         ...     evaluate_folders(Path(folder), Path(folder), DEFINITIONS["captk"], processes=1).cases[0]["Dice"]
         1.0
     """
-    if lesion_wise and not definition.has_lesions:
+    if lesion_wise and definition.lesions is None:
         raise ConflictingInputError(
             f"a definition that scores lesions ({_names_with_lesions()})",
             definition.name,
@@ -166,11 +177,11 @@ def evaluate_folders(
     if not chill:
         check_same_cases(reference_files, prediction_files, ["chill"])
     labels = find_region_labels(dataset_json, references, predictions)
-    scored = score_cases(pairs, labels, definition, lesion_wise, processes)
+    kept_in = None if output is None else unfinished_file(output, definition)
+    scored = score_cases(pairs, labels, definition, processes, kept_in)
     evaluation = Evaluation(
         definition,
         labels,
-        lesion_wise,
         references,
         predictions,
         scored,
@@ -178,6 +189,7 @@ def evaluate_folders(
     )
     if output is not None:
         _write(evaluation, output)
+        unfinished_file(output, definition).unlink(missing_ok=True)
     return evaluation
 
 
@@ -195,16 +207,29 @@ def output_files(folder: Path, definition: Definition) -> tuple[Path, Path]:
     return folder / f"evaluation_{definition.name}.json", folder / f"evaluation_{definition.name}.csv"
 
 
-def notes_on(definition: Definition, lesion_wise: bool = False) -> list[str]:
+def unfinished_file(folder: Path, definition: Definition) -> Path:
+    """Return the file that keeps the scores of finished cases until an evaluation is complete.
+
+    Args:
+        folder: folder of the evaluation's files.
+        definition: the definition that the scores are computed under.
+
+    Examples:
+        >>> unfinished_file(Path("scores"), DEFINITIONS["captk"]).name
+        'unfinished_evaluation_captk.jsonl'
+    """
+    return beside(output_files(folder, definition)[0].with_suffix(".jsonl"))
+
+
+def notes_on(definition: Definition) -> list[str]:
     """Return notes for readers of scores under a definition, one or a few sentences each.
 
     Args:
         definition: the definition that the scores were computed under (`DEFINITIONS`).
-        lesion_wise: True where lesion-wise Dice and HD95 were scored, too.
     """
     return [
         definition.in_words,
-        *([lesions.IN_WORDS] if lesion_wise else []),
+        *notes_on_lesions(definition),
         *([prostate.IN_WORDS] if definition.has_thirds else []),
     ]
 
@@ -233,7 +258,7 @@ def _write(evaluation: Evaluation, folder: Path) -> None:
 
 
 def _names_with_lesions() -> str:
-    return ", ".join(definition.name for definition in DEFINITIONS.values() if definition.has_lesions)
+    return ", ".join(definition.name for definition in DEFINITIONS.values() if definition.lesions)
 
 
 def _summary(values: Sequence[float]) -> dict[str, Any]:

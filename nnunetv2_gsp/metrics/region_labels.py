@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nnunetv2_gsp.errors import DamagedFileError, MissingInputError
+from nnunetv2_gsp.errors import ConflictingInputError, DamagedFileError, MissingInputError
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,25 @@ class RegionLabels:
         if self.regions is not None:
             return self.regions
         return {str(label): (label,) for label in sorted(found) if label != 0}
+
+    def by_name(self) -> dict[str, list[int] | None]:
+        """Return the labels of each region, sorted, and the ignore label, as two sources of labels are compared.
+
+        Examples:
+            >>> RegionLabels({"TC": (3, 1)}, ignore_label=7).by_name()
+            {'TC': [1, 3], 'ignore': [7]}
+        """
+        regions: dict[str, list[int] | None] = {name: sorted(group) for name, group in (self.regions or {}).items()}
+        return {**regions, "ignore": None if self.ignore_label is None else [self.ignore_label]}
+
+    def listed(self) -> str:
+        """Return regions and ignore label in words.
+
+        Examples:
+            >>> RegionLabels({"TC": (3, 1), "ET": (3,)}).listed()
+            'TC 1+3, ET 3'
+        """
+        return ", ".join(f"{name} {'+'.join(map(str, group))}" for name, group in self.by_name().items() if group)
 
 
 def read_region_labels(dataset_json: Path, chosen_by: Sequence[str] = ()) -> RegionLabels:
@@ -88,22 +107,54 @@ def find_region_labels(dataset_json: Path | None, references: Path, predictions:
     above a fold's validation, and a raw dataset has one beside labelsTr.
 
     Args:
-        dataset_json: dataset.json whose labels are taken; None looks for one.
+        dataset_json: dataset.json whose labels are taken for both; None looks for one.
         references: folder of the references, such as labelsTr.
         predictions: folder of the predictions; a dataset.json in or above it takes precedence.
 
     Raises:
         MissingInputError: the given file does not exist.
         DamagedFileError: the file that is taken is not a dataset.json.
+        ConflictingInputError: that of the predictions names other labels than that of the references.
     """
     chosen_by = ("dataset_json",)
     if dataset_json is not None:
         return read_region_labels(dataset_json, chosen_by)
     predictions, references = predictions.absolute(), references.absolute()
-    for folder in (predictions, predictions.parent, predictions.parent.parent, references, references.parent):
-        if (folder / "dataset.json").is_file():
-            return read_region_labels(folder / "dataset.json", chosen_by)
-    return RegionLabels(chosen_by=chosen_by)
+    of_predictions = _nearest((predictions, predictions.parent, predictions.parent.parent), chosen_by)
+    of_references = _nearest((references, references.parent), chosen_by)
+    if of_predictions is not None and of_references is not None:
+        check_same_regions([of_references, of_predictions], "of references and predictions", "convert one of them")
+    return of_predictions or of_references or RegionLabels(chosen_by=chosen_by)
+
+
+def check_same_regions(several: Sequence[RegionLabels], whose: str, remedy: str) -> None:
+    """Check that regions and ignore labels from several dataset.json files are the same.
+
+    Args:
+        several: labels from one file or more.
+        whose: words that say whose they are, for the error.
+        remedy: what mends it, for the error.
+
+    Raises:
+        ConflictingInputError: two of them differ.
+
+    Examples:
+        >>> check_same_regions([RegionLabels({"TC": (1, 3)}), RegionLabels({"TC": (3, 1)})], "of both", "")
+    """
+    for labels in several[1:]:
+        if labels.by_name() != several[0].by_name():
+            raise ConflictingInputError(
+                f"the same regions and ignore label {whose}",
+                f"{several[0].listed()} in the {several[0].source}, but {labels.listed()} in the {labels.source}",
+                remedy=remedy,
+                parameters=labels.chosen_by,
+            )
+
+
+def _nearest(folders: Sequence[Path], chosen_by: Sequence[str]) -> RegionLabels | None:
+    """Return the labels of the dataset.json in the first folder that has one; None where none has."""
+    files = (folder / "dataset.json" for folder in folders)
+    return next((read_region_labels(file, chosen_by) for file in files if file.is_file()), None)
 
 
 def _group(value: Any) -> tuple[int, ...]:

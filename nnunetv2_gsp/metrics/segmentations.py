@@ -1,5 +1,6 @@
 """Reads a segmentation from its file: the label of every voxel, and the image geometry."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from nnunetv2_gsp.errors import ConflictingInputError, InputError
+from nnunetv2_gsp.metrics.label_conventions import check_not_raw
+from nnunetv2_gsp.metrics.overlap import Mask
 from nnunetv2_gsp.metrics.region_labels import RegionLabels
 
 LabelMap = npt.NDArray[np.integer[Any]]
@@ -87,10 +90,29 @@ def labels_in(segmentation: LabelMap) -> set[int]:
     return set(np.unique(segmentation).tolist())
 
 
+def mask_of(labels: LabelMap, region: Sequence[int]) -> Mask:
+    """Return where a segmentation has one of a region's labels, as bool of the same shape.
+
+    Args:
+        labels: integers, any shape.
+        region: one label or more.
+
+    Examples:
+        >>> mask_of(np.array([0, 1, 2, 3]), [1, 3]).tolist()
+        [False, True, False, True]
+    """
+    mask: Mask = labels == region[0]
+    for label in region[1:]:
+        mask |= labels == label
+    return mask
+
+
 def _check_labels(segmentation: Segmentation, labels: RegionLabels, file: Path) -> None:
     if labels.known_labels is None:
         return
-    unknown = sorted(labels_in(segmentation.labels) - labels.known_labels)
+    found = labels_in(segmentation.labels)
+    check_not_raw(found, labels.known_labels, file)
+    unknown = sorted(found - labels.known_labels)
     if unknown:
         raise ConflictingInputError(
             f"labels among {sorted(labels.known_labels)} ({labels.source})",

@@ -156,6 +156,22 @@ def normalized_surface_dice(distances: SurfaceDistances, tolerance_mm: float) ->
     return float(weights[distances.pooled <= tolerance_mm].sum() / weights.sum())
 
 
+def mean_surface_share(distances: SurfaceDistances, tolerance_mm: float) -> float:
+    """Return the mean of the two surfaces' shares within a tolerance of the other (NSD in BraTS from 2024), 0 to 1.
+
+    Args:
+        distances: distances between border voxels in mm (`border_distances`).
+        tolerance_mm: largest distance in mm that counts as within the tolerance, from 0 on.
+
+    Examples:
+        >>> distances = SurfaceDistances(np.array([0.0, 0.0, 0.0, 4.0]), np.array([0.0]), np.ones(4), np.ones(1))
+        >>> mean_surface_share(distances, tolerance_mm=1.0)
+        0.875
+    """
+    shares = [(each <= tolerance_mm).mean() for each in (distances.from_reference, distances.from_prediction)]
+    return float(np.mean(shares))
+
+
 def average_boundary_distance(distances: SurfaceDistances) -> float:
     """Return the weighted mean distance over both surfaces, pooled, in mm (ABD, also called ASSD).
 

@@ -1,5 +1,6 @@
 """The verb evaluate: what it prints and writes, and one sentence for what a user can mend."""
 
+import numpy as np
 import pytest
 
 from nnunetv2_gsp.metrics.definitions import DEFINITIONS
@@ -21,7 +22,7 @@ def run(*arguments):
 def test_it_prints_means_and_the_definition_and_writes_json_and_csv(arguments, tmp_path, capsys):
     assert run(*arguments, "--definition", "panoptica", "-o", tmp_path / "out") == 0
     printed = capsys.readouterr().out
-    assert "panoptica, BraTS from 2025" in printed
+    assert "panoptica as BraTS 2025 sets it" in printed
     assert "whole_tumor" in printed
     assert printed.endswith(f"Wrote {tmp_path / 'out' / 'evaluation_panoptica.json'} and evaluation_panoptica.csv.\n")
     assert sorted(file.name for file in (tmp_path / "out").iterdir()) == [
@@ -79,3 +80,16 @@ def test_an_unknown_label_may_be_of_another_dataset(arguments, tmp_path):
     assert run(*arguments).endswith("or name another dataset.json with -djfile.")
     write_dataset_json(tmp_path / "other", {**REGIONS, "more": 4})
     assert run(*arguments, "-djfile", tmp_path / "other" / "dataset.json") == 0
+
+
+def test_raw_labels_are_refused_with_the_commands_that_mend_them(arguments, tmp_path):
+    write(np.where(tumour(1) == 3, 4, tumour(1)), tmp_path / "gt" / "BraTS_001.nii.gz", (1.0, 1.0, 2.0))
+    sentence = run(*arguments)
+    assert "expected label 3 for enhancing tumour, as nnU-Net's dataset has it, got label 4" in sentence
+    assert "with nnUNetv2_gsp convert" in sentence
+
+
+def test_references_in_another_convention_are_refused(arguments, tmp_path):
+    write_dataset_json(tmp_path / "gt", {**REGIONS, "tumor_core": [2, 3]})
+    assert run(*arguments).endswith("convert one of them, or name another dataset.json with -djfile.")
+    assert run(*arguments, "-djfile", tmp_path / "pred" / "dataset.json") == 0

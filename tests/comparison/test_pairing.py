@@ -24,7 +24,7 @@ def test_other_regions_or_another_ignore_label_are_refused(folders, tmp_path):
     write_dataset_json(tmp_path / "a", LABELS)
     for labels, found in (({**LABELS, "core": 1}, "core 1"), ({**LABELS, "ignore": 3}, "ignore 3")):
         write_dataset_json(tmp_path / "b", labels)
-        with pytest.raises(InputError, match=rf"core 2 in the .*/a/dataset.json, but .*{found} in the .*/b/dataset"):
+        with pytest.raises(InputError, match=rf"core 2 in the .*dataset.json, but .*{found} in the .*/b/dataset"):
             pair_folders([tmp_path / "a", tmp_path / "b"], folders / "gt")
         # whoever names a dataset.json decides
         pair_folders([tmp_path / "a", tmp_path / "b"], folders / "gt", dataset_json=tmp_path / "a" / "dataset.json")

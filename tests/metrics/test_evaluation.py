@@ -7,9 +7,11 @@ import os
 import pytest
 
 from nnunetv2_gsp.errors import InputError, TargetExistsError
+from nnunetv2_gsp.metrics import case_scores
 from nnunetv2_gsp.metrics.definitions import DEFINITIONS
 from nnunetv2_gsp.metrics.evaluation import evaluate_folders, output_files
-from tests.metrics.folders import CASES
+from tests.metrics.drawings import write_dataset_json
+from tests.metrics.folders import CASES, REGIONS
 
 
 def evaluated(folders, name="directed", **choices):
@@ -33,19 +35,58 @@ def test_means_leave_out_what_the_definition_leaves_out(folders):
 
 def test_notes_say_what_is_scored(folders):
     assert any("thirds" in note for note in evaluated(folders, "promise12").to_dict()["notes"])
-    evaluation = evaluated(folders, "brats2023", lesion_wise=True)
+    evaluation = evaluated(folders, "brats2023")
     assert evaluation.notes[1].startswith("Lesion-wise")
     assert {"lesion-wise Dice", "lesion-wise HD95", "false lesions"} <= set(evaluation.cases[0])
     assert "lesion-wise Dice" in evaluation.text()
 
 
-def test_lesions_are_scored_by_brats2023_alone(folders):
+def test_a_definition_without_lesions_is_refused_where_they_are_asked_for(folders):
     with pytest.raises(
         InputError,
-        match=r"definition that scores lesions \(brats2023\), got directed; change "
+        match=r"definition that scores lesions \(brats2023, .*brats2025-met\), got directed; change "
         r"definition or lesion_wise\.",
     ):
         evaluated(folders, lesion_wise=True)
+    assert len(evaluated(folders, "brats2025", lesion_wise=True).cases) == 9
+
+
+def test_a_resection_cavity_under_2023s_rules_is_noted(folders):
+    write_dataset_json(folders[1], {**REGIONS, "resection_cavity": 4})
+    notes = {name: " ".join(evaluated(folders, name).notes) for name in ("brats2023", "brats2024")}
+    assert "definitions brats2024 and brats2025" in notes["brats2023"]
+    assert "by rules of their own" not in notes["brats2024"]
+
+
+def stopped(monkeypatch, after):
+    """Let scoring be interrupted after so many cases; returns the list of cases that are scored."""
+    scored, score = [], case_scores._score_case
+
+    def scores(files, **rules):
+        if len(scored) == after:
+            raise KeyboardInterrupt
+        scored.append(files[1].name)
+        return score(files, **rules)
+
+    monkeypatch.setattr(case_scores, "_score_case", scores)
+    return scored
+
+
+def test_an_evaluation_that_was_stopped_goes_on(folders, tmp_path, monkeypatch):
+    uninterrupted = evaluated(folders, output=tmp_path / "at_once")
+    with monkeypatch.context() as context:
+        stopped(context, after=2)
+        with pytest.raises(KeyboardInterrupt):
+            evaluated(folders, output=tmp_path / "out")
+    assert [file.name for file in (tmp_path / "out").iterdir()] == ["unfinished_evaluation_directed.jsonl"]
+    scored = stopped(monkeypatch, after=9)
+    resumed = evaluated(folders, output=tmp_path / "out")
+    assert scored == ["BraTS_003.nii.gz"]
+    assert resumed.csv() == uninterrupted.csv()
+    assert sorted(file.name for file in (tmp_path / "out").iterdir()) == [
+        "evaluation_directed.csv",
+        "evaluation_directed.json",
+    ]
 
 
 def test_a_missing_case_is_refused_and_left_out_with_chill(folders):

@@ -53,3 +53,21 @@ def test_what_is_no_dataset_json_is_refused(content, tmp_path):
         find_region_labels(file, tmp_path, tmp_path)
     with pytest.raises(InputError, match=r"other\.json: expected nnU-Net's dataset\.json, got none; put it there\."):
         read_region_labels(tmp_path / "other.json")
+
+
+def test_labels_of_both_sides_are_compared_and_one_file_for_both_settles_it(tmp_path):
+    references, predictions = tmp_path / "raw" / "labelsTr", tmp_path / "pred"
+    for folder in (references, predictions):
+        folder.mkdir(parents=True)
+    write_dataset_json(references.parent, {**REGIONS, "tumor_core": [2, 3]})
+    write_dataset_json(predictions, REGIONS)
+    with pytest.raises(
+        InputError,
+        match=r"same regions and ignore label of references and predictions, got .*tumor_core 2\+3.*raw/dataset\.json, "
+        r"but .*tumor_core 1\+3.*pred/dataset\.json; convert one of them, or change dataset_json\.",
+    ):
+        find_region_labels(None, references, predictions)
+    given = predictions / "dataset.json"
+    assert find_region_labels(given, references, predictions).regions["tumor_core"] == (1, 3)
+    write_dataset_json(references.parent, {**REGIONS, "tumor_core": [3, 1]})
+    assert find_region_labels(None, references, predictions).source == f"labels of {given}"

@@ -8,7 +8,7 @@ import pytest
 from nnunetv2_gsp.errors import InputError
 from nnunetv2_gsp.metrics import surface_distances as surfaces
 from nnunetv2_gsp.metrics.definitions import DEFINITIONS
-from nnunetv2_gsp.metrics.scoring import score_both_empty, score_masks
+from nnunetv2_gsp.metrics.scoring import score_masks
 from tests.metrics.drawings import blob
 from tests.metrics.test_definitions import EMPTY_CASES
 
@@ -27,27 +27,31 @@ def test_empty_masks(name, reference, prediction, empty):
     overlap, distance = {"both": (dice, hd95_both), "": (1, 0)}.get(empty, (0, hd95_one))
     scores = score_masks(reference, prediction, SPACING_MM, DEFINITIONS[name])
     assert scores["empty"] == empty
-    for metric, expected in (("Dice", overlap), ("NSD at 1 mm", overlap), ("HD95", distance), ("ABD", distance)):
+    nsd = DEFINITIONS[name].nsd_metrics[0].name
+    for metric, expected in (("Dice", overlap), (nsd, overlap), ("HD95", distance), ("ABD", distance)):
         assert scores[metric] == pytest.approx(expected, nan_ok=True), metric
     assert scores["reference_mm3"] == reference.sum()
     assert scores["prediction_mm3"] == prediction.sum()
 
 
-@pytest.mark.parametrize("name", EMPTY_CASES)
-def test_where_both_are_empty_the_image_does_not_matter(name):
-    def as_text(scores):
-        return {key: str(value) for key, value in scores.items() if not key.endswith("mm3")}
+def test_masks_without_a_common_voxel_have_the_penalty_where_the_definition_needs_an_overlap():
+    apart = np.zeros(SHAPE, bool)
+    apart[1:3, 1, 8:10] = True
+    scores = {name: score_masks(SOME, apart, SPACING_MM, DEFINITIONS[name]) for name in ("panoptica", "captk")}
+    assert [scores["panoptica"][metric] for metric in ("Dice", "HD95", "NSD at 0.5 mm", "ABD")] == [0, 373, 0, 373]
+    assert 0 < scores["captk"]["HD95"] < 10
 
-    assert as_text(score_both_empty(DEFINITIONS[name])) == as_text(
-        score_masks(EMPTY, EMPTY, SPACING_MM, DEFINITIONS[name])
-    )
+
+def test_distances_in_voxels_do_not_know_the_spacing():
+    shifted = np.roll(SOME, 1, axis=2)
+    assert score_masks(SOME, shifted, (1, 1, 7), DEFINITIONS["panoptica"])["HD95"] == 1
+    assert score_masks(SOME, shifted, (1, 1, 7), DEFINITIONS["captk"])["HD95"] == 7
 
 
 @pytest.mark.parametrize(
     ("name", "distances", "hd95"),
     [
         ("captk", surfaces.border_distances, surfaces.pooled_hd95),
-        ("panoptica", surfaces.border_distances, surfaces.pooled_hd95),
         ("nnunet", surfaces.border_distances, surfaces.pooled_hd95),
         ("directed", surfaces.border_distances, surfaces.directed_hd95),
         ("promise12", surfaces.border_distances, surfaces.directed_hd95),
