@@ -28,12 +28,12 @@ from benchmarks.measuring import environment
 from benchmarks.page import Cell, Row, Table, markdown, measured_on
 from benchmarks.training import training_step
 from nnunetv2_gsp.comparison.comparison import Comparison, compare
-from nnunetv2_gsp.comparison.statistics import PairedDifference, holm, paired_difference
+from nnunetv2_gsp.comparison.paired import PairedDifference
 from nnunetv2_gsp.comparison.trained_models import pair_trained_models
 from nnunetv2_gsp.experiments.experiment import Experiment
 from nnunetv2_gsp.experiments.tables import TableRow
 from nnunetv2_gsp.files import write_json, write_text
-from nnunetv2_gsp.metrics.definitions import DEFINITIONS, DICE, HD95, NSD
+from nnunetv2_gsp.metrics.definitions import DEFINITIONS, DICE, HD95, nsd_at
 from nnunetv2_gsp.plans import effective_configurations, load_dataset_json, load_plans, preprocessed_folder
 from nnunetv2_gsp.profiling import count_architecture
 from nnunetv2_gsp.timing import Timing, interleaved
@@ -166,9 +166,8 @@ def _prediction(network: nn.Module, shape: Sequence[int]) -> Any:
 def page_table(title: str, comparison: Comparison, networks: Sequence[Trained], cost: Sequence[Cost]) -> Table:
     """Return a row for each network: Dice with its spread and test, distances, and what it costs."""
     names = [contender.name for contender in comparison.pairing.contenders]
-    tests = [_beside_the_baseline(comparison, name) for name in names[1:]]
-    corrected = holm([test.p for test in tests])
-    beside: list[Row] = [{}, *(_test_cells(test, p) for test, p in zip(tests, corrected, strict=True))]
+    of_name = {test.contender: test for test in comparison.primary if test.baseline == names[0]}
+    beside: list[Row] = [{}, *(_test_cells(of_name[name]) for name in names[1:])]
     rows: list[Row] = []
     for network, name, of_test, of_cost in zip(networks, names, beside, cost, strict=True):
         dice = _mean_dice(comparison, name)
@@ -189,11 +188,11 @@ def page_table(title: str, comparison: Comparison, networks: Sequence[Trained], 
     return Table(title, rows, comparison.definition.in_words)
 
 
-def _test_cells(test: PairedDifference, p: float) -> Row:
-    low, high = test.interval
+def _test_cells(test: PairedDifference) -> Row:
+    low, high = test.typical_interval
     return {
-        "difference": f"{test.mean_difference:+.4f} ({low:+.4f} to {high:+.4f})",
-        "p (Holm)": f"{p:.2g}",
+        "difference": f"{test.typical_difference:+.4f} ({low:+.4f} to {high:+.4f})",
+        "p (Holm)": f"{test.p_holm:.2g}",
         "wins : losses": f"{test.wins} : {test.losses}",
     }
 
@@ -201,7 +200,7 @@ def _test_cells(test: PairedDifference, p: float) -> Row:
 def _by_structure(comparison: Comparison, name: str) -> Row:
     values: dict[str, Cell] = {}
     for region in comparison.regions:
-        for metric, digits in ((DICE, 3), (HD95, 2), (NSD, 3)):
+        for metric, digits in ((DICE, 3), (HD95, 2), (nsd_at(1.0), 3)):
             scores = [score for score in comparison.scores_of(name, region, metric.name) if score == score]
             values[f"{metric.name} {region}"] = f"{mean(scores):.{digits}f} ± {stdev(scores):.{digits}f}"
     return values
@@ -218,16 +217,6 @@ def _fold_deviation(comparison: Comparison, dice: Mapping[str, float]) -> str | 
     for case, value in dice.items():
         folds.setdefault(comparison.pairing.folds[case], []).append(value)
     return f"{stdev(map(mean, folds.values())):.4f}" if len(folds) > 1 else None
-
-
-def _beside_the_baseline(comparison: Comparison, name: str) -> PairedDifference:
-    baseline = comparison.baseline.name
-    return paired_difference(
-        "mean over structures",
-        DICE,
-        (baseline, list(_mean_dice(comparison, baseline).values())),
-        (name, list(_mean_dice(comparison, name).values())),
-    )
 
 
 def write_page(arguments: argparse.Namespace) -> None:

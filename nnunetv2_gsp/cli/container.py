@@ -3,9 +3,9 @@
 import argparse
 from pathlib import Path
 
+from nnunetv2_gsp.challenges import SUBMISSIONS
 from nnunetv2_gsp.cli.arguments import Verbs, listed
 from nnunetv2_gsp.container.registry import INTERFACES
-from nnunetv2_gsp.datasets.challenges import SUBMISSIONS
 
 
 def run(arguments: argparse.Namespace) -> int:

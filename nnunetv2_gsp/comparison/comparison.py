@@ -18,7 +18,7 @@ from nnunetv2_gsp.comparison.statistics import Floats
 from nnunetv2_gsp.comparison.trained_models import ALL
 from nnunetv2_gsp.metrics.case_scores import CaseScores, score_cases
 from nnunetv2_gsp.metrics.cases import pair
-from nnunetv2_gsp.metrics.definitions import DICE, HD95, LESION_DICE, LESION_HD95, Definition, Metric
+from nnunetv2_gsp.metrics.definitions import DICE, HD95, Definition, Metric, lesion_wise
 from nnunetv2_gsp.metrics.evaluation import notes_on
 from nnunetv2_gsp.metrics.scoring import score_both_empty
 
@@ -58,7 +58,7 @@ class Comparison:
     @property
     def ranked_by(self) -> tuple[Metric, ...]:
         """Metrics that challenges rank by: those of lesions where the definition has them, else Dice and HD95."""
-        of_lesions = tuple(metric for metric in self.metrics if metric in (LESION_DICE, LESION_HD95))
+        of_lesions = tuple(metric for metric in self.metrics if metric in (lesion_wise(DICE), lesion_wise(HD95)))
         return of_lesions or (DICE, HD95)
 
     @property

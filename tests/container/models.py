@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from nnunetv2_gsp.challenges import CHALLENGES
 from nnunetv2_gsp.container.writing import write_container
-from nnunetv2_gsp.datasets.brats import CHANNELS, format_of
 from nnunetv2_gsp.trainers import nnUNetTrainerGSP
 from tests.architectures.networks import isotropic, stock_architecture
 from tests.datasets.sources import write_image
@@ -17,10 +17,11 @@ from tests.sharing.models import CPU, DATASET, plans_of
 PATCH = (16, 16, 8)
 SHAPE = (16, 16, 10)  # (Z, Y, X)
 SPACING_MM = (1.0, 1.0, 1.0)  # as in the plans, so that nothing is resampled
+_BRATS2024 = CHALLENGES["brats2024"]
 BRATS = {
-    "channel_names": {str(number): name for number, name in enumerate(CHANNELS)},
-    "labels": {"background": 0, **format_of("brats2024").labels},
-    "regions_class_order": list(format_of("brats2024").regions_class_order),
+    "channel_names": {str(number): name for number, name in enumerate(_BRATS2024.channels)},
+    "labels": {"background": 0, **_BRATS2024.regions},
+    "regions_class_order": list(_BRATS2024.regions_class_order),
     "numTraining": 1,
     "file_ending": ".nii.gz",
 }
@@ -31,7 +32,7 @@ PLAIN = {
     "file_ending": ".nii.gz",
 }
 CASES = ("BraTS-GLI-00005-100", "BraTS-GLI-00006-000")
-MODALITIES = ("t1n", "t1c", "t2w", "t2f")  # in the order of CHANNELS
+MODALITIES = ("t1n", "t1c", "t2w", "t2f")  # in the order of the channels
 
 
 def write_model(nnunet_folders, dataset_json, seed=0, plans_name="nnUNetPlans"):
