@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -41,7 +42,13 @@ def why_not():
     """Return the reason why processes can't be shut in here, or an empty string."""
     if not all(map(shutil.which, ("unshare", "setpriv"))) or os.getuid() != 0:
         return "needs unshare, setpriv and the right to use them"
-    tried = subprocess.run(["unshare", "-mn", "mount", "-o", "remount,bind,ro", "/"], capture_output=True, check=False)
+    with TemporaryDirectory() as folder:
+        tried = subprocess.run(
+            ["unshare", "-mn", "sh", "-c", ALONE.format(uid=NOBODY), "sh", "true"],
+            env={**os.environ, "IN": "/", "OUT": folder, "TMPDIR": folder},
+            capture_output=True,
+            check=False,
+        )
     return "" if tried.returncode == 0 else f"unshare: {tried.stderr.decode().strip()}"
 
 
