@@ -1,4 +1,4 @@
-"""Loads the build of the compiled layers that fits this CPU, and declares its structures as in layers/layer.h."""
+"""Loads the build of the compiled layers that fits this CPU, and declares its structures as in layers/*.h."""
 
 import ctypes
 import logging
@@ -88,6 +88,27 @@ class Gradient(ctypes.Structure):
     ]
 
 
+class Taps(ctypes.Structure):
+    """The two voxels that a voxel is interpolated between."""
+
+    _fields_ = [("first", ctypes.c_int32), ("second", ctypes.c_int32), ("weight", ctypes.c_float)]
+
+
+class Labelling(ctypes.Structure):
+    """Labels of an image to be made from logits at the network's resolution."""
+
+    _fields_ = [
+        ("logits", ctypes.c_void_p),
+        ("taps", ctypes.POINTER(Taps)),
+        ("label_of", ctypes.POINTER(ctypes.c_int32)),
+        ("out", ctypes.POINTER(ctypes.c_uint8)),
+        ("strides", ctypes.c_int64 * 3),
+        ("low", ctypes.c_int32 * 3),
+        ("size", ctypes.c_int32 * 3),
+        *((name, ctypes.c_int32) for name in ("classes", "has_regions", "label_bytes", "threads")),
+    ]
+
+
 class FusedLayers(NamedTuple):
     """A build of layers/ for an instruction set.
 
@@ -96,12 +117,14 @@ class FusedLayers(NamedTuple):
         run: `gsp_run` of prediction.c.
         ask_for_large_pages: `gsp_ask_for_large_pages` of large_pages.c.
         differentiate: `gsp_differentiate` of training.c.
+        label: `gsp_label` of labels.c.
     """
 
     build: str
     run: Callable[..., int]
     ask_for_large_pages: Callable[[int, int], None]
     differentiate: Callable[..., int]
+    label: Callable[..., int]
 
     def new_memory(self, *shape: int) -> torch.Tensor:
         """Return uninitialised fp32 memory, in large pages where the system has them.
@@ -145,10 +168,7 @@ def find_fused_layers() -> FusedLayers | str:
 def load(build: str, file: Path) -> FusedLayers:
     """Load one build; raises OSError if it does not load, and ValueError if it is of another version."""
     library = ctypes.CDLL(str(file))
-    if any(
-        ctypes.c_int64.in_dll(library, f"gsp_{structure.__name__.lower()}_bytes").value != ctypes.sizeof(structure)
-        for structure in (Layer, Gradient)
-    ):
+    if any(_bytes_in(library, structure) != ctypes.sizeof(structure) for structure in (Layer, Gradient, Labelling)):
         raise ValueError(f"{file.name} was built from another version of the C layers")
     run = library.gsp_run
     spaces = ctypes.POINTER(ctypes.c_void_p)
@@ -168,4 +188,15 @@ def load(build: str, file: Path) -> FusedLayers:
     ask_for_large_pages = library.gsp_ask_for_large_pages
     ask_for_large_pages.argtypes = [ctypes.c_void_p, ctypes.c_int64]
     ask_for_large_pages.restype = None
-    return FusedLayers(build, run, ask_for_large_pages, differentiate)
+    label = library.gsp_label
+    label.argtypes = [ctypes.POINTER(Labelling)]
+    label.restype = ctypes.c_int32
+    return FusedLayers(build, run, ask_for_large_pages, differentiate, label)
+
+
+def _bytes_in(library: ctypes.CDLL, structure: type[ctypes.Structure]) -> int | None:
+    """Return the size of a structure in a build; None if it does not know the structure."""
+    try:
+        return ctypes.c_int64.in_dll(library, f"gsp_{structure.__name__.lower()}_bytes").value
+    except ValueError:
+        return None

@@ -12,7 +12,7 @@ from nnunetv2_gsp.cpu import library
 from nnunetv2_gsp.engines import recorder
 from tests.engines.networks import PATCH, assert_close, by_engine, fused, needs_build, plain, small_network
 
-HEADER = Path(library.__file__).parent / "layers" / "layer.h"
+HEADER = Path(library.__file__).parent / "layers" / "labelling.h"  # includes layer.h
 CONSTANTS = ("ARENA", "IMAGE", "GRADIENTS", "LOGITS", "PACKED_MULTIPLE", "MAX_CHUNKS")
 C_TYPES = {
     ctypes.c_int32: "int32_t",
@@ -20,6 +20,9 @@ C_TYPES = {
     ctypes.c_float: "float",
     ctypes.c_void_p: "const float *",
     library.FloatPointer: "float *",
+    ctypes.POINTER(library.Taps): "const Taps *",
+    ctypes.POINTER(ctypes.c_int32): "const int32_t *",
+    ctypes.POINTER(ctypes.c_uint8): "uint8_t *",
 }
 PROBE = """
 #include <stddef.h>
@@ -95,7 +98,10 @@ def printed_by_c(statements, folder):
 
 
 @needs_compiler
-@pytest.mark.parametrize("structure", [library.Map, library.Input, library.Layer, library.Gradient])
+@pytest.mark.parametrize(
+    "structure",
+    [library.Map, library.Input, library.Layer, library.Gradient, library.Taps, library.Labelling],
+)
 def test_python_s_structures_are_those_of_c(structure, tmp_path):
     fields = [(name, getattr(structure, name), c_type(field_type)) for name, field_type in structure._fields_]
     printed = printed_by_c(

@@ -12,7 +12,7 @@ from nnunetv2_gsp.cpu.runner import Layout, Runner, _first_gap, spaces_in
 from nnunetv2_gsp.engines.fused import Fused
 from tests.architectures.networks import gsp_unet, isotropic
 
-NO_LAYERS = FusedLayers("none", lambda *_: 0, lambda *_: None, lambda *_: 0)
+NO_LAYERS = FusedLayers("none", lambda *_: 0, lambda *_: None, lambda *_: 0, lambda *_: 0)
 
 
 def program_of(n_stages, width, shift_position, n_axes=3):

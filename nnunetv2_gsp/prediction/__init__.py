@@ -1,0 +1,1 @@
+"""Predicts whole cases: from the files of an image to its segmentation."""
