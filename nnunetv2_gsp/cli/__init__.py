@@ -17,6 +17,7 @@ from nnunetv2_gsp.cli import (
     export,
     import_,
     plan,
+    predict,
     profile,
     search,
     submit,
@@ -31,6 +32,7 @@ from nnunetv2_gsp.plugin import startup  # noqa: F401  (where the .pth did not r
 _VERBS = (
     doctor,
     plan,
+    predict,
     templates,
     profile,
     experiments,

@@ -26,6 +26,7 @@ _HINTS = {
     "executor": {"executor": "choose another with --executor"},
     "folds": {"f": "choose folds with -f"},
     "held_out": {},  # an argument of Python alone
+    "image_folder": {"i": "name another folder of images with -i"},
     "images": {"images": "name other images with --images"},
     "input_channels": {"channels": "change --channels"},
     "input_slugs": {"input_slugs": "change --input-slugs"},
@@ -33,6 +34,7 @@ _HINTS = {
     "kept": {"keep": "change --keep"},
     "lesion_wise": {"lesion_wise": "leave out --lesion-wise"},
     "markdown_file": {"markdown": "name another file with --markdown"},
+    "model": {"m": "name another model with -m"},
     "models": {"models": "name other models"},
     "name": {"name": "choose another name with --name"},
     "names": {"names": "change --names"},
@@ -45,6 +47,7 @@ _HINTS = {
     "plans_names": {"p": "name other plans with -p"},
     "predictions": {"pred": "name other predictions with -pred", "i": "name another folder of predictions with -i"},
     "primary": {"primary": "choose another with --primary"},
+    "previous_stage": {"prev_stage_predictions": "name the folder with -prev_stage_predictions"},
     "processes": {"np": "take fewer processes with -np"},
     "raw_labels": {
         "gt": "convert the challenge's references with nnUNetv2_gsp convert, and evaluate predictions as nnU-Net wrote "

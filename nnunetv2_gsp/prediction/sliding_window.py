@@ -6,7 +6,7 @@ import torch
 from acvl_utils.cropping_and_padding.padding import pad_nd_image
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.inference.sliding_window_prediction import compute_gaussian
-from torch import Tensor
+from torch import Tensor, nn
 
 from nnunetv2_gsp.errors import InputError
 
@@ -20,6 +20,7 @@ class Predictor(nnUNetPredictor):
         on_window: called before each window with the number of windows that are done, and of all.
     """
 
+    network: nn.Module
     on_window: Callable[[int, int], None] = staticmethod(lambda n_done, n_windows: None)
 
     @torch.inference_mode()
@@ -32,11 +33,11 @@ class Predictor(nnUNetPredictor):
         if self.device.type != "cpu":
             logits: Tensor = super().predict_sliding_window_return_logits(input_image)
             return logits
-        self.network = self.network.to(self.device)
         self.network.eval()
         patch_size = self.configuration_manager.patch_size
         image, without_padding = pad_nd_image(input_image, patch_size, "constant", {"value": 0}, True, None)
-        return self._mean_of_windows(image)[(slice(None), *without_padding[1:])]
+        inside = (slice(None), *without_padding[1:])
+        return self._mean_of_windows(image)[inside]
 
     def _mean_of_windows(self, image: Tensor) -> Tensor:
         window_weights, windows = self._window_weights(), self._internal_get_sliding_window_slicers(image.shape[1:])

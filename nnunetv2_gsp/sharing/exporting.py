@@ -61,12 +61,22 @@ def export_model(
     """
     check_target(output, overwrite)
     with refusals_of(model_folder):
-        about, contents = _bundled(model_folder, _folds(model_folder, folds, checkpoint_name), checkpoint_name)
+        about, contents = _bundled(model_folder, finished_folds(model_folder, folds, checkpoint_name), checkpoint_name)
         write_bundle(output, about, contents)
     return output
 
 
-def _folds(model_folder: Path, folds: Sequence[str | int] | None, checkpoint_name: str) -> list[str]:
+def finished_folds(model_folder: Path, folds: Sequence[str | int] | None, checkpoint_name: str) -> list[str]:
+    """Return the names of folds that have a checkpoint, and check that the chosen ones do.
+
+    Args:
+        model_folder: model folder TRAINER__PLANS__CONFIGURATION in nnUNet_results/DATASET.
+        folds: numbers of folds, or "all" for the fold of that name; None takes every fold that has the checkpoint.
+        checkpoint_name: name of the checkpoint's file in each fold's folder.
+
+    Raises:
+        MissingInputError: a fold lacks the checkpoint, or the folder holds no model.
+    """
     if not (model_folder / PLANS).is_file():
         raise MissingInputError(
             f"the {PLANS} of a trained model",

@@ -3,6 +3,8 @@
 import json
 import shlex
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +43,23 @@ def import_model(file: Path) -> Path:
     results = nnunet_folder("nnUNet_results", must_exist=True)
     with refusals_of(file), open_bundle(file) as bundle:
         return _install(bundle, results)
+
+
+@contextmanager
+def unpacked(file: Path) -> Iterator[Path]:
+    """Yield a model folder that is made from a bundle, and removed when the block ends.
+
+    Args:
+        file: bundle that `export_model`, or anybody else, wrote.
+
+    Raises:
+        MissingInputError: the file does not exist.
+        RefusedError: the bundle is unsound.
+    """
+    with tempfile.TemporaryDirectory(prefix="model_") as folder:
+        with refusals_of(file), open_bundle(file) as bundle:
+            _write_model_folder(bundle, _model(bundle), Path(folder))
+        yield Path(folder)
 
 
 def prediction_command(model_folder: Path) -> str:

@@ -18,6 +18,7 @@ def test_help_names_the_verbs_and_nnunets_own_command(capsys):
     for name in (
         "doctor",
         "plan",
+        "predict",
         "templates",
         "profile",
         "experiments",

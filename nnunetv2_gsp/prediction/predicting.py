@@ -1,0 +1,191 @@
+"""Predicts the cases of a folder in one process; while the network works, neighbouring cases are read and written."""
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from nnunetv2_gsp.errors import InputError, MissingInputError
+from nnunetv2_gsp.files import write_json
+from nnunetv2_gsp.nnunet import check_device
+from nnunetv2_gsp.prediction.cases import (
+    Case,
+    Preprocessed,
+    cases_in,
+    is_predicted,
+    preprocessed,
+    write_segmentation,
+    write_with_probabilities,
+)
+from nnunetv2_gsp.prediction.export import segmentation_of
+from nnunetv2_gsp.prediction.model import load_predictor
+from nnunetv2_gsp.prediction.sliding_window import Predictor
+from nnunetv2_gsp.progress import progress_bar
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What became of the cases of a folder.
+
+    Attributes:
+        n_predicted: number of cases that were predicted.
+        n_there: number of cases that were there from before, and were left.
+        problems: a sentence for each case that could not be predicted.
+    """
+
+    n_predicted: int
+    n_there: int
+    problems: tuple[str, ...]
+
+
+def predict_folder(
+    image_folder: Path,
+    output: Path,
+    model: Path,
+    folds: Sequence[str | int] | None = None,
+    checkpoint_name: str = "checkpoint_final.pth",
+    *,
+    device: str = "cpu",
+    step_size: float = 0.5,
+    mirroring: bool = True,
+    save_probabilities: bool = False,
+    continue_prediction: bool = False,
+    previous_stage: Path | None = None,
+    n_parts: int = 1,
+    part: int = 0,
+) -> Predictions:
+    """Predict the cases of a folder, and write a segmentation for each, as `nnUNetv2_predict` does.
+
+    At any time there are at most two preprocessed images in memory, logits of one case at the network's resolution,
+    and labels of two cases.
+
+    Args:
+        image_folder: images named CASE_0000 and so on, with the ending of the training images.
+        output: folder for the segmentations; it is made where it is missing.
+        model: model folder TRAINER__PLANS__CONFIGURATION, or the zip of an exported model.
+        folds: numbers of folds, or "all"; None takes all that are trained (see `load_predictor`).
+        checkpoint_name: name of the checkpoint's file in each fold's folder; a zip has a single one.
+        device: "cpu", "cuda" or "mps".
+        step_size: step from window to window, as a part of the patch size, above 0 and up to 1.
+        mirroring: True averages over mirrored windows along the axes that the training mirrored.
+        save_probabilities: True writes probabilities, too, which takes nnU-Net's time and memory.
+        continue_prediction: True leaves cases that are in `output`; False predicts and replaces them.
+        previous_stage: folder of segmentations by the previous stage, for the last stage of a cascade.
+        n_parts: number of calls that share the cases, from 1 on.
+        part: which of them this call is, from 0 on.
+
+    Raises:
+        MissingInputError: there are no images, no model, or no segmentations of a previous stage that are needed.
+        UnavailableError: the device is not available.
+        InputError: the model can't be loaded.
+        OSError: predictions can't be written; those written before stay.
+    """
+    check_device(device)
+    predictor = load_predictor(model, folds, checkpoint_name, device=device, step_size=step_size, mirroring=mirroring)
+    _check_stage(predictor, previous_stage)
+    file_ending = predictor.dataset_json["file_ending"]
+    cases = cases_in(image_folder, file_ending, previous_stage)[part::n_parts]
+    to_do = [
+        case
+        for case in cases
+        if not (continue_prediction and is_predicted(case, output, file_ending, with_probabilities=save_probabilities))
+    ]
+    asked = {
+        "list_of_lists_or_source_folder": str(image_folder),
+        "output_folder_or_list_of_truncated_output_files": str(output),
+        "save_probabilities": save_probabilities,
+        "overwrite": not continue_prediction,
+        "folder_with_segs_from_prev_stage": previous_stage and str(previous_stage),
+        "num_parts": n_parts,
+        "part_id": part,
+    }
+    _write_about(asked, predictor, output)
+    problems = tuple(_predict(to_do, predictor, output, save_probabilities))
+    return Predictions(len(to_do) - len(problems), len(cases) - len(to_do), problems)
+
+
+def _check_stage(predictor: Predictor, previous_stage: Path | None) -> None:
+    name = predictor.configuration_manager.previous_stage_name
+    if name is not None and previous_stage is None:
+        raise MissingInputError(
+            f"segmentations by {name}, as this is the last stage of a cascade", "none", parameters=["previous_stage"]
+        )
+
+
+def _write_about(asked: Mapping[str, Any], predictor: Predictor, output: Path) -> None:
+    """Write what nnU-Net writes beside predictions, and looks for there when it evaluates or combines them."""
+    write_json(asked, output / "predict_from_raw_data_args.json")
+    write_json(predictor.dataset_json, output / "dataset.json")
+    write_json(predictor.plans_manager.plans, output / "plans.json")
+
+
+def _predict(cases: Sequence[Case], predictor: Predictor, output: Path, save_probabilities: bool) -> Iterator[str]:
+    """Predict cases, and yield a sentence for each that could not be."""
+    export = partial(_exported_with_probabilities if save_probabilities else _exported, predictor, output)
+    with (
+        progress_bar("predicting", "case", len(cases)) as show,
+        ThreadPoolExecutor(1) as reader,
+        ThreadPoolExecutor(1) as writer,
+    ):
+        images, written = _ReadAhead(cases, predictor, reader), writer.submit(lambda: None)
+        for number, case in enumerate(cases):
+            predictor.on_window = partial(_show_window, show, number, case.name)
+            try:
+                image = images.next()
+                logits = predictor.predict_logits_from_preprocessed_data(image.image)
+            except InputError as error:
+                yield f"{case.name}: {error.told()}"
+                continue
+            write = export(case, logits, image.properties)
+            del image, logits  # before others of their size come
+            written.result()
+            written = writer.submit(write)
+        written.result()
+        show(len(cases), "")
+
+
+class _ReadAhead:
+    """Reads a case while the one before is predicted, and holds none that it has given out."""
+
+    def __init__(self, cases: Sequence[Case], predictor: Predictor, pool: ThreadPoolExecutor):
+        self._cases, self._predictor, self._pool = iter(cases), predictor, pool
+        self._coming: list[Future[Preprocessed]] = []
+        self._begin()
+
+    def _begin(self) -> None:
+        for case in self._cases:
+            self._coming.append(self._pool.submit(preprocessed, case, self._predictor))
+            return
+
+    def next(self) -> Preprocessed:
+        try:
+            return self._coming.pop().result()
+        finally:
+            self._begin()
+
+
+def _exported(
+    predictor: Predictor, output: Path, case: Case, logits: Tensor, properties: dict[str, Any]
+) -> Callable[[], None]:
+    labels = segmentation_of(
+        logits, predictor.plans_manager, predictor.configuration_manager, predictor.label_manager, properties
+    )
+    return partial(write_segmentation, case, labels, properties, predictor, output)
+
+
+def _exported_with_probabilities(
+    predictor: Predictor, output: Path, case: Case, logits: Tensor, properties: dict[str, Any]
+) -> Callable[[], None]:
+    write_with_probabilities(case, logits, properties, predictor, output)
+    return lambda: None
+
+
+def _show_window(show: Callable[[int, str], None], n_cases: int, name: str, n_done: int, n_windows: int) -> None:
+    show(n_cases, f"{name}, window {n_done + 1} of {n_windows}")
