@@ -1,0 +1,115 @@
+"""Cases are read and written while the network works, and no more of them are in memory than is said."""
+
+import threading
+import weakref
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from nnunetv2_gsp.errors import DamagedFileError
+from nnunetv2_gsp.prediction import predicting
+from nnunetv2_gsp.prediction.cases import Case, Preprocessed
+
+N_CASES = 6
+CASES = [Case(f"case{number}", (Path(f"case{number}_0000.nii.gz"),), None) for number in range(N_CASES)]
+
+
+class Watched:
+    """A predictor and its surroundings; counts what is alive while the network works."""
+
+    plans_manager = configuration_manager = label_manager = None
+
+    def __init__(self, unreadable=()):
+        self.unreadable, self.images, self.logits, self.labels = unreadable, [], [], []
+        self.counts, self.read, self.wrote = [], [], []
+
+    def preprocessed(self, case, predictor):
+        self.read.append(case.name)
+        if case.name in self.unreadable:
+            raise DamagedFileError("a whole image", "half of one", where=case.images[0])
+        return kept(self.images, Preprocessed(torch.zeros(1), {}))
+
+    def predict_logits_from_preprocessed_data(self, image):
+        self.counts.append([alive(each) for each in (self.images, self.logits, self.labels)])
+        return kept(self.logits, torch.zeros(1))
+
+    def segmentation_of(self, *_):
+        return kept(self.labels, np.zeros(1, np.uint8))
+
+    def write_segmentation(self, case, *_):
+        self.wrote.append(case.name)
+
+
+def kept(references, thing):
+    references.append(weakref.ref(thing))
+    return thing
+
+
+def alive(references):
+    return sum(reference() is not None for reference in references)
+
+
+def predict(watched, monkeypatch, cases=CASES):
+    for name in ("preprocessed", "segmentation_of", "write_segmentation"):
+        monkeypatch.setattr(predicting, name, getattr(watched, name))
+    return list(predicting._predict(cases, watched, Path("out"), False))
+
+
+def test_at_most_two_images_one_case_s_logits_and_two_cases_labels_are_in_memory(monkeypatch):
+    watched = Watched()
+    assert predict(watched, monkeypatch) == []
+    assert watched.wrote == [case.name for case in CASES]
+    images, logits, labels = map(max, zip(*watched.counts, strict=True))
+    assert images <= 2
+    assert logits == 0  # of the cases before
+    assert labels <= 2
+    assert alive(watched.images) == alive(watched.logits) == alive(watched.labels) == 0
+
+
+def test_the_next_case_is_read_while_the_network_works(monkeypatch):
+    is_read = threading.Event()
+
+    class Waiting(Watched):
+        def preprocessed(self, case, predictor):
+            if case.name == "case1":
+                is_read.set()
+            return super().preprocessed(case, predictor)
+
+        def predict_logits_from_preprocessed_data(self, image):
+            assert is_read.wait(30)
+            return super().predict_logits_from_preprocessed_data(image)
+
+    predict(Waiting(), monkeypatch)
+
+
+@pytest.mark.parametrize("unreadable", [("case0",), ("case2", "case3"), ("case5",), tuple(case.name for case in CASES)])
+def test_each_unreadable_case_is_named_and_the_others_are_written(unreadable, monkeypatch):
+    watched = Watched(unreadable)
+    problems = predict(watched, monkeypatch)
+    assert [problem.split(":")[0] for problem in problems] == list(unreadable)
+    assert watched.wrote == [case.name for case in CASES if case.name not in unreadable]
+
+
+def test_of_no_cases_none_is_read(monkeypatch):
+    watched = Watched()
+    assert predict(watched, monkeypatch, []) == []
+    assert watched.read == []
+
+
+def test_an_error_of_the_writer_is_not_lost(monkeypatch):
+    class Full(Watched):
+        def write_segmentation(self, case, *_):
+            raise OSError("No space left on device")
+
+    watched = Full()
+    with pytest.raises(OSError, match="No space"):
+        predict(watched, monkeypatch)
+    assert len(watched.counts) <= 3  # it stops
+
+
+def test_progress_names_the_window():
+    shown = []
+    predicting._show_window(lambda *what: shown.append(what), 3, "case3", 4, 12)
+    assert shown == [(3, "case3, window 5 of 12")]
