@@ -1,37 +1,17 @@
 """Makes a bundle of a trained model."""
 
-import codecs
 import json
 from collections.abc import Sequence
-from copy import deepcopy
-from dataclasses import dataclass
-from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from safetensors.torch import save
 
-from nnunetv2_gsp.architectures.from_plans import gsp_architecture, is_gsp
-from nnunetv2_gsp.errors import ConflictingInputError, MissingInputError
 from nnunetv2_gsp.files import check_target
-from nnunetv2_gsp.sharing.bundle import DATASET, FINGERPRINT, PLANS, is_fold, weights_name, write_bundle
-from nnunetv2_gsp.sharing.model import Model, without_aliases
-from nnunetv2_gsp.sharing.refused import RefusedError, check_object, refusals_of, refusing
-
-
-@dataclass(frozen=True)
-class _Checkpoint:
-    trainer: str
-    configuration: str
-    mirroring_axes: list[int] | None
-    weights: dict[str, torch.Tensor]
-
-
-_LISTS_OF_CASES = ("dataset", "training", "test")  # in a dataset.json, with the paths of this machine
+from nnunetv2_gsp.sharing.bundle import DATASET, FINGERPRINT, PLANS, weights_name, write_bundle
+from nnunetv2_gsp.sharing.model_folder import TrainedModel, read_model_folder
+from nnunetv2_gsp.sharing.refused import refusals_of
 
 
 def export_model(
@@ -60,165 +40,32 @@ def export_model(
         RefusedError: the folder does not hold a sound GSP model.
     """
     check_target(output, overwrite)
+    trained = read_model_folder(model_folder, folds, checkpoint_name)
     with refusals_of(model_folder):
-        about, contents = _bundled(model_folder, finished_folds(model_folder, folds, checkpoint_name), checkpoint_name)
-        write_bundle(output, about, contents)
+        write_bundle(output, _about(trained, checkpoint_name), _contents(trained))
     return output
 
 
-def finished_folds(model_folder: Path, folds: Sequence[str | int] | None, checkpoint_name: str) -> list[str]:
-    """Return the names of folds that have a checkpoint, and check that the chosen ones do.
-
-    Args:
-        model_folder: model folder TRAINER__PLANS__CONFIGURATION in nnUNet_results/DATASET.
-        folds: numbers of folds, or "all" for the fold of that name; None takes every fold that has the checkpoint.
-        checkpoint_name: name of the checkpoint's file in each fold's folder.
-
-    Raises:
-        MissingInputError: a fold lacks the checkpoint, or the folder holds no model.
-    """
-    if not (model_folder / PLANS).is_file():
-        raise MissingInputError(
-            f"the {PLANS} of a trained model",
-            "none",
-            where=model_folder,
-            remedy="name TRAINER__PLANS__CONFIGURATION in nnUNet_results/DATASET",
-        )
-    finished = [
-        fold
-        for folder in sorted(model_folder.glob("fold_*"))
-        if is_fold(fold := folder.name.removeprefix("fold_")) and (folder / checkpoint_name).is_file()
-    ]
-    chosen = list(dict.fromkeys(map(str, folds))) if folds else finished
-    for fold in chosen:
-        if fold not in finished:
-            others = f" (folds that have one: {', '.join(finished)})" if finished else ""
-            raise MissingInputError(
-                f"{checkpoint_name} in fold {fold}",
-                f"none{others}",
-                where=model_folder,
-                remedy="train it to its end",
-                parameters=["folds", "checkpoint_name"],
-            )
-    if not chosen:
-        raise MissingInputError(
-            f"{checkpoint_name} in a fold",
-            "none in any",
-            where=model_folder,
-            remedy="train one to its end",
-            parameters=["checkpoint_name"],
-        )
-    return chosen
-
-
-def _bundled(model_folder: Path, folds: Sequence[str], checkpoint_name: str) -> tuple[dict[str, Any], dict[str, bytes]]:
-    """Return the manifest and the contents of the other files."""
-    checkpoints = {fold: _checkpoint(model_folder / f"fold_{fold}" / checkpoint_name) for fold in folds}
-    [(trainer, configuration), *others] = {
-        (checkpoint.trainer, checkpoint.configuration) for checkpoint in checkpoints.values()
-    }
-    if others:
-        raise ConflictingInputError(
-            "folds of one trainer and configuration", "several", where=model_folder, parameters=["folds"]
-        )
-    dataset_json = {
-        key: value for key, value in _read_json(model_folder / DATASET).items() if key not in _LISTS_OF_CASES
-    }
-    model = Model(trainer, configuration, _resolved(_read_json(model_folder / PLANS), configuration), dataset_json)
-    network = model.network()
-
-    contents = {PLANS: _to_json(model.plans), DATASET: _to_json(dataset_json)}
-    if (model_folder / FINGERPRINT).is_file():
-        contents[FINGERPRINT] = _to_json(_read_json(model_folder / FINGERPRINT))
-    for fold, checkpoint in checkpoints.items():
-        with refusals_of(f"fold_{fold}"), refusing("sound weights"):
-            contents[weights_name(fold)] = save(without_aliases(network, checkpoint.weights))
-    axes = {
-        fold: {"inference_allowed_mirroring_axes": checkpoint.mirroring_axes}
-        for fold, checkpoint in checkpoints.items()
-    }
-    about = {
+def _about(trained: TrainedModel, checkpoint_name: str) -> dict[str, Any]:
+    """Return the manifest without format and checksums."""
+    return {
         "versions": {package: version(package) for package in ("nnunetv2_gsp", "nnunetv2", "torch")},
-        "dataset": model.plans["dataset_name"],
-        "trainer": trainer,
-        "plans": model.plans["plans_name"],
-        "configuration": configuration,
+        "dataset": trained.model.plans["dataset_name"],
+        "trainer": trained.model.trainer,
+        "plans": trained.model.plans["plans_name"],
+        "configuration": trained.model.configuration,
         "checkpoint": checkpoint_name,
-        "folds": axes,
+        "folds": {
+            name: {"inference_allowed_mirroring_axes": fold.mirroring_axes} for name, fold in trained.folds.items()
+        },
     }
-    return about, contents
 
 
-def _resolved(plans: dict[str, Any], configuration: str) -> dict[str, Any]:
-    """Return plans with this configuration alone, its inheritance resolved and all settings of the network explicit."""
-    with refusals_of(PLANS), refusing("plans of a GSP network"):
-        alone = PlansManager(deepcopy(plans)).get_configuration(configuration).configuration
-        if not is_gsp(alone["architecture"]):
-            raise RefusedError(
-                "a GSP network",
-                alone["architecture"]["network_class_name"],
-                remedy="export it with nnUNetv2_export_model_to_zip",
-            )
-        alone.pop("inherits_from", None)
-        architecture = gsp_architecture(alone["architecture"], alone["patch_size"])
-    return {**plans, "configurations": {configuration: {**alone, "architecture": architecture}}}
-
-
-def _checkpoint(file: Path) -> _Checkpoint:
-    """Load nnU-Net's checkpoint without running code from it, as the folder may be a stranger's."""
-    where = f"{file.parent.name}/{file.name}"
-    torch.serialization.add_safe_globals(_numbers_of_numpy())
-    try:
-        content = torch.load(file, map_location="cpu", weights_only=True)
-        axes = content.get("inference_allowed_mirroring_axes")
-        checkpoint = _Checkpoint(
-            content["trainer_name"],
-            content["init_args"]["configuration"],
-            None if axes is None else list(axes),
-            content["network_weights"],
-        )
-    except Exception as error:  # not shown: torch advises to load the file in the way that runs its code
-        raise RefusedError(
-            "the tensors, texts and numbers of nnU-Net's checkpoints alone",
-            "a damaged checkpoint, or one that holds more",
-            where=where,
-        ) from error
-    if not isinstance(checkpoint.trainer, str) or not isinstance(checkpoint.configuration, str):
-        raise RefusedError(
-            "the names of a trainer and a configuration",
-            f"{checkpoint.trainer!r} and {checkpoint.configuration!r}",
-            where=where,
-        )
-    return checkpoint
-
-
-@cache
-def _numbers_of_numpy() -> list[Any]:
-    """Return the functions that unpickle numpy scalars, which nnU-Net's log holds, under numpy 1's and 2's names."""
-    unpickle = np.float64(0).__reduce__()[0]
-
-    def named(module: str) -> Any:
-        def scalar(*arguments: Any) -> Any:
-            return unpickle(*arguments)
-
-        scalar.__module__, scalar.__qualname__ = module, "scalar"
-        return scalar
-
-    return [
-        codecs.encode,
-        np.dtype,
-        *(type(np.dtype(code)) for code in "?efdilq"),
-        named("numpy.core.multiarray"),
-        named("numpy._core.multiarray"),
-    ]
-
-
-def _read_json(file: Path) -> dict[str, Any]:
-    with refusals_of(file.name):
-        with refusing("JSON"):
-            content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        check_object(content)
-    return content
+def _contents(trained: TrainedModel) -> dict[str, bytes]:
+    contents = {PLANS: _to_json(trained.model.plans), DATASET: _to_json(trained.model.dataset_json)}
+    if trained.fingerprint is not None:
+        contents[FINGERPRINT] = _to_json(trained.fingerprint)
+    return {**contents, **{weights_name(name): save(fold.weights) for name, fold in trained.folds.items()}}
 
 
 def _to_json(content: dict[str, Any]) -> bytes:
