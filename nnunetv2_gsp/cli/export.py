@@ -1,13 +1,32 @@
-"""`nnUNetv2_gsp export`: writes a trained model as a small zip without pickle."""
+"""`nnUNetv2_gsp export`: writes a trained model to share it, or to run it without PyTorch."""
 
 import argparse
 from pathlib import Path
 
-from nnunetv2_gsp.cli.arguments import Verbs
+from nnunetv2_gsp.cli.arguments import Verbs, listed
+from nnunetv2_gsp.runtimes.formats import BUNDLE, FORMATS, format_of
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the verb and return the exit code."""
+    if (arguments.format or format_of(arguments.o)) == BUNDLE:
+        return _export_bundle(arguments)
+    from nnunetv2_gsp.runtimes.exporting import export_network
+
+    files = export_network(
+        arguments.model_folder,
+        arguments.o,
+        arguments.format or format_of(arguments.o),
+        arguments.f,
+        arguments.chk,
+        arguments.separate_folds,
+        arguments.overwrite,
+    )
+    print(f"Wrote {', '.join(map(str, files))}")
+    return 0
+
+
+def _export_bundle(arguments: argparse.Namespace) -> int:
     from nnunetv2_gsp.sharing import export_model
 
     bundle = export_model(arguments.model_folder, arguments.o, arguments.f, arguments.chk, arguments.overwrite)
@@ -17,11 +36,19 @@ def run(arguments: argparse.Namespace) -> int:
 
 def add(verbs: Verbs) -> None:
     """Add the verb and its arguments."""
-    export = verbs.add_parser("export", help="write a trained model as a small zip without pickle, to share")
+    export = verbs.add_parser(
+        "export",
+        help="write a trained model as a small zip without pickle, or for a program without PyTorch",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=listed("formats", {name: f"{known.ending}: {known.description}" for name, known in FORMATS.items()}),
+    )
     export.add_argument(
         "model_folder", type=Path, metavar="MODEL_FOLDER", help="TRAINER__PLANS__CONFIGURATION in nnUNet_results"
     )
-    export.add_argument("-o", type=Path, required=True, metavar="FILE", help="the new zip")
+    export.add_argument("-o", type=Path, required=True, metavar="FILE", help="the new file")
+    export.add_argument(
+        "--format", choices=FORMATS, help="see below (default: as FILE ends, or a bundle)", metavar="FORMAT"
+    )
     export.add_argument(
         "-f",
         nargs="+",
@@ -34,5 +61,10 @@ def add(verbs: Verbs) -> None:
         metavar="NAME",
         help="file of the checkpoint in each fold's folder (default: %(default)s)",
     )
-    export.add_argument("--overwrite", action="store_true", help="replace a file of that name")
+    export.add_argument(
+        "--separate-folds",
+        action="store_true",
+        help="one network for each fold, as FILE_fold_0.onnx, not their mean; a bundle keeps folds apart anyway",
+    )
+    export.add_argument("--overwrite", action="store_true", help="replace files of those names")
     export.set_defaults(run=run)

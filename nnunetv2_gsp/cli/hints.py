@@ -25,6 +25,7 @@ _HINTS = {
     "et_threshold": {"et_threshold": "change --et-threshold"},
     "executor": {"executor": "choose another with --executor"},
     "folds": {"f": "choose folds with -f"},
+    "format": {"format": "choose another with --format"},
     "held_out": {},  # an argument of Python alone
     "image_folder": {"i": "name another folder of images with -i"},
     "images": {"images": "name other images with --images"},

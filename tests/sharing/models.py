@@ -63,14 +63,15 @@ def plans_of(architecture, patch_size):
     }
 
 
-def write_model_folder(nnunet_folders, plans, folds=(0,), trainer_class=nnUNetTrainerGSP):
-    """Let nnU-Net write all that it writes when training ends, with fresh weights."""
+def write_model_folder(nnunet_folders, plans, folds=(0,), trainer_class=nnUNetTrainerGSP, dataset=None):
+    """Let nnU-Net write all that it writes when training ends, with fresh weights; `dataset` is its dataset.json."""
+    dataset = dataset or dataset_json()
     preprocessed = nnunet_folders / "nnUNet_preprocessed" / DATASET / "nnUNetPlans_3d_fullres"
     preprocessed.mkdir(parents=True, exist_ok=True)
     (preprocessed / "case.b2nd").touch()
     for seed, fold in enumerate(folds):
         torch.manual_seed(seed)
-        trainer = trainer_class({**plans, "continue_training": False}, "3d_fullres", fold, dataset_json(), CPU)
+        trainer = trainer_class({**plans, "continue_training": False}, "3d_fullres", fold, dataset, CPU)
         trainer.initialize()
         trainer.configure_rotation_dummyDA_mirroring_and_inital_patch_size()
         trainer.logger.log("train_losses", np.float32(0.5), 0)
