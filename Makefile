@@ -14,7 +14,7 @@ test: $(INSTALLED)  ## everything that must hold, on the CPU, and the examples i
 	$(BIN)/python -m pytest $(IN_PARALLEL)
 
 test-contract: $(INSTALLED)  ## more of what nnU-Net can do, each through a training (up to 25 minutes on 2 cores)
-	$(BIN)/python -m pytest $(IN_PARALLEL) tests/contract -m contract
+	$(BIN)/python -m pytest $(IN_PARALLEL) tests/contract tests/examples -m contract
 
 test-versions: $(INSTALLED)  ## the tests on Python 3.10 to 3.13 and nnU-Net 2.8.0 and 2.8.1, as far as they are here
 	$(BIN)/nox

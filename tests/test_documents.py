@@ -7,7 +7,15 @@ import pytest
 
 PROJECT = Path(__file__).parents[1]
 DOCUMENTS = [
-    PROJECT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/contract.md", "docs/bad_input.md")
+    PROJECT / name
+    for name in (
+        "README.md",
+        "CONTRIBUTING.md",
+        "CHANGELOG.md",
+        "docs/contract.md",
+        "docs/bad_input.md",
+        "docs/pipeline.md",
+    )
 ]
 
 

@@ -27,7 +27,7 @@ def trace(network: nn.Module, image_shape: Sequence[int], file: Path) -> None:
         warnings.simplefilter("ignore")  # the tracer warns of each size that it takes as fixed, which is meant
         torch.onnx.export(
             network,
-            (torch.zeros(2, *image_shape),),
+            (torch.zeros(1, *image_shape),),
             str(file),
             input_names=[IMAGE],
             output_names=[LOGITS],

@@ -1,6 +1,8 @@
-"""A model goes out and in again by the two verbs."""
+"""A model goes out and in again by the two verbs, and out in other formats."""
 
+import json
 import shlex
+import sys
 
 import pytest
 
@@ -46,3 +48,29 @@ def test_a_fold_without_a_checkpoint_names_the_flags(model_folder, tmp_path):
         "expected checkpoint_final.pth in fold 4, got none (folds that have one: 0); train it to its end, or choose "
         "folds with -f, or name another checkpoint with -chk."
     )
+
+
+def test_the_format_follows_the_ending_or_is_named(model_folder, tmp_path, capsys):
+    pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    file = tmp_path / "model.onnx"
+    assert exit_code("export", model_folder, "-o", file, "-f", "0") == 0
+    printed = capsys.readouterr().out
+    assert "model.onnx: logits differ from PyTorch's by" in printed
+    assert printed.endswith(f"Wrote {file}, {tmp_path / 'pipeline.json'}\n")
+    assert json.loads((tmp_path / "pipeline.json").read_text())["networks"] == [{"file": "model.onnx", "folds": ["0"]}]
+    assert exit_code("export", model_folder, "-o", file, "--format", "onnx").endswith(
+        "model.onnx exists and is not replaced; choose another with -o, or replace it with --overwrite."
+    )
+    assert exit_code("export", model_folder, "-o", file, "--format", "bundle", "--overwrite") == 0
+    assert file.read_bytes().startswith(b"PK")
+    assert exit_code("export", model_folder, "-o", tmp_path / "model.zip", "--format", "openvino").endswith(
+        "Expected a file that ends with .xml, got model.zip; choose another with -o, or choose another with --format."
+    )
+
+
+def test_what_is_not_installed_is_named(model_folder, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    said = exit_code("export", model_folder, "-o", tmp_path / "model.onnx")
+    assert said.endswith("got no onnxruntime; run: pip install 'nnunetv2_gsp[onnx]'.")
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,230 @@
+"""The example predicts what nnU-Net predicts: nnU-Net's predictor on the same files is the oracle."""
+
+import importlib.util
+import os
+import pickle
+import subprocess
+import venv
+from pathlib import Path
+from typing import NamedTuple
+
+import nibabel
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from nnunetv2.postprocessing.remove_connected_components import (
+    apply_postprocessing,
+    remove_all_but_largest_component_from_segmentation,
+)
+
+from nnunetv2_gsp.datasets.brats import CHANNELS
+from nnunetv2_gsp.datasets.phantom import make_case
+from nnunetv2_gsp.runtimes.exporting import export_network
+from tests.contract.conftest import predictor_of
+from tests.runtimes.models import REGIONS, dataset, plans
+from tests.sharing.models import write_model_folder
+
+pytest.importorskip("onnx")
+pytest.importorskip("onnxruntime")
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "onnx_predict.py"
+TURNED = (0, 1, 0, -1, 0, 0, 0, 0, 1)  # by 90° around the third axis
+KEEP = remove_all_but_largest_component_from_segmentation
+
+
+def phantom():
+    """Return the channels of a brain, zero around it, (C, Z, Y, X), and its spacing."""
+    images, _ = make_case(np.random.default_rng(0), 8)
+    return np.stack([images[name].T for name in CHANNELS]), (8.0, 8.0, 8.0)
+
+
+def ct():
+    """Return thick slices of a noisy body in air."""
+    rng = np.random.default_rng(1)
+    grid = np.stack(np.meshgrid(*(np.linspace(-1, 1, size) for size in (9, 40, 36)), indexing="ij"))
+    radius = np.sqrt((grid**2).sum(0))
+    image = np.where(radius < 0.9, 50, -1000) + 80 * (radius < 0.4) + rng.normal(0, 25, radius.shape)
+    return image.round().astype(np.int16)[None], (5.0, 0.8, 0.8)
+
+
+def ramp():
+    """Return noise that brightens along one axis, shorter than a patch along the others."""
+    noise = np.random.default_rng(2).normal(0, 0.5, (1, 11, 30, 13))
+    return (noise + np.linspace(-4, 4, 30)[:, None]).astype(np.float32), (1.0, 1.0, 1.0)
+
+
+class Case(NamedTuple):
+    """A model's plans and dataset, and an image for it."""
+
+    plans: dict
+    dataset: dict
+    image: tuple
+    folds: tuple = (0,)
+
+
+CASES = {
+    "phantom, regions": lambda: Case(
+        plans(
+            patch_size=(16, 16, 16),
+            spacing=(7.0, 8.5, 8.0),
+            channels=4,
+            use_mask_for_norm=[True, True, False, True],
+        ),
+        dataset(4, **REGIONS),
+        phantom(),
+    ),
+    "anisotropic CT, transposed, two folds": lambda: Case(
+        plans(
+            patch_size=(16, 8, 16),
+            spacing=(1.0, 3.5, 0.9),
+            normalization_schemes=["CTNormalization"],
+            transpose_forward=[1, 0, 2],
+            transpose_backward=[1, 0, 2],
+            image_reader_writer="NibabelIOWithReorient",
+        ),
+        dataset(),
+        ct(),
+        (0, 1),
+    ),
+    "2d": lambda: Case(
+        plans(patch_size=(32, 32), spacing=(0.9, 0.9), normalization_schemes=["RescaleTo01Normalization"]),
+        dataset(),
+        ct(),
+    ),
+    "smaller than the patch": lambda: Case(
+        plans(patch_size=(16, 16, 16), normalization_schemes=["NoNormalization"]),
+        dataset(),
+        ramp(),
+    ),
+}
+
+
+class Exported(NamedTuple):
+    """Files of a model and an image."""
+
+    model_folder: Path
+    pipeline: Path
+    images: Path
+    folds: tuple
+
+
+@pytest.fixture(scope="module")
+def exported(nnunet_folders, tmp_path_factory):
+    """Export a model by the name of its case, once."""
+    made = {}
+
+    def export(name):
+        if name not in made:
+            with pytest.MonkeyPatch.context() as patch:
+                results = tmp_path_factory.mktemp("results")
+                patch.setenv("nnUNet_results", str(results))
+                case = CASES[name]()
+                folder = write_model_folder(nnunet_folders, case.plans, case.folds, dataset=case.dataset)
+            images = results / "images"
+            images.mkdir()
+            array, spacing = case.image
+            for channel, voxels in enumerate(array):
+                image = sitk.GetImageFromArray(voxels)
+                image.SetSpacing(spacing[::-1])
+                image.SetOrigin((-12.5, 7.25, 30.0))
+                image.SetDirection(TURNED)
+                sitk.WriteImage(image, images / f"case_{channel:04d}.nii.gz")
+            export_network(folder, results / "exported" / "model.onnx", separate_folds=len(case.folds) > 1)
+            made[name] = Exported(folder, results / "exported" / "pipeline.json", images, case.folds)
+        return made[name]
+
+    return export
+
+
+@pytest.fixture(scope="module")
+def example():
+    spec = importlib.util.spec_from_file_location("onnx_predict", EXAMPLE)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def predict(example, exported, output, monkeypatch):
+    line = ["onnx_predict.py", exported.pipeline, "-i", exported.images, "-o", output]
+    monkeypatch.setattr("sys.argv", [*map(str, line)])
+    example.main()
+
+
+def of_nnunet(exported, output):
+    predictor = predictor_of(exported.model_folder, exported.folds)
+    files = [sorted(str(file) for file in exported.images.iterdir())]
+    predictor.predict_from_files_sequential(files, [str(output / "expected")])
+    return nibabel.load(output / "expected.nii.gz")
+
+
+def assert_alike(got, expected):
+    labels, expected_labels = (np.asarray(image.dataobj) for image in (got, expected))
+    shares = np.bincount(expected_labels.ravel()) / expected_labels.size
+    assert (shares > 0.02).sum() >= 2  # or the same labels would show nothing
+    assert (labels == expected_labels).mean() >= 0.999
+    np.testing.assert_allclose(got.affine, expected.affine, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_labels_are_nnunets(name, exported, example, tmp_path, monkeypatch):
+    predict(example, exported(name), tmp_path, monkeypatch)
+    assert_alike(nibabel.load(tmp_path / "case.nii.gz"), of_nnunet(exported(name), tmp_path))
+
+
+def test_components_are_removed_as_nnunet_does_it(example):
+    labels = (np.random.default_rng(0).random((12, 12, 12)) > 0.9) * np.random.default_rng(1).integers(0, 4, (12,) * 3)
+    for kept in ([1, 2, 3], [2, 3], [1], [7]):
+        expected = apply_postprocessing(labels, [KEEP], [{"labels_or_regions": kept}])
+        got = labels.copy()
+        example.keep_largest_component(got, kept, background_label=0)
+        assert (got == expected).all()
+    assert (expected == labels).all()  # there is no 7
+
+
+@pytest.mark.parametrize("image", [np.zeros((1, 5, 6, 7), np.float32), np.full((1, 5, 6, 7), 3, np.float32)])
+def test_an_image_of_one_value_is_predicted(image, exported, example):
+    made = exported("smaller than the patch")
+    pipeline = example.json.loads(made.pipeline.read_text())
+    networks = [example.onnxruntime.InferenceSession(made.pipeline.with_name("model.onnx"))]
+    assert example.predict_labels(image, np.ones(3), pipeline, networks).shape == (5, 6, 7)
+
+
+def test_a_missing_channel_is_one_sentence(exported, example, tmp_path, monkeypatch):
+    made = exported("phantom, regions")
+    images = tmp_path / "images"
+    images.mkdir()
+    with pytest.raises(SystemExit, match="got no case"):
+        predict(example, made._replace(images=images), tmp_path / "out", monkeypatch)
+    (images / "case_0000.nii.gz").touch()
+    with pytest.raises(SystemExit, match=r"got no \['case_0001.nii.gz', 'case_0002"):
+        predict(example, made._replace(images=images), tmp_path / "out", monkeypatch)
+    assert not (tmp_path / "out").exists()
+
+
+def test_it_is_short():
+    assert len(EXAMPLE.read_text(encoding="utf-8").splitlines()) <= 150
+
+
+@pytest.mark.contract
+def test_it_runs_without_torch_and_nnunet(exported, tmp_path):
+    """In a fresh environment, for which pip gets four packages."""
+    made = exported("phantom, regions")
+    folder = made.model_folder / "crossval_results_folds_0"
+    folder.mkdir()
+    postprocessing = [KEEP], [{"labels_or_regions": [(1, 2, 3)]}]
+    (folder / "postprocessing.pkl").write_bytes(pickle.dumps(postprocessing))
+    export_network(made.model_folder, tmp_path / "model.onnx")
+
+    venv.create(tmp_path / "venv", with_pip=True)
+    python = tmp_path / "venv" / "bin" / "python"
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("nnUNet", "PYTHON"))}
+    packages = ["onnxruntime", "numpy", "scipy", "nibabel"]
+    subprocess.run([python, "-m", "pip", "install", "-q", *packages], check=True, env=clean)
+    code = "from importlib.util import find_spec as f; print(f('torch'), f('nnunetv2'), f('nnunetv2_gsp'))"
+    found = subprocess.run([python, "-c", code], check=True, capture_output=True, text=True, env=clean, cwd=tmp_path)
+    assert found.stdout == "None None None\n"
+    line = [python, EXAMPLE, tmp_path / "pipeline.json", "-i", made.images, "-o", tmp_path / "out"]
+    subprocess.run([*map(str, line)], check=True, env=clean, cwd=tmp_path)
+    image = of_nnunet(made, tmp_path)
+    expected = apply_postprocessing(np.asarray(image.dataobj), *postprocessing)
+    assert_alike(nibabel.load(tmp_path / "out" / "case.nii.gz"), nibabel.Nifti1Image(expected, image.affine))
