@@ -49,7 +49,8 @@ def export_network(
         model_folder: model folder TRAINER__PLANS__CONFIGURATION in nnUNet_results/DATASET.
         output: file of the network, with the ending of its format; missing folders above it are created.
         format: "onnx" or "openvino".
-        folds: numbers of folds, or "all" for the fold of that name; None takes every fold that has the checkpoint.
+        folds: numbers of folds, or "all" for the fold of that name; None takes every fold that has the checkpoint,
+            and "all" only where there is no other, as nnU-Net does.
         checkpoint_name: name of the checkpoint's file in each fold's folder.
         separate_folds: False writes one network, the mean of the folds' logits; True one for each, as
             `model_fold_0.onnx`.
@@ -68,16 +69,19 @@ def export_network(
     """
     runtime = _runtime(format, output)
     trained = read_model_folder(model_folder, folds, checkpoint_name)
-    networks = _networks(output, list(trained.folds), separate_folds)
-    pipeline_file = output.with_name(PIPELINE)
-    for target in (*networks, pipeline_file):
+    names = list(trained.folds) if folds else [fold for fold in trained.folds if fold != "all"] or ["all"]
+    networks = _networks(output, names, separate_folds)
+    for target in [
+        *(file.with_suffix(ending) for file in networks for ending in runtime.ENDINGS),
+        output.with_name(PIPELINE),
+    ]:
         check_target(target, overwrite)
     with refusals_of(model_folder):
-        steps = read_postprocessing(model_folder, list(trained.folds))
-        pipeline = pipeline_of(trained, {file.name: names for file, names in networks.items()}, steps)
+        steps = read_postprocessing(model_folder, names)
+        pipeline = pipeline_of(trained, {file.name: averaged for file, averaged in networks.items()}, steps)
     with TemporaryDirectory() as folder:
-        for file, names in networks.items():
-            _write_compared(runtime, trained, names, pipeline, Path(folder, file.name))
+        for file, averaged in networks.items():
+            _write_compared(runtime, trained, averaged, pipeline, Path(folder, file.name))
         Path(folder, PIPELINE).write_text(json.dumps(pipeline, indent=4), encoding="utf-8")
         return _moved(Path(folder), output.parent)
 

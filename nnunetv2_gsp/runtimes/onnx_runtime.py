@@ -11,6 +11,7 @@ from torch import nn
 from nnunetv2_gsp.runtimes.parity import Predict
 
 PACKAGES = ("onnx", "onnxruntime")
+ENDINGS = (".onnx",)  # of the files that `write` makes
 OPSET = 18
 IMAGE, LOGITS = "image", "logits"
 

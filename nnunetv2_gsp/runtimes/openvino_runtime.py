@@ -8,6 +8,7 @@ import numpy as np
 from nnunetv2_gsp.runtimes.parity import Predict
 
 PACKAGES = ("onnx", "openvino")
+ENDINGS = (".xml", ".bin")  # of the files that `write` makes
 
 
 def write(onnx_file: Path, file: Path, notes: Mapping[str, str]) -> None:

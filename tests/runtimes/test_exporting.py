@@ -1,6 +1,7 @@
 """What is exported, run by ONNX Runtime and OpenVINO; the oracle is nnU-Net's network with the same weights."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -109,6 +110,28 @@ def test_a_network_that_differs_is_not_written(model_folder, tmp_path, monkeypat
 def test_an_existing_file_is_not_replaced(existing, model_folder, tmp_path):
     (tmp_path / existing).write_text("mine")
     assert_refused(tmp_path, TargetExistsError, existing, model_folder, tmp_path / "model.onnx")
+
+
+def test_openvinos_weights_are_not_replaced(model_folder, tmp_path):
+    pytest.importorskip("openvino")
+    (tmp_path / "model.bin").write_text("mine")
+    assert_refused(tmp_path, TargetExistsError, "model.bin", model_folder, tmp_path / "model.xml", "openvino")
+
+
+def test_the_fold_of_all_cases_is_taken_alone_or_when_asked(model_folder, tmp_path):
+    copy = tmp_path / model_folder.name
+    shutil.copytree(model_folder, copy)
+    shutil.copytree(copy / "fold_0", copy / "fold_all")
+
+    def folds(name, asked=None):
+        export_network(copy, tmp_path / name / "model.onnx", folds=asked)
+        return json.loads((tmp_path / name / "pipeline.json").read_text())["networks"][0]["folds"]
+
+    assert folds("among others") == ["0", "1"]
+    assert folds("asked", ["all"]) == ["all"]
+    shutil.rmtree(copy / "fold_0")
+    shutil.rmtree(copy / "fold_1")
+    assert folds("alone") == ["all"]
 
 
 def test_another_ending_is_refused(model_folder, tmp_path):
