@@ -10,8 +10,8 @@ from nnunetv2.utilities.file_path_utilities import get_output_folder
 from nnunetv2_gsp.errors import DamagedFileError, MissingInputError
 from nnunetv2_gsp.nnunet import nnunet_folder
 from nnunetv2_gsp.prediction.sliding_window import Predictor
-from nnunetv2_gsp.sharing.model_folder import finished_folds
 from nnunetv2_gsp.sharing.importing import unpacked
+from nnunetv2_gsp.sharing.model_folder import finished_folds
 
 
 def load_predictor(

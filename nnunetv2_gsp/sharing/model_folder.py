@@ -100,6 +100,16 @@ def _checked(model_folder: Path, folds: Sequence[str], checkpoint_name: str) -> 
 
 
 def finished_folds(model_folder: Path, folds: Sequence[str | int] | None, checkpoint_name: str) -> list[str]:
+    """Return the names of folds that have a checkpoint, and check that the chosen ones do.
+
+    Args:
+        model_folder: model folder TRAINER__PLANS__CONFIGURATION in nnUNet_results/DATASET.
+        folds: numbers of folds, or "all" for the fold of that name; None takes those that have the checkpoint.
+        checkpoint_name: name of the checkpoint's file in each fold's folder.
+
+    Raises:
+        MissingInputError: a fold lacks the checkpoint, or the folder holds no model.
+    """
     if not (model_folder / PLANS).is_file():
         raise MissingInputError(
             f"the {PLANS} of a trained model",

@@ -17,7 +17,7 @@ from nnunetv2.postprocessing.remove_connected_components import (
     remove_all_but_largest_component_from_segmentation,
 )
 
-from nnunetv2_gsp.datasets.brats import CHANNELS
+from nnunetv2_gsp.challenges import CHALLENGES
 from nnunetv2_gsp.datasets.phantom import make_case
 from nnunetv2_gsp.runtimes.exporting import export_network
 from tests.contract.conftest import predictor_of
@@ -35,7 +35,7 @@ KEEP = remove_all_but_largest_component_from_segmentation
 def phantom():
     """Return the channels of a brain, zero around it, (C, Z, Y, X), and its spacing."""
     images, _ = make_case(np.random.default_rng(0), 8)
-    return np.stack([images[name].T for name in CHANNELS]), (8.0, 8.0, 8.0)
+    return np.stack([images[name].T for name in CHALLENGES["brats2023"].channels]), (8.0, 8.0, 8.0)
 
 
 def ct():
