@@ -58,7 +58,7 @@ def parser() -> argparse.ArgumentParser:
     """
     command = CompletedParser(
         prog="nnUNetv2_gsp",
-        description="Group Shift Pointwise networks for nnU-Net. Training and prediction are nnU-Net's own commands: "
+        description="Group Shift Pointwise networks for nnU-Net. Training is nnU-Net's own command: "
         "nnUNetv2_train DATASET 3d_fullres 0 -tr nnUNetTrainerGSP",
     )
     command.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
