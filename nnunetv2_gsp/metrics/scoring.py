@@ -48,6 +48,7 @@ def score_masks(reference: Mask, prediction: Mask, spacing_mm: Sequence[float], 
         InputError: the masks have two axes, and the definition weights surfaces by their area.
 
     Examples:
+        >>> import numpy as np
         >>> from nnunetv2_gsp.metrics.definitions import DEFINITIONS
         >>> reference, prediction = np.array([[True, True, False]]), np.array([[False, True, True]])
         >>> scores = score_masks(reference, prediction, (1.0, 0.5), DEFINITIONS["captk"])

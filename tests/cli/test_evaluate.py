@@ -76,9 +76,9 @@ def test_a_missing_case_may_be_left_out(arguments, tmp_path):
 
 
 def test_an_unknown_label_may_be_of_another_dataset(arguments, tmp_path):
-    write(4 * (tumour(4) > 0), tmp_path / "pred" / "BraTS_001.nii.gz", (1.0, 1.0, 2.0))
+    write(5 * (tumour(4) > 0), tmp_path / "pred" / "BraTS_001.nii.gz", (1.0, 1.0, 2.0))
     assert run(*arguments).endswith("or name another dataset.json with -djfile.")
-    write_dataset_json(tmp_path / "other", {**REGIONS, "more": 4})
+    write_dataset_json(tmp_path / "other", {**REGIONS, "more": 5})
     assert run(*arguments, "-djfile", tmp_path / "other" / "dataset.json") == 0
 
 

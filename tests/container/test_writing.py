@@ -127,7 +127,7 @@ def damaged(trained, brats_models, tmp_path):
     [
         (nothing, "expected a model folder, or a zip of an exported model, got neither"),
         (other_channels, "Expected channels among t1, t1n, .* for brats2025, got PD; change models"),
-        (other_labels, "expected the labels 1 necrosis, 2 oedema, 3 enhancing for brats2024, got 'edema' for 1"),
+        (other_labels, "expected the labels 1 NETC, 2 SNFH, 3 ET for brats2024, got 'edema' for 1"),
         (unlike, "Expected the labels of .*nnUNetPlans__3d_fullres, .* in each model, got .* in .*unlikePlans"),
         (twice, "Expected each model once"),
         (damaged, "expected a whole zip"),
