@@ -11,8 +11,6 @@ from multiprocessing.context import ForkServerContext, ForkServerProcess
 from multiprocessing.pool import ThreadPool
 
 import pytest
-from nnunetv2.experiment_planning.dataset_fingerprint.fingerprint_extractor import DatasetFingerprintExtractor
-from nnunetv2.experiment_planning.plan_and_preprocess_api import extract_fingerprint_dataset
 
 _PRELOADED = ("nnunetv2.training.nnUNetTrainer.nnUNetTrainer", "nnunetv2.experiment_planning.plan_and_preprocess_api")
 
@@ -53,14 +51,15 @@ def prepared_processes():
         yield
 
 
-class FewIntensities(DatasetFingerprintExtractor):
-    """Draws ten thousand intensities a dataset."""
-
-    def __init__(self, *args, **kwargs):
-        super().__init__(*args, **kwargs)
-        self.num_foreground_voxels_for_intensitystats = 10_000
-
-
 def extract_fingerprint(dataset_id):
-    """Check a raw dataset and extract its fingerprint, as nnU-Net's command does it."""
+    """Check a raw dataset and extract its fingerprint, as nnU-Net's command does it, from ten thousand intensities."""
+    # here, as most tests do without them
+    from nnunetv2.experiment_planning.dataset_fingerprint.fingerprint_extractor import DatasetFingerprintExtractor
+    from nnunetv2.experiment_planning.plan_and_preprocess_api import extract_fingerprint_dataset
+
+    class FewIntensities(DatasetFingerprintExtractor):
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, **kwargs)
+            self.num_foreground_voxels_for_intensitystats = 10_000
+
     extract_fingerprint_dataset(dataset_id, FewIntensities, num_processes=1, check_dataset_integrity=True)
