@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nnunetv2_gsp.errors import InputError, UnavailableError
+from nnunetv2_gsp.errors import ConflictingInputError, InputError, UnavailableError
 from nnunetv2_gsp.experiments.runs import RunState, SubmittedJob, TrainingJob, TrainingRun
 from nnunetv2_gsp.progress import progress_bar
 
@@ -42,6 +42,32 @@ class SlurmResources:
     gpus: str | None = None
     cpus: int | None = None
     time_min: int = 24 * 60
+
+
+def resources_for(executor: str, slurm: SlurmResources | None) -> SlurmResources | None:
+    """Return the resources of Slurm's jobs, the defaults where none are given; None for another executor.
+
+    Args:
+        executor: name of the executor, one of `EXECUTORS`.
+        slurm: resources that were asked for.
+
+    Raises:
+        ConflictingInputError: there are resources for another executor.
+
+    Examples:
+        >>> resources_for("slurm", None).time_min, resources_for("local", None)
+        (1440, None)
+    """
+    if executor == "slurm":
+        return slurm or SlurmResources()
+    if slurm is not None:
+        raise ConflictingInputError(
+            "Slurm's partition, GPUs, CPUs and time with Slurm alone",
+            f"them with the executor {executor}",
+            remedy="drop them",
+            parameters=["slurm"],
+        )
+    return None
 
 
 def check_executor(executor: str) -> None:

@@ -18,6 +18,7 @@ from nnunetv2_gsp.experiments import report
 from nnunetv2_gsp.experiments.executors import (
     SlurmResources,
     check_executor,
+    resources_for,
     slurm_states,
     submit_to_slurm,
     train_locally,
@@ -107,15 +108,7 @@ def run_experiments(
         UnavailableError: the executor or the device is not available.
         InputError: the plans make no network, or preprocessing failed.
     """
-    if executor == "slurm":
-        slurm = slurm or SlurmResources()
-    elif slurm is not None:
-        raise ConflictingInputError(
-            "Slurm's partition, GPUs, CPUs and time with Slurm alone",
-            f"them with the executor {executor}",
-            remedy="drop them",
-            parameters=["slurm"],
-        )
+    slurm = resources_for(executor, slurm)
     experiment = Experiment(
         table, preprocessed_folder(dataset), configuration, plans_name, trainers, settings or {}, device, folds
     )

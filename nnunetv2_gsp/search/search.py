@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from nnunetv2_gsp.errors import ConflictingInputError, DamagedFileError, InputError
-from nnunetv2_gsp.experiments.executors import SlurmResources, check_executor
+from nnunetv2_gsp.experiments.executors import SlurmResources, check_executor, resources_for
 from nnunetv2_gsp.experiments.preparation import check_number_of_cases, find_trainer
 from nnunetv2_gsp.experiments.runs import locked
 from nnunetv2_gsp.files import check_target, write_json
@@ -88,6 +88,7 @@ def search_networks(
         InputError: no network meets the budget, the plans make no network, or preprocessing failed.
     """
     _check_numbers(budget_gmacs, budget_ms, kept, trainers, folds)
+    slurm = resources_for(executor, slurm)
     preprocessed = preprocessed_folder(dataset)
     results = nnunet_folder("nnUNet_results").absolute() / preprocessed.name
     trainings = Trainings(
@@ -98,13 +99,13 @@ def search_networks(
         tuple(trainers),
         tuple(folds),
         device,
-        slurm_training(at_a_time, slurm or SlurmResources()) if executor == "slurm" else local_training(at_a_time),
+        local_training(at_a_time) if slurm is None else slurm_training(at_a_time, slurm),
         takes_time=budget_ms is not None,
     )
     folder = results / "search" if output is None else output.absolute()
     budget = budget_gmacs if budget_ms is None else budget_ms
     search = Search(trainings.space(), trainings, folder / "trials.journal", budget, at_a_time, kept, seed)
-    _check_machine(executor, device, slurm)
+    _check_machine(executor, device)
     for trainer in trainers:
         find_trainer(trainer)
     check_number_of_cases(preprocessed, trainings.dataset_json)
@@ -140,14 +141,7 @@ def _check_numbers(
         raise InputError(f"folds from 0 to {N_FOLDS - 1}", " ".join(map(str, folds)), parameters=["folds"])
 
 
-def _check_machine(executor: str, device: str, slurm: SlurmResources | None) -> None:
-    if executor != "slurm" and slurm is not None:
-        raise ConflictingInputError(
-            "Slurm's partition, GPUs, CPUs and time with Slurm alone",
-            f"them with the executor {executor}",
-            remedy="drop them",
-            parameters=["slurm"],
-        )
+def _check_machine(executor: str, device: str) -> None:
     check_optuna()
     check_executor(executor)
     if executor == "local":
