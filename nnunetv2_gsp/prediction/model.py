@@ -11,7 +11,7 @@ from nnunetv2_gsp.errors import DamagedFileError, MissingInputError
 from nnunetv2_gsp.nnunet import nnunet_folder
 from nnunetv2_gsp.prediction.sliding_window import Predictor
 from nnunetv2_gsp.sharing.importing import unpacked
-from nnunetv2_gsp.sharing.model_folder import finished_folds
+from nnunetv2_gsp.sharing.model_folder import averaged_folds, finished_folds
 
 
 def load_predictor(
@@ -80,7 +80,7 @@ def trained_model(dataset: str, trainer: str, plans_name: str, configuration: st
 
 def _load(predictor: Predictor, folder: Path, folds: Sequence[str | int] | None, checkpoint_name: str) -> None:
     finished = finished_folds(folder, folds, checkpoint_name)
-    chosen = finished if folds else [fold for fold in finished if fold != "all"] or finished
+    chosen = finished if folds else averaged_folds(finished)
     try:
         with redirect_stdout(None):
             predictor.initialize_from_trained_model_folder(str(folder), chosen, checkpoint_name)

@@ -24,7 +24,7 @@ from nnunetv2_gsp.runtimes.network import network_of, prepare
 from nnunetv2_gsp.runtimes.parity import Parity, compared, sample_patches
 from nnunetv2_gsp.runtimes.pipeline import PIPELINE, pipeline_of
 from nnunetv2_gsp.runtimes.postprocessing import read_postprocessing
-from nnunetv2_gsp.sharing.model_folder import TrainedModel, read_model_folder
+from nnunetv2_gsp.sharing.model_folder import TrainedModel, averaged_folds, read_model_folder
 from nnunetv2_gsp.sharing.refused import refusals_of
 
 _RUNTIMES: dict[str, ModuleType] = {"onnx": onnx_runtime, "openvino": openvino_runtime}
@@ -69,7 +69,7 @@ def export_network(
     """
     runtime = _runtime(format, output)
     trained = read_model_folder(model_folder, folds, checkpoint_name)
-    names = list(trained.folds) if folds else [fold for fold in trained.folds if fold != "all"] or ["all"]
+    names = list(trained.folds) if folds else averaged_folds(list(trained.folds))
     networks = _networks(output, names, separate_folds)
     for target in [
         *(file.with_suffix(ending) for file in networks for ending in runtime.ENDINGS),

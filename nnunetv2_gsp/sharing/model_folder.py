@@ -144,6 +144,19 @@ def finished_folds(model_folder: Path, folds: Sequence[str | int] | None, checkp
     return chosen
 
 
+def averaged_folds(finished: Sequence[str]) -> list[str]:
+    """Return the folds that nnU-Net's prediction averages unless told: the numbered ones, or "all" where it is alone.
+
+    Args:
+        finished: names of the folds that have a checkpoint.
+
+    Examples:
+        >>> averaged_folds(["0", "1", "all"]), averaged_folds(["all"])
+        (['0', '1'], ['all'])
+    """
+    return [fold for fold in finished if fold != "all"] or list(finished)
+
+
 def _resolved(plans: dict[str, Any], configuration: str) -> dict[str, Any]:
     """Return plans with this configuration alone, its inheritance resolved and all settings of the network explicit."""
     with refusals_of(PLANS), refusing("plans of a GSP network"):
