@@ -56,8 +56,14 @@ _VARIATIONS: _Networks = {
     "local shifts, ratio 3/4": ("default", {**_LOCAL, "local_shift_ratio": 0.75}),
     "local shifts, CSCS": ("default", {**_LOCAL, "shift_position": "CSCS"}),
     "local shifts, ratio 3/4, CSCS": ("default", {**_LOCAL, "local_shift_ratio": 0.75, "shift_position": "CSCS"}),
-    "local shifts, 1.5 times the width": ("default", {**_LOCAL, "width_multiplier": 1.5}),
-    "local shifts, 4 convolutions": ("default", {**_LOCAL, "n_conv_per_stage": 4, "n_conv_per_stage_decoder": 4}),
+    "local shifts, CSCS, 1.5 times the width": (
+        "default",
+        {**_LOCAL, "shift_position": "CSCS", "width_multiplier": 1.5},
+    ),
+    "local shifts, CSCS, 4 convolutions": (
+        "default",
+        {**_LOCAL, "shift_position": "CSCS", "n_conv_per_stage": 4, "n_conv_per_stage_decoder": 4},
+    ),
 }
 
 

@@ -118,7 +118,9 @@ def test_variations_are_other_networks_than_the_first_and_one_has_wider_stages()
     names = {row.name_of_setting for row in [*rows, *rows_of("networks", 3, folds=[0])]}
     assert len(names) == len(rows) + 10
     assert not any(character in name for name in names for character in " [],")  # they become names of files
-    assert [row.network for row in rows if "width_multiplier" in row.settings] == ["local shifts, 1.5 times the width"]
+    assert [row.network for row in rows if "width_multiplier" in row.settings] == [
+        "local shifts, CSCS, 1.5 times the width"
+    ]
 
 
 @pytest.mark.parametrize(("table", "folds"), [("networks", [0, 7]), ("ratio", [1])])
