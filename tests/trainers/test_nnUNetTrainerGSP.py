@@ -386,6 +386,19 @@ def test_the_papers_protocol(paper_trainer):
     assert paper_trainer.loss(logits, target) == nnunets_dice_loss(logits, target)
 
 
+def test_a_training_goes_on_at_the_learning_rate_that_it_began_with(planned, paper_trainer, tmp_path):
+    checkpoint = str(tmp_path / "checkpoint_latest.pth")
+    paper_trainer.on_train_epoch_start()
+    paper_trainer.save_checkpoint(checkpoint)
+    trainer = new_trainer("nnUNetTrainerGSPNoDeepSupervision", fold=3)
+    trainer.initialize()
+    trainer.on_train_epoch_start()
+    assert trainer.optimizer.param_groups[0]["lr"] == 0.03
+    trainer.load_checkpoint(checkpoint)
+    trainer.on_train_epoch_start()
+    assert trainer.optimizer.param_groups[0]["lr"] == pytest.approx(0.01 * (1 - 1 / trainer.num_epochs) ** 0.9)
+
+
 def test_the_papers_loss_leaves_ignored_voxels_out(planned, paper_trainer):
     dataset_json = {**paper_trainer.dataset_json, "labels": {"background": 0, "ellipsoid": 1, "ignore": 2}}
     trainer = nnunetv2_gsp.trainers.nnUNetTrainerGSPPaper(
