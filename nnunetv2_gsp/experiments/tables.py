@@ -43,6 +43,9 @@ _NETWORKS: _Networks = {
     "CSC, ratio 1": ("default", {"shift_ratio": 1}),
     "local shifts": ("default", {"shift_ratio": 0, "local_shift_ratio": 0.375}),
     "CSC and local shifts": ("default_local", {}),
+    "gsp_s": ("gsp_s", {}),
+    "gsp_m": ("gsp_m", {}),
+    "gsp_l": ("gsp_l", {}),
 }
 _LOCAL = {"shift_ratio": 0, "local_shift_ratio": 0.375}
 # what may cost the group shift its Dice, and what may buy more of it
@@ -54,16 +57,8 @@ _VARIATIONS: _Networks = {
     "CSC in the decoder, ratio 1/4": ("default", {"shift_location": "decoder", "shift_ratio": 0.25}),
     "CSC ratio 1/8, local shifts": ("default_local", {"shift_ratio": 0.125}),
     "local shifts, ratio 3/4": ("default", {**_LOCAL, "local_shift_ratio": 0.75}),
-    "local shifts, CSCS": ("default", {**_LOCAL, "shift_position": "CSCS"}),
     "local shifts, ratio 3/4, CSCS": ("default", {**_LOCAL, "local_shift_ratio": 0.75, "shift_position": "CSCS"}),
-    "local shifts, CSCS, 1.5 times the width": (
-        "default",
-        {**_LOCAL, "shift_position": "CSCS", "width_multiplier": 1.5},
-    ),
-    "local shifts, CSCS, 4 convolutions": (
-        "default",
-        {**_LOCAL, "shift_position": "CSCS", "n_conv_per_stage": 4, "n_conv_per_stage_decoder": 4},
-    ),
+    "gsp_m, 4 convolutions": ("gsp_m", {"n_conv_per_stage": 4, "n_conv_per_stage_decoder": 4}),
 }
 
 

@@ -103,24 +103,28 @@ def test_cross_validation_takes_each_trainer_once():
 
 def test_networks_are_trained_in_the_same_folds():
     rows = rows_of("networks", 3)
-    assert len({(row.network, row.fold) for row in rows}) == len(rows) == 50
+    assert len({(row.network, row.fold) for row in rows}) == len(rows) == 65
     assert {row.network for row in rows if row.template is None} == {"stock"}
     of_fold_0 = [row for row in rows_of("networks", 3, folds=[0]) if row.template]
     asked = {row.network: settings(row) for row in of_fold_0}
-    assert len({str(each) for each in asked.values()}) == len({row.name_of_setting for row in of_fold_0}) == 9
+    assert len({str(each) for each in asked.values()}) == len({row.name_of_setting for row in of_fold_0}) == 12
     assert [name for name, each in asked.items() if each["kernel"] == 3] == ["3×3×3"]
     assert [name for name, each in asked.items() if each["shift_position"] == "none"] == ["3×3×3", "pointwise"]
     assert asked["local shifts"]["shift_ratio"] == 0
 
 
-def test_variations_are_other_networks_than_the_first_and_one_has_wider_stages():
+def test_presets_cost_what_they_say_and_move_no_blocks():
+    asked = {row.network: settings(row) for row in rows_of("networks", 3, folds=[0]) if row.template}
+    assert [asked[name].get("width_multiplier", 1) for name in ("gsp_s", "gsp_m", "gsp_l")] == [0.5, 1, 1.5]
+    assert {asked[name]["shift_ratio"] for name in ("gsp_s", "gsp_m", "gsp_l")} == {0}
+
+
+def test_variations_are_other_networks_than_the_first():
     rows = rows_of("variations", 3, folds=[0])
-    names = {row.name_of_setting for row in [*rows, *rows_of("networks", 3, folds=[0])]}
-    assert len(names) == len(rows) + 10
+    networks = rows_of("networks", 3, folds=[0])
+    names = {row.name_of_setting for row in [*rows, *networks]}
+    assert len(names) == len(rows) + len(networks)
     assert not any(character in name for name in names for character in " [],")  # they become names of files
-    assert [row.network for row in rows if "width_multiplier" in row.settings] == [
-        "local shifts, CSCS, 1.5 times the width"
-    ]
 
 
 @pytest.mark.parametrize(("table", "folds"), [("networks", [0, 7]), ("ratio", [1])])

@@ -23,6 +23,9 @@ def test_every_named_setting_of_the_paper_is_there_and_says_where_it_stands():
     assert set(template_names()) == {
         "default",
         "default_local",
+        "gsp_s",
+        "gsp_m",
+        "gsp_l",
         *TABLE_2,
         "promise12_baseline_pointwise",
         "promise12_baseline_conv3d",
@@ -73,6 +76,9 @@ def test_the_papers_topology(prefix, patch):
     [
         ("default", "CSC", "both", 0.5, 0, 1),
         ("default_local", "CSC", "both", 0.5, 0.375, 1),
+        ("gsp_s", "CSCS", "both", 0, 0.375, 1),
+        ("gsp_m", "CSCS", "both", 0, 0.375, 1),
+        ("gsp_l", "CSCS", "both", 0, 0.375, 1),
         ("promise12_prosgv3", "CSC", "both", 0.5, 0, 1),
         ("promise12_baseline_pointwise", "none", "both", 0, 0, 1),
         ("promise12_baseline_conv3d", "none", "both", 0, 0, 3),
