@@ -2,10 +2,11 @@
 
     python -m benchmarks.accuracy plans -d 904                          # nnUNetPlansHalf: a plan for two CPU cores
     nnUNetv2_gsp experiments networks -d 904 -p nnUNetPlansHalf -tr nnUNetTrainer_5epochs -device cpu -f 0 1 2 -n 2
-    nnUNetv2_gsp experiments variations -d 904 -p nnUNetPlansHalf -tr nnUNetTrainer_5epochs -device cpu -f 0 1 2 -n 2
-    python -m benchmarks.accuracy page -d 904 -p nnUNetPlansHalf -tr nnUNetTrainer_5epochs -f 0 1 2 -o docs/results
+    nnUNetv2_gsp experiments networks -d 904 -p nnUNetPlansHalf -tr nnUNetTrainerGSP_5epochs -device cpu -f 0 1 2 -n 2
+    python -m benchmarks.accuracy page -d 904 -tr nnUNetTrainer_5epochs nnUNetTrainerGSP_5epochs -o docs/results
 
-Networks of which a fold is missing are left out and named.
+The first trainer's stock network is the baseline. A network that was not trained in every fold stands in a table of the
+first fold alone, if it was trained there.
 """
 
 import argparse
@@ -14,11 +15,13 @@ from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass
 from datetime import date
+from itertools import product
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
 import torch
+from matplotlib.figure import Figure
 from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
@@ -31,12 +34,15 @@ from nnunetv2_gsp.comparison.comparison import Comparison, compare
 from nnunetv2_gsp.comparison.paired import PairedDifference
 from nnunetv2_gsp.comparison.trained_models import pair_trained_models
 from nnunetv2_gsp.experiments.experiment import Experiment
+from nnunetv2_gsp.experiments.preparation import find_trainer
+from nnunetv2_gsp.experiments.runs import TrainingRun
 from nnunetv2_gsp.experiments.tables import TableRow
-from nnunetv2_gsp.files import write_json, write_text
+from nnunetv2_gsp.files import whole, write_json, write_text
 from nnunetv2_gsp.metrics.definitions import DEFINITIONS, DICE, HD95, nsd_at
 from nnunetv2_gsp.plans import effective_configurations, load_dataset_json, load_plans, preprocessed_folder
 from nnunetv2_gsp.profiling import count_architecture
 from nnunetv2_gsp.timing import Timing, interleaved
+from nnunetv2_gsp.trainers import nnUNetTrainerGSP
 
 CONFIGURATION, HALF = "3d_fullres", "nnUNetPlansHalf"
 TABLES = ("networks", "variations")
@@ -89,23 +95,22 @@ def half_plans(dataset: str) -> Path:
     return file
 
 
-def trained_networks(dataset: str, plans: str, trainer: str, folds: Sequence[int]) -> tuple[list[Trained], list[str]]:
-    """Return the networks that were trained in every fold, and the names of the others."""
-    found, missing = [], []
-    for table in TABLES:
+def trained_networks(dataset: str, plans: str, trainers: Sequence[str], folds: Sequence[int]) -> list[Trained]:
+    """Return the networks that were trained in every fold; the planned one by the first trainer comes first."""
+    found = []
+    for trainer, table in product(trainers, TABLES):
         experiment = Experiment(
             table, preprocessed_folder(dataset), CONFIGURATION, plans, [trainer], device="cpu", folds=folds
         )
-        runs_of: dict[str, list[Any]] = {}
+        runs_of: dict[str, list[TrainingRun]] = {}
         for run in experiment.runs:
-            runs_of.setdefault(str(run.row.network), []).append(run)
+            if run.row.template or not issubclass(find_trainer(trainer), nnUNetTrainerGSP):  # which plans its own
+                runs_of.setdefault(str(run.row.network), []).append(run)
         for name, runs in runs_of.items():
             if all(run.finished for run in runs):
                 configuration = effective_configurations(experiment.plans[runs[0].plans])[CONFIGURATION]
                 found.append(Trained(name, runs[0].row, runs[0].plans, configuration))
-            else:
-                missing.append(name)
-    return found, missing
+    return found
 
 
 def compared(dataset: str, networks: Sequence[Trained], folds: Sequence[int]) -> Comparison:
@@ -122,21 +127,22 @@ def compared(dataset: str, networks: Sequence[Trained], folds: Sequence[int]) ->
 
 def costs(networks: Sequence[Trained], channels: int, heads: int, rounds: int) -> list[Cost]:
     """Count parameters and MACs, and time a patch and a training step of all networks in turns."""
-    counted = [
-        count_architecture(dict(each.configuration["architecture"]), each.configuration["patch_size"], channels, heads)
-        for each in networks
-    ]
+    of_plans = {each.plans: each for each in networks}  # what a network costs is the same for all trainers
+    counted = {
+        plans: count_architecture(
+            dict(each.configuration["architecture"]), each.configuration["patch_size"], channels, heads
+        )
+        for plans, each in of_plans.items()
+    }
     if not rounds:
-        return [Cost(*each) for each in counted]
+        return [Cost(*counted[each.plans]) for each in networks]
     predictions, steps = {}, {}
-    for each in networks:
+    for plans, each in of_plans.items():
         shape = (each.configuration["batch_size"], channels, *each.configuration["patch_size"])
-        predictions[each.name] = _prediction(_network(each, channels, heads, is_training=False), shape[1:])
-        steps[each.name] = training_step(_network(each, channels, heads, is_training=True), shape, heads)
+        predictions[plans] = _prediction(_network(each, channels, heads, is_training=False), shape[1:])
+        steps[plans] = training_step(_network(each, channels, heads, is_training=True), shape, heads)
     timed, stepped = interleaved(predictions, rounds), interleaved(steps, rounds)
-    return [
-        Cost(*each, timed[network.name], stepped[network.name]) for each, network in zip(counted, networks, strict=True)
-    ]
+    return [Cost(*counted[each.plans], timed[each.plans], stepped[each.plans]) for each in networks]
 
 
 def _network(network: Trained, channels: int, heads: int, is_training: bool) -> nn.Module:
@@ -163,8 +169,8 @@ def _prediction(network: nn.Module, shape: Sequence[int]) -> Any:
     return predict
 
 
-def page_table(title: str, comparison: Comparison, networks: Sequence[Trained], cost: Sequence[Cost]) -> Table:
-    """Return a row for each network: Dice with its spread and test, distances, and what it costs."""
+def dice_table(title: str, comparison: Comparison, networks: Sequence[Trained], cost: Sequence[Cost]) -> Table:
+    """Return a row for each network: Dice with its spread and its test against the first one, and what it costs."""
     names = [contender.name for contender in comparison.pairing.contenders]
     of_name = {test.contender: test for test in comparison.primary if test.baseline == names[0]}
     beside: list[Row] = [{}, *(_test_cells(of_name[name]) for name in names[1:])]
@@ -173,11 +179,10 @@ def page_table(title: str, comparison: Comparison, networks: Sequence[Trained], 
         dice = _mean_dice(comparison, name)
         rows.append(
             {
-                "": network.name,
+                **_name_cells(network),
                 "Dice": f"{mean(dice.values()):.4f}",
                 "SD of folds": _fold_deviation(comparison, dice),
                 **{key: of_test.get(key) for key in ("difference", "p (Holm)", "wins : losses")},
-                **_by_structure(comparison, name),
                 "parameters": f"{of_cost.parameters:,}",
                 "MMACs": f"{of_cost.macs / 1e6:,.0f}",
                 "stock's MACs": f"{cost[0].macs / of_cost.macs:.1f}×",
@@ -186,6 +191,19 @@ def page_table(title: str, comparison: Comparison, networks: Sequence[Trained], 
             }
         )
     return Table(title, rows, comparison.definition.in_words)
+
+
+def structures_table(comparison: Comparison, networks: Sequence[Trained]) -> Table:
+    """Return a row for each network: mean and standard deviation over cases of each score of each structure."""
+    names = [contender.name for contender in comparison.pairing.contenders]
+    rows = [
+        {**_name_cells(each), **_by_structure(comparison, name)} for each, name in zip(networks, names, strict=True)
+    ]
+    return Table("Structure by structure", rows, "Mean ± standard deviation over the cases; HD95 in mm, NSD at 1 mm.")
+
+
+def _name_cells(network: Trained) -> Row:
+    return {"": network.name, "trainer": network.row.trainer}
 
 
 def _test_cells(test: PairedDifference) -> Row:
@@ -219,27 +237,68 @@ def _fold_deviation(comparison: Comparison, dice: Mapping[str, float]) -> str | 
     return f"{stdev(map(mean, folds.values())):.4f}" if len(folds) > 1 else None
 
 
+def draw(table: Mapping[str, Any], file: Path) -> None:
+    """Draw the Dice of every row over its multiply-accumulates: above and to the left is better."""
+    figure = Figure(figsize=(7.5, 4.5), layout="constrained")
+    axes = figure.subplots()
+    for row in table["rows"]:
+        macs, dice = float(row["MMACs"].replace(",", "")), float(row["Dice"])
+        is_gsp = issubclass(find_trainer(row["trainer"]), nnUNetTrainerGSP)
+        axes.scatter(macs, dice, color="#0072B2" if is_gsp else "#D55E00", marker="o" if is_gsp else "^")
+        axes.annotate(row[""], (macs, dice), xytext=(5, -3), textcoords="offset points", fontsize=8)
+    axes.set(xscale="log", xlabel="10⁶ multiply-accumulates of a patch", ylabel="mean Dice", title=table["title"])
+    axes.margins(x=0.2)
+    axes.grid(alpha=0.3)
+    with whole(file) as unfinished:
+        figure.savefig(unfinished, format="svg", metadata={"Date": None})
+
+
 def write_page(arguments: argparse.Namespace) -> None:
-    """Score, measure and write the page with its numbers in JSON beside it."""
+    """Score, measure and write the page, with its numbers in JSON and its picture beside it."""
+    folder = preprocessed_folder(arguments.d)
+    tables = [table for trainers in arguments.tr for table in _tables(arguments, trainers)]
+    measured = {"date": date.today().isoformat(), **environment()}
+    content = json.loads(json.dumps({"measured": measured, "tables": tables}, default=asdict))
+    picture = arguments.o / f"{folder.name}.svg"
+    text = [
+        f"# {folder.name}: Dice for cost\n",
+        f"![Mean Dice over multiply-accumulates of every network]({picture.name})\n",
+        *map(markdown, content["tables"]),
+        measured_on(measured),
+    ]
+    write_json(content, arguments.o / f"{folder.name}.json")
+    draw(content["tables"][0], picture)
+    write_text("\n".join(text), arguments.o / f"{folder.name}.md")
+
+
+def _tables(arguments: argparse.Namespace, trainers: Sequence[str]) -> list[Table]:
+    """Return the tables of what was trained in every fold, and of what was trained in the first fold alone."""
+    folds: list[int] = arguments.f
+    length = trainers[0]
+    networks = trained_networks(arguments.d, arguments.p, trainers, folds)
+    comparison = compared(arguments.d, networks, folds)
+    cost = costs(networks, *_channels_and_heads(arguments), arguments.rounds)
+    title = f"{length}: fold{'s' if len(folds) > 1 else ''} {', '.join(map(str, folds))}"
+    tables = [dice_table(title, comparison, networks, cost), structures_table(comparison, networks)]
+    in_all = {(each.plans, each.row.trainer) for each in networks[1:]}
+    others = [
+        each
+        for each in trained_networks(arguments.d, arguments.p, trainers, folds[:1])
+        if (each.plans, each.row.trainer) not in in_all
+    ]
+    if len(folds) > 1 and len(others) > 1:
+        comparison = compared(arguments.d, others, folds[:1])
+        cost = costs(others, *_channels_and_heads(arguments), rounds=0)
+        tables.append(dice_table(f"{length}: fold {folds[0]} alone", comparison, others, cost))
+    return tables
+
+
+def _channels_and_heads(arguments: argparse.Namespace) -> tuple[int, int]:
     folder = preprocessed_folder(arguments.d)
     dataset_json = load_dataset_json(folder)
     manager = PlansManager(load_plans(folder, arguments.p))
-    channels = determine_num_input_channels(manager, CONFIGURATION, dataset_json)
-    heads = manager.get_label_manager(dataset_json).num_segmentation_heads
-    tables, left_out = [], []
-    for trainer in arguments.tr:
-        networks, missing = trained_networks(arguments.d, arguments.p, trainer, arguments.f)
-        comparison = compared(arguments.d, networks, arguments.f)
-        cost = costs(networks, channels, heads, arguments.rounds)
-        tables.append(page_table(trainer, comparison, networks, cost))
-        left_out += [f"{name} ({trainer})" for name in missing]
-    measured = {"date": date.today().isoformat(), **environment()}
-    content = json.loads(json.dumps({"measured": measured, "tables": tables}, default=asdict))
-    text = [f"# {folder.name}: Dice for cost\n", *map(markdown, content["tables"]), measured_on(measured)]
-    if left_out:
-        text.append(f"Not trained in every fold: {', '.join(left_out)}.\n")
-    write_json(content, arguments.o / f"{folder.name}.json")
-    write_text("\n".join(text), arguments.o / f"{folder.name}.md")
+    channels: int = determine_num_input_channels(manager, CONFIGURATION, dataset_json)
+    return channels, manager.get_label_manager(dataset_json).num_segmentation_heads
 
 
 def main() -> None:
@@ -254,7 +313,14 @@ def main() -> None:
     for verb in (plans, page):
         verb.add_argument("-d", required=True, metavar="DATASET", help="name or id of the dataset")
     page.add_argument("-p", default=HALF, metavar="PLANS", help="plans of the tables (default: %(default)s)")
-    page.add_argument("-tr", nargs="+", required=True, metavar="TRAINER", help="a table for each")
+    page.add_argument(
+        "-tr",
+        nargs="+",
+        action="append",
+        required=True,
+        metavar="TRAINER",
+        help="trainers of one table, the baseline's first; once more for another table, as of another length",
+    )
     page.add_argument("-f", nargs="+", type=int, default=[0, 1, 2], metavar="FOLD", help="folds (default: 0 1 2)")
     page.add_argument("-o", type=Path, required=True, metavar="FOLDER", help="folder for the page and its numbers")
     page.add_argument("--rounds", type=int, default=10, help="timed rounds; 0 times nothing (default: %(default)s)")

@@ -1,10 +1,10 @@
 """The page of Dice for cost: its plans, and what stands in its table."""
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from statistics import mean, stdev
 
-from benchmarks.accuracy import HALF, Cost, Trained, costs, half_plans, page_table
+from benchmarks.accuracy import HALF, Cost, Trained, costs, dice_table, draw, half_plans, structures_table
 from nnunetv2_gsp.comparison.comparison import compare
 from nnunetv2_gsp.comparison.pairing import pair_folders
 from nnunetv2_gsp.experiments.tables import TableRow
@@ -16,7 +16,7 @@ from tests.planned_dataset import effective, stock_plans, write_stock_plans
 
 def trained(name):
     configuration = effective(stock_plans(), "3d_lowres")
-    return Trained(name, TableRow(name), "nnUNetPlans", configuration)
+    return Trained(name, TableRow(name, trainer="nnUNetTrainer"), "nnUNetPlans", configuration)
 
 
 def test_half_plans_have_half_the_channels_and_nothing_else_changes(tmp_path, monkeypatch):
@@ -52,7 +52,7 @@ def test_a_row_has_the_dice_its_spread_and_its_test_beside_the_cost(tmp_path):
     )
     names = [contender.name for contender in pairing.contenders]
     networks = [trained(name) for name in names]
-    table = page_table("five epochs", comparison, networks, [Cost(100, 4_000_000), Cost(10, 1_000_000)])
+    table = dice_table("five epochs", comparison, networks, [Cost(100, 4_000_000), Cost(10, 1_000_000)])
     baseline, other = table.rows
     by_region = [comparison.scores_of(names[1], region, "Dice") for region in comparison.regions]
     dice = [mean(scores) for scores in zip(*by_region, strict=True)]
@@ -63,3 +63,9 @@ def test_a_row_has_the_dice_its_spread_and_its_test_beside_the_cost(tmp_path):
     assert other["p (Holm)"] == "0.0078"  # eight losses of eight: 2 / 2^8
     assert other["wins : losses"] == "0 : 8"
     assert (baseline["stock's MACs"], other["stock's MACs"]) == ("1.0×", "4.0×")
+    by_structure = structures_table(comparison, networks).rows
+    first = comparison.regions[0]
+    scores = comparison.scores_of(names[1], first, "Dice")
+    assert by_structure[1][f"Dice {first}"] == f"{mean(scores):.3f} ± {stdev(scores):.3f}"
+    draw(asdict(table), tmp_path / "front.svg")
+    assert "mean Dice" in (tmp_path / "front.svg").read_text()
