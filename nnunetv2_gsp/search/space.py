@@ -29,6 +29,10 @@ FIRST: dict[str, Choice] = {
     "decoder alone": {"shift_location": "decoder"},
     "local alone": {"shift_ratio": 0.0, "local_shift_ratio": 0.375},
     "pointwise": {"shift_ratio": 0.0},
+    **{
+        preset: {"shift_ratio": 0.0, "local_shift_ratio": 0.375, "shift_position": "CSCS", "width": width}
+        for preset, width in (("gsp_s", 0.5), ("gsp_m", 1.0), ("gsp_l", 1.5))
+    },
 }
 
 

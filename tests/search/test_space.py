@@ -17,6 +17,7 @@ TEMPLATES = {
     "decoder alone": ("default", {"shift_location": "decoder"}),
     "local alone": ("default", {"shift_ratio": 0, "local_shift_ratio": 0.375}),
     "pointwise": ("default", {"shift_position": "none"}),
+    **{preset: (preset, {}) for preset in ("gsp_s", "gsp_m", "gsp_l")},
 }
 
 

