@@ -32,6 +32,7 @@ from benchmarks.page import Cell, Row, Table, markdown, measured_on
 from benchmarks.training import training_step
 from nnunetv2_gsp.comparison.comparison import Comparison, compare
 from nnunetv2_gsp.comparison.paired import PairedDifference
+from nnunetv2_gsp.comparison.pictures import style_of
 from nnunetv2_gsp.comparison.trained_models import pair_trained_models
 from nnunetv2_gsp.experiments.experiment import Experiment
 from nnunetv2_gsp.experiments.preparation import find_trainer
@@ -179,7 +180,7 @@ def dice_table(title: str, comparison: Comparison, networks: Sequence[Trained], 
         dice = _mean_dice(comparison, name)
         rows.append(
             {
-                **_name_cells(network),
+                **_name_cells(network, networks),
                 "Dice": f"{mean(dice.values()):.4f}",
                 "SD of folds": _fold_deviation(comparison, dice),
                 **{key: of_test.get(key) for key in ("difference", "p (Holm)", "wins : losses")},
@@ -197,13 +198,19 @@ def structures_table(comparison: Comparison, networks: Sequence[Trained]) -> Tab
     """Return a row for each network: mean and standard deviation over cases of each score of each structure."""
     names = [contender.name for contender in comparison.pairing.contenders]
     rows = [
-        {**_name_cells(each), **_by_structure(comparison, name)} for each, name in zip(networks, names, strict=True)
+        {**_name_cells(each, networks), **_by_structure(comparison, name)}
+        for each, name in zip(networks, names, strict=True)
     ]
     return Table("Structure by structure", rows, "Mean ± standard deviation over the cases; HD95 in mm, NSD at 1 mm.")
 
 
-def _name_cells(network: Trained) -> Row:
-    return {"": network.name, "trainer": network.row.trainer}
+def _name_cells(network: Trained, networks: Sequence[Trained]) -> Row:
+    """Return the name, which no other row has, and the trainer."""
+    is_only = sum(other.name == network.name for other in networks) == 1
+    return {
+        "": network.name if is_only else f"{network.name}, {network.row.trainer}",
+        "trainer": network.row.trainer,
+    }
 
 
 def _test_cells(test: PairedDifference) -> Row:
@@ -241,11 +248,15 @@ def draw(table: Mapping[str, Any], file: Path) -> None:
     """Draw the Dice of every row over its multiply-accumulates: above and to the left is better."""
     figure = Figure(figsize=(7.5, 4.5), layout="constrained")
     axes = figure.subplots()
-    for row in table["rows"]:
-        macs, dice = float(row["MMACs"].replace(",", "")), float(row["Dice"])
-        is_gsp = issubclass(find_trainer(row["trainer"]), nnUNetTrainerGSP)
-        axes.scatter(macs, dice, color="#0072B2" if is_gsp else "#D55E00", marker="o" if is_gsp else "^")
-        axes.annotate(row[""], (macs, dice), xytext=(5, -3), textcoords="offset points", fontsize=8)
+    for number, trainer in enumerate(dict.fromkeys(row["trainer"] for row in table["rows"])):
+        rows = [row for row in table["rows"] if row["trainer"] == trainer]
+        places = [(float(row["MMACs"].replace(",", "")), float(row["Dice"])) for row in rows]
+        style = {key: style_of(number)[key] for key in ("color", "marker")}
+        axes.plot(*zip(*places, strict=True), linestyle="none", label=trainer, **style)
+        for row, place in zip(rows, places, strict=True):
+            name = row[""].removesuffix(f", {trainer}")
+            axes.annotate(name, place, xytext=(6, -3), textcoords="offset points", fontsize=8)
+    axes.legend(loc="lower right", fontsize=8)
     axes.set(xscale="log", xlabel="10⁶ multiply-accumulates of a patch", ylabel="mean Dice", title=table["title"])
     axes.margins(x=0.2)
     axes.grid(alpha=0.3)
