@@ -6,7 +6,7 @@ from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import nnunetv2
 import torch
@@ -15,7 +15,6 @@ from nnunetv2.imageio.reader_writer_registry import recursive_find_reader_writer
 from nnunetv2.preprocessing.normalization.default_normalization_schemes import ImageNormalization
 from nnunetv2.preprocessing.preprocessors.default_preprocessor import DefaultPreprocessor
 from nnunetv2.preprocessing.resampling.utils import recursive_find_resampling_fn_by_name
-from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.file_path_utilities import convert_trainer_plans_config_to_identifier
 from nnunetv2.utilities.find_class_by_name import recursive_find_python_class
 from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
@@ -29,6 +28,9 @@ from nnunetv2_gsp.architectures.entries import COUNT
 from nnunetv2_gsp.architectures.from_plans import GSP_NETWORK
 from nnunetv2_gsp.sharing.bundle import DATASET, NAME, PLANS
 from nnunetv2_gsp.sharing.refused import RefusedError, check_schema, refusing
+
+if TYPE_CHECKING:  # takes seconds to import
+    from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 # nnU-Net imports whatever these arguments name, and calls it with the plans' arguments
 _OPERATORS: dict[str, tuple[type[nn.Module], ...]] = {
@@ -97,7 +99,7 @@ class Model:
             raise RefusedError(f"plans of which {self.trainer} makes a GSPUNet", f"a {type(network).__name__}")
         return network
 
-    def _trainer_class(self) -> type[nnUNetTrainer]:
+    def _trainer_class(self) -> "type[nnUNetTrainer]":
         try:
             with redirect_stdout(None):  # nnU-Net prints every module it looks at
                 found: type[nnUNetTrainer] = recursive_find_trainer_class_by_name(self.trainer)
