@@ -1,15 +1,20 @@
 """Loads a trained model, from its folder or its bundle, ready to predict."""
 
+import json
 from collections.abc import Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
+from typing import Any
 
 import torch
 from nnunetv2.utilities.file_path_utilities import get_output_folder
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunetv2_gsp.errors import DamagedFileError, MissingInputError
 from nnunetv2_gsp.nnunet import nnunet_folder
+from nnunetv2_gsp.prediction.building import network_of
 from nnunetv2_gsp.prediction.sliding_window import Predictor
+from nnunetv2_gsp.sharing.bundle import DATASET, PLANS
 from nnunetv2_gsp.sharing.importing import unpacked
 from nnunetv2_gsp.sharing.model_folder import averaged_folds, finished_folds
 
@@ -20,6 +25,7 @@ def load_predictor(
     checkpoint_name: str = "checkpoint_final.pth",
     *,
     device: str = "cpu",
+    all_on_device: bool = True,
     step_size: float = 0.5,
     mirroring: bool = True,
 ) -> Predictor:
@@ -31,6 +37,7 @@ def load_predictor(
             checkpoint, and the fold "all" where there is no other.
         checkpoint_name: name of the checkpoint's file in each fold's folder; a zip has a single one.
         device: "cpu", "cuda" or "mps".
+        all_on_device: True keeps image and logits on the device, too, as long as they fit; no matter on the CPU.
         step_size: step from window to window, as a part of the patch size, above 0 and up to 1.
         mirroring: True averages over mirrored windows along the axes that the training mirrored.
 
@@ -39,22 +46,13 @@ def load_predictor(
         RefusedError: the zip is unsound.
         DamagedFileError: the model cannot be loaded.
     """
-    with redirect_stdout(None):  # nnU-Net prints what it does not do, and every module it looks at
-        predictor = Predictor(
-            tile_step_size=step_size,
-            use_mirroring=mirroring,
-            perform_everything_on_device=device != "cpu",
-            device=torch.device(device),
-            allow_tqdm=False,
-        )
+    settings = {"device": torch.device(device), "all_on_device": all_on_device, "step_size": step_size}
     if model.is_file():
         with unpacked(model) as folder:
-            _load(predictor, folder, folds, next(folder.glob("fold_*/*.pth")).name)
-    elif model.is_dir():
-        _load(predictor, model, folds, checkpoint_name)
-    else:
-        raise MissingInputError("a model folder or an exported model", "none", where=model, parameters=["model"])
-    return predictor
+            return _load(folder, folds, next(folder.glob("fold_*/*.pth")).name, mirroring, settings)
+    if model.is_dir():
+        return _load(model, folds, checkpoint_name, mirroring, settings)
+    raise MissingInputError("a model folder or an exported model", "none", where=model, parameters=["model"])
 
 
 def trained_model(dataset: str, trainer: str, plans_name: str, configuration: str) -> Path:
@@ -78,14 +76,39 @@ def trained_model(dataset: str, trainer: str, plans_name: str, configuration: st
         ) from error
 
 
-def _load(predictor: Predictor, folder: Path, folds: Sequence[str | int] | None, checkpoint_name: str) -> None:
+def _load(
+    folder: Path, folds: Sequence[str | int] | None, checkpoint_name: str, mirroring: bool, settings: dict[str, Any]
+) -> Predictor:
     finished = finished_folds(folder, folds, checkpoint_name)
     chosen = finished if folds else averaged_folds(finished)
+    checkpoints = [folder / f"fold_{fold}" / checkpoint_name for fold in chosen]
     try:
-        with redirect_stdout(None):
-            predictor.initialize_from_trained_model_folder(str(folder), chosen, checkpoint_name)
+        with redirect_stdout(None):  # nnU-Net prints every module it looks at
+            return _predictor(folder, checkpoints, mirroring, settings)
     except OSError:
         raise
     except Exception as error:  # plans and checkpoints fail anywhere in nnU-Net and torch
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise DamagedFileError("a model that loads", reason, where=folder, parameters=["model"]) from error
+
+
+def _predictor(folder: Path, checkpoints: Sequence[Path], mirroring: bool, settings: dict[str, Any]) -> Predictor:
+    plans, dataset_json = (json.loads((folder / name).read_text(encoding="utf-8")) for name in (PLANS, DATASET))
+    first, *others = [torch.load(file, map_location="cpu", weights_only=False) for file in checkpoints]
+    plans_manager = PlansManager(plans)
+    configuration = plans_manager.get_configuration(first["init_args"]["configuration"])
+    network = network_of(first["trainer_name"], plans_manager, configuration, dataset_json)
+    fold_weights = [checkpoint["network_weights"] for checkpoint in (first, *others)]
+    for weights in fold_weights:
+        network.load_state_dict(weights)
+    axes = first.get("inference_allowed_mirroring_axes") if mirroring else None
+    return Predictor(
+        plans_manager,
+        configuration,
+        dataset_json,
+        first["trainer_name"],
+        network,
+        fold_weights,
+        axes or (),
+        **settings,
+    )

@@ -11,7 +11,9 @@ from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 from torch import nn
 
 from nnunetv2_gsp.errors import InputError
+from nnunetv2_gsp.prediction import sliding_window
 from nnunetv2_gsp.prediction.sliding_window import Predictor
+from tests.conftest import torch_threads
 
 CLASSES = 3
 
@@ -23,19 +25,39 @@ def network_of(n_axes):
     return nn.Sequential(convolution(2, 8, 3, padding=1), nn.LeakyReLU(), convolution(8, CLASSES, 3, padding=1))
 
 
-def predictor_of(kind, patch_size, **settings):
-    predictor = kind(device=torch.device("cpu"), allow_tqdm=False, **settings)
-    n_axes = len(patch_size)
+def predictor_of(patch_size, step_size=0.5, mirroring=True, **settings):
+    return Predictor(**described(patch_size, mirroring), step_size=step_size, **settings)
+
+
+def nnunets_predictor_of(patch_size, step_size=0.5, mirroring=True):
+    predictor = nnUNetPredictor(device=torch.device("cpu"), allow_tqdm=False, tile_step_size=step_size)
+    about = described(patch_size, mirroring)
     predictor.manual_initialization(
-        network := network_of(n_axes),
-        mock.Mock(get_label_manager=lambda _: LabelManager({"background": 0, "a": 1, "b": 2}, None)),
-        ConfigurationManager({"architecture": {}, "patch_size": patch_size, "spacing": [1.0] * n_axes}),
-        [network.state_dict()],
-        {},
-        "nnUNetTrainer",
-        tuple(range(n_axes)),
+        about["network"],
+        about["plans_manager"],
+        about["configuration_manager"],
+        about["fold_weights"],
+        about["dataset_json"],
+        about["trainer_name"],
+        about["mirroring_axes"] or None,
     )
     return predictor
+
+
+def described(patch_size, mirroring):
+    n_axes = len(patch_size)
+    network = network_of(n_axes)
+    return {
+        "plans_manager": mock.Mock(get_label_manager=lambda _: LabelManager({"background": 0, "a": 1, "b": 2}, None)),
+        "configuration_manager": ConfigurationManager(
+            {"architecture": {}, "patch_size": patch_size, "spacing": [1.0] * n_axes}
+        ),
+        "dataset_json": {},
+        "trainer_name": "nnUNetTrainer",
+        "network": network,
+        "fold_weights": [network.state_dict()],
+        "mirroring_axes": tuple(range(n_axes)) if mirroring else (),
+    }
 
 
 def image_of(shape):
@@ -48,15 +70,15 @@ def in_fp32(monkeypatch):
     monkeypatch.setattr(torch, "half", torch.float)
 
 
-@pytest.mark.parametrize("settings", [{}, {"use_mirroring": False}, {"use_gaussian": False}, {"tile_step_size": 0.9}])
+@pytest.mark.parametrize("settings", [{}, {"mirroring": False}, {"step_size": 0.9}])
 @pytest.mark.parametrize(
     ("patch_size", "shape"),
     [((8, 8, 8), (13, 8, 20)), ((8, 10, 8), (3, 17, 5)), ((8, 8), (4, 13, 7)), ((8, 8, 8), (1, 1, 1))],
 )
 def test_they_are_nnunets(patch_size, shape, settings, in_fp32):
     ours, nnunets = (
-        predictor_of(kind, patch_size, **settings).predict_logits_from_preprocessed_data(image_of(shape))
-        for kind in (Predictor, nnUNetPredictor)
+        kind(patch_size, **settings).predict_logits_from_preprocessed_data(image_of(shape))
+        for kind in (predictor_of, nnunets_predictor_of)
     )
     assert ours.dtype == torch.float32
     assert nnunets.dtype == torch.float32
@@ -65,8 +87,8 @@ def test_they_are_nnunets(patch_size, shape, settings, in_fp32):
 
 def test_they_are_nnunets_up_to_the_fp16_it_sums_up_in():
     ours, nnunets = (
-        predictor_of(kind, (8, 8, 8)).predict_logits_from_preprocessed_data(image_of((20, 17, 14)))
-        for kind in (Predictor, nnUNetPredictor)
+        kind((8, 8, 8)).predict_logits_from_preprocessed_data(image_of((20, 17, 14)))
+        for kind in (predictor_of, nnunets_predictor_of)
     )
     assert nnunets.dtype == torch.half
     # where the edges of windows alone reach, products with their weights vanish in fp16
@@ -75,24 +97,23 @@ def test_they_are_nnunets_up_to_the_fp16_it_sums_up_in():
 
 
 def test_twice_gives_the_same_bits():
-    predictor, image = predictor_of(Predictor, (8, 8, 8)), image_of((20, 17, 14))
+    predictor, image = predictor_of((8, 8, 8)), image_of((20, 17, 14))
     once, again = (predictor.predict_logits_from_preprocessed_data(image) for _ in range(2))
     assert torch.equal(once, again)
 
 
 def test_folds_are_averaged_as_nnunet_does(in_fp32):
-    found = []
-    for kind in (Predictor, nnUNetPredictor):
-        predictor = predictor_of(kind, (8, 8, 8))
-        [fold] = predictor.list_of_parameters
-        fold = {name: values.clone() for name, values in fold.items()}
-        predictor.list_of_parameters = [fold, {name: 2 * values for name, values in fold.items()}]
-        found.append(predictor.predict_logits_from_preprocessed_data(image_of((8, 9, 10))))
+    ours, nnunets = (kind((8, 8, 8)) for kind in (predictor_of, nnunets_predictor_of))
+    [fold] = ours.fold_weights
+    fold = {name: values.clone() for name, values in fold.items()}
+    folds = [fold, {name: 2 * values for name, values in fold.items()}]
+    ours.fold_weights = nnunets.list_of_parameters = folds
+    found = [each.predict_logits_from_preprocessed_data(image_of((8, 9, 10))) for each in (ours, nnunets)]
     assert torch.allclose(*found, rtol=0, atol=1e-6)
 
 
 def test_it_tells_which_window_comes():
-    predictor, told = predictor_of(Predictor, (8, 8, 8)), []
+    predictor, told = predictor_of((8, 8, 8)), []
     predictor.on_window = lambda *numbers: told.append(numbers)
     predictor.predict_logits_from_preprocessed_data(image_of((8, 8, 16)))
     assert told == [(0, 3), (1, 3), (2, 3)]
@@ -102,11 +123,34 @@ def test_an_image_with_nan_is_refused():
     image = image_of((8, 8, 8))
     image[0, 4, 4, 4] = torch.nan
     with pytest.raises(InputError, match="finite"):
-        predictor_of(Predictor, (8, 8, 8)).predict_logits_from_preprocessed_data(image)
+        predictor_of((8, 8, 8)).predict_logits_from_preprocessed_data(image)
 
 
 def test_another_device_is_left_to_nnunet():
-    predictor = predictor_of(Predictor, (8, 8, 8))
-    predictor.device = torch.device("meta")
-    with mock.patch.object(nnUNetPredictor, "predict_sliding_window_return_logits", return_value="nnU-Net's"):
-        assert predictor.predict_sliding_window_return_logits(image_of((8, 8, 8))) == "nnU-Net's"
+    with mock.patch.object(nnUNetPredictor, "predict_logits_from_preprocessed_data", autospec=True) as asked:
+        predictor = predictor_of((8, 8), 0.9, device=torch.device("meta"), all_on_device=False)
+        assert predictor.predict_logits_from_preprocessed_data(image := image_of((1, 8, 8))) is asked.return_value
+    nnunets, given = asked.call_args.args
+    assert given is image
+    assert (nnunets.device, nnunets.tile_step_size, nnunets.use_mirroring) == (torch.device("meta"), 0.9, True)
+    assert not nnunets.perform_everything_on_device
+    assert nnunets.allowed_mirroring_axes == (0, 1)
+    assert nnunets.network is predictor.network
+
+
+def test_torch_takes_as_many_threads_as_nnunet_lets_it_and_then_as_many_as_before(monkeypatch):
+    predictor, taken = predictor_of((8, 8, 8)), []
+    predictor.on_window = lambda *_: taken.append(torch.get_num_threads())
+    monkeypatch.setattr(sliding_window, "default_num_processes", 2)
+    with torch_threads(3):
+        predictor.predict_logits_from_preprocessed_data(image_of((8, 8, 8)))
+        assert torch.get_num_threads() == 3
+    assert taken == [2]
+
+
+def test_the_network_is_compiled_where_nnunets_variable_says_so(monkeypatch):
+    monkeypatch.setattr(torch, "compile", lambda network: lambda window: 0 * network(window))
+    image = image_of((8, 8, 8))
+    assert predictor_of((8, 8, 8)).predict_logits_from_preprocessed_data(image).any()
+    monkeypatch.setenv("nnUNet_compile", "True")
+    assert not predictor_of((8, 8, 8)).predict_logits_from_preprocessed_data(image).any()
