@@ -13,7 +13,7 @@ from nnunetv2_gsp.metrics.definitions import DEFINITIONS
 from nnunetv2_gsp.nnunet import DEVICES
 
 if TYPE_CHECKING:
-    from nnunetv2_gsp.experiments.executors import SlurmResources
+    from nnunetv2_gsp.slurm import SlurmResources
 
 INCOMPLETE = (
     "Not checked: whether all cases are there, and whether each lies where its image does; name the challenge's images "
@@ -91,7 +91,7 @@ def add_executor(parser: argparse.ArgumentParser, at_a_time: str) -> None:
 
 def slurm_resources(arguments: argparse.Namespace) -> "SlurmResources | None":
     """Return what is asked of Slurm with the flags of `add_executor`, or None if nothing is."""
-    from nnunetv2_gsp.experiments.executors import SlurmResources
+    from nnunetv2_gsp.slurm import SlurmResources
 
     wishes = {
         "partition": arguments.partition,

@@ -1,90 +1,24 @@
 """Starts trainings through submitit: on this machine, N at a time, or as a job array of Slurm."""
 
 import os
-import shutil
-import subprocess
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nnunetv2_gsp.errors import ConflictingInputError, InputError, UnavailableError
 from nnunetv2_gsp.experiments.runs import RunState, SubmittedJob, TrainingJob, TrainingRun
 from nnunetv2_gsp.progress import progress_bar
+from nnunetv2_gsp.slurm import SlurmResources, jobs_in_slurm, nnunet_variables, submit_array
 
 if TYPE_CHECKING:
     import submitit
 
 _POLL_S, _POLL_SLURM_S = 0.5, 30  # a cluster should not be asked often
 _END_S = 30  # for a training to end when the user interrupts
-_SUBMIT_ELSEWHERE = "run on a machine that submits to Slurm"
 # torch's threads, and nnU-Net's processes for augmentation: each training would start one for every core
 _THREADS_AND_WORKERS = ("OMP_NUM_THREADS", "nnUNet_n_proc_DA")
 _UNLIMITED_MIN = 10 * 365 * 24 * 60  # submitit's local jobs must have a limit
-
-
-@dataclass(frozen=True)
-class SlurmResources:
-    """Resources of each job in a Slurm array; account, memory and the like come from Slurm's own SBATCH_ variables.
-
-    Attributes:
-        partition: name of the partition; None takes Slurm's default.
-        gpus: number of GPUs, or type and number, as sbatch's --gpus-per-node takes them ("1", "a100:1"); None is one if
-            the device is cuda, else none.
-        cpus: number of CPU cores; None takes Slurm's default.
-        time_min: limit in minutes; a training that needs more is requeued and goes on, up to three times.
-    """
-
-    partition: str | None = None
-    gpus: str | None = None
-    cpus: int | None = None
-    time_min: int = 24 * 60
-
-
-def resources_for(executor: str, slurm: SlurmResources | None) -> SlurmResources | None:
-    """Return the resources of Slurm's jobs, the defaults where none are given; None for another executor.
-
-    Args:
-        executor: name of the executor, one of `EXECUTORS`.
-        slurm: resources that were asked for.
-
-    Raises:
-        ConflictingInputError: there are resources for another executor.
-
-    Examples:
-        >>> resources_for("slurm", None).time_min, resources_for("local", None)
-        (1440, None)
-    """
-    if executor == "slurm":
-        return slurm or SlurmResources()
-    if slurm is not None:
-        raise ConflictingInputError(
-            "Slurm's partition, GPUs, CPUs and time with Slurm alone",
-            f"them with the executor {executor}",
-            remedy="drop them",
-            parameters=["slurm"],
-        )
-    return None
-
-
-def check_executor(executor: str) -> None:
-    """Check that an executor can be used here.
-
-    Args:
-        executor: name of the executor, one of `EXECUTORS`.
-
-    Raises:
-        UnavailableError: submitit is not installed, or Slurm is asked for and not available.
-    """
-    if find_spec("submitit") is None:
-        raise UnavailableError(
-            "submitit to be installed", "none", remedy="run: pip install 'nnunetv2_gsp[experiments]'"
-        )
-    if executor == "slurm" and shutil.which("sbatch") is None:
-        raise UnavailableError("Slurm's sbatch on PATH", "none", remedy=_SUBMIT_ELSEWHERE, parameters=["executor"])
 
 
 def train_locally(
@@ -139,31 +73,13 @@ def submit_to_slurm(runs: Sequence[TrainingRun], at_a_time: int | None, resource
     Raises:
         InputError: Slurm refused the array.
     """
-    import submitit
-
-    executor = submitit.SlurmExecutor(runs[0].experiments / "logs")
-    gpus = resources.gpus or ("1" if runs[0].device == "cuda" else None)
-    wishes: dict[str, Any] = {
-        "partition": resources.partition,
-        "gpus_per_node": gpus,
-        "array_parallelism": at_a_time,
-        "cpus_per_task": resources.cpus,
-    }
-    if resources.cpus is not None:
-        wishes["srun_args"] = [f"--cpus-per-task={resources.cpus}"]  # srun does not take it from sbatch since 22.05
-    executor.update_parameters(
-        job_name="nnUNetv2_gsp",
-        time=resources.time_min,
-        stderr_to_stdout=True,
-        **{name: wish for name, wish in wishes.items() if wish is not None},
+    jobs = submit_array(
+        [TrainingJob(run, nnunet_variables()) for run in runs],
+        runs[0].experiments / "logs",
+        resources,
+        at_a_time,
+        on_gpu=runs[0].device == "cuda",
     )
-    try:
-        jobs = executor.submit_array([TrainingJob(run, _nnunet_variables()) for run in runs])
-    except submitit.core.utils.FailedJobError as error:
-        reason = "; ".join(str(error).split(os.linesep)).strip("; ")
-        raise InputError(
-            "jobs that Slurm takes", f"a refusal ({reason})", remedy="ask for what the cluster has"
-        ) from error
     for run, job in zip(runs, jobs, strict=True):
         run.remember(_job("slurm", job))
     return [job.job_id for job in jobs]
@@ -204,17 +120,9 @@ def slurm_states(runs: Iterable[TrainingRun]) -> dict[str, RunState]:
     jobs = [job for run in runs if not run.finished and (job := run.job()) and job.executor == "slurm"]
     if not jobs:
         return {}
-    if shutil.which("squeue") is None:
-        raise UnavailableError(f"Slurm's squeue on PATH to ask for job {jobs[0].id}", "none", remedy=_SUBMIT_ELSEWHERE)
-    ids = ",".join(sorted({job.id.split("_")[0] for job in jobs}))
-    asked = subprocess.run(
-        ["squeue", "--noheader", "--array", "--format=%i %T", f"--jobs={ids}"], capture_output=True, text=True
-    )
-    if asked.returncode != 0 and "Invalid job id" not in asked.stderr:  # a single job of long ago
-        raise UnavailableError("an answer of Slurm's squeue", f"an error ({asked.stderr.strip()})")
     return {
-        job: RunState.QUEUED if state == "PENDING" else RunState.RUNNING
-        for job, state in map(str.split, asked.stdout.splitlines())
+        id: RunState.QUEUED if state == "PENDING" else RunState.RUNNING
+        for id, state in jobs_in_slurm([job.id for job in jobs]).items()
     }
 
 
@@ -223,7 +131,7 @@ def _start(run: TrainingRun, environment: dict[str, str], folder: Path) -> "subm
 
     executor = submitit.LocalExecutor(folder)
     executor.update_parameters(timeout_min=_UNLIMITED_MIN, stderr_to_stdout=True)
-    job = executor.submit(TrainingJob(run, {**_nnunet_variables(), **environment}))
+    job = executor.submit(TrainingJob(run, {**nnunet_variables(), **environment}))
     run.remember(_job("local", job))
     return job
 
@@ -256,9 +164,3 @@ def _gpus() -> list[str]:
 
     chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
     return chosen.split(",") if chosen else [str(index) for index in range(torch.cuda.device_count())]
-
-
-def _nnunet_variables() -> dict[str, str]:
-    """Return nnU-Net's folders and settings, for a cluster whose jobs do not inherit the environment."""
-    nnunet = {name: value for name, value in os.environ.items() if name.startswith("nnUNet_")}
-    return {**nnunet, "PYTHONUNBUFFERED": "1"}

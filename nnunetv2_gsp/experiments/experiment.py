@@ -15,14 +15,7 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2_gsp.architectures.from_plans import buildable_architecture, is_gsp
 from nnunetv2_gsp.errors import ConflictingInputError, InputError, MissingInputError
 from nnunetv2_gsp.experiments import report
-from nnunetv2_gsp.experiments.executors import (
-    SlurmResources,
-    check_executor,
-    resources_for,
-    slurm_states,
-    submit_to_slurm,
-    train_locally,
-)
+from nnunetv2_gsp.experiments.executors import slurm_states, submit_to_slurm, train_locally
 from nnunetv2_gsp.experiments.preparation import (
     check_number_of_cases,
     check_plans_of_these_names,
@@ -41,6 +34,7 @@ from nnunetv2_gsp.plans import (
     load_plans,
     preprocessed_folder,
 )
+from nnunetv2_gsp.slurm import SlurmResources, check_executor, resources_for
 from nnunetv2_gsp.trainers import nnUNetTrainerGSP
 
 _log = logging.getLogger(__name__)

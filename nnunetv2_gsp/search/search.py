@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from nnunetv2_gsp.errors import ConflictingInputError, DamagedFileError, InputError
-from nnunetv2_gsp.experiments.executors import SlurmResources, check_executor, resources_for
 from nnunetv2_gsp.experiments.preparation import check_number_of_cases, find_trainer
 from nnunetv2_gsp.experiments.runs import locked
 from nnunetv2_gsp.files import check_target, write_json
@@ -18,6 +17,7 @@ from nnunetv2_gsp.search import N_TRIALS, TRAINERS
 from nnunetv2_gsp.search.report import GMACS, MILLISECONDS, Report
 from nnunetv2_gsp.search.study import Outcome, Search, check_optuna
 from nnunetv2_gsp.search.trainings import Trainings, local_training, slurm_training
+from nnunetv2_gsp.slurm import SlurmResources, check_executor, resources_for
 
 
 @dataclass(frozen=True)

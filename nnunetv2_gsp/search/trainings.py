@@ -13,7 +13,6 @@ from typing import Any
 from nnunetv2_gsp.architectures.from_plans import read_stages
 from nnunetv2_gsp.errors import MissingInputError, RefusedSettingsError
 from nnunetv2_gsp.experiments.executors import (
-    SlurmResources,
     slurm_states,
     submit_to_slurm,
     train_locally,
@@ -27,6 +26,7 @@ from nnunetv2_gsp.plans_templates import Template
 from nnunetv2_gsp.profiling import channels_of, count_architecture, time_architecture
 from nnunetv2_gsp.search.space import Space
 from nnunetv2_gsp.search.study import Network
+from nnunetv2_gsp.slurm import SlurmResources
 
 Train = Callable[[Sequence[TrainingRun], str], None]  # runs that are not finished, and a title for the progress bar
 

@@ -3,9 +3,9 @@
 import pytest
 
 from nnunetv2_gsp.experiments import EXECUTORS, experiment
-from nnunetv2_gsp.experiments.executors import SlurmResources
 from nnunetv2_gsp.experiments.experiment import Outcome
 from nnunetv2_gsp.experiments.tables import TABLES
+from nnunetv2_gsp.slurm import SlurmResources
 from tests.cli.commands import exit_code
 
 

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from nnunetv2_gsp.cli.hints import hints_for
-from nnunetv2_gsp.experiments.executors import SlurmResources
 from nnunetv2_gsp.search import EXECUTORS, N_TRIALS, TRAINERS, search
 from nnunetv2_gsp.search.search import SearchOutcome
+from nnunetv2_gsp.slurm import SlurmResources
 from tests.cli.commands import exit_code
 
 

@@ -9,10 +9,10 @@ import pytest
 
 from nnunetv2_gsp.errors import InputError
 from nnunetv2_gsp.experiments import executors
-from nnunetv2_gsp.experiments.executors import SlurmResources
 from nnunetv2_gsp.experiments.experiment import Experiment, run_experiments
 from nnunetv2_gsp.experiments.runs import locked
 from nnunetv2_gsp.plans import write_gsp_plans
+from nnunetv2_gsp.slurm import SlurmResources
 from tests.experiments.conftest import DATASET, ID
 
 PLANNED_FILES = {"dataset.json", "dataset_fingerprint.json", "nnUNetPlans.json"}

@@ -7,9 +7,9 @@ from functools import partial
 
 import pytest
 
-from nnunetv2_gsp.experiments.executors import SlurmResources
 from nnunetv2_gsp.experiments.experiment import Experiment
 from nnunetv2_gsp.experiments.runs import RunState
+from nnunetv2_gsp.slurm import SlurmResources
 from tests.experiments.conftest import DATASET, TINY
 
 TRAINER = "nnUNetTrainerGSPPaperFewIterations"
