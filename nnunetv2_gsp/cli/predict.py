@@ -3,32 +3,45 @@
 import argparse
 import sys
 from pathlib import Path
+from textwrap import fill
+from typing import Any
 
-from nnunetv2_gsp.cli.arguments import Verbs, add_device, positive
+from nnunetv2_gsp.cli.arguments import Verbs, add_device, add_executor, listed, positive, slurm_resources
 from nnunetv2_gsp.errors import ConflictingInputError
+from nnunetv2_gsp.slurm import SlurmResources, resources_for
+
+EXECUTORS = {
+    "local": "predicts in this process",
+    "slurm": "submits a job array; the same command later tells how far it is, and submits what is missing",
+}
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the verb and return the exit code."""
     model = _model(arguments)
-    if arguments.part_id >= arguments.num_parts:
-        raise ConflictingInputError(
-            f"-part_id from 0 to {arguments.num_parts - 1}, one below -num_parts", str(arguments.part_id)
-        )
+    _check_parts(arguments)
+    settings = {
+        "device": arguments.device,
+        "all_on_device": not arguments.not_on_device,
+        "step_size": arguments.step_size,
+        "mirroring": not arguments.disable_tta,
+        "save_probabilities": arguments.save_probabilities,
+        "previous_stage": arguments.prev_stage_predictions,
+        "shows_progress": not arguments.disable_progress_bar,
+        "tells_times": arguments.verbose,
+    }
+    described = (arguments.i, arguments.o, model, arguments.f, arguments.chk)
+    slurm = resources_for(arguments.executor, slurm_resources(arguments))
+    return _predict(arguments, described, settings) if slurm is None else _submit(arguments, described, settings, slurm)
+
+
+def _predict(arguments: argparse.Namespace, described: tuple[Any, ...], settings: dict[str, Any]) -> int:
     from nnunetv2_gsp.prediction.predicting import predict_folder
 
     predictions = predict_folder(
-        arguments.i,
-        arguments.o,
-        model,
-        arguments.f,
-        arguments.chk,
-        device=arguments.device,
-        step_size=arguments.step_size,
-        mirroring=not arguments.disable_tta,
-        save_probabilities=arguments.save_probabilities,
+        *described,
+        **settings,
         continue_prediction=arguments.continue_prediction,
-        previous_stage=arguments.prev_stage_predictions,
         n_parts=arguments.num_parts,
         part=arguments.part_id,
     )
@@ -40,14 +53,32 @@ def run(arguments: argparse.Namespace) -> int:
     return int(bool(predictions.problems))
 
 
+def _submit(
+    arguments: argparse.Namespace, described: tuple[Any, ...], settings: dict[str, Any], slurm: SlurmResources
+) -> int:
+    from nnunetv2_gsp.prediction.submitting import LOGS, submit_predictions
+
+    found = submit_predictions(*described, n_jobs=arguments.n or 1, slurm=slurm, **settings)
+    print(f"{found.n_there} of {found.n_cases} cases are predicted in {arguments.o}.")
+    if found.in_slurm:
+        print(f"Slurm still has {', '.join(found.in_slurm)}.")
+    if found.submitted:
+        print(f"Submitted {', '.join(found.submitted)}; their logs are in {arguments.o / LOGS}.")
+    return 0
+
+
 def add(verbs: Verbs) -> None:
     """Add the verb and its arguments."""
     predict = verbs.add_parser(
         "predict",
         help="predict a folder of images, faster and in less memory than nnUNetv2_predict",
-        description="Predict with any model that nnU-Net trained. Windows and preprocessing are nnU-Net's, and labels "
-        "are equal up to ties; but scores at the size of the image never exist, and cases are read and written while "
-        "the network works.",
+        description=fill(
+            "Predict with any model that nnU-Net trained. Windows and preprocessing are nnU-Net's, and labels are "
+            "equal up to ties; but scores at the size of the image never exist, and cases are read and written while "
+            "the network works."
+        ),
+        epilog=listed("executors", EXECUTORS),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     predict.add_argument("-i", type=Path, required=True, metavar="FOLDER", help="images, named CASE_0000 and so on")
     predict.add_argument("-o", type=Path, required=True, metavar="FOLDER", help="folder for the predictions")
@@ -73,14 +104,43 @@ def add(verbs: Verbs) -> None:
         action="store_true",
         help="write probabilities, too, for ensembles; takes nnU-Net's time and memory",
     )
-    predict.add_argument("--continue_prediction", action="store_true", help="leave the cases that are predicted")
+    predict.add_argument("--continue_prediction", "--c", action="store_true", help="leave the cases that are predicted")
     predict.add_argument(
         "-prev_stage_predictions", type=Path, metavar="FOLDER", help="predictions of a cascade's previous stage"
+    )
+    add_executor(
+        predict,
+        "Slurm jobs that share the cases; cases that are there stay, and the same command goes on (default: 1)",
     )
     predict.add_argument("-num_parts", type=positive, default=1, metavar="N", help="calls that share the cases")
     predict.add_argument("-part_id", type=_from_zero, default=0, metavar="N", help="which of them this is, from 0 on")
     add_device(predict, "cuda", "device")
+    predict.add_argument(
+        "--not_on_device",
+        action="store_true",
+        help="keep whole images and their scores off the GPU, to spare its memory",
+    )
+    predict.add_argument("--verbose", action="store_true", help="tell the size and the seconds of each case")
+    predict.add_argument("--disable_progress_bar", action="store_true", help="show no progress")
+    for flag, work in (("-npp", "reads and preprocesses"), ("-nps", "writes")):
+        predict.add_argument(
+            flag,
+            type=_from_zero,
+            metavar="N",
+            help=f"taken for nnUNetv2_predict's sake, without effect: one thread {work} cases while the network works",
+        )
     predict.set_defaults(run=run)
+
+
+def _check_parts(arguments: argparse.Namespace) -> None:
+    if arguments.part_id >= arguments.num_parts:
+        raise ConflictingInputError(
+            f"-part_id from 0 to {arguments.num_parts - 1}, one below -num_parts", str(arguments.part_id)
+        )
+    if arguments.executor == "slurm" and arguments.num_parts > 1:
+        raise ConflictingInputError("-n jobs with --executor slurm", "-num_parts", remedy="drop -num_parts")
+    if arguments.executor != "slurm" and arguments.n is not None:
+        raise ConflictingInputError("-n jobs with --executor slurm alone", f"-n {arguments.n} without it")
 
 
 def _model(arguments: argparse.Namespace) -> Path:

@@ -1,5 +1,6 @@
 """The verb predicts what nnU-Net predicts, case by case, and says in one sentence what it could not."""
 
+import argparse
 import shutil
 from pathlib import Path
 
@@ -7,9 +8,11 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
+from nnunetv2.inference import predict_from_raw_data
 
 from nnunetv2_gsp.sharing import export_model
 from tests.cli.commands import exit_code
+from tests.cli.verbs import verbs
 from tests.prediction.models import SHAPES, array_of, nnunets_predictions, write_images, write_model
 from tests.sharing.models import DATASET
 
@@ -70,6 +73,37 @@ def test_nnunets_names_of_the_model_and_parts(model_folder, images, nnunets, tmp
     assert names_in(tmp_path / "0") == {"a.nii.gz", "c.nii.gz"}
     assert names_in(tmp_path / "1") == {"b.nii.gz"}
     assert_same(tmp_path / "1", nnunets, ["b"])
+
+
+@pytest.mark.parametrize(
+    "command", [predict_from_raw_data.predict_entry_point, predict_from_raw_data.predict_entry_point_modelfolder]
+)
+def test_every_flag_of_nnunets_command_is_taken(command, monkeypatch):
+    theirs = {}
+
+    def flags_of(parser):
+        theirs.update({flag: action.nargs for action in parser._actions for flag in action.option_strings})
+        raise SystemExit
+
+    monkeypatch.setattr(argparse.ArgumentParser, "parse_args", flags_of)
+    with pytest.raises(SystemExit):
+        command()
+    ours = {flag: action.nargs for action in verbs()["predict"]._actions for flag in action.option_strings}
+    assert {flag: ours.get(flag, "refused") for flag in theirs} == theirs
+    assert "-npp" in theirs
+
+
+def test_times_are_told_and_no_progress_is_shown(model_folder, images, nnunets, tmp_path, capsys):
+    asked = ("--verbose", "--disable_progress_bar", "-npp", 0, "-nps", 0, "--not_on_device")
+    assert predict(images, tmp_path / "out", model_folder, *asked) == 0
+    printed = capsys.readouterr()
+    *times, _ = printed.out.splitlines()
+    sizes = ["10×9×10", "7×3×6", "13×8×7"]  # nonzero voxels, times their spacing of 0.7, 0.9 and 1.2 mm
+    assert [line.split(" ")[:2] for line in times] == [
+        [f"{name}:", size] for name, size in zip(SHAPES, sizes, strict=True)
+    ]
+    assert "predicting" not in printed.err
+    assert_same(tmp_path / "out", nnunets)
 
 
 def test_probabilities_are_nnunets(model_folder, images, nnunets, tmp_path):

@@ -40,10 +40,10 @@ def array_of(file):
     return sitk.GetArrayFromImage(sitk.ReadImage(file))
 
 
-def nnunets_predictions(model_folder, images, output, save_probabilities=False, folds=(0,)):
+def nnunets_predictions(model_folder, images, output, save_probabilities=False, folds=(0,), **settings):
     """Let nnU-Net predict, but sum up windows in fp32: near ties its fp16 decides at random."""
     output.mkdir()
-    predictor = nnUNetPredictor(device=torch.device("cpu"), allow_tqdm=False)
+    predictor = nnUNetPredictor(device=torch.device("cpu"), allow_tqdm=False, **settings)
     predictor.initialize_from_trained_model_folder(str(model_folder), folds)
     with mock.patch.object(torch, "half", torch.float):
         predictor.predict_from_files_sequential(
