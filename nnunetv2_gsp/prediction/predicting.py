@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor
 
-from nnunetv2_gsp.errors import InputError, MissingInputError
+from nnunetv2_gsp.errors import ConflictingInputError, InputError, MissingInputError
 from nnunetv2_gsp.files import write_json
 from nnunetv2_gsp.nnunet import check_device
 from nnunetv2_gsp.prediction.cases import (
@@ -129,15 +129,20 @@ def predict_folder(
 
 
 def check_stage(predictor: Predictor, previous_stage: Path | None) -> None:
-    """Check that there are segmentations of the previous stage where a model needs them.
+    """Check that there are segmentations of the previous stage where, and only where, a model needs them.
 
     Raises:
         MissingInputError: there are none.
+        ConflictingInputError: there are some, but the model has no previous stage.
     """
     name = predictor.configuration_manager.previous_stage_name
     if name is not None and previous_stage is None:
         raise MissingInputError(
             f"segmentations by {name}, as this is the last stage of a cascade", "none", parameters=["previous_stage"]
+        )
+    if name is None and previous_stage is not None:
+        raise ConflictingInputError(
+            "no segmentations by a previous stage, as the model has none", str(previous_stage), remedy="leave them out"
         )
 
 

@@ -8,6 +8,7 @@ import torch
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
 from nnunetv2_gsp.architectures.from_plans import gsp_architecture
+from nnunetv2_gsp.trainers import nnUNetTrainerGSP
 from tests.architectures.networks import isotropic, stock_architecture
 from tests.prediction.cases import LINEAR
 from tests.sharing.models import plans_of, write_model_folder
@@ -16,11 +17,16 @@ PATCH = (8, 8, 8)
 SHAPES = {"a": (9, 12, 14), "b": (7, 5, 9), "c": (12, 11, 10)}  # (D, H, W)
 
 
-def write_model(nnunet_folders):
-    plans = plans_of(gsp_architecture(stock_architecture((8, 12), isotropic(2)), PATCH), PATCH)
+def write_model(nnunet_folders, patch_size=PATCH, trainer_class=nnUNetTrainerGSP, previous_stage=None):
+    dim = len(patch_size)
+    architecture = stock_architecture((8, 12), isotropic(2, dim))
+    if issubclass(trainer_class, nnUNetTrainerGSP):
+        architecture = gsp_architecture(architecture, patch_size)
+    plans = plans_of(architecture, patch_size)
     plans["configurations"]["basis"]["resampling_fn_probabilities_kwargs"] = LINEAR
+    plans["configurations"]["basis"]["previous_stage"] = previous_stage
     plans["foreground_intensity_properties_per_channel"] = {"0": {}}
-    return write_model_folder(nnunet_folders, plans)
+    return write_model_folder(nnunet_folders, plans, trainer_class=trainer_class)
 
 
 def write_images(folder):
@@ -40,7 +46,9 @@ def array_of(file):
     return sitk.GetArrayFromImage(sitk.ReadImage(file))
 
 
-def nnunets_predictions(model_folder, images, output, save_probabilities=False, folds=(0,), **settings):
+def nnunets_predictions(
+    model_folder, images, output, save_probabilities=False, folds=(0,), previous_stage=None, **settings
+):
     """Let nnU-Net predict, but sum up windows in fp32: near ties its fp16 decides at random."""
     output.mkdir()
     predictor = nnUNetPredictor(device=torch.device("cpu"), allow_tqdm=False, **settings)
@@ -50,5 +58,6 @@ def nnunets_predictions(model_folder, images, output, save_probabilities=False, 
             [[str(images / f"{name}_0000.nii.gz")] for name in SHAPES],
             [str(output / name) for name in SHAPES],
             save_probabilities,
+            folder_with_segs_from_prev_stage=previous_stage,
         )
     return output
