@@ -45,8 +45,8 @@ bench: $(INSTALLED)  ## speed, side by side, into benchmarks/results; not over f
 	$(BIN)/python -m pytest -q tests/ops tests/architectures tests/cpu
 	$(BIN)/python -m benchmarks
 
-bench-case: $(INSTALLED)  ## the same for a whole case, file to file: stock takes long on a CPU
-	$(BIN)/python -m benchmarks case
+bench-case: $(INSTALLED)  ## the same for whole cases, file to file: stock takes long on a CPU
+	$(BIN)/python -m benchmarks case ct ct-stock cases-memory
 
 bench-gpu: $(INSTALLED)  ## speed and correctness on a GPU, beside stock nnU-Net, in 300 seconds
 	$(BIN)/python -m benchmarks.gpu

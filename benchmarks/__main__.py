@@ -1,8 +1,8 @@
 """Measure, and write benchmarks/results: one JSON file and one page of tables.
 
 A section that fails its check stops everything; what was measured before it stays. Named sections alone are measured
-anew, the others stay as they are in the folder. `case` predicts a whole case with stock, which takes long on a CPU, so
-it has to be named.
+anew, the others stay as they are in the folder. Whole cases (`case`, `ct`, `ct-stock` and `cases-memory`) take long on
+a CPU, so they have to be named.
 """
 
 import argparse
@@ -23,9 +23,12 @@ SECTIONS: dict[str, Callable[[], list[Table]]] = {
     "anisotropic": networks.anisotropic,
     "memory": networks.memory,
     "training": training.tables,
-    "case": case.tables,
+    "case": case.brats,
+    "ct": case.ct,
+    "ct-stock": case.ct_stock,
+    "cases-memory": case.memory_over_cases,
 }
-NAMED_ONLY = ("case",)
+NAMED_ONLY = ("case", "ct", "ct-stock", "cases-memory")
 
 
 def main() -> None:

@@ -1,24 +1,27 @@
-"""Seconds for a whole case, file to file: nnU-Net's own command on a phantom of BraTS's size, stock against GSP.
+"""Seconds and memory of a whole case, file to file: nnU-Net's command beside ours, stock beside GSP.
 
-Both predict with untrained weights, which cost as much as trained ones, and with the plans that nnU-Net makes for this
-case: patches of 128³ voxels, steps of half a patch, mirroring along all axes. The brain is the MNI152 average, and has
-the size of a real one.
+All predict with untrained weights, which cost as much as trained ones, and with the plans that nnU-Net makes: of a
+BraTS phantom, whose brain is the MNI152 average and has the size of a real one, with mirroring along all axes; and of a
+CT of the trunk, planned at 1.5 mm, with 15 classes and without mirroring.
 """
 
 import json
 import os
-import pstats
+import re
 import subprocess
-import sys
+import tempfile
+import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
 import SimpleITK as sitk
 import torch
+from nnunetv2.experiment_planning.plan_and_preprocess_api import plan_experiments
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.file_path_utilities import get_output_folder
@@ -27,60 +30,201 @@ from benchmarks.measuring import WrongError, check, check_labels
 from benchmarks.page import Row, Table
 from nnunetv2_gsp.datasets.challenges import convert_source
 from nnunetv2_gsp.datasets.phantom import make_phantom
-from nnunetv2_gsp.nnunet import dataset_id, n_processes, script
+from nnunetv2_gsp.files import write_json
+from nnunetv2_gsp.nnunet import FOLDERS, dataset_id, environment_with, n_processes, script
 from nnunetv2_gsp.trainers import nnUNetTrainerGSP
 
-DATASET, CONFIGURATION, FOLD = "Dataset999_BraTSPhantom", "3d_fullres", 0
+BRATS, CT, CONFIGURATION, FOLD = "Dataset999_BraTSPhantom", "Dataset998_CTPhantom", "3d_fullres", 0
 STOCK, GSP = nnUNetTrainer.__name__, nnUNetTrainerGSP.__name__
+NNUNETS, OURS = ("nnUNetv2_predict",), ("nnUNetv2_gsp", "predict")  # commands
 CPU = torch.device("cpu")
-# what each function's time is less that of those that it calls: (file, function)
-READING = ("default_preprocessor.py", "run_case")
-SLIDING = ("predict_from_raw_data.py", "predict_sliding_window_return_logits")
-MIRRORING = ("predict_from_raw_data.py", "_internal_maybe_mirror_and_predict")
-NETWORK = ("gsp_unet.py", "forward")
-WRITING = ("export_prediction.py", "export_prediction_from_logits")
+CT_SHAPE, CT_SPACING_MM, CT_PLANNED_MM = (300, 512, 512), (1.0, 0.8, 0.8), (1.5, 1.5, 1.5)  # (D, H, W)
+N_ORGANS = 14
+N_BATCH, N_MEMORY_CASES, N_GROUPS = 5, 20, 4
+POLL_S = 0.1
+TIMES = re.compile(r"([\d.]+) s waited for the image, ([\d.]+) s in the network, ([\d.]+) s to labels")
 
 
-def tables(spacing_mm: float = 1.0, rounds_of_gsp: int = 3) -> list[Table]:
-    """Predict the case with stock once and with GSP several times, then tell where GSP's time goes."""
-    with TemporaryDirectory() as name, _nnunet_folders(Path(name)) as folder:
-        images = _planned_dataset(folder, spacing_mm)
-        for trainer in (nnUNetTrainer, nnUNetTrainerGSP):
-            _untrained_model(trainer)
-        _check_model()
-        seconds = {
-            STOCK: [_predict(images, folder / "stock", STOCK)],
-            GSP: [_predict(images, folder / f"gsp_{number}", GSP) for number in range(rounds_of_gsp)],
-        }
-        return [_comparison(images, seconds), _breakdown(images, folder)]
+@dataclass(frozen=True)
+class Run:
+    """What a command took.
+
+    Attributes:
+        seconds: from its start to its end.
+        cpu_seconds: of all cores, with those of its processes, in Python and in the system.
+        samples: number of finished cases, and memory of all its processes in MB, shared pages counted once.
+        said: what it printed.
+    """
+
+    seconds: float
+    cpu_seconds: float
+    samples: Sequence[tuple[int, float]]
+    said: str
+
+    @property
+    def peak_mb(self) -> float:
+        """Largest memory in MB."""
+        return max(megabytes for _, megabytes in self.samples)
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A way to predict.
+
+    Attributes:
+        command: `NNUNETS` or `OURS`.
+        trainer: name of the trainer of the network.
+        rounds: number of times that it is measured.
+    """
+
+    command: tuple[str, ...]
+    trainer: str
+    rounds: int = 3
+
+    @property
+    def name(self) -> str:
+        """Name in tables."""
+        return f"{' '.join(self.command)}, {self.trainer}"
+
+
+def brats(spacing_mm: float = 1.0, rounds: int = 3) -> list[Table]:
+    """Predict a BraTS case with nnU-Net's command and stock once, with ours and GSP several times, and a batch."""
+    with _nnunet_folders() as folder:
+        images = _brats_dataset(folder, 1, spacing_mm)
+        _untrained_model(BRATS, nnUNetTrainer)
+        _untrained_model(BRATS, nnUNetTrainerGSP)
+        _check_model(BRATS)
+        ours = Contender(OURS, GSP, rounds)
+        runs = _compared([Contender(NNUNETS, STOCK, 1), Contender(NNUNETS, GSP, 1), ours], BRATS, images)
+        batch = _measured(_words(OURS, GSP, BRATS, _copies(images, N_BATCH), folder / "batch"), folder / "batch")
+        single, case_of_batch = float(np.median([run.seconds for run in runs[ours]])), batch.seconds / N_BATCH
+        rows: list[Row] = [
+            {
+                "": "alone",
+                "s a case": single,
+                "CPU s a case": float(np.median([run.cpu_seconds for run in runs[ours]])),
+            },
+            {"": f"of a batch of {N_BATCH}", "s a case": case_of_batch, "CPU s a case": batch.cpu_seconds / N_BATCH},
+        ]
+        return [
+            _comparison("A whole BraTS case, with mirroring", images, runs),
+            Table("A BraTS case alone and in a batch, nnUNetv2_gsp predict", rows, "From the first start to the end."),
+            _parts(runs[ours][-1]),
+        ]
+
+
+def ct(shape: Sequence[int] = CT_SHAPE, rounds: int = 1) -> list[Table]:
+    """Predict a CT with the same GSP network by nnU-Net's command and by ours."""
+    contenders = [Contender(NNUNETS, GSP, rounds), Contender(OURS, GSP, rounds)]
+    return _ct(shape, [nnUNetTrainerGSP], contenders, "A whole CT of 15 classes, the same GSP network, no mirroring")
+
+
+def ct_stock(shape: Sequence[int] = CT_SHAPE, rounds: int = 1) -> list[Table]:
+    """Predict a CT with stock by nnU-Net's command, with stock by ours, and with GSP by ours; takes long."""
+    contenders = [Contender(NNUNETS, STOCK, rounds), Contender(OURS, STOCK, rounds), Contender(OURS, GSP, rounds)]
+    return _ct(shape, [nnUNetTrainer, nnUNetTrainerGSP], contenders, "A whole CT of 15 classes, no mirroring")
+
+
+def memory_over_cases(spacing_mm: float = 4.0) -> list[Table]:
+    """Predict a batch of small cases with GSP, and tell the peak memory while each quarter of them was predicted."""
+    with _nnunet_folders() as folder:
+        images, output = _brats_dataset(folder, N_MEMORY_CASES, spacing_mm), folder / "out"
+        _untrained_model(BRATS, nnUNetTrainerGSP)
+        run = _measured(_words(OURS, GSP, BRATS, images, output), output, poll_s=POLL_S / 4)
+        size = N_MEMORY_CASES // N_GROUPS
+        peaks: dict[int, float] = {}
+        for n_done, megabytes in run.samples:
+            group = min(n_done // size, N_GROUPS - 1)
+            peaks[group] = max(peaks.get(group, 0.0), megabytes)
+        rows: list[Row] = [
+            {"cases": f"{group * size + 1} to {(group + 1) * size}", "peak MB": peak, "of the first": peak / peaks[0]}
+            for group, peak in sorted(peaks.items())
+        ]
+        return [
+            Table(
+                f"Memory over {N_MEMORY_CASES} cases of {_size(images)}×4, nnUNetv2_gsp predict",
+                rows,
+                "All processes of the command, shared pages counted once, sampled while it ran.",
+            )
+        ]
+
+
+def _ct(
+    shape: Sequence[int], trainers: Sequence[type[nnUNetTrainer]], contenders: Sequence[Contender], title: str
+) -> list[Table]:
+    with _nnunet_folders() as folder:
+        images = _ct_dataset(folder, shape)
+        for trainer in trainers:
+            _untrained_model(CT, trainer)
+        runs = _compared(contenders, CT, images, "--disable_tta")
+        ours = next(contender for contender in contenders if contender.command == OURS)
+        return [_comparison(title, images, runs), _parts(runs[ours][-1])]
 
 
 @contextmanager
-def _nnunet_folders(folder: Path) -> Iterator[Path]:
-    """Point nnU-Net's three folder variables into `folder`."""
-    folders = {name: str(folder / name) for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")}
-    before = {name: os.environ.get(name) for name in folders}
-    os.environ.update(folders)
-    try:
-        yield folder
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name)
-            os.environ.update({name: value} if value is not None else {})
+def _nnunet_folders() -> Iterator[Path]:
+    """Yield a new folder with nnU-Net's three, which is removed."""
+    with TemporaryDirectory() as folder, environment_with({name: f"{folder}/{name}" for name in FOLDERS}):
+        yield Path(folder)
 
 
-def _planned_dataset(folder: Path, spacing_mm: float) -> Path:
-    """Make, convert, plan and preprocess the case; return the folder of its images."""
-    make_phantom(folder / "source", 1, spacing_mm)
-    raw = folder / "nnUNet_raw" / DATASET
+def _brats_dataset(folder: Path, n_cases: int, spacing_mm: float) -> Path:
+    """Make, convert, plan and preprocess cases; return the folder of their images."""
+    make_phantom(folder / "source", n_cases, spacing_mm)
+    raw = folder / "nnUNet_raw" / BRATS
     convert_source("brats", folder / "source", raw, strict=True)
-    _run([script("nnUNetv2_plan_and_preprocess"), "-d", dataset_id(DATASET), "-c", CONFIGURATION, "-npfp", 1, "-np", 1])
+    plan = (script("nnUNetv2_plan_and_preprocess"), "-d", dataset_id(BRATS), "-c", CONFIGURATION, "-npfp", 1, "-np", 1)
+    done = subprocess.run([str(word) for word in plan], capture_output=True, text=True)
+    if done.returncode:
+        raise WrongError(f"nnU-Net does not plan:\n{done.stdout}\n{done.stderr}")
     return raw / "imagesTr"
 
 
-def _untrained_model(trainer_class: type[nnUNetTrainer]) -> None:
+def _ct_dataset(folder: Path, shape: Sequence[int]) -> Path:
+    """Make a CT with a table of its intensities in place of a fingerprint, and let nnU-Net plan for it."""
+    raw, preprocessed = folder / "nnUNet_raw" / CT, folder / "nnUNet_preprocessed" / CT
+    rng = np.random.default_rng(0)
+    d, h, w = (np.square(np.linspace(-1, 1, n, dtype=np.float32)) for n in shape)
+    distance = d[:, None, None] + h[:, None] + w
+    image = np.where(distance < 1, 40, -1000).astype(np.int16)
+    image += rng.integers(-30, 30, shape, np.int16)
+    for file, array in (("imagesTr/ct_0000.nii.gz", image), ("labelsTr/ct.nii.gz", (distance < 0.5).astype(np.uint8))):
+        (raw / file).parent.mkdir(parents=True)
+        written = sitk.GetImageFromArray(array)
+        written.SetSpacing(CT_SPACING_MM[::-1])
+        sitk.WriteImage(written, raw / file, useCompression=True)
+    labels = {"background": 0, **{f"organ {number}": number for number in range(1, N_ORGANS + 1)}}
+    dataset = {"channel_names": {"0": "CT"}, "labels": labels, "numTraining": 1, "file_ending": ".nii.gz"}
+    intensities = {"mean": 40.0, "std": 20.0, "percentile_00_5": 0.0, "percentile_99_5": 80.0}
+    fingerprint = {
+        "spacings": [list(CT_SPACING_MM)],
+        "shapes_after_crop": [list(shape)],
+        "foreground_intensity_properties_per_channel": {"0": {**intensities, "min": 0.0, "max": 80.0, "median": 40.0}},
+        "median_relative_size_after_cropping": 1.0,
+    }
+    write_json(dataset, raw / "dataset.json")
+    write_json(dataset, preprocessed / "dataset.json")
+    write_json(fingerprint, preprocessed / "dataset_fingerprint.json")
+    plan_experiments([dataset_id(CT)], overwrite_target_spacing=CT_PLANNED_MM)
+    cases = preprocessed / f"nnUNetPlans_{CONFIGURATION}"
+    cases.mkdir()
+    (cases / "ct.b2nd").touch()  # by which a trainer tells the format
+    return raw / "imagesTr"
+
+
+def _copies(images: Path, number: int) -> Path:
+    """Return a folder with the same case several times."""
+    folder = images.parent / f"{number}_copies"
+    folder.mkdir()
+    for file in images.iterdir():
+        for copy in range(number):
+            (folder / f"copy{copy}_{file.name}").hardlink_to(file)
+    return folder
+
+
+def _untrained_model(dataset_name: str, trainer_class: type[nnUNetTrainer]) -> None:
     """Write the files of a training that a prediction reads, with untrained weights."""
-    preprocessed = Path(os.environ["nnUNet_preprocessed"], DATASET)
+    preprocessed = Path(os.environ["nnUNet_preprocessed"], dataset_name)
     plans, dataset = (json.loads((preprocessed / name).read_text()) for name in ("nnUNetPlans.json", "dataset.json"))
     torch.manual_seed(0)
     trainer = trainer_class({**plans, "continue_training": False}, CONFIGURATION, FOLD, dataset, CPU)
@@ -93,10 +237,11 @@ def _untrained_model(trainer_class: type[nnUNetTrainer]) -> None:
     (model / "dataset.json").write_text(json.dumps(dataset))
 
 
-def _check_model() -> None:
+def _check_model(dataset_name: str) -> None:
     """Compare one patch of GSP's model with plain PyTorch."""
     predictor = nnUNetPredictor(device=CPU, allow_tqdm=False)
-    predictor.initialize_from_trained_model_folder(get_output_folder(DATASET, GSP, configuration=CONFIGURATION), [FOLD])
+    model_folder = get_output_folder(dataset_name, GSP, configuration=CONFIGURATION)
+    predictor.initialize_from_trained_model_folder(model_folder, [FOLD])
     network = predictor.network.eval()
     with torch.inference_mode():
         patch = torch.randn(1, 4, *predictor.configuration_manager.patch_size)
@@ -105,34 +250,78 @@ def _check_model() -> None:
     check_labels("GSP's model", logits, expected)
 
 
-def _predict(images: Path, output: Path, trainer: str, *options: object, profile: Path | None = None) -> float:
-    """Return the seconds that the command takes, from its start to its end."""
-    under = [] if profile is None else [sys.executable, "-m", "cProfile", "-o", profile]
-    start = time.perf_counter()
-    _run(
-        [
-            *under,
-            script("nnUNetv2_predict"),
-            "-i",
-            images,
-            "-o",
-            output,
-            "-d",
-            dataset_id(DATASET),
-            "-c",
-            CONFIGURATION,
-            "-f",
-            FOLD,
-            "-tr",
-            trainer,
-            "-device",
-            "cpu",
-            *options,
-        ]
-    )
-    seconds = time.perf_counter() - start
-    _check_segmentation(images, output)
-    return seconds
+def _compared(
+    contenders: Sequence[Contender], dataset_name: str, images: Path, *options: object
+) -> dict[Contender, list[Run]]:
+    """Measure the contenders in turns."""
+    runs: dict[Contender, list[Run]] = {contender: [] for contender in contenders}
+    for number in range(max(contender.rounds for contender in contenders)):
+        for place, contender in enumerate(contenders):
+            if number < contender.rounds:
+                output = images.parent / f"predictions_{place}_{number}"
+                words = _words(contender.command, contender.trainer, dataset_name, images, output, *options)
+                runs[contender].append(_measured(words, output))
+                _check_segmentation(images, output)
+    return runs
+
+
+def _words(
+    command: tuple[str, ...], trainer: str, dataset_name: str, images: Path, output: Path, *options: object
+) -> list[str]:
+    name, *verb = command
+    model = ("-d", dataset_id(dataset_name), "-c", CONFIGURATION, "-f", FOLD, "-tr", trainer, "-device", "cpu")
+    more = ("--verbose",) if command == OURS else ()  # nnU-Net tells other things
+    return [str(word) for word in (script(name), *verb, "-i", images, "-o", output, *model, *more, *options)]
+
+
+def _measured(command: Sequence[str], output: Path, poll_s: float = POLL_S) -> Run:
+    """Run a command that predicts into a folder, and measure it."""
+    environment, samples = {**os.environ, "nnUNet_def_n_proc": str(n_processes())}, list[tuple[int, float]]()
+    with tempfile.TemporaryFile("w+") as said:
+        start = time.perf_counter()
+        process = subprocess.Popen(command, env=environment, stdout=said, stderr=subprocess.STDOUT)
+        with _repeated(poll_s, lambda: samples.append((_n_files(output), _memory_bytes(process.pid) / 1e6))):
+            _, status, usage = os.wait4(process.pid, 0)
+        seconds = time.perf_counter() - start
+        process.returncode = os.waitstatus_to_exitcode(status)
+        said.seek(0)
+        text = said.read()
+    if process.returncode:
+        raise WrongError(f"{command[0]} stopped with exit code {process.returncode}:\n{text}")
+    return Run(seconds, usage.ru_utime + usage.ru_stime, samples, text)
+
+
+@contextmanager
+def _repeated(period_s: float, function: Callable[[], object]) -> Iterator[None]:
+    """Call a function again and again while the block runs."""
+    ended = threading.Event()
+
+    def repeat() -> None:
+        while not ended.wait(period_s):
+            function()
+
+    thread = threading.Thread(target=repeat)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def _n_files(folder: Path) -> int:
+    return len(list(folder.glob("*.nii.gz")))
+
+
+def _memory_bytes(process: int | str) -> int:
+    """Return the memory of a process and of all below it, a page that n of them share as an n-th in each."""
+    folder = Path("/proc", str(process))
+    try:
+        [share] = re.findall(r"^Pss:\s+(\d+) kB", (folder / "smaps_rollup").read_text(), re.MULTILINE)
+        children = [child for task in folder.glob("task/*/children") for child in task.read_text().split()]
+    except (OSError, ValueError):  # it has ended
+        return 0
+    return 1024 * int(share) + sum(map(_memory_bytes, children))
 
 
 def _check_segmentation(images: Path, output: Path) -> None:
@@ -142,60 +331,62 @@ def _check_segmentation(images: Path, output: Path) -> None:
         raise WrongError(f"A prediction has {sizes[0]} voxels instead of {sizes[1]}: no figures.")
 
 
-def _run(command: Sequence[object]) -> None:
-    environment = {**os.environ, "nnUNet_def_n_proc": str(n_processes())}
-    done = subprocess.run([str(part) for part in command], env=environment, capture_output=True, text=True)
-    if done.returncode:
-        raise WrongError(f"{command[0]} stopped with exit code {done.returncode}:\n{done.stdout}\n{done.stderr}")
+def _size(images: Path) -> str:
+    return "×".join(map(str, sitk.ReadImage(str(next(images.iterdir()))).GetSize()))
 
 
-def _comparison(images: Path, seconds: dict[str, list[float]]) -> Table:
-    medians = {trainer: float(np.median(each)) for trainer, each in seconds.items()}
-    rows: list[Row] = [
-        {
-            "": trainer,
-            "speed-up over stock": medians[STOCK] / median,
-            "s": median,
-            "each, s": ", ".join(f"{each:.1f}" for each in seconds[trainer]),
-        }
-        for trainer, median in medians.items()
-    ]
-    size = "×".join(map(str, sitk.ReadImage(str(next(images.iterdir()))).GetSize()))
-    return Table(
-        f"A whole case with nnUNetv2_predict -device cpu, {size}×4, file to file",
-        rows,
-        "From the start of the command to its end, with mirroring, all of nnU-Net's defaults, untrained "
-        "weights; one after the other.",
-    )
-
-
-def _breakdown(images: Path, folder: Path) -> Table:
-    """Run GSP's prediction in a single process, under Python's profiler, and split up its time."""
-    file = folder / "profile"
-    total = _predict(images, folder / "profiled", GSP, "-npp", 0, "-nps", 0, profile=file)
-    stats = pstats.Stats(str(file)).stats  # type: ignore[attr-defined]
-
-    def seconds_in(part: tuple[str, str]) -> float:
-        return max(
-            (
-                times[3]
-                for (path, _, function), times in stats.items()
-                if function == part[1] and path.endswith(part[0])
-            ),
-            default=0.0,
+def _comparison(title: str, images: Path, runs: Mapping[Contender, Sequence[Run]]) -> Table:
+    """Return the table of contenders; the first is what the others are compared with."""
+    first, rows = next(iter(runs)), list[Row]()
+    medians = {contender: _medians(each) for contender, each in runs.items()}
+    for contender, each in runs.items():
+        seconds, cpu_seconds, peak_mb = medians[contender]
+        rows.append(
+            {
+                "": contender.name,
+                "speed-up": medians[first][0] / seconds,
+                "of CPU time": medians[first][1] / cpu_seconds,
+                "memory, part of the first": peak_mb / medians[first][2],
+                "s": seconds,
+                "CPU s": cpu_seconds,
+                "peak MB": peak_mb,
+                "each, s": ", ".join(f"{run.seconds:.1f}" for run in each),
+                "labels as the first": _part_of_equal_labels(images, list(runs).index(contender)),
+            }
         )
-
-    network, mirroring, sliding, reading, writing = map(seconds_in, (NETWORK, MIRRORING, SLIDING, READING, WRITING))
-    parts = {
-        "reading and preprocessing": reading,
-        "the network": network,
-        "flips and their sums": mirroring - network,
-        "sliding window: patches, Gaussian weights, sums": sliding - mirroring,
-        "resampling, labels and writing": writing,
-        "Python's start, imports, plans, weights": total - reading - sliding - writing,
-        "all": total,
-    }
-    rows: list[Row] = [{"": part, "part of all": seconds / total, "s": seconds} for part, seconds in parts.items()]
     return Table(
-        "Where GSP's time goes in the whole case", rows, "One run in a single process (-npp 0 -nps 0), under cProfile."
+        f"{title}: {_size(images)}, -device cpu, file to file",
+        rows,
+        "From the start of the command to its end, all of nnU-Net's defaults, untrained weights, in turns. CPU time is "
+        "that of all processes on all cores. Memory is that of all processes, shared pages counted once.",
     )
+
+
+def _medians(runs: Sequence[Run]) -> tuple[float, float, float]:
+    seconds, cpu_seconds, peak_mb = np.median([(run.seconds, run.cpu_seconds, run.peak_mb) for run in runs], axis=0)
+    return float(seconds), float(cpu_seconds), float(peak_mb)
+
+
+def _part_of_equal_labels(images: Path, place: int) -> float:
+    first, labels = (
+        sitk.GetArrayFromImage(sitk.ReadImage(str(next((images.parent / f"predictions_{i}_0").glob("*.nii.gz")))))
+        for i in (0, place)
+    )
+    return float((first == labels).mean())
+
+
+def _parts(run: Run) -> Table:
+    """Split up the time of our command for one case, by what it says."""
+    found = TIMES.search(run.said)
+    if found is None:
+        raise WrongError(f"nnUNetv2_gsp predict --verbose tells no times:\n{run.said}")
+    waited, network, labels = map(float, found.groups())
+    parts = {
+        "waiting for the image: reading and preprocessing": waited,
+        "the network, windows and mirroring": network,
+        "resampling and labels": labels,
+        "Python's start, imports, plans, weights, and writing": run.seconds - waited - network - labels,
+        "all": run.seconds,
+    }
+    rows: list[Row] = [{"": part, "part of all": time_s / run.seconds, "s": time_s} for part, time_s in parts.items()]
+    return Table("Where the time of nnUNetv2_gsp predict goes in a whole case", rows, "One run, by --verbose.")
