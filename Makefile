@@ -5,7 +5,7 @@ INSTALLED := .venv/installed
 # two files of tests at a time: half of nnU-Net's time is spent on starting processes
 IN_PARALLEL := -n 2 --dist loadfile
 
-.PHONY: demo test test-contract test-versions test-browser coverage lint format hooks bench bench-case bench-gpu clean
+.PHONY: demo test test-contract test-versions test-browser coverage lint format hooks docs bench bench-case bench-gpu clean
 
 demo: $(INSTALLED)  ## from a brain tumour phantom to a comparison and a submission (about 10 minutes on 2 cores)
 	$(BIN)/nnUNetv2_gsp demo
@@ -28,10 +28,11 @@ coverage: $(INSTALLED)  ## the same with coverage, which fails below the floor i
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
-lint: $(INSTALLED)  ## format, rules and types
+lint: $(INSTALLED)  ## format, rules, types and spelling
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy
+	$(BIN)/codespell
 
 format: $(INSTALLED)  ## reformat the code, and mend what ruff can mend
 	$(BIN)/ruff format
@@ -39,6 +40,11 @@ format: $(INSTALLED)  ## reformat the code, and mend what ruff can mend
 
 hooks: $(INSTALLED)  ## check each commit before it is made
 	$(BIN)/pre-commit install
+
+docs: $(INSTALLED)  ## the site, into site/: figures from the results, strictly, and without a network when it is read
+	$(BIN)/python docs/figures.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+	@echo "Open site/index.html"
 
 bench: $(INSTALLED)  ## speed, side by side, into benchmarks/results; not over failing tests
 	-$(BIN)/python -m pip install -q -e '.[bench]'
@@ -59,4 +65,4 @@ $(INSTALLED): setup.cfg setup.py pyproject.toml nnunetv2_gsp/__init__.py $(wildc
 	touch $@
 
 clean:
-	rm -rf .venv build dist *.egg-info
+	rm -rf .venv build dist site *.egg-info

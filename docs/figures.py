@@ -1,0 +1,139 @@
+"""Writes the figures of README.md and of these pages anew, each from the page of results that holds it.
+
+A figure stands between `<!-- figure: NAME -->` and `<!-- / -->`; `FIGURES` says which cell of which table it is. The pages
+of results are written by the benchmarks, from the JSON beside them.
+"""
+
+import re
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+PROJECT = Path(__file__).parents[1]
+CPU, GPU, EFFECT = "benchmarks/results/bench.md", "benchmarks/results/gpu.md", "benchmarks/effect.md"
+CUBE, FLAT = "One patch, 4×128×128×128", "One patch, 4×16×256×256"
+CASE = "A whole case with nnUNetv2_predict -device cpu, 240×240×155×4, file to file"
+PARTS = "Where GSP's time goes in the whole case"
+STEP, STEP_TINY = "A training step, 4×64×64×64", "A training step of the tiny network, 4×64×64×64"
+LAYER, SHIFT = (
+    "One fused layer beside copying its output, 32 channels at 128³",
+    "Group shift, 32 channels at 128×128×128",
+)
+TWIN = "One GSP layer beside its pointwise twin, 32 channels at 128³"
+GPU_STEP, GPU_CASE = "Training, 2×4×128×128×128", "Prediction"
+REPLACED = "Pieces that were replaced, 2×128×128×128"
+TASK = "What the shifts bring, on a task that intensity cannot solve"
+STOCK, OPENVINO = "speed-up over stock", "speed-up over OpenVINO on the same network"
+MARK = re.compile(r"(<!-- figure: ([\w-]+) -->)(.*?)(<!-- / -->)")
+
+
+class Figure(NamedTuple):
+    """A cell of a table, and how its first number is written; without a format it is the cell as it stands."""
+
+    page: str
+    table: str
+    row: str
+    column: str
+    format: str = ""
+
+
+FIGURES = {
+    "case": Figure(CPU, CASE, "nnUNetTrainerGSP", STOCK, ".0f"),
+    "case-s": Figure(CPU, CASE, "nnUNetTrainerGSP", "s", ".0f"),
+    "case-stock-s": Figure(CPU, CASE, "nnUNetTrainer", "s", ".0f"),
+    "case-network": Figure(CPU, PARTS, "the network", "part of all"),
+    "case-start": Figure(CPU, PARTS, "Python's start, imports, plans, weights", "part of all"),
+    "cube": Figure(CPU, CUBE, "GSP, fused", STOCK, ".0f"),
+    "cube-ms": Figure(CPU, CUBE, "GSP, fused", "ms", ".0f"),
+    "cube-stock-ms": Figure(CPU, CUBE, "stock, PyTorch", "ms", ".0f"),
+    "cube-openvino": Figure(CPU, CUBE, "GSP, fused", OPENVINO, ".1f"),
+    "cube-pytorch": Figure(CPU, CUBE, "GSP, PyTorch", STOCK, ".1f"),
+    "cube-memory": Figure(CPU, "Peak memory of predicting one patch, 4×128×128×128", "GSP, fused", "part of stock's"),
+    "tiny": Figure(CPU, CUBE, "GSP, tiny, fused", STOCK, ".0f"),
+    "tiny-ms": Figure(CPU, CUBE, "GSP, tiny, fused", "ms", ".0f"),
+    "tiny-openvino": Figure(CPU, CUBE, "GSP, tiny, fused", OPENVINO, ".1f"),
+    "flat": Figure(CPU, FLAT, "GSP, fused", STOCK, ".0f"),
+    "flat-ms": Figure(CPU, FLAT, "GSP, fused", "ms", ".0f"),
+    "flat-openvino": Figure(CPU, FLAT, "GSP, fused", OPENVINO, ".1f"),
+    "flat-pytorch": Figure(CPU, FLAT, "GSP, PyTorch", STOCK, ".1f"),
+    "step": Figure(CPU, STEP, "GSP", STOCK, ".0f"),
+    "step-ms": Figure(CPU, STEP, "GSP", "ms", ".0f"),
+    "step-stock-ms": Figure(CPU, STEP, "stock", "ms", ".0f"),
+    "step-checkpointed": Figure(CPU, STEP, "GSP, checkpointed", STOCK, ".1f"),
+    "step-activations": Figure(CPU, STEP, "GSP", "activations relative to stock"),
+    "step-shifts": Figure(CPU, STEP, "GSP", "time relative to no shifts"),
+    "step-tiny": Figure(CPU, STEP_TINY, "GSP, tiny", "speed-up over 3×3×3 of the same widths", ".0f"),
+    "layer-copies": Figure(CPU, LAYER, "fused", "copies", ".1f"),
+    "layer-pytorch-copies": Figure(CPU, LAYER, "PyTorch, eager", "copies", ".0f"),
+    "shift-clone": Figure(CPU, SHIFT, "forward", "shift / clone"),
+    "twin-compiled": Figure(CPU, TWIN, "compiled, forward", "GSP / twin", ".1f"),
+    "gpu-step-ms": Figure(GPU, GPU_STEP, "step, compiled", "GSP, ms", ".1f"),
+    "gpu-step-stock-ms": Figure(GPU, GPU_STEP, "step, compiled", "stock, ms", ".1f"),
+    "gpu-step-gib": Figure(GPU, GPU_STEP, "step, compiled", "GSP's peak, GiB"),
+    "gpu-step-stock-gib": Figure(GPU, GPU_STEP, "step, compiled", "stock's peak, GiB"),
+    "gpu-step-eager-ms": Figure(GPU, GPU_STEP, "step, eager", "GSP, ms", ".1f"),
+    "gpu-step-eager-stock-ms": Figure(GPU, GPU_STEP, "step, eager", "stock, ms", ".1f"),
+    "gpu-case-ms": Figure(GPU, GPU_CASE, "a case, compiled", "GSP, ms", ".0f"),
+    "gpu-case-stock-ms": Figure(GPU, GPU_CASE, "a case, compiled", "stock, ms", ".0f"),
+    "gpu-case-eager-ms": Figure(GPU, GPU_CASE, "a case, eager", "GSP, ms", ".0f"),
+    "gpu-case-eager-stock-ms": Figure(GPU, GPU_CASE, "a case, eager", "stock, ms", ".0f"),
+    "gpu-weight-ms": Figure(GPU, REPLACED, "gradient of a weight, 32 to 32 channels", "ours, ms"),
+    "gpu-weight-before-ms": Figure(GPU, REPLACED, "gradient of a weight, 32 to 32 channels", "PyTorch's, ms"),
+    "gpu-interpolation-ms": Figure(GPU, REPLACED, "interpolation, backward", "ours, ms"),
+    "gpu-interpolation-before-ms": Figure(GPU, REPLACED, "interpolation, backward", "PyTorch's, ms"),
+    "dice-none": Figure(EFFECT, TASK, "none", "Dice, mean ± SD", ".2f"),
+    "dice-csc": Figure(EFFECT, TASK, "CSC", "Dice, mean ± SD", ".2f"),
+    "dice-both": Figure(EFFECT, TASK, "CSC+local-.375", "Dice, mean ± SD", ".2f"),
+    "dice-local": Figure(EFFECT, TASK, "local-.375", "Dice, mean ± SD", ".2f"),
+    "dice-3x3x3": Figure(EFFECT, TASK, "3x3x3", "Dice, mean ± SD", ".2f"),
+}
+
+
+def pages() -> list[Path]:
+    """Return README.md and the pages of the site that are written by hand, results apart."""
+    found = sorted((PROJECT / "docs").rglob("*.md"))
+    return [PROJECT / "README.md", *(page for page in found if page.parent.name != "results")]
+
+
+def filled(text: str) -> str:
+    """Return a page's text with every marked figure as the results have it.
+
+    Raises:
+        KeyError: a figure has no such name, or its table has no such row or column.
+    """
+    return MARK.sub(lambda found: f"{found[1]}{written(FIGURES[found[2]])}{found[4]}", text)
+
+
+def written(figure: Figure) -> str:
+    """Return the text of a figure."""
+    cell = tables(figure.page)[figure.table][figure.row][figure.column]
+    return format(float(cell.split()[0]), figure.format) if figure.format else cell
+
+
+@cache
+def tables(page: str) -> dict[str, dict[str, dict[str, str]]]:
+    """Return the tables of a page of results: heading -> first cell of a row -> heading of a column -> cell."""
+    found: dict[str, dict[str, dict[str, str]]] = {}
+    title, columns = "", []
+    for line in (PROJECT / page).read_text(encoding="utf-8").splitlines():
+        if line.startswith("#"):
+            title, columns = line.lstrip("# "), []
+        elif line.startswith("|") and not line.startswith("|---"):
+            cells = [cell.strip() for cell in line.strip("|").split("|")]
+            if columns:
+                found.setdefault(title, {})[cells[0]] = dict(zip(columns, cells, strict=True))
+            columns = columns or cells
+    return found
+
+
+def main(files: Iterable[Path]) -> None:
+    """Write the pages in which a figure is another now."""
+    for file in files:
+        text = file.read_text(encoding="utf-8")
+        if filled(text) != text:
+            file.write_text(filled(text), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(pages())
