@@ -1,6 +1,6 @@
 """Draws docs/tutorial.png: a validated case of a finished demo, with the outlines of reference and predictions.
 
-python docs/draw_tutorial.py nnUNet_gsp_demo
+Its argument is the demo's folder: `python docs/draw_tutorial.py nnUNet_gsp_demo`.
 """
 
 import sys

@@ -1,7 +1,7 @@
 """Writes the figures of README.md and of these pages anew, each from the page of results that holds it.
 
-A figure stands between `<!-- figure: NAME -->` and `<!-- / -->`; `FIGURES` says which cell of which table it is. The pages
-of results are written by the benchmarks, from the JSON beside them.
+A figure stands between `<!-- figure: NAME -->` and `<!-- / -->`; `FIGURES` says which cell of which table it is. The
+pages of results are written by the benchmarks, from the JSON beside them.
 """
 
 import re
