@@ -41,7 +41,6 @@ class Figure(NamedTuple):
 FIGURES = {
     "case": Figure(CPU, CASE, "nnUNetTrainerGSP", STOCK, ".0f"),
     "case-s": Figure(CPU, CASE, "nnUNetTrainerGSP", "s", ".0f"),
-    "case-stock-s": Figure(CPU, CASE, "nnUNetTrainer", "s", ".0f"),
     "case-network": Figure(CPU, PARTS, "the network", "part of all"),
     "case-start": Figure(CPU, PARTS, "Python's start, imports, plans, weights", "part of all"),
     "cube": Figure(CPU, CUBE, "GSP, fused", STOCK, ".0f"),
@@ -59,7 +58,6 @@ FIGURES = {
     "flat-pytorch": Figure(CPU, FLAT, "GSP, PyTorch", STOCK, ".1f"),
     "step": Figure(CPU, STEP, "GSP", STOCK, ".0f"),
     "step-ms": Figure(CPU, STEP, "GSP", "ms", ".0f"),
-    "step-stock-ms": Figure(CPU, STEP, "stock", "ms", ".0f"),
     "step-checkpointed": Figure(CPU, STEP, "GSP, checkpointed", STOCK, ".1f"),
     "step-activations": Figure(CPU, STEP, "GSP", "activations relative to stock"),
     "step-shifts": Figure(CPU, STEP, "GSP", "time relative to no shifts"),

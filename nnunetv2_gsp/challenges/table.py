@@ -1,4 +1,4 @@
-"""Makes the table of all challenges for the README."""
+"""Makes the table of all challenges."""
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
