@@ -26,6 +26,11 @@ def test_no_figure_is_without_a_result(page):
     assert [text[max(0, found.start() - 30) : found.end() + 20] for found in MEASURED.finditer(text)] == []
 
 
+@pytest.mark.parametrize("page", pages(), ids=lambda page: page.stem)
+def test_no_mark_begins_a_line_and_so_breaks_its_paragraph(page):
+    assert re.findall(r"^ *<!-- figure.*$", page.read_text(encoding="utf-8"), re.MULTILINE) == []
+
+
 def test_every_name_is_used():
     used = {name for page in pages() for _, name, *_ in MARK.findall(page.read_text(encoding="utf-8"))}
     assert used == set(FIGURES)
