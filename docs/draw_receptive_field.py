@@ -46,8 +46,8 @@ def seen(n_stages: int, position: str) -> torch.Tensor:
     model, found = network(n_stages, position).double(), torch.zeros(PATCH, dtype=torch.bool)
     for _ in range(16):  # max-pooling passes on one voxel of a block, another one in another image
         image = torch.randn(1, 1, *PATCH, dtype=torch.float64, requires_grad=True)
-        model(image)[0, :, PATCH[0] // 2, PATCH[1] // 2].sum().backward()
-        found |= image.grad[0, 0] != 0
+        centre = model(image)[0, :, PATCH[0] // 2, PATCH[1] // 2].sum()
+        found |= torch.autograd.grad(centre, image)[0][0, 0] != 0
     return found
 
 

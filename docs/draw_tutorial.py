@@ -12,6 +12,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import nibabel as nib
 import numpy as np
+from matplotlib.lines import Line2D
 
 DATASET = "Dataset999_BraTSPhantom"
 REGIONS = {"whole tumour": ((1, 2, 3), "#E69F00"), "tumour core": ((1, 3), "#0072B2"), "enhancing": ((3,), "#CC79A7")}
@@ -20,7 +21,7 @@ INK = "#222222"
 
 def array(file: Path) -> np.ndarray:
     """Read a NIfTI file as an array (X, Y, Z)."""
-    return np.asanyarray(nib.load(file).dataobj)
+    return np.asanyarray(nib.Nifti1Image.from_filename(file).dataobj)
 
 
 def main(demo: Path) -> None:
@@ -40,7 +41,7 @@ def main(demo: Path) -> None:
             axis.contour(np.isin(label[:, :, level], values).T, levels=[0.5], colors=colour, linewidths=1.5)
         axis.set_title(name, fontsize=10, color=INK)
         axis.axis("off")
-    lines = [plt.Line2D([], [], color=colour) for _, colour in REGIONS.values()]
+    lines = [Line2D([], [], color=colour) for _, colour in REGIONS.values()]
     figure.legend(lines, REGIONS, loc="lower center", ncols=3, frameon=False)
     figure.tight_layout(rect=(0, 0.06, 1, 1))
     figure.savefig(Path(__file__).with_name("tutorial.png"), dpi=100)

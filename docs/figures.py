@@ -113,7 +113,7 @@ def written(figure: Figure) -> str:
 def tables(page: str) -> dict[str, dict[str, dict[str, str]]]:
     """Return the tables of a page of results: heading -> first cell of a row -> heading of a column -> cell."""
     found: dict[str, dict[str, dict[str, str]]] = {}
-    title, columns = "", []
+    title, columns = "", list[str]()
     for line in (PROJECT / page).read_text(encoding="utf-8").splitlines():
         if line.startswith("#"):
             title, columns = line.lstrip("# "), []
