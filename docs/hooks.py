@@ -88,7 +88,8 @@ def _section(nav: Any, title: str) -> Any:
     return None
 
 
-def _undocumented(holder: griffe.Object) -> Iterator[str]:
+def _undocumented(holder: griffe.Object | griffe.Alias) -> Iterator[str]:
+    """Return the names of public modules, classes and functions without a docstring."""
     for member in holder.members.values():
         if member.is_alias or member.name.startswith("_"):
             continue
