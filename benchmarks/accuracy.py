@@ -194,14 +194,14 @@ def dice_table(title: str, comparison: Comparison, networks: Sequence[Trained], 
     return Table(title, rows, comparison.definition.in_words)
 
 
-def structures_table(comparison: Comparison, networks: Sequence[Trained]) -> Table:
+def structures_table(title: str, comparison: Comparison, networks: Sequence[Trained]) -> Table:
     """Return a row for each network: mean and standard deviation over cases of each score of each structure."""
     names = [contender.name for contender in comparison.pairing.contenders]
     rows = [
         {**_name_cells(each, networks), **_by_structure(comparison, name)}
         for each, name in zip(networks, names, strict=True)
     ]
-    return Table("Structure by structure", rows, "Mean ± standard deviation over the cases; HD95 in mm, NSD at 1 mm.")
+    return Table(title, rows, "Mean ± standard deviation over the cases; HD95 in mm, NSD at 1 mm.")
 
 
 def _name_cells(network: Trained, networks: Sequence[Trained]) -> Row:
@@ -284,23 +284,23 @@ def write_page(arguments: argparse.Namespace) -> None:
 
 def _tables(arguments: argparse.Namespace, trainers: Sequence[str]) -> list[Table]:
     """Return the tables of what was trained in every fold, and of what was trained in the first fold alone."""
-    folds: list[int] = arguments.f
-    length = trainers[0]
-    networks = trained_networks(arguments.d, arguments.p, trainers, folds)
-    comparison = compared(arguments.d, networks, folds)
-    cost = costs(networks, *_channels_and_heads(arguments), arguments.rounds)
-    title = f"{length}: fold{'s' if len(folds) > 1 else ''} {', '.join(map(str, folds))}"
-    tables = [dice_table(title, comparison, networks, cost), structures_table(comparison, networks)]
-    in_all = {(each.plans, each.row.trainer) for each in networks[1:]}
-    others = [
-        each
-        for each in trained_networks(arguments.d, arguments.p, trainers, folds[:1])
-        if (each.plans, each.row.trainer) not in in_all
-    ]
-    if len(folds) > 1 and len(others) > 1:
-        comparison = compared(arguments.d, others, folds[:1])
-        cost = costs(others, *_channels_and_heads(arguments), rounds=0)
-        tables.append(dice_table(f"{length}: fold {folds[0]} alone", comparison, others, cost))
+    tables: list[Table] = []
+    shown: set[tuple[str, str]] = set()
+    for folds in dict.fromkeys((tuple(arguments.f), tuple(arguments.f[:1]))):
+        found = trained_networks(arguments.d, arguments.p, trainers, folds)
+        networks = [each for each in found if each.row.template is None or (each.plans, each.row.trainer) not in shown]
+        if len(networks) < 2 or networks[0].row.template is not None:  # without the planned network, no baseline
+            continue
+        comparison = compared(arguments.d, networks, folds)
+        rounds = 0 if tables else arguments.rounds  # what a network costs does not depend on the fold
+        cost = costs(networks, *_channels_and_heads(arguments), rounds)
+        which = f"folds {', '.join(map(str, folds))}" if len(folds) > 1 else f"fold {folds[0]} alone"
+        title = f"{trainers[0]}, {which}"
+        tables += [
+            dice_table(title, comparison, networks, cost),
+            structures_table(f"{title}, by structure", comparison, networks),
+        ]
+        shown |= {(each.plans, each.row.trainer) for each in networks}
     return tables
 
 

@@ -63,7 +63,7 @@ def test_a_row_has_the_dice_its_spread_and_its_test_beside_the_cost(tmp_path):
     assert other["p (Holm)"] == "0.0078"  # eight losses of eight: 2 / 2^8
     assert other["wins : losses"] == "0 : 8"
     assert (baseline["stock's MACs"], other["stock's MACs"]) == ("1.0×", "4.0×")
-    by_structure = structures_table(comparison, networks).rows
+    by_structure = structures_table("by structure", comparison, networks).rows
     first = comparison.regions[0]
     scores = comparison.scores_of(names[1], first, "Dice")
     assert by_structure[1][f"Dice {first}"] == f"{mean(scores):.3f} ± {stdev(scores):.3f}"
