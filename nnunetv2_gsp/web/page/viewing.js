@@ -1,0 +1,43 @@
+// The image and the labels over it, in NiiVue's three planes.
+
+const COLOURS = [[213, 94, 0], [0, 158, 115], [86, 180, 233], [240, 228, 66], [204, 121, 167], [230, 159, 0], [0, 114, 178]];
+
+const colourOf = label => COLOURS[(label - 1) % COLOURS.length];
+
+/** Shows volumes on a canvas. */
+class View {
+  static async on(canvas) {
+    const view = new View();
+    view.nv = new niivue.Niivue({
+      logLevel: "error", dragAndDropEnabled: false, multiplanarShowRender: niivue.SHOW_RENDER.NEVER,
+      backColor: [0, 0, 0, 1], crosshairColor: [1, 1, 1, 0.5], show3Dcrosshair: false, fontColor: [1, 1, 1, 1],
+    });
+    await view.nv.attachToCanvas(canvas);
+    return view;
+  }
+
+  /** Show an image, of a 4D one this frame, alone. */
+  show(image, frame = 0) {
+    [...this.nv.volumes].reverse().forEach(volume => this.nv.removeVolume(volume));
+    this.nv.addVolume(image);
+    if (image.nFrame4D > 1) this.nv.setFrame4D(image.id, frame);
+    if (this.labels) this.nv.addVolume(this.labels);
+  }
+
+  /** Show labels over the image; null takes them away. */
+  async overlay(bytes, values, opacity) {
+    if (this.labels) this.nv.removeVolume(this.labels);
+    this.labels = bytes && (await niivue.NVImage.loadFromFile({file: new File([bytes], "labels.nii"), opacity}));
+    if (!this.labels) return;
+    this.labels.setColormapLabel({
+      R: [0, ...values.map(value => colourOf(value)[0])], G: [0, ...values.map(value => colourOf(value)[1])],
+      B: [0, ...values.map(value => colourOf(value)[2])], A: [0, ...values.map(() => 255)],
+      I: [0, ...values], labels: ["", ...values.map(String)],
+    });
+    this.nv.addVolume(this.labels);
+  }
+
+  setOpacity(opacity) {
+    this.nv.setOpacity(1, opacity);
+  }
+}

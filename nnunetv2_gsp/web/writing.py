@@ -1,0 +1,124 @@
+"""Writes the page's folder: scripts that work from file:// too, where a page can read no other files."""
+
+import base64
+import gzip
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from nnunetv2_gsp.errors import InputError
+from nnunetv2_gsp.files import check_target
+from nnunetv2_gsp.markup import render
+from nnunetv2_gsp.runtimes.exporting import export_network
+from nnunetv2_gsp.web.libraries import LIBRARIES, library_files
+
+_SOURCES = Path(__file__).parent
+_PAGE = ("embedded", "images", "viewing", "saving", "page")  # in the order in which they use one another
+_SEGMENTING = ("volumes", "resampling", "preprocessing", "windows", "labels", "pool", "segmenting")
+_ORDERS = {0, 1, 3}  # of splines, which resampling.js can
+_SERVED = "\n".join(
+    [
+        "A static server that sends these two headers lets the page use several threads:",
+        "Cross-Origin-Opener-Policy: same-origin",
+        "Cross-Origin-Embedder-Policy: require-corp",
+    ]
+)
+
+
+def write_page(
+    model_folder: Path,
+    output: Path,
+    folds: Sequence[str | int] | None = None,
+    checkpoint_name: str = "checkpoint_final.pth",
+    libraries: Path | None = None,
+    overwrite: bool = False,
+) -> Path:
+    """Write a folder with a page that segments images by a trained GSP model in a browser, without a network.
+
+    Args:
+        model_folder: model folder TRAINER__PLANS__CONFIGURATION in nnUNet_results/DATASET.
+        output: folder to write; missing folders above it are created.
+        folds: as `export_network` takes them; the page averages their logits.
+        checkpoint_name: name of the checkpoint's file in each fold's folder.
+        libraries: folder of npm's archives of the JavaScript libraries, into which missing ones are downloaded; None
+            takes the user's cache.
+        overwrite: True replaces an existing folder.
+
+    Returns:
+        The page to open.
+
+    Raises:
+        InputError: as `export_network`, if the libraries are missing and can't be downloaded, or if the plans ask for
+            splines that the page has not.
+    """
+    check_target(output, overwrite, is_folder=True)
+    output.absolute().parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=".page_", dir=output.absolute().parent) as unfinished:
+        exported = Path(unfinished, "exported", "model.onnx")
+        export_network(model_folder, exported, "onnx", folds, checkpoint_name)
+        pipeline = json.loads(exported.with_name("pipeline.json").read_text(encoding="utf-8"))
+        _check_supported(pipeline)
+        folder = Path(unfinished, output.name)
+        _write_files(folder, pipeline, exported.read_bytes(), library_files(libraries))
+        if output.exists():
+            shutil.rmtree(output)
+        folder.rename(output)
+    return output / "index.html"
+
+
+def _check_supported(pipeline: Mapping[str, Any]) -> None:
+    resampling = [pipeline["resampling"][what] for what in ("data", "probabilities")]
+    unknown = {each[order] for each in resampling for order in ("order", "order_z")} - _ORDERS
+    if unknown:
+        raise InputError(
+            "plans that resample by splines of order 0, 1 or 3, which the page can",
+            f"order {', '.join(map(str, sorted(unknown)))}",
+            remedy="export the model for another runtime",
+            parameters=["format"],
+        )
+
+
+def _write_files(folder: Path, pipeline: Mapping[str, Any], model: bytes, libraries: Mapping[str, bytes]) -> None:
+    assets = folder / "assets"
+    assets.mkdir(parents=True)
+    (folder / "index.html").write_text(
+        render(
+            "web/page.html.j2",
+            **{name: pipeline[name] for name in ("model", "versions", "channels")},
+            folds=[fold for network in pipeline["networks"] for fold in network["folds"]],
+            libraries=LIBRARIES,
+        ),
+        encoding="utf-8",
+    )
+    shutil.copyfile(_SOURCES / "page.css", folder / "page.css")
+    workers = {"segmenting.js": _joined("worker", _SEGMENTING), "network.js": _joined("worker", ["network"])}
+    (folder / "page.js").write_bytes(_joined("page", _PAGE))
+    (assets / "niivue.js").write_bytes(libraries["niivue"])
+    _write_embedded(assets / "model.js", {"model": model, **workers}, f"const EMBEDDED = {{}}, PIPELINE = {json.dumps(pipeline)};\n")
+    for kind in ("wasm", "webgpu"):
+        files = {name: content for name, content in libraries.items() if name.startswith(f"{kind}.")}
+        _write_embedded(assets / f"onnxruntime_{kind}.js", files)
+    (folder / "LICENCES.txt").write_text(_licences(), encoding="utf-8")
+    (folder / "README.txt").write_text(f"Open index.html in a browser.\n\n{_SERVED}\n", encoding="utf-8")
+
+
+def _joined(folder: str, names: Sequence[str]) -> bytes:
+    scripts = [(_SOURCES / folder / f"{name}.js").read_text(encoding="utf-8") for name in names]
+    return "\n".join(['"use strict";', *scripts]).encode()
+
+
+def _write_embedded(script: Path, files: Mapping[str, bytes], before: str = "") -> None:
+    """Write a script that holds files, compressed, which the page unpacks when it needs them."""
+    packed = {name: base64.b64encode(gzip.compress(content, mtime=0)).decode() for name, content in files.items()}
+    script.write_text(f"{before}Object.assign(EMBEDDED, {json.dumps(packed)});\n", encoding="utf-8")
+
+
+def _licences() -> str:
+    return "\n\n".join(
+        f"{library.name} {library.version} ({library.licence})\n\n"
+        + (_SOURCES / "licences" / f"{library.base_name}.txt").read_text(encoding="utf-8")
+        for library in LIBRARIES
+    )
