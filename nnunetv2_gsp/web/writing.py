@@ -19,13 +19,12 @@ _SOURCES = Path(__file__).parent
 _PAGE = ("embedded", "images", "viewing", "saving", "page")  # in the order in which they use one another
 _SEGMENTING = ("volumes", "resampling", "preprocessing", "windows", "labels", "pool", "segmenting")
 _ORDERS = {0, 1, 3}  # of splines, which resampling.js can
-_SERVED = "\n".join(
-    [
-        "A static server that sends these two headers lets the page use several threads:",
-        "Cross-Origin-Opener-Policy: same-origin",
-        "Cross-Origin-Embedder-Policy: require-corp",
-    ]
-)
+_README = """Open index.html in a browser; the folder can be moved and copied, and needs no network.
+
+From a static server that sends these two headers the page computes in several threads, which share memory:
+Cross-Origin-Opener-Policy: same-origin
+Cross-Origin-Embedder-Policy: require-corp
+"""
 
 
 def write_page(
@@ -97,12 +96,13 @@ def _write_files(folder: Path, pipeline: Mapping[str, Any], model: bytes, librar
     workers = {"segmenting.js": _joined("worker", _SEGMENTING), "network.js": _joined("worker", ["network"])}
     (folder / "page.js").write_bytes(_joined("page", _PAGE))
     (assets / "niivue.js").write_bytes(libraries["niivue"])
-    _write_embedded(assets / "model.js", {"model": model, **workers}, f"const EMBEDDED = {{}}, PIPELINE = {json.dumps(pipeline)};\n")
+    constants = f"const EMBEDDED = {{}}, PIPELINE = {json.dumps(pipeline)};\n"
+    _write_embedded(assets / "model.js", {"model": model, **workers}, constants)
     for kind in ("wasm", "webgpu"):
         files = {name: content for name, content in libraries.items() if name.startswith(f"{kind}.")}
         _write_embedded(assets / f"onnxruntime_{kind}.js", files)
     (folder / "LICENCES.txt").write_text(_licences(), encoding="utf-8")
-    (folder / "README.txt").write_text(f"Open index.html in a browser.\n\n{_SERVED}\n", encoding="utf-8")
+    (folder / "README.txt").write_text(_README, encoding="utf-8")
 
 
 def _joined(folder: str, names: Sequence[str]) -> bytes:

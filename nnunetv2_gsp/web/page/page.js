@@ -130,7 +130,8 @@ function follow({step, window, windows, part, secondsLeft}) {
   say(step ? `${step} …` : `Window ${window} of ${windows}, about ${duration(secondsLeft)} left.`);
 }
 
-const duration = seconds => (seconds < 90 ? `${Math.ceil(seconds)} s` : `${Math.ceil(seconds / 60)} min`);
+const duration = seconds =>
+  seconds < 90 ? `${Math.ceil(seconds)} s` : `${Math.floor(seconds / 60)} min ${Math.ceil(seconds % 60)} s`;
 
 /** Say what computed the network, and why not something faster. */
 function computedBy({kind, size, threads, refusedGpu}) {

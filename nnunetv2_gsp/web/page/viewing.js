@@ -10,7 +10,8 @@ class View {
     const view = new View();
     view.nv = new niivue.Niivue({
       logLevel: "error", dragAndDropEnabled: false, multiplanarShowRender: niivue.SHOW_RENDER.NEVER,
-      backColor: [0, 0, 0, 1], crosshairColor: [1, 1, 1, 0.5], show3Dcrosshair: false, fontColor: [1, 1, 1, 1],
+      multiplanarLayout: canvas.clientWidth > 600 ? niivue.MULTIPLANAR_TYPE.ROW : niivue.MULTIPLANAR_TYPE.COLUMN,
+      crosshairColor: [1, 1, 1, 0.6], crosshairWidth: 1, crosshairWidthUnit: "mm", fontColor: [1, 1, 1, 1],
     });
     await view.nv.attachToCanvas(canvas);
     return view;

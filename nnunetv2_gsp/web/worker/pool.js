@@ -1,6 +1,7 @@
 // The workers that compute the network: which kind, and how many.
 
 const MEMORY = 1.5e9;  // bytes that their runtimes may take together
+const WORTH_A_WORKER = 10;  // seconds of work, for less of which to start another takes longer
 
 /** Runs patches in workers of their own, by WebGPU where that gives the same labels sooner, else by WebAssembly. */
 class Pool {
@@ -9,16 +10,16 @@ class Pool {
     Object.assign(this, {runtimes, model, patchSize, idle: [], size: 0});
   }
 
-  /** Choose and start the workers, after a trial of each kind with a patch. */
-  async open(patch) {
+  /** Choose and start the workers for so many passes, after a trial of each kind with a patch. */
+  async open(patch, passes) {
     const isolated = self.crossOriginIsolated, cores = navigator.hardwareConcurrency || 1;
     this.threads = isolated ? cores : 1;  // without isolation a runtime has one thread, so there are more of them
     const wasm = await this.#start("wasm"), trial = await wasm.trial(patch);
     const faster = await this.#fasterOnGpu(patch, trial);
     if (faster) wasm.end();
-    const most = faster || isolated ? 1 : Math.min(cores, Math.max(1, Math.floor(MEMORY / trial.memory)));
+    const most = Math.min(cores, Math.floor(MEMORY / trial.memory), Math.ceil((passes * trial.seconds) / WORTH_A_WORKER));
     this.idle = [faster ?? wasm];
-    while (this.idle.length < most) this.idle.push(await this.#start("wasm"));
+    while (!faster && !isolated && this.idle.length < most) this.idle.push(await this.#start("wasm"));
     this.size = this.idle.length;
     this.kind = faster ? "WebGPU" : "WebAssembly";
     this.memory = trial.memory * this.size;

@@ -51,7 +51,7 @@ async function slide(images, pool, report, {patch_size, step, gaussian, mirrorin
   const flips = flipsOf(mirroring_axes.map(axis => axis + missing));
   const passes = windowsOf(whole, patch, step).flatMap(start => flips.map(axes => ({start, axes})));
   const average = weightedAverage(whole, patch, gaussianWeights(patch, gaussian));
-  await pool.open(patchOf(sources, passes[0].start, patch));
+  await pool.open(patchOf(sources, passes[0].start, patch), passes.length);
 
   const total = passes.length, began = performance.now();
   let done = 0;
