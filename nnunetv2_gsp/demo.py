@@ -21,6 +21,7 @@ from nnunetv2_gsp.metrics.definitions import DEFINITIONS
 from nnunetv2_gsp.metrics.evaluation import evaluate_folders
 from nnunetv2_gsp.nnunet import FOLDERS, check_device, environment_with, n_processes, run_to_its_end
 from nnunetv2_gsp.submission import check_submission, write_submission
+from nnunetv2_gsp.web.writing import can_write_page, write_page
 
 _log = logging.getLogger(__name__)
 
@@ -141,6 +142,16 @@ class Demo:
         """Archive of the predictions in the challenge's format."""
         return self.folder / "submission.zip"
 
+    @property
+    def web_page(self) -> Path:
+        """Page that segments with the GSP model in a browser; made only where all that it needs is at hand."""
+        return self.folder / "web_page" / "index.html"
+
+    @property
+    def model(self) -> Path:
+        """Model folder of the GSP network."""
+        return self._fold(self.setting.gsp).parent
+
     def validation(self, trainer: str) -> Path:
         """Return the file that a training writes last."""
         return self._fold(trainer) / "validation" / "summary.json"
@@ -170,6 +181,7 @@ class Demo:
                 make()
         _log.info("\n[%d/%d] Check the archive", n_steps, n_steps)
         self.check_submission()
+        self.make_web_page()
 
     def claim_folder(self) -> None:
         """Write the setting into an empty folder, or check that the folder's setting is the same.
@@ -336,6 +348,11 @@ class Demo:
         if violations:
             raise InputError(f"an archive by the rules of {CHALLENGE}", "; ".join(violations), where=self.submission)
         _log.info("No violation of the rules of %s", CHALLENGE)
+
+    def make_web_page(self) -> None:
+        """Make the page unless it is there, or something that it needs is not; nothing is downloaded."""
+        if not self.web_page.exists() and can_write_page():
+            write_page(self.model, self.web_page.parent)
 
     def _fold(self, trainer: str) -> Path:
         model = f"{trainer}__{self.setting.plans}__{CONFIGURATION}"

@@ -74,6 +74,12 @@ class PerfectNNUNet:
         shutil.copy(raw / "dataset.json", output)
 
 
+def write_page(model_folder, output):
+    assert (model_folder / "plans.json").is_file()
+    output.mkdir()
+    (output / "index.html").touch()
+
+
 @pytest.fixture(scope="module")
 def nnunet():
     """Play nnU-Net's commands, on a setting of the least that a demo needs."""
@@ -83,6 +89,8 @@ def nnunet():
         patch.setattr(demo_module, "n_processes", lambda: 1)  # to start others takes longer than the work
         patch.setattr(demo_module, "load_head", cache(load_head))
         patch.setattr(demo_module, "run_to_its_end", nnunet)
+        patch.setattr(demo_module, "can_write_page", lambda: True)
+        patch.setattr(demo_module, "write_page", write_page)
         yield nnunet
 
 
@@ -127,9 +135,25 @@ def test_perfect_predictions_go_the_whole_way(finished, variables):
     assert f"{SMALL.stock} and {SMALL.gsp}" in compared
     assert "are identical in 1 case" in compared
     assert sorted(folder.name for folder in demo.folder.iterdir()) == sorted(
-        ["BraTS2021_phantom", *FOLDERS, "comparison", "evaluation", "predictions", "setting.json", "submission.zip"]
+        [
+            "BraTS2021_phantom",
+            *FOLDERS,
+            "comparison",
+            "evaluation",
+            "predictions",
+            "setting.json",
+            "submission.zip",
+            "web_page",
+        ]
     )
     assert [os.environ.get(name) for name in FOLDERS] == variables
+
+
+@pytest.mark.parametrize("can_be_made", [True, False])
+def test_a_page_is_made_where_all_that_it_needs_is(can_be_made, again, tmp_path, monkeypatch):
+    monkeypatch.setattr(demo_module, "can_write_page", lambda: can_be_made)
+    again(lambda demo: shutil.rmtree(demo.web_page.parent))
+    assert (tmp_path / "demo" / "web_page" / "index.html").exists() == can_be_made
 
 
 def test_what_is_done_stays(again, tmp_path, caplog):

@@ -1,9 +1,14 @@
 """`nnUNetv2_gsp demo`: demonstrates the whole workflow on a phantom."""
 
 import argparse
+import shlex
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nnunetv2_gsp.cli.arguments import Verbs, add_device
+
+if TYPE_CHECKING:
+    from nnunetv2_gsp.demo import Demo
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -12,7 +17,13 @@ def run(arguments: argparse.Namespace) -> int:
 
     demo = run_demo(arguments.o, arguments.device)
     print(f"\nfiles       {demo.folder}\ncomparison  {demo.page}\nsubmission  {demo.submission}")
+    print(f"web page    {demo.web_page if demo.web_page.exists() else _how_to_make(demo)}")
     return 0
+
+
+def _how_to_make(demo: "Demo") -> str:
+    line = ["nnUNetv2_gsp", "export", str(demo.model), "-o", str(demo.web_page.parent), "--format", "web"]
+    return f"segments in a browser; to make it, run: {shlex.join(line)}"
 
 
 def add(verbs: Verbs) -> None:

@@ -4,19 +4,23 @@ import argparse
 from pathlib import Path
 
 from nnunetv2_gsp.cli.arguments import Verbs, listed
-from nnunetv2_gsp.runtimes.formats import BUNDLE, FORMATS, format_of
+from nnunetv2_gsp.errors import ConflictingInputError
+from nnunetv2_gsp.runtimes.formats import BUNDLE, FORMATS, WEB, format_of
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the verb and return the exit code."""
-    if (arguments.format or format_of(arguments.o)) == BUNDLE:
+    format = arguments.format or format_of(arguments.o)
+    if format == BUNDLE:
         return _export_bundle(arguments)
+    if format == WEB:
+        return _export_page(arguments)
     from nnunetv2_gsp.runtimes.exporting import export_network
 
     files = export_network(
         arguments.model_folder,
         arguments.o,
-        arguments.format or format_of(arguments.o),
+        format,
         arguments.f,
         arguments.chk,
         arguments.separate_folds,
@@ -34,18 +38,32 @@ def _export_bundle(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _export_page(arguments: argparse.Namespace) -> int:
+    from nnunetv2_gsp.web.writing import write_page
+
+    if arguments.separate_folds:
+        raise ConflictingInputError("the mean of the folds, as a page has one network", "--separate-folds")
+    page = write_page(
+        arguments.model_folder, arguments.o, arguments.f, arguments.chk, arguments.libraries, arguments.overwrite
+    )
+    print(f"Wrote {page}. Open it in a browser; it needs no network, and the folder can be copied anywhere")
+    return 0
+
+
 def add(verbs: Verbs) -> None:
     """Add the verb and its arguments."""
     export = verbs.add_parser(
         "export",
         help="write a trained model as a small zip without pickle, or for a program without PyTorch",
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog=listed("formats", {name: f"{known.ending}: {known.description}" for name, known in FORMATS.items()}),
+        epilog=listed(
+            "formats", {name: f"{known.ending or 'FOLDER'}: {known.description}" for name, known in FORMATS.items()}
+        ),
     )
     export.add_argument(
         "model_folder", type=Path, metavar="MODEL_FOLDER", help="TRAINER__PLANS__CONFIGURATION in nnUNet_results"
     )
-    export.add_argument("-o", type=Path, required=True, metavar="FILE", help="the new file")
+    export.add_argument("-o", type=Path, required=True, metavar="FILE", help="the new file or folder")
     export.add_argument(
         "--format", choices=FORMATS, help="see below (default: as FILE ends, or a bundle)", metavar="FORMAT"
     )
@@ -65,6 +83,13 @@ def add(verbs: Verbs) -> None:
         "--separate-folds",
         action="store_true",
         help="one network for each fold, as FILE_fold_0.onnx, not their mean; a bundle keeps folds apart anyway",
+    )
+    export.add_argument(
+        "--libraries",
+        type=Path,
+        metavar="FOLDER",
+        help="for web: npm's archives of the page's JavaScript libraries; missing ones are downloaded into it, 40 MB "
+        "(default: a folder in the user's cache)",
     )
     export.add_argument("--overwrite", action="store_true", help="replace files of those names")
     export.set_defaults(run=run)

@@ -34,6 +34,7 @@ _HINTS = {
     "json_file": {"json": "name another file with --json"},
     "kept": {"keep": "change --keep"},
     "lesion_wise": {"lesion_wise": "leave out --lesion-wise"},
+    "libraries": {"libraries": "name a folder that has them with --libraries"},
     "markdown_file": {"markdown": "name another file with --markdown"},
     "model": {"m": "name another model with -m"},
     "models": {"models": "name other models"},

@@ -8,19 +8,21 @@ class Format(NamedTuple):
     """A format of exported models.
 
     Attributes:
-        ending: ending of the file's name that stands for the format, with its dot.
+        ending: ending of the file's name that stands for the format, with its dot; None where it has to be named.
         description: what it is, as a noun phrase.
     """
 
-    ending: str
+    ending: str | None
     description: str
 
 
-BUNDLE = "bundle"  # of nnunetv2_gsp.sharing; the others are of this package
+BUNDLE = "bundle"  # of nnunetv2_gsp.sharing
+WEB = "web"  # of nnunetv2_gsp.web; the others are of this package
 FORMATS = {
     "onnx": Format(".onnx", "a network for ONNX Runtime and others, with pipeline.json"),
     "openvino": Format(".xml", "a network for OpenVINO, an .xml and a .bin, with pipeline.json"),
     BUNDLE: Format(".zip", "a small zip without pickle, for nnU-Net"),
+    WEB: Format(None, "a folder with a page that segments in a browser, offline"),
 }
 
 

@@ -5,6 +5,7 @@ import gzip
 import json
 import shutil
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -12,10 +13,12 @@ from typing import Any
 from nnunetv2_gsp.errors import InputError
 from nnunetv2_gsp.files import check_target
 from nnunetv2_gsp.markup import render
+from nnunetv2_gsp.runtimes import onnx_runtime
 from nnunetv2_gsp.runtimes.exporting import export_network
-from nnunetv2_gsp.web.libraries import LIBRARIES, library_files
+from nnunetv2_gsp.web.libraries import LIBRARIES, are_at_hand, library_files
 
 _SOURCES = Path(__file__).parent
+MODEL = "assets/model.js"  # holds the network and what is computed around it
 _PAGE = ("embedded", "images", "viewing", "saving", "page")  # in the order in which they use one another
 _SEGMENTING = ("volumes", "resampling", "preprocessing", "windows", "labels", "pool", "segmenting")
 _ORDERS = {0, 1, 3}  # of splines, which resampling.js can
@@ -44,16 +47,17 @@ def write_page(
         checkpoint_name: name of the checkpoint's file in each fold's folder.
         libraries: folder of npm's archives of the JavaScript libraries, into which missing ones are downloaded; None
             takes the user's cache.
-        overwrite: True replaces an existing folder.
+        overwrite: True replaces an existing page.
 
     Returns:
         The page to open.
 
     Raises:
-        InputError: as `export_network`, if the libraries are missing and can't be downloaded, or if the plans ask for
-            splines that the page has not.
+        InputError: as `export_network`; or something other than a page would be replaced, the libraries are missing
+            and can't be downloaded, or the plans ask for splines that the page has not.
     """
     check_target(output, overwrite, is_folder=True)
+    _check_replaceable(output)
     output.absolute().parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=".page_", dir=output.absolute().parent) as unfinished:
         exported = Path(unfinished, "exported", "model.onnx")
@@ -66,6 +70,18 @@ def write_page(
             shutil.rmtree(output)
         folder.rename(output)
     return output / "index.html"
+
+
+def can_write_page() -> bool:
+    """Return whether all that a page needs is here: the packages that export, and the libraries in the cache."""
+    return are_at_hand() and all(find_spec(package) is not None for package in onnx_runtime.PACKAGES)
+
+
+def _check_replaceable(output: Path) -> None:
+    if output.exists() and any(output.iterdir()) and not (output / MODEL).is_file():
+        raise InputError(
+            "a page that is replaced, or nothing", "a folder of something else", where=output, parameters=["output"]
+        )
 
 
 def _check_supported(pipeline: Mapping[str, Any]) -> None:
@@ -97,7 +113,7 @@ def _write_files(folder: Path, pipeline: Mapping[str, Any], model: bytes, librar
     (folder / "page.js").write_bytes(_joined("page", _PAGE))
     (assets / "niivue.js").write_bytes(libraries["niivue"])
     constants = f"const EMBEDDED = {{}}, PIPELINE = {json.dumps(pipeline)};\n"
-    _write_embedded(assets / "model.js", {"model": model, **workers}, constants)
+    _write_embedded(folder / MODEL, {"model": model, **workers}, constants)
     for kind in ("wasm", "webgpu"):
         files = {name: content for name, content in libraries.items() if name.startswith(f"{kind}.")}
         _write_embedded(assets / f"onnxruntime_{kind}.js", files)

@@ -19,6 +19,12 @@ def test_it_says_where_the_pages_lie(monkeypatch, capsys, tmp_path):
     printed = capsys.readouterr().out
     assert f"comparison  {tmp_path / 'comparison' / 'comparison.html'}" in printed
     assert f"submission  {tmp_path / 'submission.zip'}" in printed
+    assert f"web page    segments in a browser; to make it, run: nnUNetv2_gsp export {tmp_path}" in printed
+    page = tmp_path / "web_page" / "index.html"
+    page.parent.mkdir()
+    page.touch()
+    assert exit_code("demo", "-o", "there", "-device", "mps") == 0
+    assert f"web page    {page}" in capsys.readouterr().out
 
 
 def test_another_folder_is_hinted_at(tmp_path):

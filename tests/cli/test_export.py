@@ -7,9 +7,11 @@ import sys
 import pytest
 
 from nnunetv2_gsp.architectures.from_plans import gsp_architecture
+from nnunetv2_gsp.web import writing
 from tests.architectures.networks import isotropic, stock_architecture
 from tests.cli.commands import exit_code
 from tests.sharing.models import parameters_of, plans_of, write_model_folder
+from tests.web.pages import FILES
 
 
 @pytest.fixture(scope="module")
@@ -74,3 +76,19 @@ def test_what_is_not_installed_is_named(model_folder, tmp_path, monkeypatch):
     said = exit_code("export", model_folder, "-o", tmp_path / "model.onnx")
     assert said.endswith("got no onnxruntime; run: pip install 'nnunetv2_gsp[onnx]'.")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_page_is_written_with_libraries_of_a_folder(model_folder, tmp_path, capsys, monkeypatch):
+    pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    asked = []
+    monkeypatch.setattr(writing, "library_files", lambda folder: asked.append(folder) or FILES)
+    output = tmp_path / "page"
+    line = ["export", model_folder, "-o", output, "--format", "web"]
+    assert exit_code(*line, "--libraries", tmp_path / "npm") == 0
+    assert asked == [tmp_path / "npm"]
+    assert f"Wrote {output / 'index.html'}. Open it in a browser" in capsys.readouterr().out
+    assert exit_code(*line).endswith("page exists and is not replaced; choose another with -o, or replace it with "
+                                     "--overwrite.")  # fmt: skip
+    assert exit_code(*line, "--overwrite", "--separate-folds").endswith("got --separate-folds.")
+    assert "index.html" in [file.name for file in output.iterdir()]
