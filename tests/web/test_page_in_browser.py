@@ -13,7 +13,7 @@ import pytest
 from nnunetv2_gsp.web.libraries import are_at_hand
 from nnunetv2_gsp.web.writing import write_page
 from tests.runtimes.cases import CASES, assert_alike, of_nnunet, write_case
-from tests.web.browser import CHROMIUM, chromium
+from tests.web.browser import CHROMIUM, GPU_IN_SOFTWARE, chromium
 
 pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
@@ -94,7 +94,9 @@ def open_page(tab, url):
     tab.open(url)
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(
+    "name", [PHANTOM, *(pytest.param(name, marks=pytest.mark.contract) for name in CASES if name != PHANTOM)]
+)
 def test_labels_are_nnunets(name, page, tab, tmp_path):
     written, file = page(name)
     open_page(tab, file.as_uri())
@@ -184,6 +186,10 @@ def moved(file, folder):
     return copy
 
 
+TOO_LARGE = (
+    "ct.nii.gz: expected an image that fits into a browser's memory, got 512 × 512 × 600 voxels (11.6 GB); crop it, or "
+    "run nnUNetv2_predict."
+)
 WRONG = {
     "a missing channel": (
         lambda files, _: files[:3],
@@ -203,8 +209,7 @@ WRONG = {
     ),
     "a CT of 300 MB": (
         lambda _, folder: [header_alone(folder)] * 4,
-        "ct.nii.gz: expected an image that a browser's memory takes, got 512 × 512 × 600 voxels, which need 11.6 GB; crop "
-        + "it, or predict with nnUNetv2_predict.",
+        TOO_LARGE,
     ),
     "another kind of file": (
         lambda files, folder: [*files[:3], text_file(folder)],
@@ -264,6 +269,7 @@ def server(page):
         serving.shutdown()
 
 
+@pytest.mark.contract
 def test_a_server_that_isolates_gets_threads(server, page, tab, tmp_path):
     written, _ = page(PHANTOM)
     open_page(tab, server)
@@ -272,7 +278,16 @@ def test_a_server_that_isolates_gets_threads(server, page, tab, tmp_path):
     assert "thread" in said
     assert "worker" not in said
     assert_alike(saved(tab, tmp_path), of_nnunet(written, tmp_path))
-    assert {url.partition("/index")[0] for url in tab.requests if url.startswith("http")} <= {
-        server.removesuffix("/index.html"),
-        *tab.requests,
-    }
+    assert all(url.startswith((server.removesuffix("index.html"), "data:", "blob:")) for url in tab.requests)
+
+
+@pytest.mark.contract
+def test_a_gpu_gives_the_same_labels_or_is_left_alone(page, tmp_path):
+    """Chromium's GPU in software, slower than WebAssembly: what counts is that it is tried, and that the page says it."""
+    written, file = page(PHANTOM)
+    with chromium(tmp_path / "profile", *GPU_IN_SOFTWARE) as tab:
+        open_page(tab, file.as_uri())
+        give(tab, sorted(written.images.iterdir()))
+        assert "WebGPU" in (said := segment(tab))
+        assert "offers no WebGPU" not in said
+        assert_alike(saved(tab, tmp_path), of_nnunet(written, tmp_path))

@@ -18,7 +18,7 @@ async function headerOf(file) {
   const dims = Array.from({length: dim(0)}, (_, k) => dim(k + 1));
   while (dims.length > 3 && dims.at(-1) === 1) dims.pop();
   if (![3, 4].includes(dims.length) || dims.some(each => each < 1))
-    throw new Wrong(`${file.name}: expected an image of 3 axes, or 4 with the channels, got ${dims.join(" × ")} voxels.`);
+    throw new Wrong(`${file.name}: expected 3 axes, or 4 with the channels, got ${dims.join(" × ")} voxels.`);
   if (!VALUES.includes(view.getInt16(isFirst ? 70 : 12, little)))
     throw new Wrong(`${file.name}: expected one number a voxel, got colours or complex numbers.`);
   return {name: file.name, dims, file};
@@ -64,16 +64,17 @@ function checkHeaders(headers, {channels, outputs}) {
     throw new Wrong(`${first.name}: expected ${channels.length} channels (${names(channels)}), got ${first.dims[3]}.`);
   if (!is4D && headers.length !== channels.length)
     throw new Wrong(`Expected ${expected}${channels.length > 1 ? " or one 4D file" : ""}, got ${headers.length}.`);
-  const deep = headers.find(({dims}) => dims.length === 4);
-  if (deep && !is4D) throw new Wrong(`${deep.name}: expected an image of 3 axes, got ${deep.dims.join(" × ")} voxels.`);
+  const deep = is4D ? undefined : headers.find(({dims}) => dims.length === 4);
+  if (deep) throw new Wrong(`${deep.name}: expected an image of 3 axes, got ${deep.dims.join(" × ")} voxels.`);
   const other = headers.find(({dims}) => dims.join() !== first.dims.join());
   if (other)
     throw new Wrong(`${other.name}: expected ${first.dims.join(" × ")} voxels as in ${first.name}, ` +
       `got ${other.dims.join(" × ")}.`);
   const needed = product3(first.dims) * (12 * channels.length + 4 * outputs.length + 14);
   if (needed > MEMORY)
-    throw new Wrong(`${first.name}: expected an image that a browser's memory takes, got ${first.dims.slice(0, 3).join(" × ")} ` +
-      `voxels, which need ${(needed / 1e9).toFixed(1)} GB; crop it, or predict with nnUNetv2_predict.`);
+    throw new Wrong(`${first.name}: expected an image that fits into a browser's memory, got ` +
+      `${first.dims.slice(0, 3).join(" × ")} voxels (${(needed / 1e9).toFixed(1)} GB); ` +
+      "crop it, or run nnUNetv2_predict.");
 }
 
 const names = channels => channels.map(({name}) => name).join(", ");
@@ -98,7 +99,8 @@ function checkImages(images) {
   for (const image of images) {
     const far = corners(image).some((number, k) => Math.abs(number - corners(first)[k]) > 1e-2);
     if (far) throw new Wrong(`${image.name}: expected the place and the voxels of ${first.name}, got others.`);
-    if (holdsLabels(image)) throw new Wrong(`${image.name}: expected an image, got a few whole numbers, as labels are.`);
+    if (holdsLabels(image))
+      throw new Wrong(`${image.name}: expected an image, got a few whole numbers, as labels are.`);
   }
 }
 

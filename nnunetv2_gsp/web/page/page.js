@@ -11,15 +11,16 @@ async function take(dropped) {
     const headers = await Promise.all(dropped.map(headerOf));
     checkHeaders(headers, PIPELINE);
     headers.sort((one, other) => one.name.localeCompare(other.name));
-    const read_ = await Promise.all(headers.map(read));
-    checkImages(read_);
+    const whole = await Promise.all(headers.map(read));
+    checkImages(whole);
     const is4D = headers.length < CHANNELS.length;
     files = headers;
-    images = is4D ? read_ : assigned(headers, CHANNELS).map(number => read_[number]);
+    images = is4D ? whole : assigned(headers, CHANNELS).map(number => whole[number]);
     result = null;
     listChannels(is4D);
     await look();
-    say(`${images[0].hdr.dims.slice(1, 4).join(" × ")} voxels of ${spacing().map(mm => +mm.toFixed(2)).join(" × ")} mm.`);
+    const mm = spacing().map(edge => Number(edge.toFixed(2)));
+    say(`${images[0].hdr.dims.slice(1, 4).join(" × ")} voxels of ${mm.join(" × ")} mm.`);
   });
   element("files").value = "";
 }
@@ -43,6 +44,7 @@ async function attempt(work) {
 }
 
 const say = text => (element("state").textContent = text);
+const caseName = () => stem(images[0].name).replace(/_\d{4}$/, "");
 const spacing = () => images[0].hdr.pixDims.slice(1, 4).map(Math.abs);
 
 /** Show which file each channel is, to be changed where it is wrong. */
@@ -138,7 +140,8 @@ function computedBy({kind, size, threads, refusedGpu}) {
   if (kind === "WebGPU") return "Computed by WebGPU.";
   const count = (number, what) => `${number} ${what}${number === 1 ? "" : "s"}`;
   const how = crossOriginIsolated ? count(threads, "thread") : count(size, "worker") + " of one thread";
-  return `Computed by WebAssembly, ${how}; WebGPU ${refusedGpu ? `was tried: ${refusedGpu}` : "is not there"}.`;
+  const whyNotGpu = refusedGpu ? `WebGPU was tried: ${refusedGpu}` : "this browser offers no WebGPU";
+  return `Computed by WebAssembly, ${how}; ${whyNotGpu}.`;
 }
 
 /** List the volume of each region in ml. */
@@ -146,7 +149,8 @@ function listVolumes(labels) {
   const counts = new Map();
   for (const label of labels) counts.set(label, (counts.get(label) ?? 0) + 1);
   const voxelMl = spacing().reduce((made, mm) => made * mm, 1) / 1000;
-  const regions = PIPELINE.outputs.map((output, number) => ({...output, number})).filter(({labels: of}) => of.some(label => label));
+  const numbered = PIPELINE.outputs.map((output, number) => ({...output, number}));
+  const regions = numbered.filter(({labels: of}) => of.some(label => label));
   element("volumes").replaceChildren(...regions.map(({name, labels: of, number}) => {
     const ml = of.reduce((sum, label) => sum + (counts.get(label) ?? 0), 0) * voxelMl;
     const row = document.createElement("tr"), colour = document.createElement("span");
@@ -178,7 +182,7 @@ function begin() {
   element("cancel").onclick = () => cancel?.();
   element("shown").onchange = () => attempt(look);
   element("opacity").oninput = event => view?.setOpacity(Number(event.target.value));
-  element("save").onclick = () => save(result.bytes, `${stem(images[0].name).replace(/_\d{4}$/, "")}_segmentation.nii.gz`);
+  element("save").onclick = () => save(result.bytes, `${caseName()}_segmentation.nii.gz`);
   document.ondragover = event => event.preventDefault();
   document.ondrop = event => {
     event.preventDefault();

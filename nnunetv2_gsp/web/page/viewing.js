@@ -1,6 +1,8 @@
 // The image and the labels over it, in NiiVue's three planes.
 
-const COLOURS = [[213, 94, 0], [0, 158, 115], [86, 180, 233], [240, 228, 66], [204, 121, 167], [230, 159, 0], [0, 114, 178]];
+const COLOURS = [  // red, green and blue of labels 1, 2, ..., apart for colour-blind people too
+  [213, 94, 0], [0, 158, 115], [86, 180, 233], [240, 228, 66], [204, 121, 167], [230, 159, 0], [0, 114, 178],
+];
 
 const colourOf = label => COLOURS[(label - 1) % COLOURS.length];
 
@@ -17,17 +19,16 @@ class View {
     return view;
   }
 
-  /** Show an image, of a 4D one this frame, alone. */
+  /** Show an image, of a 4D one this frame, and the labels over it. */
   show(image, frame = 0) {
-    [...this.nv.volumes].reverse().forEach(volume => this.nv.removeVolume(volume));
+    while (this.nv.volumes.length) this.nv.removeVolume(this.nv.volumes.at(-1));
     this.nv.addVolume(image);
     if (image.nFrame4D > 1) this.nv.setFrame4D(image.id, frame);
     if (this.labels) this.nv.addVolume(this.labels);
   }
 
-  /** Show labels over the image; null takes them away. */
+  /** Take labels to show over the image that is shown next; undefined takes none. */
   async overlay(bytes, values, opacity) {
-    if (this.labels) this.nv.removeVolume(this.labels);
     this.labels = bytes && (await niivue.NVImage.loadFromFile({file: new File([bytes], "labels.nii"), opacity}));
     if (!this.labels) return;
     this.labels.setColormapLabel({
@@ -35,7 +36,6 @@ class View {
       B: [0, ...values.map(value => colourOf(value)[2])], A: [0, ...values.map(() => 255)],
       I: [0, ...values], labels: ["", ...values.map(String)],
     });
-    this.nv.addVolume(this.labels);
   }
 
   setOpacity(opacity) {

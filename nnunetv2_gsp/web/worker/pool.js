@@ -3,7 +3,7 @@
 const MEMORY = 1.5e9;  // bytes that their runtimes may take together
 const WORTH_A_WORKER = 10;  // seconds of work, for less of which to start another takes longer
 
-/** Runs patches in workers of their own, by WebGPU where that gives the same labels sooner, else by WebAssembly. */
+/** Runs patches in workers of their own, by WebGPU where that computes the same sooner, else by WebAssembly. */
 class Pool {
   /** runtimes: kind -> {script, glue, binary} of "wasm", and of "webgpu" where there is an adapter. */
   constructor(runtimes, model, patchSize) {
@@ -17,7 +17,8 @@ class Pool {
     const wasm = await this.#start("wasm"), trial = await wasm.trial(patch);
     const faster = await this.#fasterOnGpu(patch, trial);
     if (faster) wasm.end();
-    const most = Math.min(cores, Math.floor(MEMORY / trial.memory), Math.ceil((passes * trial.seconds) / WORTH_A_WORKER));
+    const worth = Math.ceil((passes * trial.seconds) / WORTH_A_WORKER);
+    const most = Math.min(cores, worth, Math.floor(MEMORY / trial.memory));
     this.idle = [faster ?? wasm];
     while (!faster && !isolated && this.idle.length < most) this.idle.push(await this.#start("wasm"));
     this.size = this.idle.length;
@@ -36,24 +37,30 @@ class Pool {
   async #start(kind) {
     const {script, glue, binary} = this.runtimes[kind], {model, patchSize, threads} = this;
     const network = new Network(script);
-    await network.call({kind, glue, binary, model, patchSize, threads});
+    try {
+      await network.call({kind, glue, binary, model, patchSize, threads});
+    } catch (error) {
+      network.end();
+      throw error;
+    }
     return network;
   }
 
-  /** Return a network on the GPU if it works there, decides as on the CPU, and is faster; else null, and note why. */
+  /** Return a network on the GPU if it works there, computes the same, and is faster; else null, and note why. */
   async #fasterOnGpu(patch, onCpu) {
     if (!this.runtimes.webgpu) return null;
+    let network = null;
     try {
-      const network = await this.#start("webgpu");
+      network = await this.#start("webgpu");
       await network.trial(patch);  // compiles
       const onGpu = await network.trial(patch);
-      if (!decideAlike(onGpu.logits, onCpu.logits)) this.refusedGpu = "other labels";
-      else if (onGpu.seconds > onCpu.seconds) this.refusedGpu = "slower";
-      else return network;
-      network.end();
+      if (!areAlike(onGpu.logits, onCpu.logits)) this.refusedGpu = "its logits differ";
+      else if (onGpu.seconds > onCpu.seconds) this.refusedGpu = "it is slower";
     } catch (error) {
       this.refusedGpu = error.message;
     }
+    if (!this.refusedGpu) return network;
+    network?.end();
     return null;
   }
 }
@@ -83,7 +90,7 @@ class Network {
 }
 
 /** Whether two sets of logits differ by less than a hundredth of the largest. */
-function decideAlike(one, other) {
+function areAlike(one, other) {
   let largestLogit = 0, difference = 0;
   for (let i = 0; i < one.length; ++i) {
     largestLogit = Math.max(largestLogit, Math.abs(other[i]));

@@ -1,6 +1,6 @@
 // From images as they are stored to what windows are cut from: turned, cropped, normalised, resampled.
 
-/** Return {images, box, shape, order, flips, spacing, newSpacing}: normalised images, and what undoes the way to them. */
+/** Return normalised images, and {box, shape, order, flips, spacing, newSpacing}, which undo the way to them. */
 function preprocessed(channels, shape, spacing, affine, pipeline) {
   const {order, flips} = orientation(affine, pipeline);
   const turned = channels.map(values => reoriented({values, shape}, order, flips));

@@ -4,11 +4,11 @@ const EDGE = 12;  // voxels that repeat the border's value, so that a cubic spli
 const POLE = Math.sqrt(3) - 2;  // of the cubic B-spline's prefilter
 
 /** Return a volume in another shape; axes along which voxels are long are resampled after the planes across them. */
-function resampled(volume, newShape, spacing, newSpacing, {order, order_z, force_separate_z, separate_z_anisotropy_threshold}) {
+function resampled(volume, newShape, spacing, newSpacing, how) {
   if (newShape.every((size, axis) => size === volume.shape[axis])) return volume;
-  const apart = axisApart(spacing, newSpacing, force_separate_z, separate_z_anisotropy_threshold);
-  if (apart === null) return clippedZoom(volume, newShape, order);
-  return alongAxis(zoomedPlanes(volume, newShape, apart, order), apart, newShape[apart], order_z);
+  const apart = axisApart(spacing, newSpacing, how.force_separate_z, how.separate_z_anisotropy_threshold);
+  if (apart === null) return clippedZoom(volume, newShape, how.order);
+  return alongAxis(zoomedPlanes(volume, newShape, apart, how.order), apart, newShape[apart], how.order_z);
 }
 
 /** Return the axis that is resampled apart, or null if none is. */
@@ -80,8 +80,8 @@ function tapsOf(size, newSize, order) {
 
 function cubicTaps(place) {
   const low = Math.floor(place), t = place - low, rest = 1 - t;
-  const weights = [rest ** 3 / 6, (4 - 6 * t ** 2 + 3 * t ** 3) / 6, (4 - 6 * rest ** 2 + 3 * rest ** 3) / 6, t ** 3 / 6];
-  return weights.map((weight, k) => [low - 1 + k, weight]);
+  const weights = [rest ** 3, 4 - 6 * t ** 2 + 3 * t ** 3, 4 - 6 * rest ** 2 + 3 * rest ** 3, t ** 3];
+  return weights.map((weight, k) => [low - 1 + k, weight / 6]);
 }
 
 /** Return the coefficients of cubic B-splines through values (size, inner), along the first axis, edges repeated. */
