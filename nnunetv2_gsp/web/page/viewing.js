@@ -12,10 +12,10 @@ class View {
     const view = new View();
     view.nv = new niivue.Niivue({
       logLevel: "error", dragAndDropEnabled: false, multiplanarShowRender: niivue.SHOW_RENDER.NEVER,
-      multiplanarLayout: canvas.clientWidth > 600 ? niivue.MULTIPLANAR_TYPE.ROW : niivue.MULTIPLANAR_TYPE.COLUMN,
       crosshairColor: [1, 1, 1, 0.6], crosshairWidth: 1, crosshairWidthUnit: "mm", fontColor: [1, 1, 1, 1],
     });
     await view.nv.attachToCanvas(canvas);
+    new ResizeObserver(() => view.#arrange(canvas.clientWidth)).observe(canvas);
     return view;
   }
 
@@ -36,6 +36,11 @@ class View {
       B: [0, ...values.map(value => colourOf(value)[2])], A: [0, ...values.map(() => 255)],
       I: [0, ...values], labels: ["", ...values.map(String)],
     });
+  }
+
+  /** Put the planes side by side where there is room, else below one another. */
+  #arrange(width) {
+    this.nv.setMultiplanarLayout(niivue.MULTIPLANAR_TYPE[width > 600 ? "ROW" : "COLUMN"]);
   }
 
   setOpacity(opacity) {
