@@ -6,6 +6,17 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TypeAlias
 
+_EXAMPLES = (
+    (r"\d{5}", "00000"),
+    (r"\d{4}", "0000"),
+    (r"\d{1,3}", "1"),
+    (r"\d{3}", "000"),
+    (r"0\d{2}", "000"),
+    (r"[1-9]\d{2}", "100"),
+    (r"\w+", "*"),
+    (r"\d+", "00"),
+)  # part of a pattern of names -> what it can match
+
 
 @dataclass(frozen=True)
 class Tissue:
@@ -187,6 +198,22 @@ class Challenge:
             ['NETC', 'SNFH', 'ET']
         """
         return tuple(tissue for tissue in self.on_disk.values() if tissue not in self.optional)
+
+    @property
+    def example(self) -> str:
+        """An example of the names of cases; of a Decathlon's task, the name of its folder.
+
+        Examples:
+            >>> from nnunetv2_gsp.challenges import CHALLENGES
+            >>> CHALLENGES["brats2025-men-rt"].example
+            'BraTS-MEN-RT-0000-1'
+        """
+        if isinstance(self.layout, Decathlon):
+            return self.layout.folder
+        text = self.layout.case.pattern.split("|")[0].replace("(", "")
+        for pattern, example in _EXAMPLES:
+            text = text.replace(pattern, example)
+        return f"{text}_001" if text.endswith("Training") else text
 
     def has(self, *tissues: Tissue) -> bool:
         """Tell whether the challenge has tissues with these labels and meanings, whatever they are called.

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from nnunetv2_gsp.challenges.challenge import CaseFolders, Challenge, MetaImages
+from nnunetv2_gsp.challenges.challenge import Challenge
 
 if TYPE_CHECKING:
     from nnunetv2_gsp.tables import Table
@@ -34,29 +34,9 @@ def _row(challenge: Challenge) -> tuple[str, ...]:
     return (
         f"`{challenge.name}`{' *' * bool(challenge.unconfirmed)}",
         challenge.task,
-        f"`{_names(challenge)}`",
+        f"`{challenge.example}`",
         labels,
         sizes,
         f"`{challenge.scores}`",
         ", ".join(ways) or "none",
     )
-
-
-def _names(challenge: Challenge) -> str:
-    """Return an example of the cases' names."""
-    layout = challenge.layout
-    if not isinstance(layout, (CaseFolders, MetaImages)):
-        return layout.folder
-    text = layout.case.pattern.split("|")[0].replace("(", "")
-    for pattern, example in (
-        (r"\d{5}", "00000"),
-        (r"\d{4}", "0000"),
-        (r"\d{1,3}", "1"),
-        (r"\d{3}", "000"),
-        (r"0\d{2}", "000"),
-        (r"[1-9]\d{2}", "100"),
-        (r"\w+", "*"),
-        (r"\d+", "00"),
-    ):
-        text = text.replace(pattern, example)
-    return f"{text}_001" if text.endswith("Training") else text
