@@ -23,5 +23,6 @@ FAMILIES: Mapping[str, tuple[Challenge, ...]] = {
 }
 EDITIONS = tuple(challenge.edition for challenge in CHALLENGES.values() if challenge.edition)
 SUBMISSIONS = tuple(challenge.name for challenge in CHALLENGES.values() if challenge.archive)
+CONTAINERS = tuple(challenge.name for challenge in CHALLENGES.values() if challenge.archive and challenge.container)
 
-__all__ = ["CHALLENGES", "EDITIONS", "FAMILIES", "SUBMISSIONS", "Challenge"]
+__all__ = ["CHALLENGES", "CONTAINERS", "EDITIONS", "FAMILIES", "SUBMISSIONS", "Challenge"]

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from nnunetv2_gsp.challenges import SUBMISSIONS
+from nnunetv2_gsp.challenges import CONTAINERS
 from nnunetv2_gsp.cli.arguments import Verbs, listed
 from nnunetv2_gsp.container.registry import INTERFACES
 
@@ -53,10 +53,11 @@ def add(verbs: Verbs) -> None:
     )
     container.add_argument(
         "--challenge",
-        choices=SUBMISSIONS,
+        choices=CONTAINERS,
         metavar="CHALLENGE",
-        help="BraTS: edition whose labels and rules the results follow (default: "
-        f"{INTERFACES['brats2025'].challenge}, whose labels and names 2023 and 2025 share)",
+        help="BraTS: edition or task whose labels and rules the results follow (default: "
+        + ", ".join(f"{each.challenge} for {name}" for name, each in INTERFACES.items() if each.challenge)
+        + ")",
     )
     container.add_argument(
         "--input-slugs",

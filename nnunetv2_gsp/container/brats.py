@@ -48,6 +48,10 @@ def _image(folder: Path, modality: str) -> Path:
     raise MissingInputError(" or ".join(names), "neither", where=folder)
 
 
+def _remains(folder: Path, name: str) -> FoundCase:
+    return FoundCase(name, tuple(sorted((folder / name).glob("*.nii.gz"))), Path(f"{name}.nii.gz"))
+
+
 _IMAGE = "docker.synapse.org/synXXXXXXXX/{name}:latest"
 _PUSH = "docker login docker.synapse.org && docker push {image}"
 _LIMITS = "--memory 16G --shm-size 4G"
@@ -61,7 +65,8 @@ BRATS_2025 = CaseFolders(
     image=_IMAGE,
     push=_PUSH,
     try_options=_LIMITS,
-    challenge="brats2024",
+    challenge="brats2025",
+    remains=_remains,
 )
 BRATS_MLCUBE = CaseFolders(
     name="brats-mlcube",
@@ -74,4 +79,5 @@ BRATS_MLCUBE = CaseFolders(
     try_options=_LIMITS,
     try_arguments="infer --data_path=/mlcube_io0 --output_path=/mlcube_io2",
     challenge="brats2024",
+    remains=_remains,
 )

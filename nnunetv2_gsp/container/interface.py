@@ -64,9 +64,11 @@ class Interface(ABC):
         push: command that hands the image in, with {image} and {name}.
         try_options: further options of `docker run` for a trial, as near to the challenge's own as can be.
         try_arguments: words behind the image's name in `docker run`, as the challenge passes them.
-        challenge: name of the challenge whose rules results follow, one of `challenges.SUBMISSIONS`; None where results
+        challenge: name of the challenge whose rules results follow, one of `challenges.CONTAINERS`; None where results
             have the labels of the trained dataset.
         user: user and group ids that the image runs as; None leaves that to whoever runs it.
+        remains: function that returns what is left of a failed case, by the input folder and the case's name, where the
+            challenge drops all results of a run that fails or lacks one; None where a failed case costs its own alone.
         script: True if the challenge calls a script of the working directory instead of the image's entry point.
     """
 
@@ -81,6 +83,7 @@ class Interface(ABC):
     try_arguments: str = ""
     challenge: str | None = None
     user: str | None = None
+    remains: Callable[[Path, str], FoundCase] | None = None
     script: bool = False
 
     def check(self, channels: Sequence[str], sockets: Sockets) -> None:

@@ -1,7 +1,6 @@
 """Predicts one case after another with one model, or with the mean probabilities of several."""
 
 import json
-import logging
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
@@ -9,17 +8,15 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
-import torch
 from nnunetv2.ensembling.ensemble import merge_files
-from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
 from nnunetv2_gsp.errors import ConflictingInputError
 from nnunetv2_gsp.files import write_json
 from nnunetv2_gsp.images import check_same_geometry, read_image, write_image
-from nnunetv2_gsp.nnunet import FOLDERS, environment_with
-from nnunetv2_gsp.sharing import import_model
+from nnunetv2_gsp.prediction.cases import Case, preprocessed, write_segmentation, write_with_probabilities
+from nnunetv2_gsp.prediction.export import segmentation_of
+from nnunetv2_gsp.prediction.model import load_predictor
 
-_log = logging.getLogger(__name__)
 _ALIKE = (
     "labels",
     "regions_class_order",
@@ -28,26 +25,11 @@ _ALIKE = (
 )  # in the dataset.json of an ensemble's models
 
 
-def imported(bundle: Path, results: Path) -> Path:
-    """Make a model folder of a bundle, whatever else nnU-Net's variables name.
-
-    Args:
-        bundle: bundle that `export_model`, or anybody else, wrote.
-        results: folder for it, which is created; models of the same names need a folder each.
-
-    Raises:
-        RefusedError: the bundle is unsound.
-    """
-    results.mkdir(parents=True)
-    with environment_with({**dict.fromkeys(FOLDERS, str(results / "none")), "nnUNet_results": str(results)}):
-        return import_model(bundle)
-
-
 def common_dataset(model_folders: Sequence[Path], names: Sequence[str]) -> dict[str, Any]:
     """Return the dataset.json of models, after checking that they have channels, labels and file format in common.
 
     Args:
-        model_folders: folders as `imported` returns them.
+        model_folders: folders as `unpacked` yields them.
         names: what to call each model in an error.
 
     Raises:
@@ -77,14 +59,17 @@ def common_dataset(model_folders: Sequence[Path], names: Sequence[str]) -> dict[
 class Ensemble:
     """Models that predict a case together; a single one is its own ensemble.
 
+    Args:
+        bundles: files of the models, which have channels, labels and file format in common.
+        device: "cpu" or "cuda".
+
     Attributes:
         dataset_json: content of the models' dataset.json.
     """
 
-    def __init__(self, model_folders: Sequence[Path], device: str):
-        self.dataset_json = common_dataset(model_folders, [folder.name for folder in model_folders])
-        with quietly():
-            self._predictors = [_predictor(folder, torch.device(device)) for folder in model_folders]
+    def __init__(self, bundles: Sequence[Path], device: str):
+        self._predictors = [load_predictor(bundle, device=device) for bundle in bundles]
+        self.dataset_json: dict[str, Any] = self._predictors[0].dataset_json
 
     @property
     def channels(self) -> list[str]:
@@ -104,32 +89,40 @@ class Ensemble:
             DamagedFileError: an image is truncated or damaged.
             ConflictingInputError: the images do not lie in the same place.
         """
-        with tempfile.TemporaryDirectory() as work:
-            files = self._readable(images, Path(work))
-            parts = [Path(work, f"model_{number}") for number in range(len(self._predictors))]
-            with quietly():
-                for predictor, part in zip(self._predictors, parts, strict=True):
-                    part.mkdir()
-                    predictor.predict_from_files_sequential(
-                        [list(map(str, files))], [str(part / name)], save_probabilities=len(parts) > 1
-                    )
-            return self._merged(name, parts, folder)
-
-    def _merged(self, name: str, parts: Sequence[Path], folder: Path) -> Path:
         folder.mkdir(parents=True)
-        ending = self.dataset_json["file_ending"]
         write_json(self.dataset_json, folder / "dataset.json")
-        if len(parts) == 1:
-            return Path(parts[0], f"{name}{ending}").rename(folder / f"{name}{ending}")
+        with tempfile.TemporaryDirectory() as work, quietly():
+            case = Case(name, tuple(self._readable(images, Path(work))), None)
+            if len(self._predictors) == 1:
+                self._predict_alone(case, folder)
+            else:
+                self._predict_together(case, Path(work), folder)
+        return folder / f"{name}{self.dataset_json['file_ending']}"
+
+    def _predict_alone(self, case: Case, folder: Path) -> None:
+        [predictor] = self._predictors
+        image = preprocessed(case, predictor)
+        logits = predictor.predict_logits_from_preprocessed_data(image.image)
+        labels = segmentation_of(
+            logits, predictor.plans_manager, predictor.configuration_manager, predictor.label_manager, image.properties
+        )
+        write_segmentation(case, labels, image.properties, predictor, folder)
+
+    def _predict_together(self, case: Case, work: Path, folder: Path) -> None:
+        parts = [work / f"model_{number}" for number in range(len(self._predictors))]
+        for predictor, part in zip(self._predictors, parts, strict=True):
+            part.mkdir()
+            image = preprocessed(case, predictor)
+            logits = predictor.predict_logits_from_preprocessed_data(image.image)
+            write_with_probabilities(case, logits, image.properties, predictor, part)
         first = self._predictors[0]
         merge_files(
-            [str(part / f"{name}.npz") for part in parts],
-            str(folder / name),
-            ending,
+            [str(part / f"{case.name}.npz") for part in parts],
+            str(folder / case.name),
+            self.dataset_json["file_ending"],
             first.plans_manager.image_reader_writer_class(),
             first.label_manager,
         )
-        return folder / f"{name}{ending}"
 
     def _readable(self, images: Sequence[Path], work: Path) -> list[Path]:
         """Check the images, and return files in the models' format, which are the images themselves where they can be.
@@ -153,14 +146,6 @@ def quietly() -> Iterator[None]:
     """Hold back what nnU-Net prints, and progress bars of a single case."""
     with redirect_stdout(StringIO()), redirect_stderr(StringIO()):
         yield
-
-
-def _predictor(model_folder: Path, device: torch.device) -> nnUNetPredictor:
-    checkpoints = sorted(model_folder.glob("fold_*/*.pth"))
-    folds = [checkpoint.parent.name.removeprefix("fold_") for checkpoint in checkpoints]
-    predictor = nnUNetPredictor(device=device, allow_tqdm=False)
-    predictor.initialize_from_trained_model_folder(str(model_folder), folds, checkpoints[0].name)
-    return predictor
 
 
 def _read_json(file: Path) -> dict[str, Any]:

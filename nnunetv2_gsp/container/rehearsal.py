@@ -13,8 +13,6 @@ from nnunetv2_gsp.errors import ConflictingInputError, InputError
 from nnunetv2_gsp.files import write_json
 from nnunetv2_gsp.images import write_image
 
-_CASE = "BraTS-GLI-00000-100"
-
 
 def rehearse(settings: Settings, dataset_json: dict[str, Any], model: str) -> None:
     """Check that predictions of a model make results that the challenge takes, as far as an empty one tells.
@@ -28,12 +26,12 @@ def rehearse(settings: Settings, dataset_json: dict[str, Any], model: str) -> No
         ConflictingInputError: the meaning of the labels, the file format or the names do not fit.
     """
     with tempfile.TemporaryDirectory() as work:
-        image, prediction = Path(work, "image.nii.gz"), Path(work, "prediction", _CASE + dataset_json["file_ending"])
+        image, prediction = Path(work, "image.nii.gz"), Path(work, "prediction", f"case{dataset_json['file_ending']}")
         prediction.parent.mkdir()
         for file in (image, prediction):
             write_image(sitk.Image([4, 4, 4], sitk.sitkUInt8), file, compressed=False)
         write_json(dataset_json, prediction.parent / "dataset.json")
-        case = FoundCase(_CASE, (image,), Path(f"{_CASE}.nii.gz"))
+        case = FoundCase("case", (image,), Path("case.nii.gz"))
         try:
             results_in(Path(work), settings.challenge, dataset_json).write(case, prediction)
         except InputError as error:

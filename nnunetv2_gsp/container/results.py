@@ -3,13 +3,15 @@
 import tempfile
 import zipfile
 from abc import ABC, abstractmethod
-from collections.abc import Collection
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
 
+from nnunetv2_gsp.challenges import CHALLENGES
 from nnunetv2_gsp.container.interface import FoundCase
 from nnunetv2_gsp.container.prediction import quietly
 from nnunetv2_gsp.datasets.labels import check_labels
@@ -42,49 +44,82 @@ class Results(ABC):
         """
 
     @abstractmethod
-    def violations(self, cases: Collection[FoundCase]) -> list[str]:
-        """Read the results of cases again, and return a sentence for each rule that one breaks."""
+    def check(self, case: FoundCase) -> None:
+        """Read the result of a case again.
+
+        Raises:
+            InputError: it breaks a rule.
+        """
+
+    def write_empty(self, case: FoundCase) -> bool:
+        """Write a segmentation without any label where the first image lies whose header can be read.
+
+        Args:
+            case: the case, with those of its images that are there.
+
+        Returns:
+            True if there is such an image, and the segmentation was written.
+        """
+        for image in case.images:
+            with suppress(RuntimeError, InputError):
+                empty = _empty_like(image)
+                with whole(self._output / case.result) as unfinished:
+                    write_image(empty, unfinished, compressed=True)
+                return True
+        return False
 
 
 class ChallengeResults(Results):
-    """Results with the labels, names and geometry of a challenge's archives, as files of their own."""
+    """Results with the labels and geometry of a challenge's archives, as files of their own.
+
+    Whoever runs the container names the cases, and not always as the challenge does: archives have its example.
+    """
 
     def __init__(self, output: Path, challenge: str):
         super().__init__(output)
-        self._challenge = challenge
+        self._challenge, self._example = challenge, CHALLENGES[challenge].example
 
     def write(self, case: FoundCase, prediction: Path) -> None:
         """Write the one file of an archive of the case."""
-        with tempfile.TemporaryDirectory() as work:
+        ending = prediction.name.removeprefix(case.name)
+        prediction = prediction.rename(prediction.with_name(f"{self._example}{ending}"))
+        with tempfile.TemporaryDirectory() as work, self._refusing(case):
             archive = Path(work, "result.zip")
-            self._archive(case, prediction, archive)
+            with quietly():
+                write_submission(prediction.parent, archive, self._challenge, images=self._image(case, work))
             with zipfile.ZipFile(archive) as opened:
                 [content] = map(opened.read, opened.namelist())
             with whole(self._output / case.result) as unfinished:
                 unfinished.write_bytes(content)
 
-    def _archive(self, case: FoundCase, prediction: Path, archive: Path) -> None:
-        """Write the archive of one case; its errors name no temporary file, which nobody could look at."""
-        try:
+    def check(self, case: FoundCase) -> None:
+        """Check the result as an archive of its own."""
+        with tempfile.TemporaryDirectory() as work, self._refusing(case):
+            archive = Path(work, "result.zip")
+            with zipfile.ZipFile(archive, "w") as opened:
+                opened.write(self._output / case.result, f"{self._example}.nii.gz")
             with quietly():
-                write_submission(
-                    prediction.parent, archive, self._challenge, images=_images([case], str(archive.parent))
-                )
+                violations = check_submission(archive, self._challenge, self._image(case, work))
+            if violations:
+                raise SeveralProblemsError("a result that is in order", violations)
+
+    def _image(self, case: FoundCase, work: str) -> Path:
+        """Return a folder with the first image under nnU-Net's name, by which a challenge's rules find it."""
+        folder = Path(work, "images")
+        folder.mkdir()
+        (folder / f"{self._example}_0000.nii.gz").symlink_to(case.images[0].absolute())
+        return folder
+
+    @contextmanager
+    def _refusing(self, case: FoundCase) -> Iterator[None]:
+        """Raise errors that name the case, and no temporary file, which nobody could look at."""
+        try:
+            yield
         except SeveralProblemsError as error:
-            problems = " ".join(error.problems)
+            problems = " ".join(error.problems).replace(self._example, case.name)
             raise ConflictingInputError(f"a result that {self._challenge} takes", f"these: {problems}") from error
         except InputError as error:
             raise ConflictingInputError(error.expected, error.got) from error
-
-    def violations(self, cases: Collection[FoundCase]) -> list[str]:
-        """Check the results as one archive."""
-        with tempfile.TemporaryDirectory() as work:
-            archive = Path(work, "results.zip")
-            with zipfile.ZipFile(archive, "w") as opened:
-                for case in cases:
-                    opened.write(self._output / case.result, case.result.name)
-            with quietly():
-                return check_submission(archive, self._challenge, _images(cases, work))
 
 
 class TrainedLabels(Results):
@@ -109,18 +144,12 @@ class TrainedLabels(Results):
         with whole(self._output / case.result) as unfinished:
             write_image(result, unfinished, compressed=True)
 
-    def violations(self, cases: Collection[FoundCase]) -> list[str]:
-        """Check labels and geometry of each result."""
-        found = []
-        for case in cases:
-            file = self._output / case.result
-            try:
-                result = read_image(file)
-                check_same_geometry(result, file, read_image(case.images[0]), case.images[0])
-                check_labels(sitk.GetArrayViewFromImage(result), self._labels, file)
-            except InputError as error:
-                found.append(error.told())
-        return found
+    def check(self, case: FoundCase) -> None:
+        """Check labels and geometry of the result."""
+        file = self._output / case.result
+        result = read_image(file)
+        check_same_geometry(result, file, read_image(case.images[0]), case.images[0])
+        check_labels(sitk.GetArrayViewFromImage(result), self._labels, file)
 
 
 def results_in(output: Path, challenge: str | None, dataset_json: dict[str, Any]) -> Results:
@@ -134,13 +163,17 @@ def results_in(output: Path, challenge: str | None, dataset_json: dict[str, Any]
     return ChallengeResults(output, challenge) if challenge else TrainedLabels(output, dataset_json)
 
 
-def _images(cases: Collection[FoundCase], work: str) -> Path:
-    """Return a folder with the first image of each case under nnU-Net's name, by which a challenge's rules find it."""
-    folder = Path(work, "images")
-    folder.mkdir()
-    for case in cases:
-        (folder / f"{case.name}_0000.nii.gz").symlink_to(case.images[0].absolute())
-    return folder
+def _empty_like(file: Path) -> sitk.Image:
+    """Return an image without any label that lies where another does, of which the header alone is read."""
+    header = sitk.ImageFileReader()
+    header.SetFileName(str(file))
+    header.ReadImageInformation()
+    empty = sitk.Image(header.GetSize(), sitk.sitkUInt8)
+    empty.SetSpacing(header.GetSpacing())
+    empty.SetOrigin(header.GetOrigin())
+    empty.SetDirection(header.GetDirection())
+    empty.SetMetaData("ITK_FileNotes", "no prediction: the case failed")  # to tell it from one without a finding
+    return empty
 
 
 def _labels_in(dataset_json: dict[str, Any]) -> list[int]:

@@ -6,21 +6,24 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from nnunetv2_gsp.challenges import CONTAINERS
 from nnunetv2_gsp.container.interface import Interface, Sockets
-from nnunetv2_gsp.container.prediction import common_dataset, imported
+from nnunetv2_gsp.container.prediction import common_dataset
 from nnunetv2_gsp.container.registry import INTERFACES
 from nnunetv2_gsp.container.rehearsal import rehearse
 from nnunetv2_gsp.container.settings import FILE, Settings, write_settings
-from nnunetv2_gsp.container.wheel import constraints, torch_pins, write_wheel
+from nnunetv2_gsp.container.wheel import UNUSED, constraints, torch_pins, write_wheel
 from nnunetv2_gsp.errors import ConflictingInputError, MissingInputError
 from nnunetv2_gsp.files import check_target
 from nnunetv2_gsp.sharing import export_model
+from nnunetv2_gsp.sharing.importing import unpacked
 
 _log = logging.getLogger(__name__)
 _TORCH_INDEX = {False: "https://download.pytorch.org/whl/cpu", True: "https://pypi.org/simple"}
@@ -42,7 +45,7 @@ def write_container(
         models: bundles that `export_model` wrote, or model folders, which are exported; several are an ensemble.
         output: folder to write; missing folders above it are created.
         interface: name of the way in which the challenge runs containers, a key of `INTERFACES`.
-        challenge: name of the challenge whose rules results follow, one of `challenges.SUBMISSIONS`; None takes the
+        challenge: name of the challenge whose rules results follow, one of `challenges.CONTAINERS`; None takes the
             interface's own.
         input_slugs: for grand-challenge, slug of each channel's input; none with one channel takes the only input.
         output_slug: for grand-challenge, slug of the output.
@@ -82,6 +85,8 @@ def _check_challenge(interface: Interface, challenge: str | None) -> None:
             challenge,
             remedy="leave it out",
         )
+    if challenge and challenge not in CONTAINERS:
+        raise ConflictingInputError("a challenge that takes containers", challenge, parameters=["challenge"])
 
 
 def _bundle(model: Path, file: Path) -> str:
@@ -97,8 +102,8 @@ def _bundle(model: Path, file: Path) -> str:
 
 def _check_models(settings: Settings, folder: Path, names: Sequence[str]) -> None:
     """Check that the models are sound, and fit each other, the interface and the challenge."""
-    with tempfile.TemporaryDirectory() as work:
-        folders = [imported(folder / bundle, Path(work, bundle)) for bundle in settings.bundles]
+    with ExitStack() as stack:
+        folders = [stack.enter_context(unpacked(folder / bundle)) for bundle in settings.bundles]
         dataset_json = common_dataset(folders, names)
     channels = [dataset_json["channel_names"][number] for number in sorted(dataset_json["channel_names"], key=int)]
     settings.runs_as.check(channels, settings.sockets)
@@ -123,6 +128,7 @@ def _write_files(settings: Settings, folder: Path, models: Sequence[str], cuda: 
         "bundles": settings.bundles,
         "settings": FILE,
         "wheel": wheel.name,
+        "unused": UNUSED,
         "python": f"{sys.version_info.major}.{sys.version_info.minor}",
         "torch_index": _TORCH_INDEX[cuda],
         "cuda": cuda,

@@ -8,7 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from nnunetv2_gsp.challenges import CHALLENGES, CONTAINERS
 from nnunetv2_gsp.container.registry import INTERFACES
+from nnunetv2_gsp.container.rehearsal import rehearse
+from nnunetv2_gsp.container.settings import Settings
 from nnunetv2_gsp.container.writing import write_container
 from nnunetv2_gsp.errors import InputError
 from nnunetv2_gsp.sharing import export_model
@@ -82,7 +85,7 @@ def test_models_come_without_pickle_and_with_their_settings(folders, brats_bundl
     assert (folder / "model_0.zip").read_bytes() == brats_bundle.read_bytes()
     with zipfile.ZipFile(folder / "model_0.zip") as archive:
         assert {Path(name).suffix for name in archive.namelist()} == {".json", ".safetensors"}
-    assert json.loads((folder / "container.json").read_text())["challenge"] == "brats2024"
+    assert json.loads((folder / "container.json").read_text())["challenge"] == "brats2025"
 
 
 @pytest.mark.parametrize("name", INTERFACES)
@@ -127,7 +130,7 @@ def damaged(trained, brats_models, tmp_path):
     [
         (nothing, "expected a model folder, or a zip of an exported model, got neither"),
         (other_channels, "Expected channels among t1, t1n, .* for brats2025, got PD; change models"),
-        (other_labels, "expected the labels 1 NETC, 2 SNFH, 3 ET for brats2024, got 'edema' for 1"),
+        (other_labels, "expected the labels 1 NETC, 2 SNFH, 3 ET for brats2025, got 'edema' for 1"),
         (unlike, "Expected the labels of .*nnUNetPlans__3d_fullres, .* in each model, got .* in .*unlikePlans"),
         (twice, "Expected each model once"),
         (damaged, "expected a whole zip"),
@@ -151,6 +154,7 @@ def test_models_that_do_not_fit_are_refused_in_one_sentence_and_nothing_is_left(
         ("grand-challenge", {"output_slug": "a", "input_slugs": ("t2", "adc")}, "Expected an input's slug for each"),
         ("grand-challenge", {"output_slug": "../a"}, "Expected slugs of lower-case letters, digits and hyphens"),
         ("grand-challenge", {"output_slug": "a", "challenge": "promise12"}, "Expected no challenge with the interface"),
+        ("brats2025", {"challenge": "brats2018"}, "Expected a challenge that takes containers, got brats2018"),
         ("flare", {"output_slug": "a"}, "Expected no slugs with the interface flare, got a; leave them out"),
     ],
 )
@@ -172,3 +176,15 @@ def test_an_exported_model_and_its_folder_make_the_same(plain_model, folders, tm
     for file in folders["flare"].iterdir():
         if file.name != "README.md":  # which names the models
             assert (folder / file.name).read_bytes() == file.read_bytes()
+
+
+@pytest.mark.parametrize("name", CONTAINERS)
+def test_each_task_takes_the_predictions_of_a_network_trained_on_it(name):
+    """The dataset.json is what `convert` writes for the task."""
+    challenge = CHALLENGES[name]
+    dataset_json = {
+        "labels": {"background": 0, **challenge.regions},
+        "regions_class_order": challenge.regions_class_order,
+        "file_ending": challenge.file_ending,
+    }
+    rehearse(Settings(challenge.container, name, ()), dataset_json, "model")
