@@ -23,6 +23,7 @@ _STARTUP_LINE = _PACKAGE.with_name(f"{_NAME}.pth")
 _LEFT_OUT = (".c", ".h", ".pyc")
 _OF_ITS_INDEX = ("torch", "torchvision")  # one fits the other alone from the same index
 _OF_A_GPU = ("triton", "nvidia-", "cuda-")  # which of these torch needs depends on that index
+UNUSED = ("hf-xet", "imagecodecs", "networkx")  # of what is needed to install, no prediction imports these large ones
 
 
 def write_wheel(folder: Path) -> Path:

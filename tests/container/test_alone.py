@@ -1,6 +1,6 @@
 """The module in a process of its own, as an image runs it: without network, as a user with no name and no home.
 
-Everything but the results and a folder for temporary files is read-only.
+Everything but the results and a folder for temporary files is read-only, and what the image leaves out is missing.
 """
 
 import os
@@ -14,6 +14,8 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from nnunetv2_gsp.container.registry import INTERFACES
+from nnunetv2_gsp.container.wheel import UNUSED
+from nnunetv2_gsp.files import write_text
 from tests.container.models import (
     CASES,
     SPACING_MM,
@@ -88,6 +90,8 @@ def test_a_container_needs_no_network_no_name_and_no_writing(name, brats_models,
     model = brats_models[0] if interface.challenge else plain_model
     folder = container([model], tmp_path / "algorithm", name, **options)
     write_input(name, tmp_path / "in")
+    for package in UNUSED:
+        write_text("raise ImportError", tmp_path / "missing" / f"{package.replace('-', '_')}.py")
     for part in ("out", "scratch"):
         (tmp_path / part).mkdir()
         os.chown(tmp_path / part, NOBODY, NOBODY)
@@ -100,7 +104,7 @@ def test_a_container_needs_no_network_no_name_and_no_writing(name, brats_models,
         words = ["infer", f"--data_path={tmp_path / 'in'}", f"--output_path={tmp_path / 'out'}"]
     ran = subprocess.run(
         ["unshare", "-mn", "sh", "-c", ALONE.format(uid=NOBODY), "sh", *command_of(folder), *words],
-        env={**variables, "PATH": os.environ["PATH"], "PYTHONPATH": str(REPOSITORY)},
+        env={**variables, "PATH": os.environ["PATH"], "PYTHONPATH": f"{tmp_path / 'missing'}:{REPOSITORY}"},
         cwd="/",
         capture_output=True,
         text=True,
