@@ -157,15 +157,18 @@ class Comparison:
         return has_penalty
 
     def penalties(self, contenders: Sequence[str], region: str) -> npt.NDArray[np.bool_]:
-        """Return bool (n_contenders, n_cases), whether just one of prediction and reference is empty in a region.
+        """Return bool (n_contenders, n_cases), whether a case scores in a region as if just one mask were empty.
+
+        Just one is, or, where the definition asks for overlap, prediction and reference share no voxel.
 
         Args:
             contenders: names of contenders, keys of `scores`.
             region: name of the region, one of `regions`.
         """
-        return np.array(
-            [[empty in _PENALISED for empty in self.scores_of(name, region, "empty")] for name in contenders], bool
-        )
+        empty = np.array([self.scores_of(name, region, "empty") for name in contenders])
+        dice = np.array([self.scores_of(name, region, DICE.name) for name in contenders], float)
+        shares_none: npt.NDArray[np.bool_] = (dice == 0) & self.definition.needs_overlap
+        return np.isin(empty, _PENALISED) | shares_none
 
     def ranked_cases(self) -> list[str]:
         """Return the cases by the primary endpoint, the worst first; those without a score come last."""

@@ -42,9 +42,9 @@ _MEAN_IN_WORDS = (
 )
 _PAIRS_IN_WORDS = (
     "Pairs in which either score is left out are dropped and counted. A penalty case is one in which just one of "
-    "prediction and reference is empty; the rows without them leave out the cases in which either contender has a "
-    "penalty, and are not tested. The cases are the sample: how much another training, with another seed, would "
-    "differ is not measured."
+    "prediction and reference is empty, or which the definition scores like that; the rows without them leave out the "
+    "cases in which either contender has a penalty, and are not tested. The cases are the sample: how much another "
+    "training, with another seed, would differ is not measured."
 )
 IN_WORDS = _TEST_IN_WORDS, _TYPICAL_IN_WORDS, _MEAN_IN_WORDS, _PAIRS_IN_WORDS
 
@@ -58,7 +58,7 @@ class PairedScores:
         metric: metric of the scores, which says whether higher is better.
         names: name of the contender that serves as baseline, and of the one that is compared with it.
         scores: float64 (2, n_cases), baseline's and contender's, NaN where one is left out.
-        has_penalty: bool (2, n_cases), whether just one of prediction and reference is empty.
+        has_penalty: bool (2, n_cases), whether a case has a penalty (`Comparison.penalties`).
     """
 
     region: str
@@ -116,8 +116,8 @@ class PairedDifference(Location):
         ties: number of cases without a difference.
         losses: number of cases in which the baseline is better.
         leaning: 1 where ranks favour the contender, -1 the baseline, 0 neither.
-        baseline_penalties: number of cases in which just one of the baseline's mask and the reference is empty.
-        contender_penalties: number of cases in which just one of the contender's mask and the reference is empty.
+        baseline_penalties: number of cases in which the baseline has a penalty.
+        contender_penalties: number of cases in which the contender has a penalty.
         without_penalties: the same where neither has a penalty; None if there is no penalty.
     """
 

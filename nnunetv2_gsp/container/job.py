@@ -62,9 +62,9 @@ def predict_all(
         raise MissingInputError(f"cases of {interface.title}", "none", where=source)
     results = results_in(output, settings.challenge, ensemble.dataset_json)
     predicted, failed = _predicted(found, ensemble, results)
-    fills_gaps = interface.remains is not None and len(predicted) > 0
-    empty = [name for name in failed if fills_gaps and _is_filled(interface.remains(source, name), results)]
-    outcome = Outcome(tuple(predicted), failed, tuple(empty), is_success=fills_gaps or not failed)
+    remains = interface.remains if predicted else None
+    empty = [name for name in failed if remains and _is_filled(remains(source, name), results)]
+    outcome = Outcome(tuple(predicted), failed, tuple(empty), is_success=remains is not None or not failed)
     if report:
         write_json(asdict(outcome), report)
     return outcome

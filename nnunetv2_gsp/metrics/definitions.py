@@ -45,6 +45,7 @@ class Metric:
 DICE, HD95, ABD = Metric("Dice", "", True), Metric("HD95", "mm", False), Metric("ABD", "mm", False)
 ARVD = Metric("aRVD", "%", False)
 LESION_F1 = Metric("lesion F1", "", True)
+SMALL_LESION_F1, LARGE_LESION_F1 = Metric("small-lesion F1", "", True), Metric("large-lesion F1", "", True)
 VOXEL_NSD = Metric("NSD at 1 voxel", "", True)
 LESION_COUNTS = ("lesions", "missed lesions", "false lesions")
 
@@ -141,7 +142,7 @@ class Definition:
             >>> [metric.name for metric in DEFINITIONS["promise12"].metrics]
             ['Dice', 'HD95', 'NSD at 1 mm', 'ABD', 'aRVD']
         """
-        in_order = *map(lesion_wise, self.metrics_of_a_lesion), *([LESION_F1] if self.has_matched_lesions else [])
+        in_order = *map(lesion_wise, self.metrics_of_a_lesion), *self.detection_metrics
         return (DICE, HD95, *self.nsd_metrics, ABD, *([ARVD] if self.has_thirds else []), *in_order)
 
     @property
@@ -161,6 +162,18 @@ class Definition:
             return ()
         nsd = (VOXEL_NSD,) if self.has_matched_lesions else self.nsd_metrics
         return DICE, HD95, *(nsd if self.has_nsd else ())
+
+    @property
+    def detection_metrics(self) -> tuple[Metric, ...]:
+        """Metrics of how well lesions are found; none where lesions are not matched.
+
+        Examples:
+            >>> [metric.name for metric in DEFINITIONS["brats2025-met"].detection_metrics]
+            ['lesion F1', 'small-lesion F1', 'large-lesion F1']
+        """
+        if not isinstance(self.lesions, MatchedLesions):
+            return ()
+        return (LESION_F1,) if self.lesions.smallest_mm3 is None else (LESION_F1, SMALL_LESION_F1, LARGE_LESION_F1)
 
     @property
     def has_matched_lesions(self) -> bool:

@@ -65,6 +65,8 @@ class MatchedLesions:
     Attributes:
         smallest_mm3: smaller lesions of the reference are not scored, and missed and false ones enter the mean with the
             penalty; None takes the mean over all matched lesions and no others.
+        found_dice: Dice from which on a lesion counts as found where small and large ones are counted apart.
     """
 
     smallest_mm3: float | None = None
+    found_dice: float = 0.1

@@ -4,6 +4,7 @@ Written from what panoptica (https://github.com/BrainLesion/panoptica) computes 
 https://github.com/BraTS/BraTS_evaluation.
 """
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,7 +13,15 @@ from scipy import ndimage
 from scipy.optimize import linear_sum_assignment
 
 from nnunetv2_gsp.metrics import surface_distances as surfaces
-from nnunetv2_gsp.metrics.definitions import DICE, HD95, LESION_F1, VOXEL_NSD, Definition
+from nnunetv2_gsp.metrics.definitions import (
+    DICE,
+    HD95,
+    LARGE_LESION_F1,
+    LESION_F1,
+    SMALL_LESION_F1,
+    VOXEL_NSD,
+    Definition,
+)
 from nnunetv2_gsp.metrics.lesion_rules import MatchedLesions
 from nnunetv2_gsp.metrics.morphology import Numbers, components, union_of
 from nnunetv2_gsp.metrics.overlap import Mask, dice
@@ -45,16 +54,21 @@ def score_matched_lesions(
     pairs = _matched(of_reference, n_reference, of_prediction, n_prediction)
     n_missed, n_false = n_reference - len(pairs), n_prediction - len(pairs)
     volumes_mm3 = np.bincount(of_reference.ravel(), minlength=n_reference + 1) * np.prod(spacing_mm)
-    scored, n_penalties = pairs, int(not pairs and n_missed + n_false > 0)
+    of_pairs = _score_pairs(of_reference, of_prediction, pairs, spacing_mm)
+    f1 = {LESION_F1.name: _f1(len(pairs), n_missed, n_false)}
+    scored, n_penalties = list(of_pairs.values()), int(not pairs and n_missed + n_false > 0)
     if lesions.smallest_mm3 is not None:
         large = {number for number in range(1, n_reference + 1) if volumes_mm3[number] >= lesions.smallest_mm3}
-        scored = {number: other for number, other in pairs.items() if number in large}
+        small = set(range(1, n_reference + 1)) - large
+        found = {number for number, scores in of_pairs.items() if scores[DICE.name] >= lesions.found_dice}
+        for metric, numbers in ((SMALL_LESION_F1, small), (LARGE_LESION_F1, large)):
+            # the official code counts every false lesion for both
+            f1[metric.name] = _f1(len(numbers & found), len(numbers - found), n_false) if numbers else math.nan
+        scored = [scores for number, scores in of_pairs.items() if number in large]
         n_penalties = n_false + len(large - set(pairs)) if large else 0
-    scores = _score_pairs(of_reference, of_prediction, scored, spacing_mm)
-    n_of_any = 2 * len(pairs) + n_missed + n_false
     return {
-        **lesion_means(scores, n_penalties, definition),
-        LESION_F1.name: 2 * len(pairs) / n_of_any if n_of_any else definition.overlap_both_empty,
+        **lesion_means(scored, n_penalties, definition),
+        **f1,
         **lesion_counts(n_reference, n_missed, n_false),
     }
 
@@ -73,12 +87,25 @@ def in_words(lesions: MatchedLesions) -> str:
         "missed or false lesion has Dice and NSD 0 and the HD95 of an empty mask. Without such a lesion in the "
         "reference they are left out."
     )
+    apart = (
+        ""
+        if lesions.smallest_mm3 is None
+        else f" Small- and large-lesion F1 are those of the reference's lesions below {lesions.smallest_mm3:g} mm³ and "
+        f"of the others, found from a Dice of {lesions.found_dice:g} on; each counts all false lesions."
+    )
     return (
         "Lesion-wise: each lesion of the reference is matched with at most one of the prediction that it shares a "
         f"voxel with, so that the sum of their Dice is largest. {means} Between lesions, the official code takes the "
         "edges of a voxel in reverse order, and so do these scores, which matters where the first and the last edge "
         "differ. NSD between lesions has the shortest edge as its tolerance. Lesion F1 is that of their detection."
+        f"{apart}"
     )
+
+
+def _f1(n_found: int, n_missed: int, n_false: int) -> float:
+    """Return the F1 score of detection, NaN where there is nothing to find and nothing was."""
+    n_of_any = 2 * n_found + n_missed + n_false
+    return 2 * n_found / n_of_any if n_of_any else math.nan
 
 
 def _matched(reference: Numbers, n_reference: int, prediction: Numbers, n_prediction: int) -> dict[int, int]:
@@ -98,12 +125,13 @@ def _matched(reference: Numbers, n_reference: int, prediction: Numbers, n_predic
 
 def _score_pairs(
     reference: Numbers, prediction: Numbers, pairs: dict[int, int], spacing_mm: Sequence[float]
-) -> list[Scores]:
+) -> dict[int, Scores]:
+    """Return number of the reference's lesion -> its scores, for matched ones."""
     boxes, other_boxes = ndimage.find_objects(reference), ndimage.find_objects(prediction)
-    scores = []
+    scores = {}
     for number, other in pairs.items():
         around = union_of([boxes[number - 1], other_boxes[other - 1]])
-        scores.append(_score_pair(reference[around] == number, prediction[around] == other, spacing_mm))
+        scores[number] = _score_pair(reference[around] == number, prediction[around] == other, spacing_mm)
     return scores
 
 

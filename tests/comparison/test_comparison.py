@@ -43,6 +43,17 @@ def test_penalty_cases_are_counted(folders, tmp_path):
     assert (by_definition["nnunet"].n, by_definition["nnunet"].dropped) == (N_CASES - 2, 2)
 
 
+def test_a_prediction_beside_the_tumour_is_a_penalty_where_the_definition_asks_for_overlap(folders, tmp_path):
+    write_predictions(tmp_path / "beside", 0.5)
+    around = (tumour(3) == 0).astype(np.uint8)
+    write(around, tmp_path / "beside" / "case_03.nii.gz", (2.0, 1.0, 1.0))
+    pairing = pair_folders([folders / "good", tmp_path / "beside"], folders / "gt")
+    counts = {
+        name: compare(pairing, DEFINITIONS[name], 1).paired[0].contender_penalties for name in ("captk", "brats2025")
+    }
+    assert counts == {"captk": 0, "brats2025": 1}
+
+
 def test_cases_are_ranked_from_the_worst_on(comparison):
     dice = {
         case: np.mean([row["Dice"] for rows in comparison.scores.values() for row in rows if row["case"] == case])

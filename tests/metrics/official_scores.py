@@ -53,6 +53,8 @@ NAMES_OF_2025 = {
     "lesionwise_hd95_mean": "lesion-wise HD95",
     "lesionwise_nsd_mean": "lesion-wise NSD at 1 voxel",
     "all_instance_f1": "lesion F1",
+    "small_instance_f1": "small-lesion F1",
+    "large_instance_f1": "large-lesion F1",
     "all_instance_fp": "false lesions",
     "all_instance_fn": "missed lesions",
 }
