@@ -161,7 +161,7 @@ def _contender(model: Path, name: str, configuration: str, expected: Mapping[str
                 f"the validation of fold {fold}",
                 "none",
                 where=folder,
-                remedy=f"finish that training (nnUNetv2_train ... {fold} --c, or --val)",
+                remedy=f"finish the training of fold {fold} (nnUNetv2_train with --c, or --val)",
                 parameters=["folds"],
             )
         found = find_segmentations(folder)

@@ -9,6 +9,7 @@ import SimpleITK as sitk
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
 from nnunetv2_gsp.container.__main__ import main
+from nnunetv2_gsp.prediction.sliding_window import Predictor
 from tests.container.models import CASES, MODALITIES, SPACING_MM, container, noise, write_brats_case
 from tests.datasets.sources import write_image
 from tests.sharing.models import CPU
@@ -197,7 +198,7 @@ def test_cases_keep_the_names_that_the_organiser_gives_them(brats_models, tmp_pa
 
 
 def test_a_defect_on_one_case_costs_no_other_its_result(brats_container, brats_input, tmp_path, monkeypatch, capsys):
-    predict = nnUNetPredictor.predict_logits_from_preprocessed_data
+    predict = Predictor.predict_logits_from_preprocessed_data
     calls = iter(range(2))
 
     def fail_once(self, data):
@@ -205,7 +206,7 @@ def test_a_defect_on_one_case_costs_no_other_its_result(brats_container, brats_i
             raise RuntimeError("out of luck")
         return predict(self, data)
 
-    monkeypatch.setattr(nnUNetPredictor, "predict_logits_from_preprocessed_data", fail_once)
+    monkeypatch.setattr(Predictor, "predict_logits_from_preprocessed_data", fail_once)
     assert run(brats_container, brats_input, tmp_path / "out") == 0
     assert not voxels(tmp_path / "out" / f"{CASES[0]}.nii.gz").any()
     assert voxels(tmp_path / "out" / f"{CASES[1]}.nii.gz").any()

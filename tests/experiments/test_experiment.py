@@ -7,8 +7,8 @@ from functools import partial
 
 import pytest
 
+from nnunetv2_gsp import slurm
 from nnunetv2_gsp.errors import InputError
-from nnunetv2_gsp.experiments import executors
 from nnunetv2_gsp.experiments.experiment import Experiment, run_experiments
 from nnunetv2_gsp.experiments.runs import locked
 from nnunetv2_gsp.plans import write_gsp_plans
@@ -37,7 +37,7 @@ def folders(planned):
         ("brats-positions", 4),
         ("brats-location", 3),
         ("cross-validation", 10),
-        ("networks", 50),
+        ("networks", 65),
     ],
 )
 def test_dry_run_lists_every_run_and_writes_nothing(table, n_runs, folders, capfd):
@@ -122,7 +122,7 @@ def test_what_is_not_there_is_named(folders, monkeypatch):
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(InputError, match="Expected Slurm's sbatch on PATH"):
         run("ratio", executor="slurm", dry_run=True)
-    monkeypatch.setattr(executors, "find_spec", lambda _: None)
+    monkeypatch.setattr(slurm, "find_spec", lambda _: None)
     with pytest.raises(InputError, match=r"pip install 'nnunetv2_gsp\[experiments\]'"):
         run("ratio", dry_run=True)
 
