@@ -12,6 +12,9 @@ from typing import NamedTuple
 
 PROJECT = Path(__file__).parents[1]
 CPU, GPU, EFFECT = "benchmarks/results/bench.md", "benchmarks/results/gpu.md", "benchmarks/effect.md"
+HIPPOCAMPUS = "docs/results/Dataset904_Hippocampus.md"
+FOLDS, LONGER = "nnUNetTrainer_5epochs, folds 0, 1, 2", "nnUNetTrainer_10epochs, fold 0 alone"
+CSC, CSC_BEFORE = "CSC, nnUNetTrainerGSP_5epochs", "CSC, nnUNetTrainer_5epochs"
 CUBE, FLAT = "One patch, 4×128×128×128", "One patch, 4×16×256×256"
 CASE = "A whole case with nnUNetv2_predict -device cpu, 240×240×155×4, file to file"
 PARTS = "Where GSP's time goes in the whole case"
@@ -80,6 +83,20 @@ FIGURES = {
     "gpu-weight-before-ms": Figure(GPU, REPLACED, "gradient of a weight, 32 to 32 channels", "PyTorch's, ms"),
     "gpu-interpolation-ms": Figure(GPU, REPLACED, "interpolation, backward", "ours, ms"),
     "gpu-interpolation-before-ms": Figure(GPU, REPLACED, "interpolation, backward", "PyTorch's, ms"),
+    "hip-stock": Figure(HIPPOCAMPUS, FOLDS, "stock", "Dice", ".3f"),
+    "hip-s": Figure(HIPPOCAMPUS, FOLDS, "gsp_s", "Dice", ".3f"),
+    "hip-m": Figure(HIPPOCAMPUS, FOLDS, "gsp_m", "Dice", ".3f"),
+    "hip-l": Figure(HIPPOCAMPUS, FOLDS, "gsp_l", "Dice", ".3f"),
+    "hip-csc": Figure(HIPPOCAMPUS, FOLDS, CSC, "Dice", ".3f"),
+    "hip-csc-before": Figure(HIPPOCAMPUS, FOLDS, CSC_BEFORE, "Dice", ".3f"),
+    "hip-stock-macs": Figure(HIPPOCAMPUS, FOLDS, "stock", "stock's MACs"),
+    "hip-s-macs": Figure(HIPPOCAMPUS, FOLDS, "gsp_s", "stock's MACs"),
+    "hip-m-macs": Figure(HIPPOCAMPUS, FOLDS, "gsp_m", "stock's MACs"),
+    "hip-l-macs": Figure(HIPPOCAMPUS, FOLDS, "gsp_l", "stock's MACs"),
+    "hip-csc-macs": Figure(HIPPOCAMPUS, FOLDS, CSC, "stock's MACs"),
+    "hip-10-stock": Figure(HIPPOCAMPUS, LONGER, "stock", "Dice", ".3f"),
+    "hip-10-m": Figure(HIPPOCAMPUS, LONGER, "gsp_m", "Dice", ".3f"),
+    "hip-10-csc": Figure(HIPPOCAMPUS, LONGER, "CSC", "Dice", ".3f"),
     "dice-none": Figure(EFFECT, TASK, "none", "Dice, mean ± SD", ".2f"),
     "dice-csc": Figure(EFFECT, TASK, "CSC", "Dice, mean ± SD", ".2f"),
     "dice-both": Figure(EFFECT, TASK, "CSC+local-.375", "Dice, mean ± SD", ".2f"),
