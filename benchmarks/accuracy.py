@@ -100,12 +100,13 @@ def trained_networks(dataset: str, plans: str, trainers: Sequence[str], folds: S
     """Return the networks that were trained in every fold; the planned one by the first trainer comes first."""
     found = []
     for trainer, table in product(trainers, TABLES):
+        plans_its_own = issubclass(find_trainer(trainer), nnUNetTrainerGSP)
         experiment = Experiment(
             table, preprocessed_folder(dataset), CONFIGURATION, plans, [trainer], device="cpu", folds=folds
         )
         runs_of: dict[str, list[TrainingRun]] = {}
         for run in experiment.runs:
-            if run.row.template or not issubclass(find_trainer(trainer), nnUNetTrainerGSP):  # which plans its own
+            if run.row.template or not plans_its_own:
                 runs_of.setdefault(str(run.row.network), []).append(run)
         for name, runs in runs_of.items():
             if all(run.finished for run in runs):

@@ -1,6 +1,5 @@
 """The example predicts what nnU-Net predicts: nnU-Net's predictor on the same files is the oracle."""
 
-import importlib.util
 import os
 import pickle
 import subprocess
@@ -17,12 +16,12 @@ from nnunetv2.postprocessing.remove_connected_components import (
 )
 
 from nnunetv2_gsp.runtimes.exporting import export_network
+from tests.examples.modules import ONNX_PREDICT, loaded
 from tests.runtimes.cases import CASES, assert_alike, of_nnunet, write_case
 
 pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "onnx_predict.py"
 KEEP = remove_all_but_largest_component_from_segmentation
 
 
@@ -56,10 +55,7 @@ def exported(nnunet_folders, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def example():
-    spec = importlib.util.spec_from_file_location("onnx_predict", EXAMPLE)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return loaded(ONNX_PREDICT)
 
 
 def predict(example, exported, output, monkeypatch):
@@ -105,7 +101,7 @@ def test_a_missing_channel_is_one_sentence(exported, example, tmp_path, monkeypa
 
 
 def test_it_is_short():
-    assert len(EXAMPLE.read_text(encoding="utf-8").splitlines()) <= 150
+    assert len(ONNX_PREDICT.read_text(encoding="utf-8").splitlines()) <= 150
 
 
 @pytest.mark.contract
@@ -126,7 +122,7 @@ def test_it_runs_without_torch_and_nnunet(exported, tmp_path):
     code = "from importlib.util import find_spec as f; print(f('torch'), f('nnunetv2'), f('nnunetv2_gsp'))"
     found = subprocess.run([python, "-c", code], check=True, capture_output=True, text=True, env=clean, cwd=tmp_path)
     assert found.stdout == "None None None\n"
-    line = [python, EXAMPLE, tmp_path / "pipeline.json", "-i", made.images, "-o", tmp_path / "out"]
+    line = [python, ONNX_PREDICT, tmp_path / "pipeline.json", "-i", made.images, "-o", tmp_path / "out"]
     subprocess.run([*map(str, line)], check=True, env=clean, cwd=tmp_path)
     image = of_nnunet(made, tmp_path)
     expected = apply_postprocessing(np.asarray(image.dataobj), *postprocessing)

@@ -1,7 +1,6 @@
 """What the workers' scripts compute, run by Node; examples/onnx_predict.py, which is compared with nnU-Net, and SciPy,
 with which nnU-Net resamples, are the oracles."""
 
-import importlib.util
 import json
 import shutil
 import subprocess
@@ -14,12 +13,12 @@ import pytest
 from scipy.ndimage import binary_fill_holes
 
 import nnunetv2_gsp.web
+from tests.examples.modules import ONNX_PREDICT, loaded
 
 pytest.importorskip("onnxruntime")
 NODE = shutil.which("node")
 pytestmark = pytest.mark.skipif(NODE is None, reason="no Node here")
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "onnx_predict.py"
 READ = """
 const fs = require("fs"), given = JSON.parse(fs.readFileSync(0));
 const read = name => new Float32Array(new Uint8Array(fs.readFileSync(name)).buffer);
@@ -63,10 +62,7 @@ class Network:
 
 @pytest.fixture(scope="module")
 def example():
-    spec = importlib.util.spec_from_file_location("onnx_predict", EXAMPLE)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return loaded(ONNX_PREDICT)
 
 
 def run(script, folder, dtype, **given):
