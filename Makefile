@@ -13,8 +13,8 @@ demo: $(INSTALLED)  ## from a brain tumour phantom to a comparison and a submiss
 test: $(INSTALLED)  ## everything that must hold, on the CPU, and the examples in docstrings
 	$(BIN)/python -m pytest $(IN_PARALLEL)
 
-test-contract: $(INSTALLED)  ## more of what nnU-Net can do, each through a training (up to 25 minutes on 2 cores)
-	$(BIN)/python -m pytest $(IN_PARALLEL) tests/contract tests/examples -m contract
+test-contract: $(INSTALLED)  ## what takes trainings: more of nnU-Net, tutorial, notebook (up to 40 minutes on 2 cores)
+	$(BIN)/python -m pytest $(IN_PARALLEL) tests/contract tests/docs tests/examples -m contract
 
 test-versions: $(INSTALLED)  ## the tests on Python 3.10 to 3.13 and nnU-Net 2.8.0 and 2.8.1, as far as they are here
 	$(BIN)/nox
