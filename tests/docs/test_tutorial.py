@@ -20,7 +20,7 @@ DATA, MODEL = "Dataset999_BraTSPhantom", "__nnUNetPlansSmall__3d_fullres"
 def tutorial():
     """Return the part of the page that is typed: by hand, up to one's own data."""
     text = (PROJECT / "docs" / "tutorial.md").read_text(encoding="utf-8")
-    return text[text.index("First nnU-Net's three variables") : text.index("## With your own data")]
+    return text[text.index("First nnU-Net's three folders") : text.index("## With your own data")]
 
 
 def script():
