@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass
 from datetime import date
+from functools import partial
 from itertools import product
 from pathlib import Path
 from statistics import mean, stdev
@@ -25,9 +26,9 @@ from matplotlib.figure import Figure
 from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
-from torch import nn
+from torch import Tensor, nn
 
-from benchmarks.measuring import environment
+from benchmarks.measuring import Contender, environment, peak_megabytes
 from benchmarks.page import Cell, Row, Table, markdown, measured_on
 from benchmarks.training import training_step
 from nnunetv2_gsp.comparison.comparison import Comparison, compare
@@ -73,12 +74,14 @@ class Cost:
     Attributes:
         parameters: number of learnt parameters.
         macs: multiply-accumulates of a forward pass of one patch.
+        megabytes: peak memory of a forward pass of one patch, weights included; None where it was not measured.
         prediction: time of a forward pass of one patch; None where it was not measured.
         step: time of a training step of the plan's batch; None where it was not measured.
     """
 
     parameters: int
     macs: int
+    megabytes: float | None = None
     prediction: Timing | None = None
     step: Timing | None = None
 
@@ -138,13 +141,16 @@ def costs(networks: Sequence[Trained], channels: int, heads: int, rounds: int) -
     }
     if not rounds:
         return [Cost(*counted[each.plans]) for each in networks]
-    predictions, steps = {}, {}
+    megabytes, predictions, steps = dict[str, float](), {}, {}
     for plans, each in of_plans.items():
         shape = (each.configuration["batch_size"], channels, *each.configuration["patch_size"])
-        predictions[plans] = _prediction(_network(each, channels, heads, is_training=False), shape[1:])
+        megabytes[plans] = peak_megabytes(partial(_prediction, each, channels, heads))
+        predictions[plans] = _prediction(each, channels, heads)
         steps[plans] = training_step(_network(each, channels, heads, is_training=True), shape, heads)
     timed, stepped = interleaved(predictions, rounds), interleaved(steps, rounds)
-    return [Cost(*counted[each.plans], timed[each.plans], stepped[each.plans]) for each in networks]
+    return [
+        Cost(*counted[each.plans], megabytes[each.plans], timed[each.plans], stepped[each.plans]) for each in networks
+    ]
 
 
 def _network(network: Trained, channels: int, heads: int, is_training: bool) -> nn.Module:
@@ -161,12 +167,14 @@ def _network(network: Trained, channels: int, heads: int, is_training: bool) -> 
     return built.train(is_training)
 
 
-def _prediction(network: nn.Module, shape: Sequence[int]) -> Any:
-    image = torch.randn(1, *shape)
+def _prediction(of: Trained, channels: int, heads: int) -> Contender:
+    network = _network(of, channels, heads, is_training=False)
+    image = torch.randn(1, channels, *of.configuration["patch_size"])
 
-    def predict() -> Any:
+    def predict() -> Tensor:
         with torch.inference_mode():
-            return network(image)
+            logits: Tensor = network(image)
+        return logits
 
     return predict
 
@@ -188,6 +196,7 @@ def dice_table(title: str, comparison: Comparison, networks: Sequence[Trained], 
                 "parameters": f"{of_cost.parameters:,}",
                 "MMACs": f"{of_cost.macs / 1e6:,.0f}",
                 "stock's MACs": f"{cost[0].macs / of_cost.macs:.1f}×",
+                "patch, MB": of_cost.megabytes,
                 "patch, ms": of_cost.prediction,
                 "step, ms": of_cost.step,
             }

@@ -27,7 +27,7 @@ def segmentation_of(
     resampling than linear interpolation, or for labels of another kind, its own function is called.
 
     Args:
-        logits: logits (classes, D, H, W) at the network's resolution, in the network's order of axes.
+        logits: logits (classes, D, H, W) at the network's resolution, in the network's order of axes, on any device.
         plans: plans of the model.
         configuration: configuration of the plans that the model has.
         label_manager: label manager of plans and dataset.
@@ -38,14 +38,15 @@ def segmentation_of(
 
     Raises:
         MemoryError: there is no memory for the labels.
+        torch.OutOfMemoryError: the device has no memory for a slice of all classes.
     """
     decision, taps = _decision(label_manager), _taps(logits, plans, configuration, properties)
     if decision is None or taps is None or len(logits) != label_manager.num_segmentation_heads:
-        return _nnunets(logits, plans, configuration, label_manager, properties)
+        return _nnunets(logits.cpu(), plans, configuration, label_manager, properties)
     shape = [int(properties["shape_before_cropping"][axis]) for axis in plans.transpose_backward]
     labels: NDArray[Any] = np.zeros(shape, np.uint8 if len(label_manager.foreground_labels) < 255 else np.uint16)
     box = tuple(slice(int(begin), int(end)) for begin, end in properties["bbox_used_for_cropping"])
-    write_labels(logits.float().numpy(), taps, decision, labels.transpose(plans.transpose_forward)[box])
+    write_labels(logits, taps, decision, labels.transpose(plans.transpose_forward)[box])
     return labels
 
 

@@ -1,12 +1,13 @@
 """Makes labels of an image from logits at the network's resolution; logits of the image itself never exist."""
 
 import ctypes
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from nnunetv2_gsp.cpu.library import FusedLayers, Labelling, Taps, find_fused_layers
 
@@ -28,23 +29,24 @@ class Decision:
     has_regions: bool
 
 
-def write_labels(
-    logits: NDArray[np.float32], taps: Sequence[NDArray[np.void]], decision: Decision, labels: Labels
-) -> None:
-    """Write labels of voxels that lie between those of the logits, on as many threads as torch takes.
+def write_labels(logits: Tensor, taps: Sequence[NDArray[np.void]], decision: Decision, labels: Labels) -> None:
+    """Write labels of voxels that lie between those of the logits.
+
+    On the CPU they are made on as many threads as torch takes; on another device there, and labels alone leave it.
 
     Args:
-        logits: logits (classes, D, H, W) at the network's resolution.
+        logits: logits (classes, D, H, W) at the network's resolution, in floating-point numbers, on any device.
         taps: taps along D, H and W as `resampling.taps_along` returns them, one for each voxel of the labels.
         decision: what makes a label of logits.
         labels: array (D, H, W) of uint8 or uint16 that is written to, with any strides.
 
     Raises:
         MemoryError: there is no memory for two bytes a voxel of the logits.
+        torch.OutOfMemoryError: the device has no memory for a slice of all classes.
 
     Examples:
         >>> from nnunetv2_gsp.prediction.resampling import taps_along
-        >>> logits = np.array([[0, 0], [-1, 3]], np.float32).reshape(2, 1, 1, 2)
+        >>> logits = torch.tensor([[0.0, 0.0], [-1.0, 3.0]]).view(2, 1, 1, 2)
         >>> labels = np.empty((1, 1, 8), np.uint8)
         >>> write_labels(
         ...     logits, [taps_along(*sizes, 1) for sizes in ((1, 1), (1, 1), (2, 8))], Decision((0, 1), False), labels
@@ -53,10 +55,10 @@ def write_labels(
         [[[0, 0, 0, 1, 1, 1, 1, 1]]]
     """
     layers = find_fused_layers()
-    if isinstance(layers, FusedLayers) and len(logits) <= _MAX_CLASSES:
-        _write_in_c(layers, logits, taps, decision, labels)
+    if logits.device.type == "cpu" and isinstance(layers, FusedLayers) and len(logits) <= _MAX_CLASSES:
+        _write_in_c(layers, logits.float().numpy(), taps, decision, labels)
     else:
-        _write_in_numpy(logits, taps, decision, labels)
+        _write_in_torch(logits, taps, decision, labels)
 
 
 def _write_in_c(
@@ -89,35 +91,30 @@ def _write_in_c(
         raise MemoryError("no memory to make labels of logits")
 
 
-def _write_in_numpy(
-    logits: NDArray[np.float32], taps: Sequence[NDArray[np.void]], decision: Decision, labels: Labels
-) -> None:
+def _write_in_torch(logits: Tensor, taps: Sequence[NDArray[np.void]], decision: Decision, labels: Labels) -> None:
     """Do the same a slice at a time, as all of them would take the memory that is to be spared."""
-    label_of = np.array(decision.label_of, labels.dtype)
+    label_of = torch.tensor(decision.label_of, device=logits.device)
     along_d, along_h, along_w = taps
-    volumes = logits.astype(np.float32, copy=False)
-    for in_slice, tap in zip(labels, along_d, strict=True):
-        interpolated = (_between(_between(_between(volume, tap, 0), along_h, 0), along_w, 1) for volume in volumes)
-        in_slice[...] = label_of[_winners(interpolated, in_slice.shape, decision.has_regions)]
+    for tap, in_slice in zip(along_d, labels, strict=True):
+        first, second = (logits[:, int(tap[name])].float() for name in ("first", "second"))
+        low = first + float(tap["weight"]) * (second - first)
+        winners = _winners(_between(_between(low, along_h, 1), along_w, 2), decision.has_regions)
+        in_slice[...] = label_of[winners].cpu().numpy()
 
 
-def _between(values: NDArray[np.float32], taps: NDArray[np.void], axis: int) -> NDArray[np.float32]:
-    """Interpolate along an axis; a single tap leaves no axis."""
-    first, second = values.take(taps["first"], axis), values.take(taps["second"], axis)
-    weight = (
-        taps["weight"].reshape([-1 if i == axis else 1 for i in range(first.ndim)]) if taps.ndim else taps["weight"]
+def _between(values: Tensor, taps: NDArray[np.void], axis: int) -> Tensor:
+    """Interpolate (classes, H, W) along an axis."""
+    first, second = (
+        values.index_select(axis, torch.from_numpy(taps[name].astype(np.int64)).to(values.device))
+        for name in ("first", "second")
     )
-    between: NDArray[np.float32] = first + weight * (second - first)
-    return between
+    weight = torch.from_numpy(taps["weight"].astype(np.float32)).to(values.device)
+    return first + weight.view([-1 if i == axis else 1 for i in range(values.ndim)]) * (second - first)
 
 
-def _winners(logits: Iterable[NDArray[np.float32]], shape: tuple[int, ...], has_regions: bool) -> NDArray[np.intp]:
+def _winners(logits: Tensor, has_regions: bool) -> Tensor:
     """Return the number of the winning class of each voxel; with regions one more, and 0 where there is none."""
-    winner, best = np.zeros(shape, np.intp), np.full(shape, -np.inf, np.float32)
-    for number, logit in enumerate(logits):
-        if has_regions:
-            winner[logit > 0] = number + 1
-        else:
-            winner[logit > best] = number
-            np.maximum(best, logit, out=best)
-    return winner
+    if not has_regions:
+        return logits.argmax(0)  # the first one of equal ones
+    numbers = torch.arange(1, len(logits) + 1, device=logits.device).view(-1, 1, 1)
+    return ((logits > 0) * numbers).amax(0)

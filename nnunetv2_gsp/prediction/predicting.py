@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
@@ -10,7 +11,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from torch import Tensor
+from torch import OutOfMemoryError, Tensor
 
 from nnunetv2_gsp.errors import ConflictingInputError, InputError, MissingInputError
 from nnunetv2_gsp.files import write_json
@@ -25,6 +26,7 @@ from nnunetv2_gsp.prediction.cases import (
     write_with_probabilities,
 )
 from nnunetv2_gsp.prediction.export import segmentation_of
+from nnunetv2_gsp.prediction.labels import Labels
 from nnunetv2_gsp.prediction.model import load_predictor
 from nnunetv2_gsp.prediction.sliding_window import Predictor
 from nnunetv2_gsp.progress import progress_bar
@@ -78,7 +80,8 @@ def predict_folder(
         folds: numbers of folds, or "all"; None takes all that are trained (see `load_predictor`).
         checkpoint_name: name of the checkpoint's file in each fold's folder; a zip has a single one.
         device: "cpu", "cuda" or "mps".
-        all_on_device: True keeps image and logits on the device, too, as long as they fit; no matter on the CPU.
+        all_on_device: True keeps image and logits on the device, too, and makes labels there, as long as they fit; no
+            matter on the CPU.
         step_size: step from window to window, as a part of the patch size, above 0 and up to 1.
         mirroring: True averages over mirrored windows along the axes that the training mirrored.
         save_probabilities: True writes probabilities, too, which takes nnU-Net's time and memory.
@@ -226,10 +229,22 @@ class _ReadAhead:
 def _exported(
     predictor: Predictor, output: Path, case: Case, logits: Tensor, properties: dict[str, Any]
 ) -> Callable[[], None]:
-    labels = segmentation_of(
-        logits, predictor.plans_manager, predictor.configuration_manager, predictor.label_manager, properties
-    )
+    labels = _labels_of(logits, predictor, properties)
     return partial(write_segmentation, case, labels, properties, predictor, output)
+
+
+def _labels_of(logits: Tensor, predictor: Predictor, properties: dict[str, Any]) -> Labels:
+    """Make labels on the device that predicted, or on the CPU where its memory does not suffice."""
+    described = (
+        predictor.plans_manager,
+        predictor.configuration_manager,
+        predictor.label_manager,
+        properties,
+    )
+    if predictor.all_on_device:
+        with suppress(OutOfMemoryError):
+            return segmentation_of(logits.to(predictor.device), *described)
+    return segmentation_of(logits, *described)
 
 
 def _exported_with_probabilities(

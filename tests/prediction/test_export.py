@@ -18,20 +18,20 @@ TIE = 1e-5  # of logits of about 1 in fp32
 
 
 def layers_of(file):
-    """Return a build's layers, or the reason why there are none, with which numpy does the same."""
+    """Return a build's layers, or the reason why there are none, with which torch does the same."""
     return load_if_it_runs(file) if file else "were not built"
 
 
-@pytest.fixture(scope="module", params=[*builds, None], ids=lambda file: file.name.split(".")[0] if file else "numpy")
+@pytest.fixture(scope="module", params=[*builds, None], ids=lambda file: file.name.split(".")[0] if file else "torch")
 def way(request):
-    """Each build of the compiled layers, and numpy."""
+    """Each build of the compiled layers, and torch."""
     layers = layers_of(request.param)
     with mock.patch.object(labels, "find_fused_layers", return_value=layers):
         yield
 
 
 def in_all_ways(case):
-    """Yield the labels that each build and numpy make, as nnU-Net's take most of the time."""
+    """Yield the labels that each build and torch make, as nnU-Net's take most of the time."""
     for file in [*builds, None]:
         try:
             layers = layers_of(file)
@@ -74,6 +74,17 @@ def test_labels_of_many_classes_take_two_bytes(way, order):
     assert ours.dtype == np.uint16
     assert ours.max() > 255
     assert np.array_equal(ours, case.nnunets_labels())
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("order", [None, [1, 2, 3]])
+def test_labels_are_made_on_cuda_as_well(order):
+    case = case_of(size=(40, 30, 50), classes=3, order=order)
+    case.logits = case.logits.cuda()
+    ours = segmentation_of(*case.arguments)
+    case.logits = case.logits.cpu()
+    margins = case.margins()
+    assert (margins[ours != case.nnunets_labels()] < TIE).all()
 
 
 def test_any_number_of_threads_gives_the_same(way):

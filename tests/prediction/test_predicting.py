@@ -3,6 +3,7 @@
 import threading
 import weakref
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ class Watched:
     """A predictor and its surroundings; counts what is alive while the network works."""
 
     plans_manager = configuration_manager = label_manager = None
+    device, all_on_device = torch.device("cpu"), True
 
     def __init__(self, unreadable=()):
         self.unreadable, self.images, self.logits, self.labels = unreadable, [], [], []
@@ -113,3 +115,19 @@ def test_progress_names_the_window():
     shown = []
     predicting._show_window(lambda *what: shown.append(what), 3, "case3", 4, 12)
     assert shown == [(3, "case3, window 5 of 12")]
+
+
+@pytest.mark.parametrize(("all_on_device", "devices"), [(True, ["meta", "cpu"]), (False, ["cpu"])])
+def test_labels_are_made_on_the_device_unless_its_memory_does_not_suffice(all_on_device, devices, monkeypatch):
+    tried = []
+
+    def segmentation_of(logits, *_):
+        tried.append(logits.device.type)
+        if logits.device.type == "meta":
+            raise torch.OutOfMemoryError
+        return "labels"
+
+    monkeypatch.setattr(predicting, "segmentation_of", segmentation_of)
+    predictor = mock.Mock(device=torch.device("meta"), all_on_device=all_on_device)
+    assert predicting._labels_of(torch.zeros(2, 1, 1, 1), predictor, {}) == "labels"
+    assert tried == devices
