@@ -69,12 +69,12 @@ def central_patches(predictor: Predictor, images: Path, number: int) -> list[np.
 
 
 def ways(
-    model_folder: Path, folder: Path, predictor: Predictor, calibration: Sequence[np.ndarray]
+    model_folder: Path, fold: int, folder: Path, predictor: Predictor, calibration: Sequence[np.ndarray]
 ) -> dict[str, tuple[Predict, float]]:
     """Return each way to compute the network, with the size of its file in MB."""
     onnx_file, openvino_file, coarse_file = folder / "model.onnx", folder / "model.xml", folder / "int8.onnx"
-    export_network(model_folder, onnx_file, "onnx")
-    export_network(model_folder, openvino_file, "openvino", overwrite=True)
+    export_network(model_folder, onnx_file, "onnx", [fold])
+    export_network(model_folder, openvino_file, "openvino", [fold], overwrite=True)
     _quantize(onnx_file, coarse_file, calibration)
     megabytes = {
         file: file.stat().st_size / 1e6 for file in (onnx_file, coarse_file, openvino_file.with_suffix(".bin"))
@@ -90,20 +90,18 @@ def ways(
     }
 
 
-def runtimes_table(model_folder: Path, images: Path, number: int, rounds: int) -> Table:
+def runtimes_table(model_folder: Path, fold: int, images: Path, number: int, rounds: int) -> Table:
     """Compare the labels of all ways on real patches, and time them in turns on one.
 
     Raises:
         WrongError: a way gives so many other labels that its time means nothing.
     """
-    predictor = load_predictor(model_folder)
+    predictor = load_predictor(model_folder, [fold])
     predictor.network.load_state_dict(predictor.fold_weights[0])
-    if len(predictor.fold_weights) > 1:
-        raise WrongError(f"{model_folder} has several folds, and the bench compares one network.")
     patches = central_patches(predictor, images, number)
     calibration, compared = patches[: number // 2], patches[number // 2 :]
     with TemporaryDirectory() as folder:
-        all_ways = ways(model_folder, Path(folder), predictor, calibration)
+        all_ways = ways(model_folder, fold, Path(folder), predictor, calibration)
         labels = {name: [predict(patch).argmax(1) for patch in compared] for name, (predict, _) in all_ways.items()}
         same = _checked({name: _same_voxels(labels[BASELINE], each) for name, each in labels.items()})
         contenders = {name: partial(predict, compared[0]) for name, (predict, _) in all_ways.items()}
@@ -193,8 +191,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.runtimes", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("model", type=Path, metavar="MODEL_FOLDER", help="a model of one fold")
+    parser.add_argument("model", type=Path, metavar="MODEL_FOLDER", help="a trained model")
     parser.add_argument("images", type=Path, metavar="IMAGES", help="images of its dataset, named CASE_0000 and so on")
+    parser.add_argument("-f", type=int, default=0, metavar="FOLD", help="fold that is exported (default: %(default)s)")
     parser.add_argument("-n", type=int, default=20, metavar="N", help="number of images (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=20, metavar="N", help="of the timings (default: %(default)s)")
     parser.add_argument(
@@ -202,7 +201,7 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     try:
-        table = runtimes_table(arguments.model, arguments.images, arguments.n, arguments.rounds)
+        table = runtimes_table(arguments.model, arguments.f, arguments.images, arguments.n, arguments.rounds)
     except WrongError as error:
         sys.exit(str(error))
     measured = {

@@ -24,7 +24,7 @@ def images(tmp_path):
 
 def test_a_row_for_each_way(model_folder, images, monkeypatch):
     monkeypatch.setattr(runtimes, "LEAST_SAME_LABELS", {"fp32": 0.9999, "bf16": 0.9, "int8": 0.8})  # of random weights
-    table = runtimes.runtimes_table(model_folder, images, number=3, rounds=1)
+    table = runtimes.runtimes_table(model_folder, 0, images, number=3, rounds=1)
     assert [row[""] for row in table.rows][:2] == [runtimes.BASELINE, runtimes.FUSED]
     assert len(table.rows) == 6
     assert all(row["ms"].median_ms > 0 for row in table.rows)
@@ -35,7 +35,7 @@ def test_a_wrong_way_is_no_figure(model_folder, images, monkeypatch):
     monkeypatch.setattr(runtimes, "_in_onnx_runtime", lambda file: lambda patch: runtimes.np.zeros((1, 2, *PATCH)))
     monkeypatch.setattr(runtimes, "interleaved", lambda *_: pytest.fail("it was timed"))
     with pytest.raises(WrongError, match="ONNX Runtime, fp32 gives only"):
-        runtimes.runtimes_table(model_folder, images, number=3, rounds=1)
+        runtimes.runtimes_table(model_folder, 0, images, number=3, rounds=1)
 
 
 def test_patches_are_the_middle_of_images_and_small_ones_are_padded(model_folder, images):
