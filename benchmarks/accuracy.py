@@ -36,7 +36,6 @@ from nnunetv2_gsp.comparison.paired import PairedDifference
 from nnunetv2_gsp.comparison.pictures import style_of
 from nnunetv2_gsp.comparison.trained_models import pair_trained_models
 from nnunetv2_gsp.experiments.experiment import Experiment
-from nnunetv2_gsp.experiments.preparation import find_trainer
 from nnunetv2_gsp.experiments.runs import TrainingRun
 from nnunetv2_gsp.experiments.tables import TableRow
 from nnunetv2_gsp.files import whole, write_json, write_text
@@ -44,7 +43,6 @@ from nnunetv2_gsp.metrics.definitions import DEFINITIONS, DICE, HD95, nsd_at
 from nnunetv2_gsp.plans import effective_configurations, load_dataset_json, load_plans, preprocessed_folder
 from nnunetv2_gsp.profiling import count_architecture
 from nnunetv2_gsp.timing import Timing, interleaved
-from nnunetv2_gsp.trainers import nnUNetTrainerGSP
 
 CONFIGURATION, HALF = "3d_fullres", "nnUNetPlansHalf"
 TABLES = ("networks", "variations")
@@ -103,14 +101,12 @@ def trained_networks(dataset: str, plans: str, trainers: Sequence[str], folds: S
     """Return the networks that were trained in every fold; the planned one by the first trainer comes first."""
     found = []
     for trainer, table in product(trainers, TABLES):
-        plans_its_own = issubclass(find_trainer(trainer), nnUNetTrainerGSP)
         experiment = Experiment(
             table, preprocessed_folder(dataset), CONFIGURATION, plans, [trainer], device="cpu", folds=folds
         )
         runs_of: dict[str, list[TrainingRun]] = {}
         for run in experiment.runs:
-            if run.row.template or not plans_its_own:
-                runs_of.setdefault(str(run.row.network), []).append(run)
+            runs_of.setdefault(str(run.row.network), []).append(run)
         for name, runs in runs_of.items():
             if all(run.finished for run in runs):
                 configuration = effective_configurations(experiment.plans[runs[0].plans])[CONFIGURATION]

@@ -167,9 +167,15 @@ class Experiment:
 
     @cached_property
     def runs(self) -> list[TrainingRun]:
-        """The runs of the table, one for each row."""
+        """The runs of the table, one for each row.
+
+        Where derived plans stand beside the dataset's own, a GSP trainer has no row of these: it would train another
+        network than they name.
+        """
         results = nnunet_folder("nnUNet_results").absolute() / self.dataset
         rows = rows_of(self.table, self._n_channels(), self.trainers, self.folds)
+        if len({row.template is None for row in rows}) > 1:
+            rows = [row for row in rows if row.template or not issubclass(find_trainer(row.trainer), nnUNetTrainerGSP)]
         return [
             TrainingRun(row, self.dataset, self.configuration, self._plans_of(row), self.device, results)
             for row in rows
@@ -192,8 +198,6 @@ class Experiment:
         trainers = [find_trainer(name) for name in dict.fromkeys(run.row.trainer for run in self.runs)]
         if self._trains_own_plans:  # others were checked when they were derived
             self._check_own_plans(trainers)
-        if self.plans.keys() > {self.plans_name}:
-            self._check_trainer_keeps_the_network(trainers)
 
     def states(self) -> list[RunState]:
         """Return the state of each run, in the order of `runs`."""
@@ -346,13 +350,3 @@ class Experiment:
                 parameters=["plans_name", "configuration"],
             )
         return content
-
-    def _check_trainer_keeps_the_network(self, trainers: Sequence[type[nnUNetTrainer]]) -> None:
-        """Raise InputError if a trainer would replace the planned network, to which the others are compared."""
-        for trainer in trainers:
-            if issubclass(trainer, nnUNetTrainerGSP):
-                raise ConflictingInputError(
-                    f"a trainer that trains the planned network for {self.table}",
-                    f"{trainer.__name__}, which trains its GSP counterpart",
-                    parameters=["trainers"],
-                )

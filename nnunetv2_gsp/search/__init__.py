@@ -6,7 +6,7 @@ them with nnU-Net, `report` writes table, page and the winner's template, and `s
 """
 
 # names alone, so that the command line need not import what they require
-TRAINERS = ("nnUNetTrainer_5epochs", "nnUNetTrainer_20epochs", "nnUNetTrainer_100epochs")
+TRAINERS = ("nnUNetTrainerGSP_5epochs", "nnUNetTrainerGSP_20epochs", "nnUNetTrainerGSP_100epochs")
 N_TRIALS = 30
 EXECUTORS = {
     "local": "trains on this machine",

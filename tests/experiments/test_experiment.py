@@ -47,6 +47,13 @@ def test_dry_run_lists_every_run_and_writes_nothing(table, n_runs, folders, capf
     assert capfd.readouterr().out == ""
 
 
+def test_a_gsp_trainer_has_no_row_of_the_planned_network(folders):
+    listing = run("networks", trainers=["nnUNetTrainerGSP"], folds=[0], dry_run=True).text
+    assert listing.count(": not started") == 12
+    assert "plans nnUNetPlans," not in listing
+    assert "plans nnUNetPlans," in run("cross-validation", trainers=["nnUNetTrainerGSP"], dry_run=True).text
+
+
 def test_dry_run_names_plans_trainer_fold_and_command(folders):
     plans = "nnUNetGSPPlans_promise12_prosgv3_ratio1"
     assert (
@@ -100,10 +107,6 @@ def test_settings_given_show_in_the_plans_name(folders):
         (
             {"table": "cross-validation", "configuration": "3d_lowres"},
             "nnUNetPlans.json: expected plans with 3d_lowres, got none",
-        ),
-        (
-            {"table": "networks", "trainers": ["nnUNetTrainerGSP"]},
-            "a trainer that trains the planned network for networks, got nnUNetTrainerGSP",
         ),
         ({"table": "networks", "folds": [0, 9]}, "folds that networks has: 0, 1, 2, 3, 4, got 0, 9"),
         (
