@@ -11,6 +11,7 @@ first fold alone, if it was trained there.
 
 import argparse
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass
@@ -35,6 +36,7 @@ from nnunetv2_gsp.comparison.comparison import Comparison, compare
 from nnunetv2_gsp.comparison.paired import PairedDifference
 from nnunetv2_gsp.comparison.pictures import style_of
 from nnunetv2_gsp.comparison.trained_models import pair_trained_models
+from nnunetv2_gsp.errors import InputError
 from nnunetv2_gsp.experiments.experiment import Experiment
 from nnunetv2_gsp.experiments.runs import TrainingRun
 from nnunetv2_gsp.experiments.tables import TableRow
@@ -274,6 +276,8 @@ def write_page(arguments: argparse.Namespace) -> None:
     """Score, measure and write the page, with its numbers in JSON and its picture beside it."""
     folder = preprocessed_folder(arguments.d)
     tables = [table for trainers in arguments.tr for table in _tables(arguments, trainers)]
+    if not tables:
+        raise InputError("a planned network and another one that have finished", "none", where=folder)
     measured = {"date": date.today().isoformat(), **environment()}
     content = json.loads(json.dumps({"measured": measured, "tables": tables}, default=asdict))
     picture = arguments.o / f"{folder.name}.svg"
@@ -343,7 +347,10 @@ def main() -> None:
     page.add_argument("--rounds", type=int, default=10, help="timed rounds; 0 times nothing (default: %(default)s)")
     page.set_defaults(run=write_page)
     arguments = parser.parse_args()
-    arguments.run(arguments)
+    try:
+        arguments.run(arguments)
+    except InputError as error:
+        sys.exit(str(error))
 
 
 if __name__ == "__main__":

@@ -99,10 +99,17 @@ def runtimes_table(model_folder: Path, fold: int, images: Path, number: int, rou
     predictor = load_predictor(model_folder, [fold])
     predictor.network.load_state_dict(predictor.fold_weights[0])
     patches = central_patches(predictor, images, number)
-    calibration, compared = patches[: number // 2], patches[number // 2 :]
+    half = len(patches) // 2
+    if not half:
+        raise WrongError(f"Two images at least are needed, and {images} has {len(patches)}: no figures.")
+    calibration, compared = patches[:half], patches[half:]
     with TemporaryDirectory() as folder:
         all_ways = ways(model_folder, fold, Path(folder), predictor, calibration)
-        labels = {name: [predict(patch).argmax(1) for patch in compared] for name, (predict, _) in all_ways.items()}
+        has_regions = predictor.label_manager.has_regions
+        labels = {
+            name: [_labels_of(predict(patch), has_regions) for patch in compared]
+            for name, (predict, _) in all_ways.items()
+        }
         same = _checked({name: _same_voxels(labels[BASELINE], each) for name, each in labels.items()})
         contenders = {name: partial(predict, compared[0]) for name, (predict, _) in all_ways.items()}
         timings = interleaved(contenders, rounds)
@@ -131,6 +138,14 @@ def _checked(same: Mapping[str, float]) -> Mapping[str, float]:
         if part < LEAST_SAME_LABELS.get(name.split(", ")[-1], LEAST_SAME_LABELS["fp32"]):
             raise WrongError(f"{name} gives only {part:.3%} of the voxels the label they should have: no figures.")
     return same
+
+
+def _labels_of(logits: np.ndarray, has_regions: bool) -> np.ndarray:
+    """Return the number of the winning class; with regions of the last one, from 1 on."""
+    if not has_regions:
+        return logits.argmax(1)
+    numbers = np.arange(1, logits.shape[1] + 1).reshape(1, -1, *[1] * (logits.ndim - 2))
+    return np.asarray(((logits > 0) * numbers).max(1))
 
 
 def _same_voxels(expected: Sequence[np.ndarray], got: Sequence[np.ndarray]) -> float:
@@ -169,6 +184,9 @@ def _in_openvino(file: Path, precision: str) -> Predict:
             "INFERENCE_PRECISION_HINT": precision,
         },
     )
+    got = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
+    if got != precision:  # it is a hint, which a processor without such numbers does not follow
+        raise WrongError(f"OpenVINO computes in {got} here, not in {precision}: no figures.")
     return lambda patch: compiled(patch)[0]
 
 

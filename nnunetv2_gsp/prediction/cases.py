@@ -1,7 +1,9 @@
 """Finds the cases of a folder, reads and preprocesses them as nnU-Net does, and writes what was predicted."""
 
+import logging
+import re
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,13 +13,14 @@ import numpy as np
 import torch
 from nnunetv2.inference.export_prediction import export_prediction_from_logits
 from nnunetv2.utilities.label_handling.label_handling import convert_labelmap_to_one_hot
-from nnunetv2.utilities.utils import create_paths_fn, get_identifiers_from_splitted_dataset_folder
 from torch import Tensor
 
 from nnunetv2_gsp.errors import ConflictingInputError, DamagedFileError, InputError, MissingInputError
 from nnunetv2_gsp.images import NIFTI, nifti_shape
 from nnunetv2_gsp.prediction.labels import Labels
 from nnunetv2_gsp.prediction.sliding_window import Predictor
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -26,7 +29,7 @@ class Case:
 
     Attributes:
         name: name without channel and ending.
-        images: an image for each channel, or one with all of them.
+        images: an image for each channel, or one with all of them in a format that has channels, such as PNG.
         previous: segmentation by the previous stage of a cascade; None outside a cascade.
     """
 
@@ -66,14 +69,20 @@ def cases_in(folder: Path, file_ending: str, previous_stage: Path | None = None)
         ...     [(case.name, len(case.images)) for case in cases_in(Path(folder), ".nii.gz")]
         [('a', 2), ('b', 1)]
     """
-    names = map(str, get_identifiers_from_splitted_dataset_folder(str(folder), file_ending) if folder.is_dir() else ())
-    files = sorted(file.name for file in folder.glob(f"*{file_ending}"))
-    found = [(name, create_paths_fn(str(folder), files, file_ending, name)) for name in names]
+    names_of_channel = re.compile(rf"(.+)_\d{{4}}{re.escape(file_ending)}")
+    channels: dict[str, list[Path]] = {}
+    others = []
+    for file in sorted(folder.glob(f"[!.]*{file_ending}")):  # a dot begins what macOS puts beside a file
+        if named := names_of_channel.fullmatch(file.name):
+            channels.setdefault(named[1], []).append(file)
+        else:
+            others.append(file.name)
     cases = [
-        Case(name, tuple(map(Path, images)), previous_stage and previous_stage / f"{name}{file_ending}")
-        for name, images in found
-        if images  # others are not named as channels are
+        Case(name, tuple(images), previous_stage and previous_stage / f"{name}{file_ending}")
+        for name, images in sorted(channels.items())
     ]
+    if others:
+        _log.warning("%s: left out, as they are not named CASE_0000%s: %s", folder, file_ending, ", ".join(others))
     if not cases:
         raise MissingInputError(
             f"images named CASE_0000{file_ending}", "none", where=folder, parameters=["image_folder"]
@@ -88,20 +97,42 @@ def preprocessed(case: Case, predictor: Predictor) -> Preprocessed:
         InputError: a file is missing, damaged or of another kind than the model was trained with.
     """
     try:
-        for file in case.images:
-            if file.name.endswith(NIFTI):
-                nifti_shape(file)  # of a file that was cut off, SimpleITK would read zeros
+        if case.previous and not case.previous.is_file():
+            raise MissingInputError("a segmentation by the previous stage", "no such file", where=case.previous)
+        _check_files([*case.images, *([case.previous] if case.previous else [])])
         return _preprocessed(case, predictor)
     except InputError:
         raise
     except Exception as error:  # a damaged file fails anywhere in the libraries that read it
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        reason = str(error).strip() and f"{type(error).__name__}: {error}".splitlines()[0]
+        reason = reason or "channels of different sizes, spacings or places"  # which nnU-Net prints, and does not raise
         raise DamagedFileError("images that nnU-Net reads", reason, where=case.images[0]) from error
 
 
+def _check_files(files: Sequence[Path]) -> None:
+    """Check NIfTI files: of one that was cut off SimpleITK reads zeros, and beside 4D images nnU-Net writes nothing."""
+    shapes = {file: _shape(file) for file in files if file.name.endswith(NIFTI)}
+    for file, shape in shapes.items():
+        if len(shape) > 3:
+            raise ConflictingInputError(
+                "an image of 3 axes, one file a channel", "one of 4", where=file, remedy="split it into files"
+            )
+        if shape != shapes[files[0]]:
+            raise ConflictingInputError(f"{_by(shapes[files[0]])} voxels as in {files[0].name}", _by(shape), where=file)
+
+
+def _shape(file: Path) -> tuple[int, ...]:
+    shape = nifti_shape(file)
+    while len(shape) > 3 and shape[-1] == 1:  # which SimpleITK leaves out
+        shape = shape[:-1]
+    return shape
+
+
+def _by(shape: Sequence[int]) -> str:
+    return "×".join(map(str, shape))
+
+
 def _preprocessed(case: Case, predictor: Predictor) -> Preprocessed:
-    if case.previous and not case.previous.is_file():
-        raise MissingInputError("a segmentation by the previous stage", "no such file", where=case.previous)
     dataset_json = predictor.dataset_json
     if len(case.images) > 1:
         _check_channels(len(case.images), case, dataset_json)

@@ -94,7 +94,7 @@ def _load(
 
 def _predictor(folder: Path, checkpoints: Sequence[Path], mirroring: bool, settings: dict[str, Any]) -> Predictor:
     plans, dataset_json = (json.loads((folder / name).read_text(encoding="utf-8")) for name in (PLANS, DATASET))
-    first, *others = [torch.load(file, map_location="cpu", weights_only=False) for file in checkpoints]
+    first, *others = map(_what_predicts, checkpoints)
     plans_manager = PlansManager(plans)
     configuration = plans_manager.get_configuration(first["init_args"]["configuration"])
     network = network_of(first["trainer_name"], plans_manager, configuration, dataset_json)
@@ -112,3 +112,10 @@ def _predictor(folder: Path, checkpoints: Sequence[Path], mirroring: bool, setti
         axes or (),
         **settings,
     )
+
+
+def _what_predicts(checkpoint: Path) -> dict[str, Any]:
+    """Return what a prediction needs; the optimizer's state is as large as the weights."""
+    content = torch.load(checkpoint, map_location="cpu", weights_only=False)
+    names = ("trainer_name", "init_args", "network_weights", "inference_allowed_mirroring_axes")
+    return {name: content[name] for name in names if name in content}

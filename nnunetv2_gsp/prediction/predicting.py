@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from time import perf_counter
 from typing import Any
 
@@ -151,9 +152,17 @@ def check_stage(predictor: Predictor, previous_stage: Path | None) -> None:
 
 def _write_about(asked: Mapping[str, Any], predictor: Predictor, output: Path) -> None:
     """Write what nnU-Net writes beside predictions, and looks for there when it evaluates or combines them."""
-    write_json(asked, output / "predict_from_raw_data_args.json")
-    write_json(predictor.dataset_json, output / "dataset.json")
-    write_json(predictor.plans_manager.plans, output / "plans.json")
+    contents = {
+        "predict_from_raw_data_args.json": asked,
+        "dataset.json": predictor.dataset_json,
+        "plans.json": predictor.plans_manager.plans,
+    }
+    output.mkdir(parents=True, exist_ok=True)
+    # in a folder of its own, as calls that share the cases write the same files
+    with TemporaryDirectory(prefix="unfinished_", dir=output) as folder:
+        for name, content in contents.items():
+            write_json(content, Path(folder, name))
+            Path(folder, name).replace(output / name)
 
 
 def _predict(
@@ -180,10 +189,15 @@ def _predict(
                 times_s.append(perf_counter())
                 logits = predictor.predict_logits_from_preprocessed_data(image.image)
                 times_s.append(perf_counter())
+                write = export(case, logits, image.properties)
             except InputError as error:
                 yield f"{case.name}: {error.told()}"
                 continue
-            write = export(case, logits, image.properties)
+            except (RuntimeError, MemoryError) as error:  # most likely for want of memory, which others need not lack
+                _log.debug("%s", case.name, exc_info=True)
+                yield f"{case.name}: {type(error).__name__}: {error}".splitlines()[0]
+                image = logits = None
+                continue
             _log.log(level, _times_of(case.name, logits.shape[1:], [*times_s, perf_counter()]))
             del image, logits  # before others of their size come
             written.result()

@@ -74,8 +74,7 @@ class Predictor:
             InputError: the network makes numbers of the image that are not finite.
         """
         if self._nnunets is not None:
-            logits: Tensor = self._nnunets.predict_logits_from_preprocessed_data(image)
-            return logits
+            return _finite(self._logits_of_nnunets(image))
         patch_size = self.configuration_manager.patch_size
         image, without_padding = pad_nd_image(image, patch_size, "constant", {"value": 0}, True, None)
         first, *others = self.fold_weights
@@ -97,10 +96,15 @@ class Predictor:
             logits[window].addcmul_(self._of_window(image[window][None].contiguous()), window_weights)
             sum_of_weights[window[1:]] += window_weights
         logits /= sum_of_weights
-        if not torch.isfinite(torch.stack(torch.aminmax(logits))).all():
-            raise InputError(
-                "finite logits", "some that are NaN or infinite", remedy="look for such voxels in the image"
-            )
+        return _finite(logits)
+
+    def _logits_of_nnunets(self, image: Tensor) -> Tensor:
+        try:
+            logits: Tensor = self._nnunets.predict_logits_from_preprocessed_data(image)
+        except RuntimeError as error:
+            if not str(error).startswith("Encountered inf"):  # which nnU-Net finds, but no NaN
+                raise
+            raise _not_finite() from error
         return logits
 
     def _windows(self, size: Sequence[int]) -> list[Window]:
@@ -146,6 +150,17 @@ class Predictor:
             tuple(self.mirroring_axes),
         )
         return predictor
+
+
+def _finite(logits: Tensor) -> Tensor:
+    """Return logits (classes, D, H, W); raise InputError if one is NaN or infinite."""
+    if not all(torch.isfinite(torch.stack(torch.aminmax(of_class))).all() for of_class in logits):
+        raise _not_finite()
+    return logits
+
+
+def _not_finite() -> InputError:
+    return InputError("finite logits", "some that are NaN or infinite", remedy="look for such voxels in the image")
 
 
 def _from(first: int, size: int) -> slice:

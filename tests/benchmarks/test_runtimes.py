@@ -1,5 +1,6 @@
 """The bench of runtimes on a small model: each way computes the network, and a broken one is no figure."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -32,10 +33,25 @@ def test_a_row_for_each_way(model_folder, images, monkeypatch):
 
 
 def test_a_wrong_way_is_no_figure(model_folder, images, monkeypatch):
-    monkeypatch.setattr(runtimes, "_in_onnx_runtime", lambda file: lambda patch: runtimes.np.zeros((1, 2, *PATCH)))
+    monkeypatch.setattr(runtimes, "_in_onnx_runtime", lambda file: lambda patch: np.zeros((1, 2, *PATCH)))
     monkeypatch.setattr(runtimes, "interleaved", lambda *_: pytest.fail("it was timed"))
     with pytest.raises(WrongError, match="ONNX Runtime, fp32 gives only"):
         runtimes.runtimes_table(model_folder, 0, images, number=3, rounds=1)
+
+
+def test_the_halves_are_of_the_images_that_there_are(model_folder, images, monkeypatch):
+    monkeypatch.setattr(runtimes, "LEAST_SAME_LABELS", {"fp32": 0.9999, "bf16": 0.9, "int8": 0.8})
+    table = runtimes.runtimes_table(model_folder, 0, images, number=20, rounds=1)
+    assert "Labels on 2 images" in table.note
+    assert "calibrated on 1 other" in table.note
+    with pytest.raises(WrongError, match="Two images at least are needed"):
+        runtimes.runtimes_table(model_folder, 0, images, number=1, rounds=1)
+
+
+def test_of_regions_the_last_one_counts():
+    logits = np.array([[[1, 1, -1, -1], [-1, 1, 1, -1]]])  # (1, regions, voxels)
+    assert runtimes._labels_of(logits, has_regions=True).tolist() == [[1, 2, 2, 0]]
+    assert runtimes._labels_of(logits, has_regions=False).tolist() == [[0, 0, 1, 0]]
 
 
 def test_patches_are_the_middle_of_images_and_small_ones_are_padded(model_folder, images):

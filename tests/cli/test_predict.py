@@ -67,12 +67,11 @@ def test_a_bundle_predicts_the_same(model_folder, images, nnunets, tmp_path):
 
 def test_nnunets_names_of_the_model_and_parts(model_folder, images, nnunets, tmp_path):
     model = ("-d", DATASET, "-c", "3d_fullres", "-tr", "nnUNetTrainerGSP", "-f", 0, "-device", "cpu")
-    for part in range(2):
+    for part, names in ((1, {"b.nii.gz"}), (0, {"a.nii.gz", "b.nii.gz", "c.nii.gz"})):
         parts = ("-num_parts", 2, "-part_id", part)
-        assert exit_code("predict", "-i", images, "-o", tmp_path / f"{part}", *model, *parts) == 0
-    assert names_in(tmp_path / "0") == {"a.nii.gz", "c.nii.gz"}
-    assert names_in(tmp_path / "1") == {"b.nii.gz"}
-    assert_same(tmp_path / "1", nnunets, ["b"])
+        assert exit_code("predict", "-i", images, "-o", tmp_path, *model, *parts) == 0
+        assert names_in(tmp_path) == names
+    assert_same(tmp_path, nnunets)
 
 
 @pytest.mark.parametrize(
@@ -131,6 +130,59 @@ def test_an_unreadable_case_is_named_and_the_others_are_predicted(model_folder, 
     assert "b_0000.nii.gz: expected a whole image, got one that is cut off" in problems[0]
     assert "expected as many channels as the model has, 1 (MR), got 2" in problems[2]
     assert printed.out.endswith("; 3 could not be predicted, see above.\n")
+
+
+def four_axes(image):
+    return sitk.JoinSeries([image, image])
+
+
+def cut(image):
+    return image[:-1]
+
+
+@pytest.mark.parametrize(
+    ("change", "file", "sentence"),
+    [
+        (four_axes, "b_0000.nii.gz", "an image of 3 axes, one file a channel, got one of 4; split it into files."),
+        (cut, "b_0001.nii.gz", "9×5×7 voxels as in b_0000.nii.gz, got 8×5×7."),
+    ],
+)
+def test_images_that_nnunet_could_not_answer_are_named_and_the_others_are_predicted(
+    change, file, sentence, model_folder, images, tmp_path, capsys
+):
+    some = tmp_path / "images"
+    shutil.copytree(images, some)
+    sitk.WriteImage(change(sitk.ReadImage(images / "b_0000.nii.gz")), some / file)
+    assert predict(some, tmp_path / "out", model_folder) == 1
+    assert names_in(tmp_path / "out") == {"a.nii.gz", "c.nii.gz"}
+    assert capsys.readouterr().err.strip().endswith(f"{file}: expected {sentence}")
+
+
+def test_nan_that_the_reader_passes_on_is_one_sentence(model_folder, images, nnunets, tmp_path, capsys, monkeypatch):
+    read = SimpleITKIO.read_images
+
+    def with_nan(self, files):
+        image, properties = read(self, files)
+        if "b_0000" in files[0]:
+            image[0, 3, 2, 2] = np.nan
+        return image, properties
+
+    monkeypatch.setattr(SimpleITKIO, "read_images", with_nan)
+    assert predict(images, tmp_path / "out", model_folder) == 1
+    assert "b: expected finite logits, got some that are NaN or infinite" in capsys.readouterr().err.replace(
+        "Exp", "exp"
+    )
+    assert_same(tmp_path / "out", nnunets, ["a", "c"])
+
+
+def test_files_of_another_name_are_told_and_those_of_a_mac_are_not_taken(model_folder, images, tmp_path, capsys):
+    some = tmp_path / "images"
+    shutil.copytree(images, some)
+    (some / "._a_0000.nii.gz").write_text("of a Mac")
+    shutil.copy(some / "a_0000.nii.gz", some / "patient.nii.gz")
+    assert predict(some, tmp_path / "out", model_folder) == 0
+    assert names_in(tmp_path / "out") == {"a.nii.gz", "b.nii.gz", "c.nii.gz"}
+    assert "left out, as they are not named CASE_0000.nii.gz: patient.nii.gz" in capsys.readouterr().err
 
 
 def test_what_is_predicted_is_left(model_folder, images, nnunets, tmp_path, capsys):

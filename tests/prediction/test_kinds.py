@@ -63,6 +63,10 @@ def test_a_cascade_takes_the_previous_stage_s_predictions(images, nnunet_folders
     (tmp_path / "first" / "b.nii.gz").unlink()
     assert predict(images, tmp_path / "two", last, "-prev_stage_predictions", tmp_path / "first") == 1
     assert {file.name for file in (tmp_path / "two").glob("*.nii.gz")} == {"a.nii.gz", "c.nii.gz"}
+    whole = (tmp_path / "first" / "c.nii.gz").read_bytes()
+    (tmp_path / "first" / "c.nii.gz").write_bytes(whole[: len(whole) // 2])
+    assert predict(images, tmp_path / "one", last, "-prev_stage_predictions", tmp_path / "first") == 1
+    assert {file.name for file in (tmp_path / "one").glob("*.nii.gz")} == {"a.nii.gz"}
 
 
 def test_a_model_of_one_stage_takes_no_previous_stage(images, nnunet_folders, tmp_path):

@@ -1,7 +1,9 @@
 """Cases are read and written while the network works, and no more of them are in memory than is said."""
 
+import json
 import threading
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from unittest import mock
 
@@ -131,3 +133,35 @@ def test_labels_are_made_on_the_device_unless_its_memory_does_not_suffice(all_on
     predictor = mock.Mock(device=torch.device("meta"), all_on_device=all_on_device)
     assert predicting._labels_of(torch.zeros(2, 1, 1, 1), predictor, {}) == "labels"
     assert tried == devices
+
+
+@pytest.mark.parametrize("error", [RuntimeError("can't allocate memory"), MemoryError()])
+@pytest.mark.parametrize("step", ["predict_logits_from_preprocessed_data", "segmentation_of"])
+def test_a_case_without_enough_memory_is_named_and_the_others_are_written(step, error, monkeypatch):
+    class Short(Watched):
+        n_calls = 0
+
+    def fails_once(self, *arguments):
+        self.n_calls += 1
+        if self.n_calls == 2:
+            raise type(error)(*error.args)  # the same one would keep its frames
+        return getattr(Watched, step)(self, *arguments)
+
+    setattr(Short, step, fails_once)
+    watched = Short()
+    [problem] = predict(watched, monkeypatch)
+    assert problem == f"case1: {type(error).__name__}: {error}"
+    assert watched.wrote == [case.name for case in CASES if case.name != "case1"]
+    assert alive(watched.images) == alive(watched.logits) == alive(watched.labels) == 0
+
+
+def test_calls_that_share_a_folder_write_about_it_at_the_same_time(tmp_path):
+    about = {"plans": "p" * 200_000}
+    predictor = mock.Mock(dataset_json=about, plans_manager=mock.Mock(plans=about))
+    with ThreadPoolExecutor(8) as calls:
+        list(calls.map(lambda _: predicting._write_about({"part": 1}, predictor, tmp_path), range(200)))
+    assert {file.name: json.loads(file.read_text()) for file in tmp_path.iterdir()} == {
+        "predict_from_raw_data_args.json": {"part": 1},
+        "dataset.json": about,
+        "plans.json": about,
+    }

@@ -128,6 +128,7 @@ def test_an_image_with_nan_is_refused():
 
 def test_another_device_is_left_to_nnunet():
     with mock.patch.object(nnUNetPredictor, "predict_logits_from_preprocessed_data", autospec=True) as asked:
+        asked.return_value = torch.ones(2, 1, 8, 8)
         predictor = predictor_of((8, 8), 0.9, device=torch.device("meta"), all_on_device=False)
         assert predictor.predict_logits_from_preprocessed_data(image := image_of((1, 8, 8))) is asked.return_value
     nnunets, given = asked.call_args.args
@@ -136,6 +137,22 @@ def test_another_device_is_left_to_nnunet():
     assert not nnunets.perform_everything_on_device
     assert nnunets.allowed_mirroring_axes == (0, 1)
     assert nnunets.network is predictor.network
+
+
+@pytest.mark.parametrize(
+    ("found", "raised"),
+    [
+        ({"return_value": torch.tensor([1.0, torch.nan]).view(2, 1, 1, 1)}, (InputError, "NaN or infinite")),
+        ({"side_effect": RuntimeError("Encountered inf in predicted array.")}, (InputError, "NaN or infinite")),
+        ({"side_effect": RuntimeError("something else")}, (RuntimeError, "something else")),
+    ],
+)
+def test_what_another_device_makes_is_finite(found, raised):
+    kind, words = raised
+    with mock.patch.object(nnUNetPredictor, "predict_logits_from_preprocessed_data", autospec=True, **found):
+        predictor = predictor_of((8, 8), device=torch.device("meta"))
+        with pytest.raises(kind, match=words):
+            predictor.predict_logits_from_preprocessed_data(image_of((1, 8, 8)))
 
 
 def test_torch_takes_as_many_threads_as_nnunet_lets_it_and_then_as_many_as_before(monkeypatch):

@@ -139,6 +139,17 @@ def test_volumes_are_in_ml_and_nothing_is_wider_than_the_screen(page, tab, tmp_p
         assert tab.run("document.documentElement.scrollWidth") <= width
 
 
+@pytest.mark.contract
+def test_nan_counts_as_0_as_itk_reads_it(page, tab, tmp_path):
+    written, file = page(PHANTOM)
+    open_page(tab, file.as_uri())
+    first, *others = sorted(written.images.iterdir())
+    with_nan = changed(first, tmp_path, lambda voxels: np.where(voxels == 0, np.nan, voxels))
+    assert give(tab, [with_nan, *others]) == ""
+    segment(tab)
+    assert_alike(saved(tab, tmp_path), of_nnunet(written, tmp_path))
+
+
 def combined(written, folder):
     """Write all channels as one 4D image."""
     images = [nibabel.load(file) for file in sorted(written.images.iterdir())]

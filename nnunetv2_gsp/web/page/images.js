@@ -121,6 +121,8 @@ function valuesOf(images, nChannels) {
     const {img, hdr} = images.length === 1 ? images[0] : images[channel];
     const first = images.length === 1 ? channel * nVoxels : 0;
     const slope = hdr.scl_slope || 1, inter = hdr.scl_inter || 0;
-    return Float32Array.from(img.subarray(first, first + nVoxels), value => value * slope + inter);
+    // what is not finite is 0, as ITK reads it
+    return Float32Array.from(
+      img.subarray(first, first + nVoxels), value => (Number.isFinite(value) ? value : 0) * slope + inter);
   });
 }

@@ -39,7 +39,7 @@ function keepLargestComponent({values, shape}, {keep_largest_component_of, backg
   const belongs = new Set(keep_largest_component_of), component = new Int32Array(values.length), sizes = [0];
   for (let at = 0; at < values.length; ++at)
     if (!component[at] && belongs.has(values[at])) sizes.push(floodComponent(at, sizes.length));
-  const largestSize = Math.max(...sizes);
+  const largestSize = sizes.reduce((most, size) => Math.max(most, size), 0);
   for (let at = 0; at < values.length; ++at)
     if (component[at] && sizes[component[at]] < largestSize) values[at] = background_label;
 
