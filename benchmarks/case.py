@@ -109,7 +109,7 @@ def brats(spacing_mm: float = 1.0, rounds: int = 3) -> list[Table]:
         return [
             _comparison("A whole BraTS case, with mirroring", images, runs),
             Table("A BraTS case alone and in a batch, nnUNetv2_gsp predict", rows, "From the first start to the end."),
-            _parts(runs[ours][-1]),
+            _parts("A whole BraTS case", ours, runs[ours][-1]),
         ]
 
 
@@ -158,7 +158,7 @@ def _ct(
             _untrained_model(CT, trainer)
         runs = _compared(contenders, CT, images, "--disable_tta")
         ours = next(contender for contender in contenders if contender.command == OURS)
-        return [_comparison(title, images, runs), _parts(runs[ours][-1])]
+        return [_comparison(title, images, runs), _parts("A whole CT", ours, runs[ours][-1])]
 
 
 @contextmanager
@@ -375,7 +375,7 @@ def _part_of_equal_labels(images: Path, place: int) -> float:
     return float((first == labels).mean())
 
 
-def _parts(run: Run) -> Table:
+def _parts(title: str, contender: Contender, run: Run) -> Table:
     """Split up the time of our command for one case, by what it says."""
     found = TIMES.search(run.said)
     if found is None:
@@ -389,4 +389,4 @@ def _parts(run: Run) -> Table:
         "all": run.seconds,
     }
     rows: list[Row] = [{"": part, "part of all": time_s / run.seconds, "s": time_s} for part, time_s in parts.items()]
-    return Table("Where the time of nnUNetv2_gsp predict goes in a whole case", rows, "One run, by --verbose.")
+    return Table(f"{title}: where the time of {contender.name} goes", rows, "One run, by --verbose.")

@@ -143,7 +143,7 @@ def _checked(same: Mapping[str, float]) -> Mapping[str, float]:
 def _labels_of(logits: np.ndarray, has_regions: bool) -> np.ndarray:
     """Return the number of the winning class; with regions of the last one, from 1 on."""
     if not has_regions:
-        return logits.argmax(1)
+        return np.asarray(logits.argmax(1))
     numbers = np.arange(1, logits.shape[1] + 1).reshape(1, -1, *[1] * (logits.ndim - 2))
     return np.asarray(((logits > 0) * numbers).max(1))
 

@@ -16,8 +16,18 @@ HIPPOCAMPUS = "docs/results/Dataset904_Hippocampus.md"
 FOLDS, LONGER = "nnUNetTrainer_5epochs, folds 0, 1, 2", "nnUNetTrainer_10epochs, fold 0 alone"
 CSC, CSC_BEFORE = "CSC, nnUNetTrainerGSP_5epochs", "CSC, nnUNetTrainer_5epochs"
 CUBE, FLAT = "One patch, 4×128×128×128", "One patch, 4×16×256×256"
-CASE = "A whole case with nnUNetv2_predict -device cpu, 240×240×155×4, file to file"
-PARTS = "Where GSP's time goes in the whole case"
+CASE = "A whole BraTS case, with mirroring: 240×240×155, -device cpu, file to file"
+BATCH = "A BraTS case alone and in a batch, nnUNetv2_gsp predict"
+PARTS = "A whole BraTS case: where the time of nnUNetv2_gsp predict, nnUNetTrainerGSP goes"
+_CT = "512×512×300, -device cpu, file to file"
+CT, CT_STOCK = (
+    f"A whole CT of 15 classes, the same GSP network, no mirroring: {_CT}",
+    f"A whole CT of 15 classes, no mirroring: {_CT}",
+)
+CT_PARTS = "A whole CT: where the time of nnUNetv2_gsp predict, nnUNetTrainerGSP goes"
+OURS, OURS_STOCK = "nnUNetv2_gsp predict, nnUNetTrainerGSP", "nnUNetv2_gsp predict, nnUNetTrainer"
+NNUNETS = "nnUNetv2_predict, nnUNetTrainerGSP"
+PART_OF_MEMORY = "memory, part of the first"
 STEP, STEP_TINY = "A training step, 4×64×64×64", "A training step of the tiny network, 4×64×64×64"
 LAYER, SHIFT = (
     "One fused layer beside copying its output, 32 channels at 128³",
@@ -42,10 +52,20 @@ class Figure(NamedTuple):
 
 
 FIGURES = {
-    "case": Figure(CPU, CASE, "nnUNetTrainerGSP", STOCK, ".0f"),
-    "case-s": Figure(CPU, CASE, "nnUNetTrainerGSP", "s", ".0f"),
-    "case-network": Figure(CPU, PARTS, "the network", "part of all"),
-    "case-start": Figure(CPU, PARTS, "Python's start, imports, plans, weights", "part of all"),
+    "case": Figure(CPU, CASE, OURS, "speed-up", ".0f"),
+    "case-s": Figure(CPU, CASE, OURS, "s", ".0f"),
+    "case-memory": Figure(CPU, CASE, OURS, PART_OF_MEMORY),
+    "case-nnunets": Figure(CPU, CASE, NNUNETS, "speed-up", ".0f"),
+    "case-batch-s": Figure(CPU, BATCH, "of a batch of 5", "s a case", ".0f"),
+    "case-network": Figure(CPU, PARTS, "the network, windows and mirroring", "part of all"),
+    "ct": Figure(CPU, CT_STOCK, OURS, "speed-up", ".0f"),
+    "ct-s": Figure(CPU, CT_STOCK, OURS, "s", ".0f"),
+    "ct-memory": Figure(CPU, CT_STOCK, OURS, PART_OF_MEMORY),
+    "ct-same": Figure(CPU, CT, OURS, "speed-up", ".1f"),
+    "ct-same-memory": Figure(CPU, CT, OURS, PART_OF_MEMORY),
+    "ct-stock-ours": Figure(CPU, CT_STOCK, OURS_STOCK, "speed-up", ".1f"),
+    "ct-stock-memory": Figure(CPU, CT_STOCK, OURS_STOCK, PART_OF_MEMORY),
+    "ct-reading": Figure(CPU, CT_PARTS, "waiting for the image: reading and preprocessing", "part of all"),
     "cube": Figure(CPU, CUBE, "GSP, fused", STOCK, ".0f"),
     "cube-ms": Figure(CPU, CUBE, "GSP, fused", "ms", ".0f"),
     "cube-stock-ms": Figure(CPU, CUBE, "stock, PyTorch", "ms", ".0f"),

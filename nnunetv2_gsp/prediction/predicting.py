@@ -183,27 +183,33 @@ def _predict(
         images, written = _ReadAhead(cases, predictor, reader), writer.submit(lambda: None)
         for number, case in enumerate(cases):
             predictor.on_window = partial(_show_window, show, number, case.name)
-            times_s = [perf_counter()]
             try:
-                image = images.next()
-                times_s.append(perf_counter())
-                logits = predictor.predict_logits_from_preprocessed_data(image.image)
-                times_s.append(perf_counter())
-                write = export(case, logits, image.properties)
+                write = _to_write(case, images, predictor, export, level)
             except InputError as error:
                 yield f"{case.name}: {error.told()}"
                 continue
             except (RuntimeError, MemoryError) as error:  # most likely for want of memory, which others need not lack
                 _log.debug("%s", case.name, exc_info=True)
                 yield f"{case.name}: {type(error).__name__}: {error}".splitlines()[0]
-                image = logits = None
                 continue
-            _log.log(level, _times_of(case.name, logits.shape[1:], [*times_s, perf_counter()]))
-            del image, logits  # before others of their size come
             written.result()
             written = writer.submit(write)
         written.result()
         show(len(cases), "")
+
+
+def _to_write(
+    case: Case, images: "_ReadAhead", predictor: Predictor, export: Callable[..., Callable[[], None]], level: int
+) -> Callable[[], None]:
+    """Predict a case, log its times, and return what writes it; image and logits are gone before others come."""
+    times_s = [perf_counter()]
+    image = images.next()
+    times_s.append(perf_counter())
+    logits = predictor.predict_logits_from_preprocessed_data(image.image)
+    times_s.append(perf_counter())
+    write = export(case, logits, image.properties)
+    _log.log(level, _times_of(case.name, logits.shape[1:], [*times_s, perf_counter()]))
+    return write
 
 
 def _times_of(name: str, shape: Sequence[int], times_s: Sequence[float]) -> str:

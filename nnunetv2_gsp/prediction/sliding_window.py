@@ -74,7 +74,7 @@ class Predictor:
             InputError: the network makes numbers of the image that are not finite.
         """
         if self._nnunets is not None:
-            return _finite(self._logits_of_nnunets(image))
+            return _finite(_logits_of(self._nnunets, image))
         patch_size = self.configuration_manager.patch_size
         image, without_padding = pad_nd_image(image, patch_size, "constant", {"value": 0}, True, None)
         first, *others = self.fold_weights
@@ -97,15 +97,6 @@ class Predictor:
             sum_of_weights[window[1:]] += window_weights
         logits /= sum_of_weights
         return _finite(logits)
-
-    def _logits_of_nnunets(self, image: Tensor) -> Tensor:
-        try:
-            logits: Tensor = self._nnunets.predict_logits_from_preprocessed_data(image)
-        except RuntimeError as error:
-            if not str(error).startswith("Encountered inf"):  # which nnU-Net finds, but no NaN
-                raise
-            raise _not_finite() from error
-        return logits
 
     def _windows(self, size: Sequence[int]) -> list[Window]:
         """Return nnU-Net's windows in an image of this size (D, H, W); a 2d model has some in every slice."""
@@ -150,6 +141,17 @@ class Predictor:
             tuple(self.mirroring_axes),
         )
         return predictor
+
+
+def _logits_of(nnunets: Any, image: Tensor) -> Tensor:
+    """Let nnU-Net's predictor predict."""
+    try:
+        logits: Tensor = nnunets.predict_logits_from_preprocessed_data(image)
+    except RuntimeError as error:
+        if not str(error).startswith("Encountered inf"):  # which nnU-Net finds, but no NaN
+            raise
+        raise _not_finite() from error
+    return logits
 
 
 def _finite(logits: Tensor) -> Tensor:

@@ -55,7 +55,10 @@ def test_contenders_are_compared_with_the_first(tmp_path):
 
 
 def test_the_parts_of_a_case_are_those_that_the_verb_tells():
-    rows = case._parts(Run(12.0, 20.0, [(0, 1.0)], f"before\n{TOLD}\nafter")).rows
+    contender = Contender(OURS, GSP)
+    table = case._parts("A CT", contender, Run(12.0, 20.0, [(0, 1.0)], f"before\n{TOLD}\nafter"))
+    rows = table.rows
+    assert table.title == f"A CT: where the time of {contender.name} goes"
     assert [row["s"] for row in rows] == [1.5, 6.0, 0.5, 4.0, 12.0]
     with pytest.raises(WrongError, match="tells no times"):
-        case._parts(Run(12.0, 20.0, [(0, 1.0)], "something else"))
+        case._parts("A CT", contender, Run(12.0, 20.0, [(0, 1.0)], "something else"))
