@@ -1,6 +1,6 @@
-"""Draws docs/tutorial.png: a validated case of a finished demo, with the outlines of reference and predictions.
+"""Draws docs/tutorial.png: a validated case of the tutorial, with the outlines of reference and predictions.
 
-Its argument is the demo's folder: `python docs/draw_tutorial.py nnUNet_gsp_demo`.
+Its argument is the folder of a finished tutorial or demo: `python docs/draw_tutorial.py nnUNet_gsp_tutorial`.
 """
 
 import sys
@@ -24,13 +24,13 @@ def array(file: Path) -> np.ndarray:
     return np.asanyarray(nib.Nifti1Image.from_filename(file).dataobj)
 
 
-def main(demo: Path) -> None:
+def main(finished: Path) -> None:
     """Draw the slice with most tumour of the first case that fold 0 validates."""
-    models = sorted((demo / "nnUNet_results" / DATASET).iterdir(), key=lambda model: "GSP" in model.name)
+    models = sorted((finished / "nnUNet_results" / DATASET).iterdir(), key=lambda model: "GSP" in model.name)
     case = min(file.name for file in (models[0] / "fold_0" / "validation").glob("*.nii.gz")).removesuffix(".nii.gz")
-    image = array(demo / "nnUNet_raw" / DATASET / "imagesTr" / f"{case}_0001.nii.gz")  # T1 with contrast agent
+    image = array(finished / "nnUNet_raw" / DATASET / "imagesTr" / f"{case}_0001.nii.gz")  # T1 with contrast agent
     labels = {
-        "reference": array(demo / "nnUNet_raw" / DATASET / "labelsTr" / f"{case}.nii.gz"),
+        "reference": array(finished / "nnUNet_raw" / DATASET / "labelsTr" / f"{case}.nii.gz"),
         **{model.name.split("__")[0]: array(model / "fold_0" / "validation" / f"{case}.nii.gz") for model in models},
     }
     level = np.count_nonzero(labels["reference"], axis=(0, 1)).argmax()

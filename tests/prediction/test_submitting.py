@@ -73,9 +73,13 @@ def test_jobs_share_the_cases_and_the_same_call_goes_on(model_folder, images, tm
     assert predicted(out) == ["a", "c"]
     assert submit() == (3, 2, (), ("7_1",))
     slurm.jobs.clear()  # it was cancelled
+    assert submit() == (3, 2, ("7_0",), ())  # the one with b
+    slurm.jobs.clear()
     (out / "a.nii.gz").write_text("mine")
-    assert submit() == (3, 2, ("7_0",), ())
+    (out / "c.nii.gz").unlink()
+    assert submit() == (3, 1, ("7_0", "7_1"), ())
     slurm.run("7_0")
+    slurm.run("7_1")
     assert predicted(out) == ["a", "b", "c"]
     assert (out / "a.nii.gz").read_text() == "mine"
     assert submit() == (3, 3, (), ())
