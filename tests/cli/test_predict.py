@@ -75,6 +75,20 @@ def test_nnunets_names_of_the_model_and_parts(model_folder, images, nnunets, tmp
 
 
 @pytest.mark.parametrize(
+    ("flags", "settings"),
+    [(("--disable_tta",), {"use_mirroring": False}), (("-step_size", 1), {"tile_step_size": 1})],
+)
+def test_flags_change_what_is_predicted_as_in_nnunet(flags, settings, model_folder, images, nnunets, tmp_path):
+    assert predict(images, tmp_path / "ours", model_folder, *flags) == 0
+    assert_same(tmp_path / "ours", nnunets_predictions(model_folder, images, tmp_path / "nnunets", **settings))
+    usual, ours = (
+        np.concatenate([array_of(folder / f"{name}.nii.gz").ravel() for name in SHAPES])
+        for folder in (nnunets, tmp_path / "ours")
+    )
+    assert (usual != ours).any()  # or the flag would show nothing
+
+
+@pytest.mark.parametrize(
     "command", [predict_from_raw_data.predict_entry_point, predict_from_raw_data.predict_entry_point_modelfolder]
 )
 def test_every_flag_of_nnunets_command_is_taken(command, monkeypatch):
