@@ -8,7 +8,9 @@ import pytest
 import SimpleITK as sitk
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
+from nnunetv2_gsp.challenges import CHALLENGES
 from nnunetv2_gsp.container.__main__ import main
+from nnunetv2_gsp.container.results import ChallengeResults, TrainedLabels
 from nnunetv2_gsp.prediction.sliding_window import Predictor
 from tests.container.models import CASES, MODALITIES, SPACING_MM, container, noise, write_brats_case
 from tests.datasets.sources import write_image
@@ -213,21 +215,47 @@ def test_a_defect_on_one_case_costs_no_other_its_result(brats_container, brats_i
     assert "RuntimeError: out of luck" in capsys.readouterr().err
 
 
-def test_a_result_that_changed_after_it_was_written_is_found(
-    brats_container, brats_input, tmp_path, monkeypatch, capsys
-):
-    from nnunetv2_gsp.container.results import ChallengeResults
+def cut_off(file):
+    file.write_bytes(file.read_bytes()[:50])
 
-    write = ChallengeResults.write
 
-    def write_and_lose(self, case, prediction):
+def smaller(file):
+    sitk.WriteImage(sitk.ReadImage(file)[1:], file)
+
+
+def moved(file):
+    image = sitk.ReadImage(file)
+    image.SetOrigin([5 + at for at in image.GetOrigin()])
+    sitk.WriteImage(image, file)
+
+
+def change_results(results, change, monkeypatch):
+    write = results.write
+
+    def write_and_change(self, case, prediction):
         write(self, case, prediction)
-        file = self._output / case.result
-        file.write_bytes(file.read_bytes()[:50])
+        change(self._output / case.result)
 
-    monkeypatch.setattr(ChallengeResults, "write", write_and_lose)
+    monkeypatch.setattr(results, "write", write_and_change)
+
+
+@pytest.mark.parametrize(("change", "said"), [(cut_off, "Expected a whole image"), (smaller, "voxels")])
+def test_a_result_that_changed_after_it_was_written_is_found(
+    change, said, brats_container, brats_input, tmp_path, monkeypatch, capsys
+):
+    change_results(ChallengeResults, change, monkeypatch)
     assert run(brats_container, brats_input, tmp_path / "out") == 1
-    assert capsys.readouterr().err.count("Expected a whole image") == 2
+    told = capsys.readouterr().err
+    assert told.count(said) == len(CASES)
+    assert all(case in told for case in CASES)
+    assert CHALLENGES["brats2025"].example not in told
+
+
+def test_a_result_in_another_place_is_found(plain_model, tmp_path, monkeypatch, capsys):
+    change_results(TrainedLabels, moved, monkeypatch)
+    write_image(noise(0), tmp_path / "in" / "case_0000.nii.gz", SPACING_MM)
+    assert run(container([plain_model], tmp_path / "algorithm", "flare"), tmp_path / "in", tmp_path / "out") == 1
+    assert "origin" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
