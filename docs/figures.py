@@ -13,6 +13,9 @@ from typing import NamedTuple
 PROJECT = Path(__file__).parents[1]
 CPU, GPU, EFFECT = "benchmarks/results/bench.md", "benchmarks/results/gpu.md", "benchmarks/effect.md"
 HIPPOCAMPUS = "docs/results/Dataset904_Hippocampus.md"
+RUNTIMES = "docs/results/runtimes.md"
+EXPORTED = "One patch of nnUNetTrainerGSP_5epochs__nnUNetGSPPlans_gsp_m_nnUNetPlansHalf__3d_fullres, 1×40×56×40"
+OVER_PLAIN, SAME_SEGMENTED = "speed-up over plain PyTorch", "of the segmented voxels, %"
 FOLDS, LONGER = "nnUNetTrainer_5epochs, folds 0, 1, 2", "nnUNetTrainer_10epochs, fold 0 alone"
 CSC, CSC_BEFORE = "CSC, nnUNetTrainerGSP_5epochs", "CSC, nnUNetTrainer_5epochs"
 CUBE, FLAT = "One patch, 4×128×128×128", "One patch, 4×16×256×256"
@@ -117,6 +120,16 @@ FIGURES = {
     "hip-10-stock": Figure(HIPPOCAMPUS, LONGER, "stock", "Dice", ".3f"),
     "hip-10-m": Figure(HIPPOCAMPUS, LONGER, "gsp_m", "Dice", ".3f"),
     "hip-10-csc": Figure(HIPPOCAMPUS, LONGER, "CSC", "Dice", ".3f"),
+    "rt-fused": Figure(RUNTIMES, EXPORTED, "PyTorch, fused layers", OVER_PLAIN, ".1f"),
+    "rt-onnx": Figure(RUNTIMES, EXPORTED, "ONNX Runtime, fp32", OVER_PLAIN, ".1f"),
+    "rt-int8": Figure(RUNTIMES, EXPORTED, "ONNX Runtime, int8", OVER_PLAIN, ".1f"),
+    "rt-openvino": Figure(RUNTIMES, EXPORTED, "OpenVINO, fp32", OVER_PLAIN, ".1f"),
+    "rt-bf16": Figure(RUNTIMES, EXPORTED, "OpenVINO, bf16", OVER_PLAIN, ".1f"),
+    "rt-fused-same": Figure(RUNTIMES, EXPORTED, "PyTorch, fused layers", SAME_SEGMENTED, ".1f"),
+    "rt-onnx-same": Figure(RUNTIMES, EXPORTED, "ONNX Runtime, fp32", SAME_SEGMENTED, ".1f"),
+    "rt-int8-same": Figure(RUNTIMES, EXPORTED, "ONNX Runtime, int8", SAME_SEGMENTED, ".1f"),
+    "rt-openvino-same": Figure(RUNTIMES, EXPORTED, "OpenVINO, fp32", SAME_SEGMENTED, ".1f"),
+    "rt-bf16-same": Figure(RUNTIMES, EXPORTED, "OpenVINO, bf16", SAME_SEGMENTED, ".1f"),
     "dice-none": Figure(EFFECT, TASK, "none", "Dice, mean ± SD", ".2f"),
     "dice-csc": Figure(EFFECT, TASK, "CSC", "Dice, mean ± SD", ".2f"),
     "dice-both": Figure(EFFECT, TASK, "CSC+local-.375", "Dice, mean ± SD", ".2f"),
