@@ -52,7 +52,7 @@ class _Calibration(CalibrationDataReader):
 def central_patches(predictor: Predictor, images: Path, number: int) -> list[np.ndarray]:
     """Return the patch in the middle of each of the first images, preprocessed, (1, C, *patch) float32.
 
-    Smaller images are padded with zeros, as windows are.
+    Smaller images are padded with zeros behind their last voxels.
     """
     cases = cases_in(images, predictor.dataset_json["file_ending"], None)[:number]
     patch_size = predictor.configuration_manager.patch_size

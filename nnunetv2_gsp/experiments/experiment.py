@@ -175,7 +175,9 @@ class Experiment:
         results = nnunet_folder("nnUNet_results").absolute() / self.dataset
         rows = rows_of(self.table, self._n_channels(), self.trainers, self.folds)
         if len({row.template is None for row in rows}) > 1:
-            rows = [row for row in rows if row.template or not issubclass(find_trainer(row.trainer), nnUNetTrainerGSP)]
+            trainers = {row.trainer for row in rows}
+            gsp = {trainer for trainer in trainers if issubclass(find_trainer(trainer), nnUNetTrainerGSP)}
+            rows = [row for row in rows if row.template or row.trainer not in gsp]
         return [
             TrainingRun(row, self.dataset, self.configuration, self._plans_of(row), self.device, results)
             for row in rows

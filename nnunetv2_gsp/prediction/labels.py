@@ -1,7 +1,7 @@
 """Makes labels of an image from logits at the network's resolution; logits of the image itself never exist."""
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -94,7 +94,8 @@ def _write_in_c(
 def _write_in_torch(logits: Tensor, taps: Sequence[NDArray[np.void]], decision: Decision, labels: Labels) -> None:
     """Do the same a slice at a time, as all of them would take the memory that is to be spared."""
     label_of = torch.tensor(decision.label_of, device=logits.device)
-    along_d, along_h, along_w = taps
+    along_d, *in_slices = taps
+    along_h, along_w = (_on_device(tap, logits.device) for tap in in_slices)
     for tap, in_slice in zip(along_d, labels, strict=True):
         first, second = (logits[:, int(tap[name])].float() for name in ("first", "second"))
         low = first + float(tap["weight"]) * (second - first)
@@ -102,14 +103,15 @@ def _write_in_torch(logits: Tensor, taps: Sequence[NDArray[np.void]], decision: 
         in_slice[...] = label_of[winners].cpu().numpy()
 
 
-def _between(values: Tensor, taps: NDArray[np.void], axis: int) -> Tensor:
+def _on_device(taps: NDArray[np.void], device: torch.device) -> dict[str, Tensor]:
+    kinds = {"first": np.int64, "second": np.int64, "weight": np.float32}
+    return {name: torch.from_numpy(taps[name].astype(kind)).to(device) for name, kind in kinds.items()}
+
+
+def _between(values: Tensor, taps: Mapping[str, Tensor], axis: int) -> Tensor:
     """Interpolate (classes, H, W) along an axis."""
-    first, second = (
-        values.index_select(axis, torch.from_numpy(taps[name].astype(np.int64)).to(values.device))
-        for name in ("first", "second")
-    )
-    weight = torch.from_numpy(taps["weight"].astype(np.float32)).to(values.device)
-    return first + weight.view([-1 if i == axis else 1 for i in range(values.ndim)]) * (second - first)
+    first, second = (values.index_select(axis, taps[name]) for name in ("first", "second"))
+    return first + taps["weight"].view([-1 if i == axis else 1 for i in range(values.ndim)]) * (second - first)
 
 
 def _winners(logits: Tensor, has_regions: bool) -> Tensor:
