@@ -3,9 +3,10 @@
 import logging
 import re
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,14 @@ import numpy as np
 import torch
 from nnunetv2.inference.export_prediction import export_prediction_from_logits
 from nnunetv2.utilities.label_handling.label_handling import convert_labelmap_to_one_hot
+from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
+from numpy.typing import NDArray
 from torch import Tensor
 
 from nnunetv2_gsp.errors import ConflictingInputError, DamagedFileError, InputError, MissingInputError
 from nnunetv2_gsp.images import NIFTI, nifti_shape
 from nnunetv2_gsp.prediction.labels import Labels
+from nnunetv2_gsp.prediction.resampling import resampled_image
 from nnunetv2_gsp.prediction.sliding_window import Predictor
 
 _log = logging.getLogger(__name__)
@@ -140,7 +144,7 @@ def _preprocessed(case: Case, predictor: Predictor) -> Preprocessed:
         list(map(str, case.images)),
         case.previous and str(case.previous),
         predictor.plans_manager,
-        predictor.configuration_manager,
+        _Configuration(predictor.configuration_manager.configuration),
         dataset_json,
     )
     _check_channels(len(image), case, dataset_json)
@@ -148,6 +152,24 @@ def _preprocessed(case: Case, predictor: Predictor) -> Preprocessed:
         labels = convert_labelmap_to_one_hot(previous[0], predictor.label_manager.foreground_labels, image.dtype)
         image = np.vstack((image, labels))
     return Preprocessed(torch.from_numpy(np.ascontiguousarray(image, np.float32)), properties)
+
+
+class _Configuration(ConfigurationManager):
+    """A configuration whose images are resampled at once, and whose masks are left alone where nothing reads them."""
+
+    @property
+    def resampling_fn_data(self) -> Callable[..., Any]:
+        return partial(resampled_image, resample=super().resampling_fn_data)
+
+    @property
+    def resampling_fn_seg(self) -> Callable[..., Any]:
+        # without a previous stage there is only the mask of what is not 0, which has served its purpose by then
+        resample: Callable[..., Any] = super().resampling_fn_seg
+        return resample if self.previous_stage_name else _as_it_is
+
+
+def _as_it_is(mask: NDArray[np.int8], *_: Any) -> NDArray[np.int8]:
+    return mask
 
 
 def _check_channels(found: int, case: Case, dataset_json: Mapping[str, Any]) -> None:

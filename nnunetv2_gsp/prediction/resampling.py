@@ -1,16 +1,18 @@
-"""Says which voxels of the network's resolution each voxel of an image lies between, as nnU-Net's resampling does."""
+"""Resamples as nnU-Net does: images at once, and for labels by the voxels of the logits that each lies between."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
+import torch
 from nnunetv2.configuration import ANISO_THRESHOLD
 from nnunetv2.preprocessing.resampling.default_resampling import (
     determine_do_sep_z_and_axis,
     resample_data_or_seg_to_shape,
 )
 from numpy.typing import NDArray
+from torch import Tensor
 
 from nnunetv2_gsp.cpu.library import Taps
 
@@ -23,6 +25,63 @@ _DEFAULTS = {  # of nnU-Net's function
     "force_separate_z": False,
     "separate_z_anisotropy_threshold": ANISO_THRESHOLD,
 }
+
+
+def resampled_image(
+    data: NDArray[np.float32],
+    size: Sequence[int],
+    spacing_mm: Sequence[float],
+    new_spacing_mm: Sequence[float],
+    *,
+    resample: Callable[..., Any],
+) -> NDArray[np.float32]:
+    """Resample an image to nnU-Net's numbers, without its copies of the whole image in double precision.
+
+    A spline is linear in the image and takes the axes one by one. So what nnU-Net's function makes of a unit matrix is
+    the matrix that resamples an axis; products of matrices do the rest, in double precision as there. The last bit may
+    differ.
+
+    Args:
+        data: image (channels, D, H, W).
+        size: shape (D, H, W) that it gets.
+        spacing_mm: spacing of its voxels in mm, in the same order.
+        new_spacing_mm: spacing of the new voxels in mm.
+        resample: `resampling_fn_data` of nnU-Net's ConfigurationManager, which is called where it is not nnU-Net's
+            default, or takes thick slices one by one.
+
+    Returns:
+        Image (channels, *size), fp32; `data` itself where it has this size.
+
+    Examples:
+        >>> resample = partial(resample_data_or_seg_to_shape, order=3, force_separate_z=None)
+        >>> arguments = np.eye(9, dtype=np.float32)[None, None], (2, 6, 7), (1.0, 1.0, 1.0), (1.0, 1.5, 1.3)
+        >>> np.allclose(resampled_image(*arguments, resample=resample), resample(*arguments), atol=1e-6)
+        True
+    """
+    settings = _settings(resample)
+    if settings is None or data.dtype != np.float32 or _thick_axis(settings, spacing_mm, new_spacing_mm) is not None:
+        resampled: NDArray[np.float32] = resample(data, size, spacing_mm, new_spacing_mm)
+        return resampled
+    if tuple(data.shape[1:]) == tuple(size):
+        return data
+    along_d, along_h, along_w = (_along(*one, resample) for one in zip(data.shape[1:], map(int, size), strict=True))
+    image = torch.from_numpy(data)
+    slices = torch.empty((*image.shape[:2], len(along_h), len(along_w)), dtype=torch.float64)
+    for before, after in zip(image.flatten(0, 1), slices.flatten(0, 1), strict=True):
+        torch.matmul(along_h, before.double() @ along_w.T, out=after)
+    splines = (along_d @ slices.flatten(2)).unflatten(2, slices.shape[2:]).float()
+    # a spline overshoots at edges; skimage's resize, which nnU-Net calls, clips it to the range of the channel
+    low, high = image.amin((1, 2, 3), keepdim=True), image.amax((1, 2, 3), keepdim=True)
+    clipped: NDArray[np.float32] = splines.clamp_(low, high).numpy()
+    return clipped
+
+
+def _along(low: int, high: int, resample: Callable[..., Any]) -> Tensor:
+    """Return the matrix (high, low) that resamples an axis, fp64."""
+    # two more columns keep the range that the result is clipped to beyond the weights of any spline
+    unit = np.hstack([np.eye(low), np.full((low, 1), -2.0), np.full((low, 1), 2.0)])
+    resampled = resample(unit[None, None], (1, high, low + 2), (1.0,) * 3, (1.0,) * 3)
+    return torch.from_numpy(np.ascontiguousarray(resampled[0, 0, :, :low]))
 
 
 def taps_of_image(
@@ -51,12 +110,9 @@ def taps_of_image(
     settings = _settings(resample)
     if settings is None:
         return None
-    separate_z, axis = determine_do_sep_z_and_axis(
-        settings["force_separate_z"], spacing_mm, image_spacing_mm, settings["separate_z_anisotropy_threshold"]
-    )
-    orders = [settings["order"]] * len(low)
-    if separate_z:
-        orders[axis] = settings["order_z"]
+    thick_axis, orders = _thick_axis(settings, spacing_mm, image_spacing_mm), [settings["order"]] * len(low)
+    if thick_axis is not None:
+        orders[thick_axis] = settings["order_z"]
     if not set(orders) <= set(_ORDERS):
         return None
     return [taps_along(*one) for one in zip(low, size, orders, strict=True)]
@@ -93,3 +149,11 @@ def _settings(resample: Callable[..., Any]) -> dict[str, Any] | None:
         return None
     settings = {**_DEFAULTS, **resample.keywords}
     return None if settings["is_seg"] or set(settings) != set(_DEFAULTS) else settings
+
+
+def _thick_axis(settings: dict[str, Any], spacing_mm: Sequence[float], new_spacing_mm: Sequence[float]) -> int | None:
+    """Return the axis along which slices are resampled one by one; None if all axes are resampled at once."""
+    separate_z, axis = determine_do_sep_z_and_axis(
+        settings["force_separate_z"], spacing_mm, new_spacing_mm, settings["separate_z_anisotropy_threshold"]
+    )
+    return int(axis) if separate_z else None

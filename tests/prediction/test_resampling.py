@@ -1,6 +1,7 @@
-"""Taps are where skimage's resize and scipy's map_coordinates look."""
+"""Images become what nnU-Net makes of them; taps are where skimage's resize and scipy's map_coordinates look."""
 
 from functools import partial
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -11,9 +12,45 @@ from nnunetv2.preprocessing.resampling.no_resampling import no_resampling_hack
 from scipy.ndimage import map_coordinates
 from skimage.transform import resize
 
-from nnunetv2_gsp.prediction.resampling import taps_along, taps_of_image
+from nnunetv2_gsp.prediction.resampling import resampled_image, taps_along, taps_of_image
 
+ALIKE = (1.0, 1.0, 1.0)  # mm
 sizes = st.integers(1, 40)
+shapes = st.tuples(*[st.integers(1, 15)] * 3)
+
+
+def image_of(shape, n_channels=1):
+    """Return an image with noise beside a constant part, as a CT whose intensities are clipped."""
+    noise = np.random.default_rng(sum(shape)).normal(size=(n_channels, *shape))
+    return np.maximum(noise, -0.2).astype(np.float32)
+
+
+@given(shape=shapes, size=shapes, n_channels=st.integers(1, 2), order=st.integers(0, 3))
+def test_an_image_is_resampled_to_nnunets_numbers(shape, size, n_channels, order):
+    image = image_of(shape, n_channels)
+    before = image.copy()
+    nnunets = partial(resample_data_or_seg_to_shape, is_seg=False, order=order, order_z=0, force_separate_z=None)
+    expected = nnunets(image, size, ALIKE, ALIKE)
+    found = resampled_image(image, np.array(size), ALIKE, ALIKE, resample=nnunets)
+    assert found.dtype == expected.dtype == np.float32
+    assert np.allclose(found, expected, rtol=0, atol=np.finfo(np.float32).eps * np.abs(image).max())
+    assert np.array_equal(image, before)
+
+
+@pytest.mark.parametrize(
+    ("spacing_mm", "image", "settings"),
+    [
+        pytest.param((4, 1, 1), image_of((3, 8, 8)), {"force_separate_z": None}, id="thick slices"),
+        pytest.param(ALIKE, image_of((3, 8, 8)).astype(float), {}, id="another dtype"),
+        pytest.param(ALIKE, image_of((3, 8, 8)), {"of_a_later_nnunet": 2}, id="other arguments"),
+    ],
+)
+def test_another_image_is_left_to_the_plans_own_function(spacing_mm, image, settings):
+    asked = mock.Mock()
+    with mock.patch("nnunetv2_gsp.prediction.resampling.resample_data_or_seg_to_shape", asked):
+        found = resampled_image(image, (7, 9, 9), spacing_mm, ALIKE, resample=partial(asked, **settings))
+    asked.assert_called_once_with(image, (7, 9, 9), spacing_mm, ALIKE, **settings)
+    assert found is asked.return_value
 
 
 @given(low=sizes, size=sizes)
