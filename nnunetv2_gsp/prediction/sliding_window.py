@@ -90,10 +90,11 @@ class Predictor:
         self.network.load_state_dict(weights)
         window_weights, windows = self._window_weights(), self._windows(image.shape[1:])
         logits = torch.zeros((self.label_manager.num_segmentation_heads, *image.shape[1:]))
-        sum_of_weights = torch.zeros(image.shape[1:])
         for n_done, window in enumerate(windows):
             self.on_window(n_done, len(windows))
             logits[window].addcmul_(self._of_window(image[window][None].contiguous()), window_weights)
+        sum_of_weights = torch.zeros(image.shape[1:])  # not before, as the network needs most of the memory
+        for window in windows:
             sum_of_weights[window[1:]] += window_weights
         logits /= sum_of_weights
         return _finite(logits)
