@@ -1,8 +1,8 @@
 """Dice for cost: the trained networks of the tables `networks` and `variations` on one page.
 
     python -m benchmarks.accuracy plans -d 904                          # nnUNetPlansHalf: a plan for two CPU cores
-    nnUNetv2_gsp experiments networks -d 904 -p nnUNetPlansHalf -tr nnUNetTrainer_5epochs -device cpu -f 0 1 2 -n 2
-    nnUNetv2_gsp experiments networks -d 904 -p nnUNetPlansHalf -tr nnUNetTrainerGSP_5epochs -device cpu -f 0 1 2 -n 2
+    nnUNetv2_gsp experiments networks -d 904 -p nnUNetPlansHalf -tr nnUNetTrainer_5epochs -device cpu -n 2
+    nnUNetv2_gsp experiments networks -d 904 -p nnUNetPlansHalf -tr nnUNetTrainerGSP_5epochs -device cpu -n 2
     python -m benchmarks.accuracy page -d 904 -tr nnUNetTrainer_5epochs nnUNetTrainerGSP_5epochs -o docs/results
 
 The first trainer's stock network is the baseline. A network that was not trained in every fold stands in a table of the
@@ -42,6 +42,7 @@ from nnunetv2_gsp.experiments.runs import TrainingRun
 from nnunetv2_gsp.experiments.tables import TableRow
 from nnunetv2_gsp.files import whole, write_json, write_text
 from nnunetv2_gsp.metrics.definitions import DEFINITIONS, DICE, HD95, nsd_at
+from nnunetv2_gsp.nnunet import N_FOLDS
 from nnunetv2_gsp.plans import effective_configurations, load_dataset_json, load_plans, preprocessed_folder
 from nnunetv2_gsp.profiling import count_architecture
 from nnunetv2_gsp.timing import Timing, interleaved
@@ -199,7 +200,12 @@ def dice_table(title: str, comparison: Comparison, networks: Sequence[Trained], 
                 "step, ms": of_cost.step,
             }
         )
-    return Table(title, rows, comparison.definition.in_words)
+    note = (
+        f"{len(comparison.cases)} cases. The difference is the typical one (Hodges and Lehmann), not that of the "
+        f"means, with an interval at the level of Holm's step; p is that of Wilcoxon's signed ranks. "
+        f"{comparison.definition.in_words}"
+    )
+    return Table(title, rows, note)
 
 
 def structures_table(title: str, comparison: Comparison, networks: Sequence[Trained]) -> Table:
@@ -279,7 +285,9 @@ def write_page(arguments: argparse.Namespace) -> None:
     if not tables:
         raise InputError("a planned network and another one that have finished", "none", where=folder)
     measured = {"date": date.today().isoformat(), **environment()}
-    content = json.loads(json.dumps({"measured": measured, "tables": tables}, default=asdict))
+    splits = json.loads((folder / "splits_final.json").read_text(encoding="utf-8"))
+    validated = {fold: splits[fold]["val"] for fold in arguments.f}
+    content = json.loads(json.dumps({"measured": measured, "tables": tables, "cases": validated}, default=asdict))
     picture = arguments.o / f"{folder.name}.svg"
     text = [
         f"# {folder.name}: Dice for cost\n",
@@ -342,7 +350,9 @@ def main() -> None:
         metavar="TRAINER",
         help="trainers of one table, the baseline's first; once more for another table, as of another length",
     )
-    page.add_argument("-f", nargs="+", type=int, default=[0, 1, 2], metavar="FOLD", help="folds (default: 0 1 2)")
+    page.add_argument(
+        "-f", nargs="+", type=int, default=list(range(N_FOLDS)), metavar="FOLD", help="folds (default: all)"
+    )
     page.add_argument("-o", type=Path, required=True, metavar="FOLDER", help="folder for the page and its numbers")
     page.add_argument("--rounds", type=int, default=10, help="timed rounds; 0 times nothing (default: %(default)s)")
     page.set_defaults(run=write_page)

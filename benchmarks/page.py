@@ -81,5 +81,5 @@ def _cell(value: Any) -> str:
     if isinstance(value, dict):
         return str(Timing(**value))
     if isinstance(value, float):
-        return f"{value:.1e}" if 0 < value < 1e-3 else f"{value:.2f}" if value < 10 else f"{value:.1f}"
+        return f"{value:.1e}" if 0 < value < 1e-2 else f"{value:.2f}" if value < 10 else f"{value:.1f}"
     return str(value)

@@ -128,7 +128,7 @@ def runtimes_table(model_folder: Path, fold: int, images: Path, number: int, rou
     return Table(
         f"One patch of {model_folder.name}, {channels}×{'×'.join(map(str, patch))}",
         rows,
-        f"Labels on {len(compared)} images, beside plain PyTorch's; a voxel is segmented that either gives a label. "
+        f"Labels on {len(compared)} images, beside plain PyTorch's; a voxel counts as segmented where either says so. "
         f"int8: products of matrices alone, calibrated on {len(calibration)} other images. {rounds} rounds, in turns.",
     )
 

@@ -245,7 +245,7 @@ TABLES = {
         ("nnUNetTrainer",),
     ),
     "variations": Table(
-        "other settings of the shifts, wider and deeper networks in five folds (not in the paper)",
+        "other settings of the shifts, and a deeper network, in five folds (not in the paper)",
         lambda _: _fold_by_fold(_VARIATIONS),
         ("nnUNetTrainer",),
     ),
