@@ -35,11 +35,11 @@ def resampled_image(
     *,
     resample: Callable[..., Any],
 ) -> NDArray[np.float32]:
-    """Resample an image to nnU-Net's numbers, without its copies of the whole image in double precision.
+    """Resample an image to nnU-Net's numbers, in less time and with less memory than its function takes.
 
     A spline is linear in the image and takes the axes one by one. So what nnU-Net's function makes of a unit matrix is
-    the matrix that resamples an axis; products of matrices do the rest, in double precision as there. The last bit may
-    differ.
+    the matrix that resamples an axis; products of matrices do the rest, in double precision as there, channel by
+    channel. The last bit may differ.
 
     Args:
         data: image (channels, D, H, W).
@@ -60,24 +60,33 @@ def resampled_image(
     """
     settings = _settings(resample)
     if settings is None or data.dtype != np.float32 or _thick_axis(settings, spacing_mm, new_spacing_mm) is not None:
-        resampled: NDArray[np.float32] = resample(data, size, spacing_mm, new_spacing_mm)
-        return resampled
+        left: NDArray[np.float32] = resample(data, size, spacing_mm, new_spacing_mm)
+        return left
     if tuple(data.shape[1:]) == tuple(size):
         return data
-    along_d, along_h, along_w = (_along(*one, resample) for one in zip(data.shape[1:], map(int, size), strict=True))
-    image = torch.from_numpy(data)
-    slices = torch.empty((*image.shape[:2], len(along_h), len(along_w)), dtype=torch.float64)
-    for before, after in zip(image.flatten(0, 1), slices.flatten(0, 1), strict=True):
-        torch.matmul(along_h, before.double() @ along_w.T, out=after)
-    splines = (along_d @ slices.flatten(2)).unflatten(2, slices.shape[2:]).float()
-    # a spline overshoots at edges; skimage's resize, which nnU-Net calls, clips it to the range of the channel
-    low, high = image.amin((1, 2, 3), keepdim=True), image.amax((1, 2, 3), keepdim=True)
-    clipped: NDArray[np.float32] = splines.clamp_(low, high).numpy()
-    return clipped
+    along = [_along(*one, resample) for one in zip(data.shape[1:], map(int, size), strict=True)]
+    resampled = torch.empty((len(data), *map(int, size)))
+    for channel, after in zip(torch.from_numpy(data), resampled, strict=True):
+        # a spline overshoots at edges; skimage's resize, which nnU-Net calls, clips it to the range of the channel
+        after.copy_(_spline(channel, *along)).clamp_(channel.amin(), channel.amax())
+    return np.asarray(resampled)
 
 
-def _along(low: int, high: int, resample: Callable[..., Any]) -> Tensor:
-    """Return the matrix (high, low) that resamples an axis, fp64."""
+def _spline(channel: Tensor, along_d: Tensor | None, along_h: Tensor | None, along_w: Tensor | None) -> Tensor:
+    """Return a channel (D, H, W) resampled along each axis that has a matrix, fp64."""
+    slices = torch.stack([_times(along_h, _times(along_w, slice_.double().T).T) for slice_ in channel])
+    resampled: Tensor = _times(along_d, slices.flatten(1)).unflatten(1, slices.shape[1:])
+    return resampled
+
+
+def _times(matrix: Tensor | None, values: Tensor) -> Tensor:
+    return values if matrix is None else torch.matmul(matrix, values)
+
+
+def _along(low: int, high: int, resample: Callable[..., Any]) -> Tensor | None:
+    """Return the matrix (high, low) that resamples an axis, fp64; None for an axis that stays as it is."""
+    if low == high:
+        return None
     # two more columns keep the range that the result is clipped to beyond the weights of any spline
     unit = np.hstack([np.eye(low), np.full((low, 1), -2.0), np.full((low, 1), 2.0)])
     resampled = resample(unit[None, None], (1, high, low + 2), (1.0,) * 3, (1.0,) * 3)
