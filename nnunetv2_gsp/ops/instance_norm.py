@@ -145,11 +145,10 @@ def _by_its_formula(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tens
 
 def _predicted_in_half_precision(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
     """Compute `instance_norm` without a copy of the map in fp32."""
-    # a GPU sums pairwise, so E(x²) - E(x)² has as many correct digits as half precision can hold
     axes, per_channel, dtype = tuple(range(2, x.ndim)), (1, -1, *[1] * (x.ndim - 2)), _accurate(x.dtype)
     mean = x.mean(axes, keepdim=True, dtype=dtype)
-    mean_square = torch.linalg.vector_norm(x, 2, axes, keepdim=True, dtype=dtype).square() / math.prod(x.shape[2:])
-    variance = (mean_square - mean.square()).clamp(min=0)
+    # centred in fp32, then rounded, which keeps its digits; what E(x²) - E(x)² leaves of a constant map is not 0
+    variance = torch.std(x, axes, correction=0, keepdim=True).to(dtype).square()
     scale = (kept(mean, variance, x.dtype) * weight.view(per_channel) * torch.rsqrt(variance + eps)).to(x.dtype)
     offset = bias.view(per_channel) - mean * scale  # with the scale as rounded, or part of the mean would remain
     return torch.addcmul(offset.to(x.dtype), x, scale)

@@ -90,6 +90,18 @@ def check_half_precision(dtype, instance_norm):
     assert error.abs().max() < 100 * torch.finfo(dtype).eps
 
 
+@pytest.mark.parametrize("value", [0.5, 1.01, 2.2, 5.6, 7.9])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_a_constant_channel_beside_small_ones_is_constant_in_half_precision(dtype, value):
+    image = torch.linspace(-0.05, 0.05, 8).view(1, 8, 1, 1, 1).repeat(1, 1, 16, 16, 16)
+    image[:, 3] = value  # its sum of squares is rounded by more than what counts as varying beside the others
+    weight, bias = parameters(8)
+    for each in (instance_norm, _predicted_in_half_precision):  # a GPU's
+        with torch.no_grad():
+            found = each(image.to(dtype), weight, bias, EPS)
+        assert torch.equal(found, bias.to(dtype).view(1, 8, 1, 1, 1).expand(image.shape))
+
+
 @settings(max_examples=30)
 @given(st.integers(2, 3), st.sampled_from([0.0, 30.0, -500.0]), st.booleans())
 def test_an_ordinary_map_is_normalised_as_by_pytorch(n_axes, mean, is_affine):
