@@ -18,7 +18,7 @@ from torch.utils.checkpoint import checkpoint
 from nnunetv2_gsp.engines.engine import Engine, NotApplicable, NotMeant
 from nnunetv2_gsp.engines.part import own_code
 from nnunetv2_gsp.engines.plain import then_shift
-from nnunetv2_gsp.ops.recording import has_hooks, is_recording, is_transformed
+from nnunetv2_gsp.ops.recording import has_hooks, has_hooks_of_all_modules, is_recording, is_transformed
 
 # libraries whose modules keep no state but buffers; a module from elsewhere may keep anything
 _CODE_WITHOUT_STATE = ("torch.nn.modules.", "nnunetv2_gsp.")
@@ -92,11 +92,13 @@ def checkpointed(network: Any, image: Tensor) -> Checkpointed:
         image: input of the network, (N, C, *patch).
 
     Raises:
-        NotMeant: no backward pass will follow, or `torch.func` transforms the call.
+        NotMeant: no backward pass will follow, hooks see all modules, or `torch.func` transforms the call.
         NotApplicable: somebody wants to see each module run once, or parts have a `forward` of their own.
     """
     if not is_training_step(network) or is_transformed():
         raise NotMeant("it is no training step")
+    if has_hooks_of_all_modules():
+        raise NotMeant("hooks of all modules see each of them run once")
     reason = _obstacle(network)
     if reason is not None:
         raise NotApplicable(reason)

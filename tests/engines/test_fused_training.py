@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from dynamic_network_architectures.architectures.unet import PlainConvUNet
+from dynamic_network_architectures.building_blocks.simple_conv_blocks import ConvDropoutNormReLU
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -20,6 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from nnunetv2_gsp.architectures.settings import SHIFT_LOCATIONS, SHIFT_POSITIONS
 from nnunetv2_gsp.engines import choice, computed_by, fused_training
+from nnunetv2_gsp.ops.instance_norm import SteadyInstanceNorm3d
 from nnunetv2_gsp.profiling import count_activation_bytes
 from tests.architectures.networks import gsp_unet, isotropic, located, stock_architecture
 from tests.conftest import torch_threads
@@ -360,6 +362,15 @@ def test_hooks_see_every_module():
     assert computed_by(network, torch.randn(1, 2, *PATCH)).engine == "plain"
     network(torch.randn(1, 2, *PATCH, requires_grad=True)).mean().backward()
     assert seen == [1]
+
+
+def test_hooks_of_all_modules_see_each_once():
+    network, seen = small_network().train(), []
+    with nn.modules.module.register_module_forward_hook(lambda module, *_: seen.append(module)):
+        assert computed_by(network, torch.randn(1, 2, *PATCH)).engine == "plain"
+    once = [module for module in network.modules() if isinstance(module, (ConvDropoutNormReLU, SteadyInstanceNorm3d))]
+    assert once
+    assert all(sum(each is module for each in seen) == 1 for module in once)
 
 
 def test_calls_that_are_not_fused_say_nothing(caplog):

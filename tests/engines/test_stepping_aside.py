@@ -65,7 +65,11 @@ def changed(change):
 
 
 class ConvolutionPlusOne(ConvDropoutNormReLU):
+    seen = None
+
     def forward(self, x):
+        if self.seen is not None:
+            self.seen.append(1)
         return super().forward(x) + 1
 
 
@@ -80,6 +84,24 @@ def test_networks_that_are_left_to_pytorch(network):
     with torch.no_grad():
         assert steps_aside(network, image)
         network(image)
+
+
+@pytest.mark.parametrize("engine", ["auto", "plain"])
+@pytest.mark.parametrize("is_training", [False, True])
+@pytest.mark.parametrize("of", ["class", "instance"])
+def test_a_layer_s_own_forward_runs(of, is_training, engine):
+    network, image = small_network().train(is_training), torch.randn(1, 2, *PATCH)
+    network.engine = engine
+    layer, calls = network.encoder.stages[0].convs[0], []
+    if of == "class":
+        layer.__class__ = ConvolutionPlusOne
+        layer.seen = calls
+    else:
+        own = layer.forward
+        layer.forward = lambda x: calls.append(1) or own(x)
+    with torch.set_grad_enabled(is_training):
+        network(image)
+    assert calls == [1]
 
 
 def broken_networks():
