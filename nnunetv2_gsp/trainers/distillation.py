@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, interpolate
 
 from nnunetv2_gsp.architectures.from_plans import is_gsp
+from nnunetv2_gsp.sharing.bundle import is_fold
+from nnunetv2_gsp.sharing.model_folder import averaged_folds
 
 _CHECKPOINT = "checkpoint_final.pth"
 
@@ -22,7 +24,8 @@ class Teacher:
     """A trained model, whose probabilities are the mean over its folds.
 
     Args:
-        folder: model folder that nnU-Net's training wrote, for all of its trained folds, or a fold's folder in it.
+        folder: model folder that nnU-Net's training wrote, for the folds that nnU-Net's prediction averages, or a
+            fold's folder in it.
         device: device that the model runs on.
         compiled: True compiles the networks, as nnU-Net does with the one that it trains.
 
@@ -31,18 +34,17 @@ class Teacher:
     """
 
     def __init__(self, folder: Path, device: torch.device, compiled: bool = False):
-        is_fold = folder.name.startswith("fold_")
-        self.model = folder.parent if is_fold else folder
+        name = folder.name.removeprefix("fold_")
+        self.model = folder if name == folder.name else folder.parent
         if not (self.model / "plans.json").is_file() or not (self.model / "dataset.json").is_file():
             raise ValueError(f"Expected a teacher in a model folder with plans.json and dataset.json, got {folder}.")
-        checkpoints = sorted(self.model.glob(f"{folder.name if is_fold else 'fold_*'}/{_CHECKPOINT}"))
-        if not checkpoints:
+        finished = [file.parent.name.removeprefix("fold_") for file in sorted(self.model.glob(f"fold_*/{_CHECKPOINT}"))]
+        folds = averaged_folds(list(filter(is_fold, finished))) if self.model == folder else [name] * (name in finished)
+        if not folds:
             raise ValueError(f"Expected a teacher whose training has finished, got no {_CHECKPOINT} in {folder}.")
         self._device = device
         self._predictor = nnUNetPredictor(device=device, allow_tqdm=False)
-        self._predictor.initialize_from_trained_model_folder(
-            str(self.model), tuple(file.parent.name.removeprefix("fold_") for file in checkpoints), _CHECKPOINT
-        )
+        self._predictor.initialize_from_trained_model_folder(str(self.model), tuple(folds), _CHECKPOINT)
         self._networks = [self._network(weights, compiled) for weights in self._predictor.list_of_parameters]
 
     def check(self, plans: PlansManager, configuration: ConfigurationManager, dataset_json: Mapping[str, Any]) -> None:
@@ -166,8 +168,17 @@ def _material(
         "channel_names": [names[number] for number in sorted(names, key=int)],
         "number of input channels": determine_num_input_channels(plans, configuration, dict(dataset_json)),
         "spacing": list(configuration.spacing),
-        "normalization_schemes": configuration.normalization_schemes,
+        "normalization": [
+            _normalization(plans, configuration, channel) for channel in range(len(configuration.normalization_schemes))
+        ],
     }
+
+
+def _normalization(plans: PlansManager, configuration: ConfigurationManager, channel: int) -> Any:
+    scheme = configuration.normalization_schemes[channel]
+    if scheme == "CTNormalization":  # by the intensities of the dataset that was planned
+        return scheme, plans.foreground_intensity_properties_per_channel[str(channel)]
+    return scheme, configuration.use_mask_for_norm[channel]
 
 
 def _takes(teacher: ConfigurationManager, patch_size: Sequence[int]) -> bool:

@@ -26,6 +26,8 @@ from nnunetv2_gsp.files import whole
 from nnunetv2_gsp.nnunet import N_FOLDS
 from nnunetv2_gsp.orphans import no_orphans
 
+_NNUNETS_LEARNING_RATE = 0.01
+
 
 class nnUNetTrainerGSP(nnUNetTrainer):
     """Train a `GSPUNet` in place of the planned U-Net, at a higher learning rate; everything else is nnU-Net's.
@@ -40,6 +42,7 @@ class nnUNetTrainerGSP(nnUNetTrainer):
     plans_manager: PlansManager
     configuration_manager: ConfigurationManager
     my_init_kwargs: dict[str, Any]
+    initial_lr: float
 
     def initialize(self) -> None:
         """Fix the network's settings, then let nnU-Net initialise.
@@ -50,7 +53,8 @@ class nnUNetTrainerGSP(nnUNetTrainer):
         """
         if self.n_epochs is not None:
             self.num_epochs = self.n_epochs
-        self.initial_lr = self.learning_rate
+        if self.initial_lr == _NNUNETS_LEARNING_RATE:  # another one was chosen by a trainer that this one is mixed with
+            self.initial_lr = self.learning_rate
         if not self.was_initialized:
             self._resolve_plans()
         super().initialize()
@@ -173,7 +177,14 @@ class nnUNetTrainerGSP(nnUNetTrainer):
         plans_file = Path(self.output_folder_base) / "plans.json"
         if not plans_file.is_file():
             return None
-        saved = PlansManager(load_json(str(plans_file))).get_configuration(self.configuration_name).configuration
+        try:
+            plans = load_json(str(plans_file))
+        except ValueError as error:  # nnU-Net writes it in place, as every fold begins
+            raise ValueError(
+                f"Expected whole plans in {plans_file}, got {error}: start again if another fold is just beginning; "
+                f"otherwise restore the file, which holds the network's settings, or move that folder away."
+            ) from error
+        saved = PlansManager(plans).get_configuration(self.configuration_name).configuration
         return {**saved, "architecture": gsp_architecture(saved["architecture"], saved["patch_size"])}
 
 

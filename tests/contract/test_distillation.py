@@ -7,6 +7,7 @@ import pytest
 import torch
 from nnunetv2.run.run_training import get_trainer_from_args, run_training
 
+from nnunetv2_gsp.trainers.distillation import Teacher
 from nnunetv2_gsp.trainers.nnUNetTrainerGSPDistill import TEACHER_VARIABLE
 from tests.contract.conftest import CPU, ID, TRAINER, plan, predictor_of
 from tests.contract.generated import write_dataset, write_two_folds
@@ -89,7 +90,7 @@ def refusal_of(teacher, monkeypatch):
     [
         ("dataset.json", '"rim"', '"ring"', "whose labels is"),
         ("dataset.json", '"MR1"', '"CT"', "whose channel_names is ['MR0', 'MR1'], got ['MR0', 'CT']"),
-        ("plans.json", '"ZScoreNormalization"', '"RescaleTo01Normalization"', "whose normalization_schemes is"),
+        ("plans.json", '"ZScoreNormalization"', '"RescaleTo01Normalization"', "whose normalization is"),
     ],
 )
 def test_a_teacher_of_something_else_is_refused(file, old, new, sentence, model_folder, tmp_path, monkeypatch):
@@ -105,10 +106,11 @@ def test_a_teacher_of_something_else_is_refused(file, old, new, sentence, model_
     ("entry", "change", "sentence"),
     [
         ("spacing", lambda spacing: [2 * each for each in spacing], "whose spacing is"),
+        ("use_mask_for_norm", lambda masked: [not each for each in masked], "whose normalization is"),
         ("patch_size", lambda patch: [2 * each for each in patch], "that takes patches of"),
     ],
 )
-def test_a_teacher_for_another_grid_is_refused(entry, change, sentence, model_folder, tmp_path, monkeypatch):
+def test_a_teacher_for_another_grid_or_mask_is_refused(entry, change, sentence, model_folder, tmp_path, monkeypatch):
     teacher = tmp_path / model_folder.name
     shutil.copytree(model_folder, teacher)
     plans = json.loads((teacher / "plans.json").read_text())
@@ -116,6 +118,14 @@ def test_a_teacher_for_another_grid_is_refused(entry, change, sentence, model_fo
     configuration[entry] = change(configuration[entry])
     (teacher / "plans.json").write_text(json.dumps(plans))
     assert sentence in refusal_of(teacher, monkeypatch)
+
+
+def test_the_folds_that_prediction_averages_teach(model_folder, tmp_path):
+    teacher = tmp_path / model_folder.name
+    shutil.copytree(model_folder, teacher)
+    for other in ("fold_all", "fold_0_old"):
+        shutil.copytree(teacher / "fold_0", teacher / other)
+    assert len(Teacher(teacher, CPU)._networks) == len(Teacher(teacher / "fold_all", CPU)._networks) == 1
 
 
 def test_no_teacher_is_refused(model_folder, tmp_path, monkeypatch):

@@ -22,6 +22,7 @@ from nnunetv2.run.load_pretrained_weights import load_pretrained_weights
 from nnunetv2.run.run_training import get_trainer_from_args, run_training
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.training.nnUNetTrainer.variants.loss.nnUNetTrainerDiceLoss import nnUNetTrainerDiceLoss
+from nnunetv2.training.nnUNetTrainer.variants.optimizer.nnUNetTrainerAdam import nnUNetTrainerAdam3en4
 from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
@@ -259,6 +260,19 @@ def test_plans_that_contradict_the_model_folder_are_refused(planned, model_folde
     assert (model_folder / "plans.json").read_bytes() == before
 
 
+def test_a_model_folder_s_plans_that_were_cut_off_are_named(planned, model_folder, monkeypatch):
+    trainer = new_trainer(fold=2)
+    file = model_folder / "plans.json"
+    whole = file.read_text()
+    try:
+        file.write_text(whole[:100])
+        with pytest.raises(ValueError, match=r"Expected whole plans in .*plans\.json, got ") as refusal:
+            trainer.initialize()
+    finally:
+        file.write_text(whole)
+    assert "\n" not in str(refusal.value)
+
+
 def test_find_best_configuration_weighs_and_ensembles_stock_and_gsp(planned, model_folder):
     stock = "nnUNetTrainerFewIterations"
     run_training(str(ID), "3d_fullres", 0, stock, export_validation_probabilities=True, device=CPU)
@@ -384,6 +398,18 @@ def test_the_papers_protocol(paper_trainer):
     assert paper_trainer.network(torch.zeros(1, 1, *patch)).shape == (1, 2, *patch)
     nnunets_dice_loss = nnUNetTrainerDiceLoss._build_loss(paper_trainer)
     assert paper_trainer.loss(logits, target) == nnunets_dice_loss(logits, target)
+
+
+@pytest.mark.parametrize(("base", "rate"), [(nnUNetTrainer, 0.03), (nnUNetTrainerAdam3en4, 3e-4)])
+def test_a_trainer_that_is_mixed_in_keeps_its_learning_rate(planned, base, rate):
+    class Mixed(nnunetv2_gsp.trainers.nnUNetTrainerGSP, base):
+        pass
+
+    preprocessed = planned / "nnUNet_preprocessed" / DATASET
+    plans, dataset = (json.loads((preprocessed / name).read_text()) for name in ("nnUNetPlans.json", "dataset.json"))
+    trainer = Mixed({**plans, "continue_training": False}, "3d_fullres", 0, dataset, CPU)
+    trainer.initialize()
+    assert trainer.optimizer.param_groups[0]["lr"] == trainer.initial_lr == rate
 
 
 def test_a_training_goes_on_at_the_learning_rate_that_it_began_with(planned, paper_trainer, tmp_path):
