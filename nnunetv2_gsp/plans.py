@@ -314,7 +314,7 @@ def preprocessed_folder(dataset: str) -> Path:
             "a planned dataset",
             "no such folder",
             where=folder,
-            remedy=f"run nnUNetv2_plan_and_preprocess -d {dataset}",
+            remedy=f"run nnUNetv2_plan_and_preprocess -d {dataset_id(folder.name)}",
             parameters=["dataset"],
         )
     return folder

@@ -247,8 +247,8 @@ def profile(
         measured = profile_template(
             load_template(template or "default", settings),
             patch_size,
-            input_channels or 4,
-            classes or 4,
+            4 if input_channels is None else input_channels,
+            4 if classes is None else classes,
             device,
             rounds,
         )

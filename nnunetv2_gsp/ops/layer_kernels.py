@@ -23,9 +23,7 @@ from torch import Tensor
 from nnunetv2_gsp.ops.gpu_layer import Access, Affine, Through, interpolation_factors, pooled
 from nnunetv2_gsp.ops.interpolation import linear_upsampling_gradient
 
-# of a program; H200, 32 to 32 channels at 128³: 16 tiles 0.16 ms, 64 tiles 0.21 ms; but behind a pooling, to 64
-# channels: 1 tile 0.11 ms, 8 tiles 0.15 ms
-_MOST_TILES = 16
+_MOST_TILES = 16  # of a program, which keeps its weights over them; behind a pooling, which loads more, it takes one
 _ENOUGH_PROGRAMS = 1024  # to keep a card busy to the end; with fewer, a program takes fewer tiles
 # where each leaves a whole block of a weight's gradient, which is more than the maps it comes from at low resolutions
 _ENOUGH_WITH_WEIGHTS = 256

@@ -132,7 +132,7 @@ def _device() -> Finding:
         if "cuda" in there:
             return Finding(True, f"cuda: {torch.cuda.get_device_name()}")
         if "mps" in there:
-            return Finding(True, "mps", "train and predict with -device mps")
+            return Finding(True, "mps", "train and predict with -device mps, in 3D with torch 2.11 or later")
     except Exception as error:  # a broken torch raises anything: OSError for a library, RuntimeError for a driver ...
         return Finding(False, f"torch does not work: {_last_line(str(error))}", "pip install --force-reinstall torch")
     return Finding(True, "torch sees no GPU", "train and predict with -device cpu")
@@ -157,25 +157,27 @@ def _fused_layers() -> list[Finding]:
 
 
 def _engines() -> list[Finding]:
-    """Say what computes a small network on the CPU, and why nothing faster does."""
+    """Say what computes a small network on the GPU, or without one on the CPU, and why nothing faster does."""
     try:
         from nnunetv2_gsp.engines import VARIABLE, wished_engine
+
+        device = "cuda" if "cuda" in available_devices() else "cpu"
     except Exception:  # torch does not work, which is a finding already
         return []
     try:
         wish = wished_engine()
-        predicting, training = map(_engine_of, (False, True))
+        predicting, training = (_engine_of(is_training, device) for is_training in (False, True))
     except InputError as error:
         return [Finding(False, error.problem, f"unset {VARIABLE}")]
     return [
         Finding(
             True,
-            f"engines on the CPU: {predicting} for predictions, {training} for training steps ({VARIABLE}={wish})",
+            f"engines on {device}: {predicting} for predictions, {training} for training steps ({VARIABLE}={wish})",
         )
     ]
 
 
-def _engine_of(training: bool) -> str:
+def _engine_of(training: bool, device: str) -> str:
     import torch
     from torch import nn
 
@@ -197,7 +199,7 @@ def _engine_of(training: bool) -> str:
         nonlin=nn.LeakyReLU,
     ).train(training)
     with torch.set_grad_enabled(training):
-        choice = computed_by(network, torch.zeros(1, 1, 8, 8, 8))
+        choice = computed_by(network.to(device), torch.zeros(1, 1, 8, 8, 8, device=device))
     return choice.engine if choice.obstacle is None else f"{choice.engine} ({choice.obstacle})"
 
 
