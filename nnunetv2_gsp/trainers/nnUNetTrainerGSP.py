@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, ClassVar, cast
 from zipfile import is_zipfile
 
+import torch
 from batchgenerators.utilities.file_and_folder_operations import load_json
 from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
@@ -55,6 +56,8 @@ class nnUNetTrainerGSP(nnUNetTrainer):
             self.num_epochs = self.n_epochs
         if self.initial_lr == _NNUNETS_LEARNING_RATE:  # another one was chosen by a trainer that this one is mixed with
             self.initial_lr = self.learning_rate
+        if self.is_ddp:  # torch 2.5 fails to split a compiled step that recomputes; a network this small is one bucket
+            torch._dynamo.config.optimize_ddp = False
         if not self.was_initialized:
             self._resolve_plans()
         super().initialize()
