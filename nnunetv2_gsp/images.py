@@ -246,7 +246,9 @@ def _whole_header(file: Path) -> Any:
 
     opened: Any = gzip.open if file.name.endswith(".gz") else open
     with opened(file, "rb") as stream:
-        header = nibabel.Nifti1Header.from_fileobj(stream)
+        is_nifti2 = stream.read(4) == (540).to_bytes(4, "little")  # bytes of its header
+        stream.seek(0)
+        header = (nibabel.nifti2.Nifti2Header if is_nifti2 else nibabel.Nifti1Header).from_fileobj(stream)
         found = stream.tell() + _n_bytes(stream)  # to its end, where gzip keeps the checksum
     expected = int(header["vox_offset"]) + header.get_data_dtype().itemsize * int(np.prod(header.get_data_shape()))
     if found < expected:

@@ -64,6 +64,16 @@ def test_a_nifti_image_of_fewer_voxels_than_its_header_says_is_refused(image, tm
             read(file)
 
 
+def test_nifti_2_is_read_as_well(tmp_path):
+    file = tmp_path / "image.nii.gz"
+    nibabel.save(nibabel.Nifti2Image(np.zeros((4, 5, 6), np.int16), np.eye(4)), file)
+    assert nifti_shape(file) == (4, 5, 6)
+    content = gzip.decompress(file.read_bytes())
+    file.write_bytes(gzip.compress(content[:-20]))
+    with pytest.raises(DamagedFileError, match=f"{len(content) - 20} of {len(content)} bytes"):
+        nifti_shape(file)
+
+
 def test_a_file_that_is_no_image_or_not_there_is_refused(tmp_path):
     file = tmp_path / "image.nii.gz"
     for read in (read_image, read_whole, nifti_shape, nifti_is_finite):

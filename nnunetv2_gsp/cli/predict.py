@@ -60,6 +60,8 @@ def _submit(
 
     found = submit_predictions(*described, n_jobs=arguments.n or 1, slurm=slurm, **settings)
     print(f"{found.n_there} of {found.n_cases} cases are predicted in {arguments.o}.")
+    if found.left:
+        print(f"Ended jobs left {', '.join(found.left)}: the logs in {arguments.o / LOGS} say why.", file=sys.stderr)
     if found.in_slurm:
         print(f"Slurm still has {', '.join(found.in_slurm)}.")
     if found.submitted:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from nnunetv2.inference.export_prediction import export_prediction_from_logits
+from nnunetv2.preprocessing.preprocessors.default_preprocessor import DefaultPreprocessor
 from nnunetv2.utilities.label_handling.label_handling import convert_labelmap_to_one_hot
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 from numpy.typing import NDArray
@@ -105,7 +106,7 @@ def preprocessed(case: Case, predictor: Predictor) -> Preprocessed:
             raise MissingInputError("a segmentation by the previous stage", "no such file", where=case.previous)
         _check_files([*case.images, *([case.previous] if case.previous else [])])
         return _preprocessed(case, predictor)
-    except InputError:
+    except (InputError, MemoryError):
         raise
     except Exception as error:  # a damaged file fails anywhere in the libraries that read it
         reason = str(error).strip() and f"{type(error).__name__}: {error}".splitlines()[0]
@@ -118,11 +119,15 @@ def _check_files(files: Sequence[Path]) -> None:
     shapes = {file: _shape(file) for file in files if file.name.endswith(NIFTI)}
     for file, shape in shapes.items():
         if len(shape) > 3:
-            raise ConflictingInputError(
-                "an image of 3 axes, one file a channel", "one of 4", where=file, remedy="split it into files"
-            )
+            raise _four_axes(file)
         if shape != shapes[files[0]]:
             raise ConflictingInputError(f"{_by(shapes[files[0]])} voxels as in {files[0].name}", _by(shape), where=file)
+
+
+def _four_axes(file: Path) -> InputError:
+    return ConflictingInputError(
+        "an image of 3 axes, one file a channel", "one of 4", where=file, remedy="split it into files"
+    )
 
 
 def _shape(file: Path) -> tuple[int, ...]:
@@ -138,16 +143,23 @@ def _by(shape: Sequence[int]) -> str:
 
 def _preprocessed(case: Case, predictor: Predictor) -> Preprocessed:
     dataset_json = predictor.dataset_json
-    if len(case.images) > 1:
-        _check_channels(len(case.images), case, dataset_json)
-    image, previous, properties = predictor.configuration_manager.preprocessor_class(verbose=False).run_case(
+    if len(case.images) > _n_channels(dataset_json):  # files of several channels each there may be fewer
+        raise _wrong_channels(len(case.images), case, dataset_json)
+    configuration = predictor.configuration_manager
+    preprocessor = configuration.preprocessor_class
+    if preprocessor is DefaultPreprocessor:  # another one may do anything with image and mask
+        configuration = _Configuration(configuration.configuration)
+    image, previous, properties = preprocessor(verbose=False).run_case(
         list(map(str, case.images)),
         case.previous and str(case.previous),
         predictor.plans_manager,
-        _Configuration(predictor.configuration_manager.configuration),
+        configuration,
         dataset_json,
     )
-    _check_channels(len(image), case, dataset_json)
+    if properties.get("sitk_stuff") and len(properties["sitk_stuff"]["spacing"]) > 3:
+        raise _four_axes(case.images[0])
+    if len(image) != _n_channels(dataset_json):
+        raise _wrong_channels(len(image), case, dataset_json)
     if case.previous:
         labels = convert_labelmap_to_one_hot(previous[0], predictor.label_manager.foreground_labels, image.dtype)
         image = np.vstack((image, labels))
@@ -172,14 +184,22 @@ def _as_it_is(mask: NDArray[np.int8], *_: Any) -> NDArray[np.int8]:
     return mask
 
 
-def _check_channels(found: int, case: Case, dataset_json: Mapping[str, Any]) -> None:
-    channels = dataset_json.get("channel_names") or dataset_json["modality"]
-    if found != len(channels):
-        raise ConflictingInputError(
-            f"as many channels as the model has, {len(channels)} ({', '.join(channels.values())})",
-            str(found),
-            where=case.images[0],
-        )
+def _n_channels(dataset_json: Mapping[str, Any]) -> int:
+    return len(_channels(dataset_json))
+
+
+def _channels(dataset_json: Mapping[str, Any]) -> Mapping[str, str]:
+    channels: Mapping[str, str] = dataset_json.get("channel_names") or dataset_json["modality"]
+    return channels
+
+
+def _wrong_channels(found: int, case: Case, dataset_json: Mapping[str, Any]) -> InputError:
+    channels = _channels(dataset_json)
+    return ConflictingInputError(
+        f"as many channels as the model has, {len(channels)} ({', '.join(channels.values())})",
+        str(found),
+        where=case.images[0],
+    )
 
 
 def is_predicted(case: Case, output: Path, file_ending: str, *, with_probabilities: bool) -> bool:
@@ -229,7 +249,9 @@ def _appearing_in(output: Path, file_ending: str) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="unfinished_", dir=output) as unfinished:
         try:
             yield Path(unfinished)
-        except RuntimeError as error:  # ITK raises no other type, whatever happened
+        except RuntimeError as error:  # ITK raises no other type, whatever happened; torch does for want of memory
+            if "allocate memory" in str(error) or isinstance(error, torch.OutOfMemoryError):
+                raise
             raise OSError(
                 f"{output}: expected to write a segmentation, got an error, most likely for want of space or "
                 f"permission; free some space and run again."

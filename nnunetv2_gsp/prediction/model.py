@@ -10,7 +10,7 @@ import torch
 from nnunetv2.utilities.file_path_utilities import get_output_folder
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-from nnunetv2_gsp.errors import DamagedFileError, MissingInputError
+from nnunetv2_gsp.errors import ConflictingInputError, DamagedFileError, MissingInputError
 from nnunetv2_gsp.nnunet import nnunet_folder
 from nnunetv2_gsp.prediction.building import network_of
 from nnunetv2_gsp.prediction.sliding_window import Predictor
@@ -18,11 +18,13 @@ from nnunetv2_gsp.sharing.bundle import DATASET, PLANS
 from nnunetv2_gsp.sharing.importing import unpacked
 from nnunetv2_gsp.sharing.model_folder import averaged_folds, finished_folds
 
+_CHECKPOINT = "checkpoint_final.pth"  # nnU-Net's default
+
 
 def load_predictor(
     model: Path,
     folds: Sequence[str | int] | None = None,
-    checkpoint_name: str = "checkpoint_final.pth",
+    checkpoint_name: str = _CHECKPOINT,
     *,
     device: str = "cpu",
     all_on_device: bool = True,
@@ -35,7 +37,8 @@ def load_predictor(
         model: model folder TRAINER__PLANS__CONFIGURATION, or the zip of an exported model.
         folds: numbers of folds, or "all" for the fold of that name; None takes each numbered fold that has the
             checkpoint, and the fold "all" where there is no other.
-        checkpoint_name: name of the checkpoint's file in each fold's folder; a zip has a single one.
+        checkpoint_name: name of the checkpoint's file in each fold's folder; a zip has a single one, which the default
+            takes whatever its name is.
         device: "cpu", "cuda" or "mps".
         all_on_device: True keeps image and logits on the device, too, as long as they fit; no matter on the CPU.
         step_size: step from window to window, as a part of the patch size, above 0 and up to 1.
@@ -44,12 +47,18 @@ def load_predictor(
     Raises:
         MissingInputError: there is no model, or a fold lacks the checkpoint.
         RefusedError: the zip is unsound.
+        ConflictingInputError: the zip has another checkpoint than the one that is named.
         DamagedFileError: the model cannot be loaded.
     """
     settings = {"device": torch.device(device), "all_on_device": all_on_device, "step_size": step_size}
     if model.is_file():
         with unpacked(model) as folder:
-            return _load(folder, folds, next(folder.glob("fold_*/*.pth")).name, mirroring, settings)
+            [bundled, *_] = sorted(file.name for file in folder.glob("fold_*/*.pth"))
+            if checkpoint_name not in (_CHECKPOINT, bundled):
+                raise ConflictingInputError(
+                    f"{checkpoint_name} in the zip", bundled, where=model, parameters=["checkpoint_name"]
+                )
+            return _load(folder, folds, bundled, mirroring, settings)
     if model.is_dir():
         return _load(model, folds, checkpoint_name, mirroring, settings)
     raise MissingInputError("a model folder or an exported model", "none", where=model, parameters=["model"])

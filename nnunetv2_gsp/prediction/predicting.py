@@ -180,7 +180,7 @@ def _predict(
         ThreadPoolExecutor(1) as reader,
         ThreadPoolExecutor(1) as writer,
     ):
-        images, written = _ReadAhead(cases, predictor, reader), writer.submit(lambda: None)
+        images, writing = _ReadAhead(cases, predictor, reader), list[tuple[str, Future[None]]]()
         for number, case in enumerate(cases):
             predictor.on_window = partial(_show_window, show, number, case.name)
             try:
@@ -190,12 +190,29 @@ def _predict(
                 continue
             except (RuntimeError, MemoryError) as error:  # most likely for want of memory, which others need not lack
                 _log.debug("%s", case.name, exc_info=True)
-                yield f"{case.name}: {type(error).__name__}: {error}".splitlines()[0]
+                yield _told(case.name, error)
                 continue
-            written.result()
-            written = writer.submit(write)
-        written.result()
+            yield from _ended(writing)
+            writing.append((case.name, writer.submit(write)))
+        yield from _ended(writing)
         show(len(cases), "")
+
+
+def _ended(writing: list[tuple[str, Future[None]]]) -> Iterator[str]:
+    """Wait for what is written, and yield a sentence if it could not be; without space or permission nothing can."""
+    while writing:
+        name, written = writing.pop()
+        try:
+            written.result()
+        except OSError:
+            raise
+        except Exception as error:  # nnU-Net's writers and their libraries fail in ways of their own
+            _log.debug("%s", name, exc_info=True)
+            yield _told(name, error)
+
+
+def _told(name: str, error: Exception) -> str:
+    return f"{name}: {type(error).__name__}: {error}".splitlines()[0]
 
 
 def _to_write(

@@ -27,12 +27,14 @@ class Submission:
         n_there: number of cases that are predicted.
         submitted: ids of the jobs that were submitted now.
         in_slurm: ids of jobs of an earlier call that Slurm still has; while it has any, no others are submitted.
+        left: names of cases that are missing although Slurm has ended the jobs of an earlier call.
     """
 
     n_cases: int
     n_there: int
     submitted: tuple[str, ...]
     in_slurm: tuple[str, ...]
+    left: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -105,12 +107,11 @@ def submit_predictions(
     predictor = load_predictor(model, folds, checkpoint_name)
     check_stage(predictor, previous_stage)
     file_ending = predictor.dataset_json["file_ending"]
-    is_there = [
-        is_predicted(case, output, file_ending, with_probabilities=save_probabilities)
-        for case in cases_in(image_folder, file_ending, previous_stage)
-    ]
+    cases = cases_in(image_folder, file_ending, previous_stage)
+    is_there = [is_predicted(case, output, file_ending, with_probabilities=save_probabilities) for case in cases]
     due = [part for part in range(n_jobs) if not all(is_there[part::n_jobs])]
-    in_slurm = _in_slurm(output / _JOBS)
+    had_jobs, in_slurm = (output / _JOBS).is_file(), _in_slurm(output / _JOBS)
+    left = [case.name for case, there in zip(cases, is_there, strict=True) if not there and had_jobs and not in_slurm]
     ids: list[str] = []
     if due and not in_slurm:
         asked = {
@@ -130,7 +131,7 @@ def submit_predictions(
         submitted = submit_array(jobs, output / LOGS, slurm or SlurmResources(), on_gpu=device == "cuda")
         ids = [job.job_id for job in submitted]
         write_json(ids, output / _JOBS)
-    return Submission(len(is_there), sum(is_there), tuple(ids), in_slurm)
+    return Submission(len(is_there), sum(is_there), tuple(ids), in_slurm, tuple(left))
 
 
 def _in_slurm(record: Path) -> tuple[str, ...]:

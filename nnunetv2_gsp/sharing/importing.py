@@ -17,6 +17,7 @@ from nnunetv2_gsp.files import check_target
 from nnunetv2_gsp.nnunet import nnunet_folder
 from nnunetv2_gsp.sharing.bundle import DATASET, FINGERPRINT, PLANS, Bundle, open_bundle, weights_name
 from nnunetv2_gsp.sharing.model import Model, check_weights, n_weight_bytes, with_aliases
+from nnunetv2_gsp.sharing.model_folder import averaged_folds
 from nnunetv2_gsp.sharing.refused import RefusedError, refusals_of, refusing
 
 _HEADER_BYTES = 1_000_000  # of safetensors: names, types and places of the tensors
@@ -63,7 +64,7 @@ def unpacked(file: Path) -> Iterator[Path]:
 
 
 def prediction_command(model_folder: Path) -> str:
-    """Return nnU-Net's command line that predicts with all folds of an imported model.
+    """Return nnU-Net's command line that predicts with an imported model, with the folds that its zip predicts with.
 
     Args:
         model_folder: model folder as `import_model` returned it.
@@ -87,7 +88,7 @@ def prediction_command(model_folder: Path) -> str:
             "-m",
             str(model_folder),
             "-f",
-            *folds,
+            *averaged_folds(folds),
             "-chk",
             checkpoints[0].name,
         ]

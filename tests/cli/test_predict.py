@@ -61,6 +61,10 @@ def test_a_model_folder_predicts_as_with_nnunet(model_folder, images, nnunets, t
 
 def test_a_bundle_predicts_the_same(model_folder, images, nnunets, tmp_path):
     bundle = export_model(model_folder, tmp_path / "model.zip")
+    message = exit_code(
+        "predict", "-i", images, "-o", tmp_path / "no", "-m", bundle, "-chk", "best.pth", "-device", "cpu"
+    )
+    assert "expected best.pth in the zip, got checkpoint_final.pth" in message.lower()
     assert predict(images, tmp_path / "out", bundle) == 0
     assert_same(tmp_path / "out", nnunets)
 

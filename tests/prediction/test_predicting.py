@@ -113,6 +113,18 @@ def test_an_error_of_the_writer_is_not_lost(monkeypatch):
     assert len(watched.counts) <= 3  # it stops
 
 
+def test_a_case_that_cannot_be_written_is_named_and_the_others_are_written(monkeypatch):
+    class Fails(Watched):
+        def write_segmentation(self, case, *_):
+            assert case.name not in ("case1", "case5"), "more axes than it writes\nand more"
+            super().write_segmentation(case)
+
+    watched = Fails()
+    problems = predict(watched, monkeypatch)
+    assert problems == [f"{name}: AssertionError: more axes than it writes" for name in ("case1", "case5")]
+    assert watched.wrote == ["case0", "case2", "case3", "case4"]
+
+
 def test_progress_names_the_window():
     shown = []
     predicting._show_window(lambda *what: shown.append(what), 3, "case3", 4, 12)

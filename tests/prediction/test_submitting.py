@@ -106,6 +106,16 @@ def test_a_case_that_could_not_be_predicted_fails_its_job(model_folder, images, 
     assert predicted(tmp_path / "out") == ["a", "c"]
 
 
+def test_what_ended_jobs_left_is_named(model_folder, images, tmp_path, slurm, capsys):
+    out = tmp_path / "out"
+    asked = ("predict", "-i", images, "-o", out, "-m", model_folder, "-device", "cpu", "--executor", "slurm")
+    assert exit_code(*asked) == 0
+    assert capsys.readouterr().err == ""
+    slurm.jobs.clear()
+    assert exit_code(*asked) == 0
+    assert capsys.readouterr().err == f"Ended jobs left a, b, c: the logs in {out / 'logs'} say why.\n"
+
+
 def test_a_job_whose_time_is_up_goes_on():
     job = submitting.PredictionJob({"part": 1}, {})
     assert job.checkpoint().function is job

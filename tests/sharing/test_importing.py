@@ -45,7 +45,7 @@ def test_the_command_that_is_printed_predicts_with_what_was_imported(model_folde
     monkeypatch.setattr("sys.argv", [*shlex.split(prediction_command(imported)), "-device", "cpu"])
     with torch_threads(torch.get_num_threads()):  # which nnU-Net's command changes
         predict_from_raw_data.predict_entry_point_modelfolder()
-    assert seen == [(str(imported), [1, "all"], "checkpoint_final.pth")]
+    assert seen == [(str(imported), [1], "checkpoint_final.pth")]
 
 
 def test_imported_model_predicts_the_same_bits(model_folder, results, tmp_path):

@@ -1,0 +1,94 @@
+"""What is asked of files, and of nnU-Net's preprocessing, before and after a case is predicted."""
+
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+import pytest
+import torch
+from nnunetv2.preprocessing.preprocessors.default_preprocessor import DefaultPreprocessor
+from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
+
+from nnunetv2_gsp.errors import ConflictingInputError
+from nnunetv2_gsp.prediction.cases import Case, _appearing_in, preprocessed
+from tests.architectures.networks import isotropic, stock_architecture
+from tests.sharing.models import plans_of
+
+PLANNED = plans_of(stock_architecture((8, 12), isotropic(2, 3)), (8, 8, 8))["configurations"]["basis"]
+
+
+def case_of(n_files):
+    return Case("case", tuple(Path(f"case_{number:04d}.png") for number in range(n_files)), None)
+
+
+def preprocess(n_files, n_channels, n_read=None, *, spacing=(1.0, 1.0), error=None):
+    """Preprocess a case of files by a preprocessor that finds `n_read` channels in them."""
+
+    class Reads(DefaultPreprocessor):
+        def run_case(self, images, previous, plans, configuration, dataset_json):
+            if error is not None:
+                raise error
+            self.configurations.append(configuration)
+            return np.zeros((n_read or n_channels, 1, 8, 8)), None, {"sitk_stuff": {"spacing": spacing}}
+
+    Reads.configurations = []
+    manager = ConfigurationManager(PLANNED)
+    names = {str(number): f"channel {number}" for number in range(n_channels)}
+    predictor = mock.Mock(dataset_json={"channel_names": names}, configuration_manager=manager)
+    with mock.patch.object(ConfigurationManager, "preprocessor_class", Reads):
+        image = preprocessed(case_of(n_files), predictor).image
+    return image, Reads.configurations
+
+
+def test_files_of_several_channels_each_are_read():
+    image, _ = preprocess(n_files=2, n_channels=6)
+    assert image.shape == (6, 1, 8, 8)
+    assert image.dtype == torch.float32
+
+
+@pytest.mark.parametrize(("n_files", "n_read", "found"), [(3, 2, 3), (2, 4, 4), (1, 1, 1)])
+def test_another_number_of_channels_is_refused(n_files, n_read, found):
+    expected = r"as many channels as the model has, 2 \(channel 0, channel 1\)"
+    with pytest.raises(ConflictingInputError, match=rf"case_0000\.png: expected {expected}, got {found}"):
+        preprocess(n_files, 2, n_read)
+
+
+def test_an_image_of_four_axes_is_refused_in_every_format():
+    with pytest.raises(ConflictingInputError, match="expected an image of 3 axes, one file a channel, got one of 4"):
+        preprocess(1, 2, spacing=(1.0, 1.0, 1.0, 1.0))
+
+
+def test_want_of_memory_is_no_damage():
+    with pytest.raises(MemoryError, match="Unable to allocate"):
+        preprocess(1, 2, error=MemoryError("Unable to allocate 40 GiB"))
+
+
+def test_nnunets_own_preprocessor_alone_leaves_masks_out():
+    _, [of_another] = preprocess(1, 1)
+    assert type(of_another) is ConfigurationManager
+    found = np.zeros((1, 1, 8, 8)), None, {}
+    with mock.patch.object(DefaultPreprocessor, "run_case", return_value=found) as run_case:
+        predictor = mock.Mock(dataset_json={"channel_names": {"0": "MR"}})
+        predictor.configuration_manager = ConfigurationManager(PLANNED)
+        preprocessed(case_of(1), predictor)
+    _, _, _, of_nnunets, _ = run_case.call_args.args
+    mask = np.zeros((1, 4, 4, 4), np.int8)
+    assert of_nnunets.resampling_fn_seg(mask, (2, 2, 2), (1, 1, 1), (2, 2, 2)) is mask
+    assert of_another.resampling_fn_seg(mask, (2, 2, 2), (1, 1, 1), (2, 2, 2)).shape == (1, 2, 2, 2)
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (
+            RuntimeError("DefaultCPUAllocator: can't allocate memory"),
+            RuntimeError,
+        ),
+        (torch.OutOfMemoryError("CUDA out of memory"), torch.OutOfMemoryError),
+        (RuntimeError("Exception thrown in SimpleITK ImageFileWriter_Execute"), OSError),
+    ],
+)
+def test_want_of_memory_is_no_full_disk(error, told, tmp_path):
+    with pytest.raises(told), _appearing_in(tmp_path, ".nii.gz"):
+        raise error
+    assert list(tmp_path.iterdir()) == []
