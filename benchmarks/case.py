@@ -88,7 +88,7 @@ class Contender:
 
 
 def brats(spacing_mm: float = 1.0, rounds: int = 3) -> list[Table]:
-    """Predict a BraTS case with nnU-Net's command and stock once, with ours and GSP several times, and a batch."""
+    """Predict a BraTS case with nnU-Net's command and both networks, with ours and GSP several times, and a batch."""
     with _nnunet_folders() as folder:
         images = _brats_dataset(folder, 1, spacing_mm)
         _untrained_model(BRATS, nnUNetTrainer)
@@ -357,8 +357,8 @@ def _comparison(title: str, images: Path, runs: Mapping[Contender, Sequence[Run]
     return Table(
         f"{title}: {_size(images)}, -device cpu, file to file",
         rows,
-        "From the start of the command to its end, all of nnU-Net's defaults, untrained weights, in turns. CPU time is "
-        "that of all processes on all cores. Memory is that of all processes, shared pages counted once.",
+        "From the start of the command to its end, nnU-Net's defaults otherwise, untrained weights, in turns. CPU time "
+        "is that of all processes on all cores. Memory is that of all processes, shared pages counted once.",
     )
 
 

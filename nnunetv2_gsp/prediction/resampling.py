@@ -1,12 +1,12 @@
 """Resamples as nnU-Net does: images at once, and for labels by the voxels of the logits that each lies between."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from inspect import Parameter, signature
 from typing import Any
 
 import numpy as np
 import torch
-from nnunetv2.configuration import ANISO_THRESHOLD
 from nnunetv2.preprocessing.resampling.default_resampling import (
     determine_do_sep_z_and_axis,
     resample_data_or_seg_to_shape,
@@ -18,13 +18,7 @@ from nnunetv2_gsp.cpu.library import Taps
 
 TAPS = np.dtype(Taps)
 _ORDERS = (0, 1)  # of splines: nearest neighbour and linear
-_DEFAULTS = {  # of nnU-Net's function
-    "is_seg": False,
-    "order": 3,
-    "order_z": 0,
-    "force_separate_z": False,
-    "separate_z_anisotropy_threshold": ANISO_THRESHOLD,
-}
+_KNOWN = {"is_seg", "order", "order_z", "force_separate_z", "separate_z_anisotropy_threshold"}
 
 
 def resampled_image(
@@ -152,12 +146,24 @@ def taps_along(low: int, size: int, order: int) -> NDArray[np.void]:
     return taps
 
 
+def settings_of_resampling(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return all settings of nnU-Net's default function for resampling: the given ones, and its defaults.
+
+    Examples:
+        >>> settings_of_resampling({"order": 1})["order"], settings_of_resampling({})["order"]
+        (1, 3)
+    """
+    arguments = signature(resample_data_or_seg_to_shape).parameters.values()
+    defaults = {argument.name: argument.default for argument in arguments if argument.default is not Parameter.empty}
+    return {**defaults, **given}
+
+
 def _settings(resample: Callable[..., Any]) -> dict[str, Any] | None:
-    """Return the arguments of nnU-Net's default function; None if it is another, or is called in an unknown way."""
+    """Return the settings of nnU-Net's default function; None if it is another, or is called in an unknown way."""
     if not (isinstance(resample, partial) and resample.func is resample_data_or_seg_to_shape) or resample.args:
         return None
-    settings = {**_DEFAULTS, **resample.keywords}
-    return None if settings["is_seg"] or set(settings) != set(_DEFAULTS) else settings
+    settings = settings_of_resampling(resample.keywords)
+    return None if settings["is_seg"] or set(settings) != _KNOWN else settings
 
 
 def _thick_axis(settings: dict[str, Any], spacing_mm: Sequence[float], new_spacing_mm: Sequence[float]) -> int | None:

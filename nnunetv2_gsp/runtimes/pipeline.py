@@ -1,6 +1,5 @@
 """Says in plain data what a program does around an exported network: the content of pipeline.json."""
 
-import inspect
 import json
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
@@ -12,6 +11,7 @@ from nnunetv2.utilities.label_handling.label_handling import LabelManager
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 
 from nnunetv2_gsp.errors import InputError
+from nnunetv2_gsp.prediction.resampling import settings_of_resampling
 from nnunetv2_gsp.sharing.bundle import PLANS
 from nnunetv2_gsp.sharing.model_folder import TrainedModel
 from nnunetv2_gsp.sharing.refused import check_schema
@@ -91,7 +91,7 @@ def _check_expressible(plans: PlansManager, configuration: ConfigurationManager)
     for what in ("data", "seg", "probabilities"):
         name = configuration.configuration[f"resampling_fn_{what}"]
         _expect(*_one_of([resample_data_or_seg_to_shape.__name__], name))
-        unknown = set(configuration.configuration[f"resampling_fn_{what}_kwargs"]) - set(_resampling_defaults())
+        unknown = set(configuration.configuration[f"resampling_fn_{what}_kwargs"]) - set(settings_of_resampling({}))
         _expect("known arguments of it", ", ".join(sorted(unknown)), not unknown)
         _expect(
             "values, not labels, to be resampled",
@@ -140,12 +140,7 @@ def _normalization(plans: PlansManager, configuration: ConfigurationManager, cha
 
 
 def _resampling(configuration: ConfigurationManager, what: str) -> dict[str, Any]:
-    return {**_resampling_defaults(), **configuration.configuration[f"resampling_fn_{what}_kwargs"]}
-
-
-def _resampling_defaults() -> dict[str, Any]:
-    arguments = inspect.signature(resample_data_or_seg_to_shape).parameters.values()
-    return {argument.name: argument.default for argument in arguments if argument.default is not argument.empty}
+    return settings_of_resampling(configuration.configuration[f"resampling_fn_{what}_kwargs"])
 
 
 def _outputs(labels: LabelManager) -> list[dict[str, Any]]:

@@ -1,6 +1,7 @@
 """Images become what nnU-Net makes of them; taps are where skimage's resize and scipy's map_coordinates look."""
 
 from functools import partial
+from inspect import Parameter, signature
 from unittest import mock
 
 import numpy as np
@@ -43,10 +44,13 @@ def test_an_image_is_resampled_to_nnunets_numbers(shape, size, n_channels, order
         pytest.param((4, 1, 1), image_of((3, 8, 8)), {"force_separate_z": None}, id="thick slices"),
         pytest.param(ALIKE, image_of((3, 8, 8)).astype(float), {}, id="another dtype"),
         pytest.param(ALIKE, image_of((3, 8, 8)), {"of_a_later_nnunet": 2}, id="other arguments"),
+        pytest.param(ALIKE, image_of((3, 8, 8)), {}, id="a default of a later nnU-Net"),
     ],
 )
-def test_another_image_is_left_to_the_plans_own_function(spacing_mm, image, settings):
-    asked = mock.Mock()
+def test_another_image_is_left_to_the_plans_own_function(spacing_mm, image, settings, request):
+    known = signature(resample_data_or_seg_to_shape)
+    later = [Parameter("backend", Parameter.KEYWORD_ONLY, default="scipy")] * ("default" in request.node.callspec.id)
+    asked = mock.Mock(__signature__=known.replace(parameters=[*known.parameters.values(), *later]))
     with mock.patch("nnunetv2_gsp.prediction.resampling.resample_data_or_seg_to_shape", asked):
         found = resampled_image(image, (7, 9, 9), spacing_mm, ALIKE, resample=partial(asked, **settings))
     asked.assert_called_once_with(image, (7, 9, 9), spacing_mm, ALIKE, **settings)
