@@ -307,7 +307,8 @@ def _tables(arguments: argparse.Namespace, trainers: Sequence[str]) -> list[Tabl
     for folds in dict.fromkeys((tuple(arguments.f), tuple(arguments.f[:1]))):
         found = trained_networks(arguments.d, arguments.p, trainers, folds)
         networks = [each for each in found if each.row.template is None or (each.plans, each.row.trainer) not in shown]
-        if len(networks) < 2 or networks[0].row.template is not None:  # without the planned network, no baseline
+        is_new = any((each.plans, each.row.trainer) not in shown for each in networks)
+        if len(networks) < 2 or not is_new or networks[0].row.template is not None:  # without it, no baseline
             continue
         comparison = compared(arguments.d, networks, folds)
         rounds = 0 if tables else arguments.rounds  # what a network costs does not depend on the fold

@@ -3,6 +3,7 @@
 from nnunetv2_gsp.trainers.nnUNetTrainerGSP import (
     nnUNetTrainerGSP,
     nnUNetTrainerGSPNoDeepSupervision,
+    nnUNetTrainerGSPNoMirroring,
     nnUNetTrainerGSPPaper,
 )
 from nnunetv2_gsp.trainers.nnUNetTrainerGSP_Xepochs import (
@@ -21,6 +22,7 @@ __all__ = [
     "nnUNetTrainerGSP",
     "nnUNetTrainerGSPDistill",
     "nnUNetTrainerGSPNoDeepSupervision",
+    "nnUNetTrainerGSPNoMirroring",
     "nnUNetTrainerGSPPaper",
     "nnUNetTrainerGSP_1epoch",
     "nnUNetTrainerGSP_5epochs",

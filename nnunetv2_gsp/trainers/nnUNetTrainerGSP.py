@@ -10,6 +10,7 @@ import torch
 from batchgenerators.utilities.file_and_folder_operations import load_json
 from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from nnunetv2.training.nnUNetTrainer.variants.data_augmentation.nnUNetTrainerNoMirroring import nnUNetTrainerNoMirroring
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch import nn
 
@@ -221,6 +222,13 @@ class nnUNetTrainerGSPNoDeepSupervision(nnUNetTrainerGSP):
         """Switch deep supervision off before the network and the loss are made."""
         self.enable_deep_supervision = False
         super().initialize()
+
+
+class nnUNetTrainerGSPNoMirroring(nnUNetTrainerGSP, nnUNetTrainerNoMirroring):
+    """Train without mirrored patches, and predict without them: for images that all lie alike.
+
+    A shift moves features in an absolute direction, which says nothing where half of the patches are mirrored.
+    """
 
 
 class nnUNetTrainerGSPPaper(nnUNetTrainerGSPNoDeepSupervision):

@@ -444,6 +444,15 @@ def test_fold_0_is_the_papers_split(planned, model_folder):
     assert (len(splits[0]["train"]), len(splits[0]["val"])) == (4, 1)  # 8:2 of five cases
 
 
+@pytest.mark.parametrize(("name", "axes"), [("nnUNetTrainerGSP", (0, 1, 2)), ("nnUNetTrainerGSPNoMirroring", None)])
+def test_only_the_variant_without_mirroring_mirrors_no_axis(planned, name, axes):
+    trainer = new_trainer(name)
+    trainer.initialize()
+    *_, in_training = trainer.configure_rotation_dummyDA_mirroring_and_inital_patch_size()
+    assert in_training == trainer.inference_allowed_mirroring_axes == axes
+    assert trainer.initial_lr == 0.03
+
+
 def test_variants_combine(planned):
     """The epochs set before the mixin's turn must not cut it off."""
 
