@@ -62,13 +62,17 @@ def resampled_image(
     resampled = torch.empty((len(data), *map(int, size)))
     for channel, after in zip(torch.from_numpy(data), resampled, strict=True):
         # a spline overshoots at edges; skimage's resize, which nnU-Net calls, clips it to the range of the channel
-        after.copy_(_spline(channel, *along)).clamp_(channel.amin(), channel.amax())
+        after.copy_(_spline(channel, after.shape, *along)).clamp_(channel.amin(), channel.amax())
     return np.asarray(resampled)
 
 
-def _spline(channel: Tensor, along_d: Tensor | None, along_h: Tensor | None, along_w: Tensor | None) -> Tensor:
-    """Return a channel (D, H, W) resampled along each axis that has a matrix, fp64."""
-    slices = torch.stack([_times(along_h, _times(along_w, slice_.double().T).T) for slice_ in channel])
+def _spline(
+    channel: Tensor, size: Sequence[int], along_d: Tensor | None, along_h: Tensor | None, along_w: Tensor | None
+) -> Tensor:
+    """Return a channel (D, H, W) resampled to a size along each axis that has a matrix, fp64."""
+    slices = torch.empty((len(channel), *size[1:]), dtype=torch.float64)  # at once: memory of single ones is kept
+    for before, after in zip(channel, slices, strict=True):
+        after.copy_(_times(along_h, _times(along_w, before.double().T).T))
     resampled: Tensor = _times(along_d, slices.flatten(1)).unflatten(1, slices.shape[1:])
     return resampled
 
