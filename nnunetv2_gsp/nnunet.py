@@ -1,7 +1,8 @@
-"""Finds nnU-Net's folders and commands, and the devices and number of processes that it may use here."""
+"""Finds nnU-Net's folders, folds and commands, and the devices and number of processes that it may use here."""
 
 import logging
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -17,8 +18,32 @@ from nnunetv2_gsp.orphans import ended_with_us
 _log = logging.getLogger(__name__)
 
 N_FOLDS = 5  # of the split that nnU-Net makes
+FOLD = r"^(all|0|[1-9][0-9]{0,2})\Z"  # pattern of their names
 FOLDERS = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")  # variables that name nnU-Net's folders
 DEVICES = ("cpu", "cuda", "mps")  # as nnU-Net's -device takes them
+
+
+def is_fold(name: str) -> bool:
+    """Tell whether a name is that of a fold of nnU-Net.
+
+    Examples:
+        >>> [is_fold(name) for name in ("0", "all", "../0")]
+        [True, True, False]
+    """
+    return re.match(FOLD, name) is not None
+
+
+def averaged_folds(finished: Sequence[str]) -> list[str]:
+    """Return the folds that nnU-Net's prediction averages unless told: the numbered ones, or "all" where it is alone.
+
+    Args:
+        finished: names of the folds that have a checkpoint.
+
+    Examples:
+        >>> averaged_folds(["0", "1", "all"]), averaged_folds(["all"])
+        (['0', '1'], ['all'])
+    """
+    return [fold for fold in finished if fold != "all"] or list(finished)
 
 
 def script(command: str) -> str:

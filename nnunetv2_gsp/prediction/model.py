@@ -11,12 +11,12 @@ from nnunetv2.utilities.file_path_utilities import get_output_folder
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunetv2_gsp.errors import ConflictingInputError, DamagedFileError, MissingInputError
-from nnunetv2_gsp.nnunet import nnunet_folder
+from nnunetv2_gsp.nnunet import averaged_folds, nnunet_folder
 from nnunetv2_gsp.prediction.building import network_of
 from nnunetv2_gsp.prediction.sliding_window import Predictor
 from nnunetv2_gsp.sharing.bundle import DATASET, PLANS
 from nnunetv2_gsp.sharing.importing import unpacked
-from nnunetv2_gsp.sharing.model_folder import averaged_folds, finished_folds
+from nnunetv2_gsp.sharing.model_folder import finished_folds
 
 _CHECKPOINT = "checkpoint_final.pth"  # nnU-Net's default
 

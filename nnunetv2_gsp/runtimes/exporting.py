@@ -18,13 +18,14 @@ from torch import nn
 
 from nnunetv2_gsp.errors import InputError, UnavailableError
 from nnunetv2_gsp.files import check_target, whole
+from nnunetv2_gsp.nnunet import averaged_folds
 from nnunetv2_gsp.runtimes import onnx_runtime, openvino_runtime
 from nnunetv2_gsp.runtimes.formats import FORMATS
 from nnunetv2_gsp.runtimes.network import network_of, prepare
 from nnunetv2_gsp.runtimes.parity import Parity, compared, sample_patches
 from nnunetv2_gsp.runtimes.pipeline import PIPELINE, pipeline_of
 from nnunetv2_gsp.runtimes.postprocessing import read_postprocessing
-from nnunetv2_gsp.sharing.model_folder import TrainedModel, averaged_folds, read_model_folder
+from nnunetv2_gsp.sharing.model_folder import TrainedModel, read_model_folder
 from nnunetv2_gsp.sharing.refused import refusals_of
 
 _RUNTIMES: dict[str, ModuleType] = {"onnx": onnx_runtime, "openvino": openvino_runtime}

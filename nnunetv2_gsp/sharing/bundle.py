@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import re
 import stat
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -12,12 +11,12 @@ from typing import Any
 
 from nnunetv2_gsp.errors import MissingInputError
 from nnunetv2_gsp.files import whole, zip_entry
+from nnunetv2_gsp.nnunet import FOLD
 from nnunetv2_gsp.sharing.refused import RefusedError, check_object, check_schema, refusals_of, refusing
 
 MANIFEST, PLANS, DATASET, FINGERPRINT = "manifest.json", "plans.json", "dataset.json", "dataset_fingerprint.json"
 # part of a folder's name in nnU-Net, never a path; \Z because $ would let a line break follow
 NAME = {"type": "string", "pattern": r"^\w[\w.+-]*\Z", "maxLength": 150}
-FOLD = r"^(all|0|[1-9][0-9]{0,2})\Z"
 CHECKPOINT = r"^[\w-]+\.pth\Z"
 _FORMAT = 1
 _JSON_BYTES = 16_000_000  # a fingerprint of 100 000 cases
@@ -200,16 +199,6 @@ def open_bundle(file: Path) -> Iterator[Bundle]:
         archive = zipfile.ZipFile(file)
     with archive:
         yield Bundle(archive, file.stat().st_size)
-
-
-def is_fold(name: str) -> bool:
-    """Tell whether a name is that of a fold of nnU-Net.
-
-    Examples:
-        >>> [is_fold(name) for name in ("0", "all", "../0")]
-        [True, True, False]
-    """
-    return re.match(FOLD, name) is not None
 
 
 def _parsed(content: bytes, name: str) -> dict[str, Any]:

@@ -14,10 +14,9 @@ from safetensors.torch import load
 
 from nnunetv2_gsp.errors import ConflictingInputError
 from nnunetv2_gsp.files import check_target
-from nnunetv2_gsp.nnunet import nnunet_folder
+from nnunetv2_gsp.nnunet import averaged_folds, nnunet_folder
 from nnunetv2_gsp.sharing.bundle import DATASET, FINGERPRINT, PLANS, Bundle, open_bundle, weights_name
 from nnunetv2_gsp.sharing.model import Model, check_weights, n_weight_bytes, with_aliases
-from nnunetv2_gsp.sharing.model_folder import averaged_folds
 from nnunetv2_gsp.sharing.refused import RefusedError, refusals_of, refusing
 
 _HEADER_BYTES = 1_000_000  # of safetensors: names, types and places of the tensors

@@ -15,7 +15,8 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunetv2_gsp.architectures.from_plans import gsp_architecture, is_gsp
 from nnunetv2_gsp.errors import ConflictingInputError, MissingInputError
-from nnunetv2_gsp.sharing.bundle import DATASET, FINGERPRINT, PLANS, is_fold
+from nnunetv2_gsp.nnunet import is_fold
+from nnunetv2_gsp.sharing.bundle import DATASET, FINGERPRINT, PLANS
 from nnunetv2_gsp.sharing.model import Model, without_aliases
 from nnunetv2_gsp.sharing.refused import RefusedError, check_object, refusals_of, refusing
 
@@ -142,19 +143,6 @@ def finished_folds(model_folder: Path, folds: Sequence[str | int] | None, checkp
             parameters=["checkpoint_name"],
         )
     return chosen
-
-
-def averaged_folds(finished: Sequence[str]) -> list[str]:
-    """Return the folds that nnU-Net's prediction averages unless told: the numbered ones, or "all" where it is alone.
-
-    Args:
-        finished: names of the folds that have a checkpoint.
-
-    Examples:
-        >>> averaged_folds(["0", "1", "all"]), averaged_folds(["all"])
-        (['0', '1'], ['all'])
-    """
-    return [fold for fold in finished if fold != "all"] or list(finished)
 
 
 def _resolved(plans: dict[str, Any], configuration: str) -> dict[str, Any]:

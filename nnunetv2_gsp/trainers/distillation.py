@@ -14,8 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, interpolate
 
 from nnunetv2_gsp.architectures.from_plans import is_gsp
-from nnunetv2_gsp.sharing.bundle import is_fold
-from nnunetv2_gsp.sharing.model_folder import averaged_folds
+from nnunetv2_gsp.nnunet import averaged_folds, is_fold
 
 _CHECKPOINT = "checkpoint_final.pth"
 
