@@ -16,7 +16,7 @@ HIPPOCAMPUS = "docs/results/Dataset904_Hippocampus.md"
 RUNTIMES = "docs/results/runtimes.md"
 EXPORTED = "One patch of nnUNetTrainerGSP_5epochs__nnUNetGSPPlans_gsp_m_nnUNetPlansHalf__3d_fullres, 1×40×56×40"
 OVER_PLAIN, SAME_SEGMENTED = "speed-up over plain PyTorch", "of the segmented voxels, %"
-FOLDS, LONGER = "nnUNetTrainer_5epochs, folds 0, 1, 2", "nnUNetTrainer_10epochs, fold 0 alone"
+FOLDS, LONGER = "nnUNetTrainer_5epochs, folds 0, 1, 2, 3, 4", "nnUNetTrainer_10epochs, fold 0 alone"
 CSC, CSC_BEFORE = "CSC, nnUNetTrainerGSP_5epochs", "CSC, nnUNetTrainer_5epochs"
 CUBE, FLAT = "One patch, 4×128×128×128", "One patch, 4×16×256×256"
 CASE = "A whole BraTS case, with mirroring: 240×240×155, -device cpu, file to file"
@@ -61,7 +61,7 @@ FIGURES = {
     "case-nnunets": Figure(CPU, CASE, NNUNETS, "speed-up", ".0f"),
     "case-batch-s": Figure(CPU, BATCH, "of a batch of 5", "s a case", ".0f"),
     "case-network": Figure(CPU, PARTS, "the network, windows and mirroring", "part of all"),
-    "ct": Figure(CPU, CT_STOCK, OURS, "speed-up", ".0f"),
+    "ct": Figure(CPU, CT_STOCK, OURS, "speed-up", ".1f"),
     "ct-s": Figure(CPU, CT_STOCK, OURS, "s", ".0f"),
     "ct-memory": Figure(CPU, CT_STOCK, OURS, PART_OF_MEMORY),
     "ct-same": Figure(CPU, CT, OURS, "speed-up", ".1f"),
@@ -118,6 +118,7 @@ FIGURES = {
     "hip-l-macs": Figure(HIPPOCAMPUS, FOLDS, "gsp_l", "stock's MACs"),
     "hip-csc-macs": Figure(HIPPOCAMPUS, FOLDS, CSC, "stock's MACs"),
     "hip-10-stock": Figure(HIPPOCAMPUS, LONGER, "stock", "Dice", ".3f"),
+    "hip-10-s": Figure(HIPPOCAMPUS, LONGER, "gsp_s", "Dice", ".3f"),
     "hip-10-m": Figure(HIPPOCAMPUS, LONGER, "gsp_m", "Dice", ".3f"),
     "hip-10-csc": Figure(HIPPOCAMPUS, LONGER, "CSC", "Dice", ".3f"),
     "rt-fused": Figure(RUNTIMES, EXPORTED, "PyTorch, fused layers", OVER_PLAIN, ".1f"),
