@@ -143,8 +143,9 @@ def _by(shape: Sequence[int]) -> str:
 
 def _preprocessed(case: Case, predictor: Predictor) -> Preprocessed:
     dataset_json = predictor.dataset_json
-    if len(case.images) > _n_channels(dataset_json):  # files of several channels each there may be fewer
-        raise _wrong_channels(len(case.images), case, dataset_json)
+    channels = dataset_json.get("channel_names") or dataset_json["modality"]
+    if len(case.images) > len(channels):  # files of several channels each there may be fewer
+        raise _wrong_channels(len(case.images), case, channels)
     configuration = predictor.configuration_manager
     preprocessor = configuration.preprocessor_class
     if preprocessor is DefaultPreprocessor:  # another one may do anything with image and mask
@@ -158,8 +159,8 @@ def _preprocessed(case: Case, predictor: Predictor) -> Preprocessed:
     )
     if properties.get("sitk_stuff") and len(properties["sitk_stuff"]["spacing"]) > 3:
         raise _four_axes(case.images[0])
-    if len(image) != _n_channels(dataset_json):
-        raise _wrong_channels(len(image), case, dataset_json)
+    if len(image) != len(channels):
+        raise _wrong_channels(len(image), case, channels)
     if case.previous:
         labels = convert_labelmap_to_one_hot(previous[0], predictor.label_manager.foreground_labels, image.dtype)
         image = np.vstack((image, labels))
@@ -184,17 +185,7 @@ def _as_it_is(mask: NDArray[np.int8], *_: Any) -> NDArray[np.int8]:
     return mask
 
 
-def _n_channels(dataset_json: Mapping[str, Any]) -> int:
-    return len(_channels(dataset_json))
-
-
-def _channels(dataset_json: Mapping[str, Any]) -> Mapping[str, str]:
-    channels: Mapping[str, str] = dataset_json.get("channel_names") or dataset_json["modality"]
-    return channels
-
-
-def _wrong_channels(found: int, case: Case, dataset_json: Mapping[str, Any]) -> InputError:
-    channels = _channels(dataset_json)
+def _wrong_channels(found: int, case: Case, channels: Mapping[str, str]) -> InputError:
     return ConflictingInputError(
         f"as many channels as the model has, {len(channels)} ({', '.join(channels.values())})",
         str(found),
