@@ -3,14 +3,16 @@
 import os
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing import Process, active_children
 from threading import Timer, current_thread, main_thread
+from time import monotonic
 from types import FrameType
 
 # not every system has all of them
 _SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 _AGAIN_S = 0.1
+_GRACE_S = 2.0  # for processes to end by themselves
 
 
 @contextmanager
@@ -68,7 +70,13 @@ def no_orphans() -> Iterator[None]:
     others = set(active_children())
 
     def kill() -> None:
-        for child in set(active_children()) - others:
+        children, deadline = set(active_children()) - others, monotonic() + _GRACE_S
+        for child in children:  # first as Ctrl-C does: one that is killed with a lock keeps it from us for ever
+            if child.pid is not None:
+                with suppress(ProcessLookupError):
+                    os.kill(child.pid, signal.SIGINT)
+        for child in children:
+            child.join(max(0, deadline - monotonic()))
             child.kill()
 
     with ended_with_us(kill):

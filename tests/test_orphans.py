@@ -5,8 +5,8 @@ import subprocess
 import sys
 import textwrap
 import time
-from contextlib import contextmanager
-from multiprocessing import Process, active_children
+from contextlib import contextmanager, suppress
+from multiprocessing import Event, Lock, Process, active_children
 from pathlib import Path
 from threading import Thread
 
@@ -185,3 +185,19 @@ def test_another_thread_may_train_too():
     thread.start()
     thread.join()
     assert seen == [signal.SIG_DFL]
+
+
+def hold(lock, held):
+    with lock:
+        held.set()
+        time.sleep(60)
+
+
+def test_a_lock_that_a_child_holds_is_given_back():
+    """nnU-Net asks for its workers' event, which has one, when its loader is destroyed."""
+    lock, held = Lock(), Event()
+    with suppress(KeyboardInterrupt), no_orphans():
+        Process(target=hold, args=(lock, held)).start()
+        assert held.wait(30)
+        raise KeyboardInterrupt
+    assert lock.acquire(timeout=10)
