@@ -10,7 +10,9 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from inspect import Parameter, signature
 from pathlib import Path
+from typing import Any
 
 from nnunetv2_gsp.errors import InputError, MissingInputError, UnavailableError
 from nnunetv2_gsp.orphans import ended_with_us
@@ -44,6 +46,20 @@ def averaged_folds(finished: Sequence[str]) -> list[str]:
         (['0', '1'], ['all'])
     """
     return [fold for fold in finished if fold != "all"] or list(finished)
+
+
+def settings_of_resampling(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return all settings of nnU-Net's default function for resampling: the given ones, and its defaults.
+
+    Examples:
+        >>> settings_of_resampling({"order": 1})["order"], settings_of_resampling({})["order"]
+        (1, 3)
+    """
+    from nnunetv2.preprocessing.resampling.default_resampling import resample_data_or_seg_to_shape  # takes long
+
+    arguments = signature(resample_data_or_seg_to_shape).parameters.values()
+    defaults = {argument.name: argument.default for argument in arguments if argument.default is not Parameter.empty}
+    return {**defaults, **given}
 
 
 def script(command: str) -> str:

@@ -20,6 +20,7 @@ GSP_TRAINERS = frozenset(
         "nnUNetTrainerGSP",
         "nnUNetTrainerGSPDistill",
         "nnUNetTrainerGSPNoDeepSupervision",
+        "nnUNetTrainerGSPNoMirroring",
         "nnUNetTrainerGSPPaper",
         *(f"nnUNetTrainerGSP_{number}epochs" for number in (5, 10, 20, 50, 100, 250, 500)),
         "nnUNetTrainerGSP_1epoch",

@@ -1,8 +1,7 @@
 """Resamples as nnU-Net does: images at once, and for labels by the voxels of the logits that each lies between."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from inspect import Parameter, signature
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nnunetv2_gsp.cpu.library import Taps
+from nnunetv2_gsp.nnunet import settings_of_resampling
 
 TAPS = np.dtype(Taps)
 _ORDERS = (0, 1)  # of splines: nearest neighbour and linear
@@ -148,18 +148,6 @@ def taps_along(low: int, size: int, order: int) -> NDArray[np.void]:
     taps["weight"] = position - taps["first"]
     taps["second"] = np.minimum(taps["first"] + (taps["weight"] > 0), low - 1)
     return taps
-
-
-def settings_of_resampling(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return all settings of nnU-Net's default function for resampling: the given ones, and its defaults.
-
-    Examples:
-        >>> settings_of_resampling({"order": 1})["order"], settings_of_resampling({})["order"]
-        (1, 3)
-    """
-    arguments = signature(resample_data_or_seg_to_shape).parameters.values()
-    defaults = {argument.name: argument.default for argument in arguments if argument.default is not Parameter.empty}
-    return {**defaults, **given}
 
 
 def _settings(resample: Callable[..., Any]) -> dict[str, Any] | None:

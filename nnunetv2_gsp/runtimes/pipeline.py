@@ -11,7 +11,7 @@ from nnunetv2.utilities.label_handling.label_handling import LabelManager
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 
 from nnunetv2_gsp.errors import InputError
-from nnunetv2_gsp.prediction.resampling import settings_of_resampling
+from nnunetv2_gsp.nnunet import settings_of_resampling
 from nnunetv2_gsp.sharing.bundle import PLANS
 from nnunetv2_gsp.sharing.model_folder import TrainedModel
 from nnunetv2_gsp.sharing.refused import check_schema

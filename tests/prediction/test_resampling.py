@@ -51,7 +51,9 @@ def test_another_image_is_left_to_the_plans_own_function(spacing_mm, image, sett
     known = signature(resample_data_or_seg_to_shape)
     later = [Parameter("backend", Parameter.KEYWORD_ONLY, default="scipy")] * ("default" in request.node.callspec.id)
     asked = mock.Mock(__signature__=known.replace(parameters=[*known.parameters.values(), *later]))
-    with mock.patch("nnunetv2_gsp.prediction.resampling.resample_data_or_seg_to_shape", asked):
+    of_nnunet = "nnunetv2.preprocessing.resampling.default_resampling.resample_data_or_seg_to_shape"
+    ours = "nnunetv2_gsp.prediction.resampling.resample_data_or_seg_to_shape"
+    with mock.patch(of_nnunet, asked), mock.patch(ours, asked):
         found = resampled_image(image, (7, 9, 9), spacing_mm, ALIKE, resample=partial(asked, **settings))
     asked.assert_called_once_with(image, (7, 9, 9), spacing_mm, ALIKE, **settings)
     assert found is asked.return_value
