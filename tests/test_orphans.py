@@ -127,12 +127,25 @@ def test_a_signal_amid_a_fork_is_not_lost_and_leaves_no_child(number):
     assert left_after(AMID_A_FORK.replace("{signal}", number.name), number, to_send=False) == (-number, [])
 
 
-def test_an_exception_ends_what_was_started_within_and_nothing_else():
-    within = Process(target=time.sleep, args=(60,))
+def sleep(ready):
+    ready.set()
+    time.sleep(60)
+
+
+def sleep_whatever_comes(ready):
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sleep(ready)
+
+
+@pytest.mark.parametrize(("target", "exit_code"), [(sleep, 1), (sleep_whatever_comes, -signal.SIGKILL)])
+def test_an_exception_ends_what_was_started_within_and_nothing_else(target, exit_code):
+    ready = Event()
+    within = Process(target=target, args=(ready,))
 
     def fail():
         with no_orphans():
             within.start()
+            assert ready.wait(30)
             raise ZeroDivisionError
 
     with alive_to_the_end() as before:
@@ -140,7 +153,7 @@ def test_an_exception_ends_what_was_started_within_and_nothing_else():
         with pytest.raises(ZeroDivisionError):
             fail()
         within.join(10)
-        assert within.exitcode == -signal.SIGKILL
+        assert within.exitcode == exit_code
         assert active_children() == [before]
 
 
