@@ -1,4 +1,4 @@
-"""Finds nnU-Net's folders, folds and commands, and the devices and number of processes that it may use here."""
+"""Finds nnU-Net's folders, commands and defaults, and the devices and number of processes that it may use here."""
 
 import logging
 import os

@@ -63,7 +63,9 @@ def ended_with_us(end: Callable[[], None]) -> Iterator[None]:
 
 @contextmanager
 def no_orphans() -> Iterator[None]:
-    """Kill the processes that multiprocessing starts within the block when it raises or a signal ends it.
+    """End the processes that multiprocessing starts within the block when it raises or a signal ends it.
+
+    They get Ctrl-C and two seconds first, then they are killed.
 
     multiprocessing itself ends them only when the interpreter exits normally: not on SIGTERM, nor in a notebook.
     """

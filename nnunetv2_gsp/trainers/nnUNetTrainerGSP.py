@@ -227,7 +227,7 @@ class nnUNetTrainerGSPNoDeepSupervision(nnUNetTrainerGSP):
 class nnUNetTrainerGSPNoMirroring(nnUNetTrainerGSP, nnUNetTrainerNoMirroring):
     """Train without mirrored patches, and predict without them: for images that all lie alike.
 
-    A shift moves features in an absolute direction, which says nothing where half of the patches are mirrored.
+    A shift moves features in an absolute direction, which says less where half of the patches are mirrored.
     """
 
 
