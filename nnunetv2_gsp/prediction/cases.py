@@ -4,6 +4,7 @@ import logging
 import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -104,14 +105,25 @@ def preprocessed(case: Case, predictor: Predictor) -> Preprocessed:
     try:
         if case.previous and not case.previous.is_file():
             raise MissingInputError("a segmentation by the previous stage", "no such file", where=case.previous)
-        _check_files([*case.images, *([case.previous] if case.previous else [])])
-        return _preprocessed(case, predictor)
+        with _checked_meanwhile([*case.images, *([case.previous] if case.previous else [])]):
+            return _preprocessed(case, predictor)
     except (InputError, MemoryError):
         raise
     except Exception as error:  # a damaged file fails anywhere in the libraries that read it
         reason = str(error).strip() and f"{type(error).__name__}: {error}".splitlines()[0]
         reason = reason or "channels of different sizes, spacings or places"  # which nnU-Net prints, and does not raise
         raise DamagedFileError("images that nnU-Net reads", reason, where=case.images[0]) from error
+
+
+@contextmanager
+def _checked_meanwhile(files: Sequence[Path]) -> Iterator[None]:
+    """Check files while the block reads them; what they lack explains any error of the block."""
+    with ThreadPoolExecutor(1) as checker:
+        check = checker.submit(_check_files, files)
+        try:
+            yield
+        finally:
+            check.result()
 
 
 def _check_files(files: Sequence[Path]) -> None:
