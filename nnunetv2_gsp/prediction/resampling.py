@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -18,6 +18,8 @@ from nnunetv2_gsp.nnunet import settings_of_resampling
 
 TAPS = np.dtype(Taps)
 _ORDERS = (0, 1)  # of splines: nearest neighbour and linear
+_BAND = 64  # rows
+_NOTHING = 2.0**-48  # beside weights of about 1: what rounding alone leaves there is a tenth of it
 _KNOWN = {"is_seg", "order", "order_z", "force_separate_z", "separate_z_anisotropy_threshold"}
 
 
@@ -58,7 +60,9 @@ def resampled_image(
         return left
     if tuple(data.shape[1:]) == tuple(size):
         return data
-    along = [_along(*one, resample) for one in zip(data.shape[1:], map(int, size), strict=True)]
+    sizes = list(zip(data.shape[1:], map(int, size), strict=True))
+    matrices = {pair: _along(*pair, resample) for pair in set(sizes)}
+    along = [matrices[pair] for pair in sizes]
     resampled = torch.empty((len(data), *map(int, size)))
     for channel, after in zip(torch.from_numpy(data), resampled, strict=True):
         # a spline overshoots at edges; skimage's resize, which nnU-Net calls, clips it to the range of the channel
@@ -66,8 +70,20 @@ def resampled_image(
     return np.asarray(resampled)
 
 
+class _Band(NamedTuple):
+    """Some rows of a matrix, and the columns in which they are not zero: a spline hardly knows voxels far away."""
+
+    rows: slice
+    columns: slice
+    weights: Tensor
+
+
 def _spline(
-    channel: Tensor, size: Sequence[int], along_d: Tensor | None, along_h: Tensor | None, along_w: Tensor | None
+    channel: Tensor,
+    size: Sequence[int],
+    along_d: Sequence[_Band] | None,
+    along_h: Sequence[_Band] | None,
+    along_w: Sequence[_Band] | None,
 ) -> Tensor:
     """Return a channel (D, H, W) resampled to a size along each axis that has a matrix, fp64."""
     slices = torch.empty((len(channel), *size[1:]), dtype=torch.float64)  # at once: memory of single ones is kept
@@ -77,18 +93,31 @@ def _spline(
     return resampled
 
 
-def _times(matrix: Tensor | None, values: Tensor) -> Tensor:
-    return values if matrix is None else torch.matmul(matrix, values)
+def _times(bands: Sequence[_Band] | None, values: Tensor) -> Tensor:
+    """Return the product of a matrix and values (columns, n), or the values as they are where there is no matrix."""
+    if bands is None:
+        return values
+    product = torch.empty((bands[-1].rows.stop, values.shape[1]), dtype=values.dtype)
+    for rows, columns, weights in bands:
+        torch.matmul(weights, values[columns], out=product[rows])
+    return product
 
 
-def _along(low: int, high: int, resample: Callable[..., Any]) -> Tensor | None:
-    """Return the matrix (high, low) that resamples an axis, fp64; None for an axis that stays as it is."""
+def _along(low: int, high: int, resample: Callable[..., Any]) -> list[_Band] | None:
+    """Return the matrix (high, low) that resamples an axis, fp64, in bands; None for an axis that stays as it is."""
     if low == high:
         return None
     # two more columns keep the range that the result is clipped to beyond the weights of any spline
     unit = np.hstack([np.eye(low), np.full((low, 1), -2.0), np.full((low, 1), 2.0)])
     resampled = resample(unit[None, None], (1, high, low + 2), (1.0,) * 3, (1.0,) * 3)
-    return torch.from_numpy(np.ascontiguousarray(resampled[0, 0, :, :low]))
+    matrix = torch.from_numpy(np.ascontiguousarray(resampled[0, 0, :, :low]))
+    return [_band(matrix, slice(first, min(first + _BAND, high))) for first in range(0, high, _BAND)]
+
+
+def _band(matrix: Tensor, rows: slice) -> _Band:
+    columns = (matrix[rows].abs() > _NOTHING).any(0).nonzero()
+    within = slice(int(columns[0]), int(columns[-1]) + 1)
+    return _Band(rows, within, matrix[rows, within])
 
 
 def taps_of_image(

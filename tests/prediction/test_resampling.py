@@ -12,6 +12,7 @@ from nnunetv2.preprocessing.resampling.default_resampling import resample_data_o
 from nnunetv2.preprocessing.resampling.no_resampling import no_resampling_hack
 from scipy.ndimage import map_coordinates
 from skimage.transform import resize
+from torch.utils.flop_counter import FlopCounterMode
 
 from nnunetv2_gsp.prediction.resampling import resampled_image, taps_along, taps_of_image
 
@@ -36,6 +37,17 @@ def test_an_image_is_resampled_to_nnunets_numbers(shape, size, n_channels, order
     assert found.dtype == expected.dtype == np.float32
     assert np.allclose(found, expected, rtol=0, atol=np.finfo(np.float32).eps * np.abs(image).max())
     assert np.array_equal(image, before)
+
+
+def test_far_voxels_are_left_out_of_a_long_axis():
+    image, size = image_of((2, 400, 3)), (2, 300, 3)
+    image[0, 1, 10] = 1e4  # whose traces reach far
+    nnunets = partial(resample_data_or_seg_to_shape, is_seg=False, order=3, order_z=0, force_separate_z=None)
+    with FlopCounterMode(display=False) as counter:
+        found = resampled_image(image, size, ALIKE, ALIKE, resample=nnunets)
+    assert counter.get_total_flops() < 2 * 400 * 300 * 6 / 2
+    expected = nnunets(image, size, ALIKE, ALIKE)
+    assert np.allclose(found, expected, rtol=np.finfo(np.float32).eps, atol=1e-8)
 
 
 @pytest.mark.parametrize(
