@@ -19,9 +19,10 @@ from nnunetv2_gsp.architectures.architecture import Architecture, Operators, Sta
 from nnunetv2_gsp.architectures.blocks import GSPConvBlock, shift_or_identity
 from nnunetv2_gsp.architectures.settings import DEFAULT_LOCATION, DEFAULT_POSITION, ShiftSettings
 from nnunetv2_gsp.architectures.spatial_groups import feature_map_sizes
-from nnunetv2_gsp.engines import Part, compute
+from nnunetv2_gsp.engines import Part, add_logits, compute
 from nnunetv2_gsp.engines.engine import Engine, Map
 from nnunetv2_gsp.ops import LinearUpsampling
+from nnunetv2_gsp.ops.recording import has_hooks
 
 PerStage = int | Sequence[int]
 
@@ -147,6 +148,19 @@ class GSPUNet(Part):
         them (`nnunetv2_gsp.engines`).
         """
         return compute(self, x)
+
+    def add_logits(self, x: Tensor, weights: Tensor, sums: Tensor) -> None:
+        """Add weights · logits of an image to sums; with the fused layers there is never memory for the logits.
+
+        Args:
+            x: image (1, input_channels, *patch).
+            weights: weights (*patch) of the voxels.
+            sums: sums (num_classes, *patch), in any strides.
+        """
+        if has_hooks(self) or "forward" in vars(self) or type(self).forward is not GSPUNet.forward:
+            sums.addcmul_(self(x)[0], weights)
+        else:
+            add_logits(self, x, weights, sums)
 
     def compute_conv_feature_map_size(self, input_size: Sequence[int]) -> int:
         """Count the elements of every convolution's output; nnU-Net's planner estimates GPU memory from it.

@@ -53,6 +53,12 @@ class Input(ctypes.Structure):
     ]
 
 
+class Target(ctypes.Structure):
+    """Where logits are summed up instead of stored."""
+
+    _fields_ = [("sums", FloatPointer), ("weights", ctypes.c_void_p), ("strides", ctypes.c_int64 * 3)]
+
+
 class Layer(ctypes.Structure):
     """One convolution with everything that is computed around it."""
 
@@ -60,7 +66,9 @@ class Layer(ctypes.Structure):
         ("inputs", Input * 2),
         ("low", Map),
         ("out", Map),
-        *((name, ctypes.c_void_p) for name in ("weight", "bias", "gamma", "beta")),
+        *((name, ctypes.c_void_p) for name in ("weight", "bias")),
+        ("target", ctypes.POINTER(Target)),
+        *((name, ctypes.c_void_p) for name in ("gamma", "beta")),
         *((name, ctypes.c_int64) for name in ("weight_stride", "packed", "scale", "offset", "moments")),
         ("n_inputs", ctypes.c_int32),
         ("has_low", ctypes.c_int32),

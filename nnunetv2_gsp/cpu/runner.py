@@ -15,10 +15,12 @@ from nnunetv2_gsp.cpu.library import (
     MAX_CHUNKS,
     NONE,
     PACKED_MULTIPLE,
+    FloatPointer,
     FusedLayers,
     Input,
     Layer,
     Map,
+    Target,
 )
 from nnunetv2_gsp.cpu.program import Buffer, NotFusable, Program, Read, Step, round_up, three
 from nnunetv2_gsp.ops.instance_norm import LEAST_DEVIATION
@@ -32,15 +34,24 @@ class Runner:
 
     It points at the weights in memory, so it is valid until other memory takes their place.
 
+    Args:
+        program: program that is run.
+        n_samples: number of samples in the batch, from 1 on.
+        target: where logits of a single sample and of one resolution are summed up, as `target_in` returns it; None
+            stores them.
+
     Raises:
         NotFusable: the weights are not contiguous fp32 parameters on the CPU in the shapes of their convolutions.
     """
 
-    def __init__(self, program: Program, n_samples: int):
+    def __init__(self, program: Program, n_samples: int, target: Target | None = None):
         self.program = program
         self.n_samples = n_samples
         layout = Layout(program.steps, spaces_in(program), n_samples, program.n_axes)
         self._layers = layout.layers()
+        if target is not None:
+            [logits] = program.logits
+            self._layers[[step.out for step in program.steps].index(logits)].target = ctypes.pointer(target)
         self.arena_floats = layout.floats
 
     def run(self, fused_layers: FusedLayers, image: Tensor, logits: Sequence[Tensor], arena: Tensor) -> None:
@@ -49,7 +60,8 @@ class Runner:
         Args:
             fused_layers: build of the compiled layers, as `library.fused_layers` returns it.
             image: input (N, channels, *spatial), which is only read.
-            logits: outputs (N, classes, *spatial) as `new_logits` returns them, which are overwritten.
+            logits: outputs (N, classes, *spatial) as `new_logits` returns them, which are overwritten; none where
+                there is a target.
             arena: scratch memory of at least `arena_floats` floats that is not used elsewhere during the call.
 
         Raises:
@@ -77,6 +89,30 @@ def new_logits(fused_layers: FusedLayers, program: Program, n_samples: int) -> l
         fused_layers.new_memory(n_samples, logits.channels, *logits.size[-program.n_axes :])
         for logits in program.logits
     ]
+
+
+def target_in(program: Program, sums: Tensor, weights: Tensor) -> Target | None:
+    """Return where C adds weights · logits of one resolution; None where it can't.
+
+    Args:
+        program: program that computes the logits.
+        sums: sums (classes, *spatial), a part of a larger volume; only rows have to be contiguous. They must stay in
+            memory as long as they are added to, and so must the weights.
+        weights: weights (*spatial) of the voxels.
+    """
+    [logits] = program.logits
+    size = logits.size[-program.n_axes :]
+    if not (
+        all(tensor.dtype is torch.float32 and tensor.device.type == "cpu" for tensor in (sums, weights))
+        and sums.shape == (logits.channels, *size)
+        and sums.stride(-1) == 1
+        and weights.shape == size
+        and weights.is_contiguous()
+    ):
+        return None
+    of_classes, *of_axes, _ = sums.stride()
+    to = ctypes.cast(sums.data_ptr(), FloatPointer)
+    return Target(to, weights.data_ptr(), (ctypes.c_int64 * 3)(of_classes, *(0, *of_axes)[-2:]))
 
 
 def spaces_of(*tensors: Tensor | None) -> Any:

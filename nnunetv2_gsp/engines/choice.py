@@ -62,6 +62,13 @@ class Choice(NamedTuple):
     level: int = logging.DEBUG
 
 
+_End = Callable[[Engine[Any], Any], Any]
+
+
+def _logits_of(engine: Engine[Any], logits: Any) -> Tensor | list[Tensor]:
+    return engine.end(logits)
+
+
 def compute(network: Any, image: Tensor) -> Tensor | list[Tensor]:
     """Walk through a network with the engine that is asked for, or with the first one that applies.
 
@@ -83,9 +90,26 @@ def compute(network: Any, image: Tensor) -> Tensor | list[Tensor]:
     if torch.compiler.is_compiling():
         return _walk(network, image, _traced(network, image))  # type: ignore[no-any-return]
     logits, choice = _computed(network, image)
-    if choice.obstacle is not None:
-        _say_once(choice)
-    return logits
+    _say_once(choice)
+    return logits  # type: ignore[no-any-return]
+
+
+def add_logits(network: Any, image: Tensor, weights: Tensor, sums: Tensor) -> None:
+    """Add weights · logits of an image to sums, with the engine that `compute` would take.
+
+    The fused layers add tile by tile, so there is never memory for the logits.
+
+    Args:
+        network: network to compute, as in `compute`, without deep supervision.
+        image: input of the network, (1, C, *patch).
+        weights: weights (*patch) of the voxels.
+        sums: sums (classes, *patch), in any strides.
+
+    Raises:
+        UnavailableError, InputError: as `compute` does.
+    """
+    _, choice = _computed(network, image, lambda engine, logits: engine.add(logits, weights, sums))
+    _say_once(choice)
 
 
 def computed_by(network: Any, image: Tensor) -> Choice:
@@ -93,11 +117,11 @@ def computed_by(network: Any, image: Tensor) -> Choice:
     return _computed(network, image)[1]
 
 
-def _computed(network: Any, image: Tensor) -> tuple[Tensor | list[Tensor], Choice]:
+def _computed(network: Any, image: Tensor, end: _End = _logits_of) -> tuple[Any, Choice]:
     wish, obstacle = _wish_for(network), Choice("plain")
     for name in _tried(wish):
         try:
-            return _walk(network, image, _ENTRIES[name].open(network, image)), obstacle._replace(engine=name)
+            return _walk(network, image, _ENTRIES[name].open(network, image), end), obstacle._replace(engine=name)
         except NotMeant:
             continue
         except NotApplicable as refusal:
@@ -156,12 +180,14 @@ def wished_engine() -> str:
     return wish
 
 
-def _walk(network: Any, image: Tensor, engine: Engine[Any]) -> Any:
-    return engine.end(network.walk(engine.begin(image), engine))
+def _walk(network: Any, image: Tensor, engine: Engine[Any], end: _End = _logits_of) -> Any:
+    return end(engine, network.walk(engine.begin(image), engine))
 
 
 @lru_cache(maxsize=100)
 def _say_once(choice: Choice) -> None:
+    if choice.obstacle is None:
+        return
     _log.log(
         choice.level,
         "GSP networks are computed by the %s engine here, more slowly or with more memory than they could be (%s).",

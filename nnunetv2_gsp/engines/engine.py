@@ -68,3 +68,14 @@ class Engine(ABC, Generic[Map]):
     @abstractmethod
     def end(self, logits: Any) -> Tensor | list[Tensor]:
         """Return the decoder's logits, of one resolution or a list of several, as tensors."""
+
+    def add(self, logits: Any, weights: Tensor, sums: Tensor) -> None:
+        """Add weights · logits to `sums`, which an engine may do without all logits in memory.
+
+        Args:
+            logits: the decoder's logits of one image and of one resolution.
+            weights: weights (*patch) of the voxels.
+            sums: sums (classes, *patch).
+        """
+        [of_image] = self.end(logits)
+        sums.addcmul_(of_image, weights)

@@ -1,14 +1,15 @@
 """The engine of predictions on the CPU: records a network as a program for the compiled layers, and runs it."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from nnunetv2_gsp.cpu.arenas import Arenas
-from nnunetv2_gsp.cpu.library import FusedLayers
-from nnunetv2_gsp.cpu.program import NotFusable
-from nnunetv2_gsp.cpu.runner import Runner, new_logits
+from nnunetv2_gsp.cpu.library import FusedLayers, Target
+from nnunetv2_gsp.cpu.program import NotFusable, Program
+from nnunetv2_gsp.cpu.runner import Runner, new_logits, target_in
 from nnunetv2_gsp.engines.engine import NotApplicable, NotMeant
 from nnunetv2_gsp.engines.recorder import Recorder, layers_for
 from nnunetv2_gsp.ops.recording import is_watched
@@ -35,16 +36,27 @@ class Fused(Recorder):
     def end(self, logits: Any) -> Tensor | list[Tensor]:
         """Run the program, and return logits (N, classes, *patch) in fp32, of one resolution or a list of them."""
         program = self.program(logits)
-        n_samples = self.image.shape[0]
+        computed = new_logits(self.layers, program, self.image.shape[0])
+        self._run(program, computed)
+        return computed if isinstance(logits, list) else computed[0]
+
+    def add(self, logits: Any, weights: Tensor, sums: Tensor) -> None:
+        """Add weights · logits to `sums` tile by tile."""
+        program = self.program(logits)
+        target = target_in(program, sums, weights)
+        if target is None or len(self.image) > 1:
+            super().add(logits, weights, sums)
+        else:
+            self._run(program, [], target)
+
+    def _run(self, program: Program, logits: Sequence[Tensor], target: Target | None = None) -> None:
         try:
-            runner = Runner(program, n_samples)
+            runner = Runner(program, self.image.shape[0], target)
         except NotFusable as reason:
             raise NotApplicable(str(reason)) from reason
         arena = _arenas.take(self.network, runner.arena_floats)
-        computed = new_logits(self.layers, program, n_samples)
-        runner.run(self.layers, self.image.contiguous(), computed, arena)
+        runner.run(self.layers, self.image.contiguous(), logits, arena)
         _arenas.give_back(self.network, arena)
-        return computed if isinstance(logits, list) else computed[0]
 
 
 def fused(network: Any, image: Tensor) -> Fused:

@@ -15,6 +15,7 @@ from nnunetv2.utilities.label_handling.label_handling import LabelManager
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch import Tensor, nn
 
+from nnunetv2_gsp.architectures import GSPUNet
 from nnunetv2_gsp.errors import InputError
 
 CPU = torch.device("cpu")
@@ -82,7 +83,8 @@ class Predictor:
             logits = self._of_fold(first, image)
             for weights in others:
                 logits += self._of_fold(weights, image)
-        logits /= len(self.fold_weights)
+        if others:
+            logits /= len(self.fold_weights)
         inside = (slice(None), *without_padding[1:])
         return logits[inside]
 
@@ -92,7 +94,7 @@ class Predictor:
         logits = torch.zeros((self.label_manager.num_segmentation_heads, *image.shape[1:]))
         for n_done, window in enumerate(windows):
             self.on_window(n_done, len(windows))
-            logits[window].addcmul_(self._of_window(image[window][None].contiguous()), window_weights)
+            self._add_window(image[window][None].contiguous(), window_weights, logits[window])
         sum_of_weights = torch.zeros(image.shape[1:])  # not before, as the network needs most of the memory
         for window in windows:
             sum_of_weights[window[1:]] += window_weights
@@ -110,12 +112,19 @@ class Predictor:
             for first in product(*slices, *firsts)
         ]
 
+    def _add_window(self, window: Tensor, weights: Tensor, sums: Tensor) -> None:
+        """Add weights · logits of a window (1, channels, *patch) to sums (classes, *patch)."""
+        if isinstance(self._forward, GSPUNet) and not self._mirrorings:
+            self._forward.add_logits(window, weights, sums)
+        else:
+            sums.addcmul_(self._of_window(window), weights)
+
     def _of_window(self, window: Tensor) -> Tensor:
         """Return logits (classes, *patch) of a window (1, channels, *patch), the mean over all mirrorings."""
         logits = self._forward(window)
         for axes in self._mirrorings:
             logits += self._forward(window.flip(axes)).flip(axes)
-        return logits[0].div_(len(self._mirrorings) + 1)
+        return logits[0].div_(len(self._mirrorings) + 1) if self._mirrorings else logits[0]
 
     def _window_weights(self) -> Tensor:
         patch_size = tuple(self.configuration_manager.patch_size)

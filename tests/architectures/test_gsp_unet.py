@@ -203,6 +203,28 @@ def test_the_tiny_network_costs_no_more_than_table_3_says(patch):
     assert macs <= other_counter.total_mult_adds <= 1.05 * macs  # it counts biases and norms too
 
 
+def test_logits_that_are_added_are_those_of_a_call():
+    class Doubled(GSPUNet):
+        def forward(self, x):
+            return 2 * super().forward(x)
+
+    patch, factors = (8, 16, 8), {}
+    for kind in ("usual", "hooked", "subclass"):
+        torch.manual_seed(0)
+        network = gsp_unet(patch, [8, 16], isotropic(2)).eval()
+        if kind == "hooked":
+            network.register_forward_hook(lambda module, inputs, logits: 3 * logits)
+        elif kind == "subclass":
+            network.__class__ = Doubled
+        sums, weights, image = torch.ones(3, *patch), torch.rand(patch), torch.randn(1, 2, *patch)
+        with torch.no_grad():
+            expected = 1 + weights * network(image)[0]
+            network.add_logits(image, weights, sums)
+        assert torch.allclose(sums, expected, atol=1e-6)
+        factors[kind] = (sums - 1).norm()
+    assert torch.allclose(torch.stack([*factors.values()]) / factors["usual"], torch.tensor([1.0, 3.0, 2.0]))
+
+
 def test_weights_load_strictly_from_deep_supervision_to_none():
     trained = gsp_unet((8, 8, 8), (8, 16), isotropic(2), deep_supervision=True)
     inference = gsp_unet((8, 8, 8), (8, 16), isotropic(2), deep_supervision=False)

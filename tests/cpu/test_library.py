@@ -22,6 +22,7 @@ C_TYPES = {
     library.FloatPointer: "float *",
     ctypes.POINTER(library.Taps): "const Taps *",
     ctypes.POINTER(ctypes.c_int32): "const int32_t *",
+    ctypes.POINTER(library.Target): "const Target *",
     ctypes.POINTER(ctypes.c_uint8): "uint8_t *",
 }
 PROBE = """
@@ -100,7 +101,7 @@ def printed_by_c(statements, folder):
 @needs_compiler
 @pytest.mark.parametrize(
     "structure",
-    [library.Map, library.Input, library.Layer, library.Gradient, library.Taps, library.Labelling],
+    [library.Map, library.Input, library.Target, library.Layer, library.Gradient, library.Taps, library.Labelling],
 )
 def test_python_s_structures_are_those_of_c(structure, tmp_path):
     fields = [(name, getattr(structure, name), c_type(field_type)) for name, field_type in structure._fields_]

@@ -2,6 +2,7 @@
 
 import copy
 import math
+from unittest import mock
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from nnunetv2_gsp.architectures.settings import SHIFT_POSITIONS
+from nnunetv2_gsp.engines import Engine
 from tests.architectures.networks import gsp_unet, isotropic
 from tests.conftest import torch_threads
 from tests.engines.networks import (
@@ -40,6 +42,54 @@ def test_any_network_gives_the_same_logits_as_pytorch(network_and_image, scale, 
         torch.set_num_threads(n_threads % 3 + 1)
         # the same on any number of threads, and forward's own choice
         assert all(map(torch.equal, computed, as_list(network(image))))
+
+
+def volume_around(patch, n_classes):
+    """Return sums of a volume, and where in it a window lies: not at its edges, and not aligned to anything."""
+    sums = torch.randn(n_classes, *(size + 3 for size in patch))
+    return sums, (slice(None), *(slice(1, size + 1) for size in patch))
+
+
+@needs_build
+@settings(max_examples=60, suppress_health_check=list(HealthCheck))
+@given(networks_and_images(training=False), st.integers(1, 3))
+def test_logits_of_a_window_are_added_to_a_volume(network_and_image, n_threads):
+    network, images = network_and_image
+    network.decoder.deep_supervision, image = False, images[:1]
+    with torch_threads(n_threads), torch.no_grad():
+        [logits] = fused(network, image)
+        weights = torch.rand(logits.shape[1:])
+        expected, window = volume_around(weights.shape, len(logits))
+        sums = expected.clone()
+        expected[window] += weights * logits
+        with mock.patch.object(Engine, "add", side_effect=AssertionError("logits in memory")):
+            network.add_logits(image, weights, sums[window])
+    assert torch.allclose(sums, expected, rtol=0, atol=1e-6 * expected.abs().max())
+
+
+@needs_build
+@pytest.mark.parametrize(
+    ("of_sums", "of_weights"),
+    [
+        pytest.param(lambda sums: sums.double(), lambda weights: weights, id="fp64"),
+        pytest.param(
+            lambda sums: sums.transpose(1, 3).contiguous().transpose(1, 3), lambda weights: weights, id="rows"
+        ),
+        pytest.param(
+            lambda sums: sums,
+            lambda weights: weights.flip(0).transpose(0, 1).contiguous().transpose(0, 1),
+            id="weights",
+        ),
+        pytest.param(lambda sums: sums, lambda weights: weights[:1], id="weights of a slice"),
+    ],
+)
+def test_other_sums_take_the_logits_from_memory(of_sums, of_weights):
+    network, image = small_network(), torch.randn(1, 2, *PATCH)
+    sums, weights = of_sums(torch.randn(3, *PATCH)), of_weights(torch.rand(PATCH))
+    with torch.no_grad():
+        expected = sums + weights * fused(network, image)[0]
+        network.add_logits(image, weights, sums)
+    assert torch.allclose(sums, expected, atol=1e-5)
 
 
 @needs_build

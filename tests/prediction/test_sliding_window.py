@@ -13,6 +13,7 @@ from torch import nn
 from nnunetv2_gsp.errors import InputError
 from nnunetv2_gsp.prediction import sliding_window
 from nnunetv2_gsp.prediction.sliding_window import Predictor
+from tests.architectures.networks import gsp_unet, isotropic
 from tests.conftest import torch_threads
 
 CLASSES = 3
@@ -83,6 +84,17 @@ def test_they_are_nnunets(patch_size, shape, settings, in_fp32):
     assert ours.dtype == torch.float32
     assert nnunets.dtype == torch.float32
     assert torch.allclose(ours, nnunets, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("mirroring", [True, False])
+@pytest.mark.parametrize(("patch_size", "shape"), [((8, 16, 8), (13, 16, 20)), ((16, 16), (2, 20, 19))])
+def test_they_are_nnunets_of_a_gsp_network_too(patch_size, shape, mirroring, in_fp32):
+    found = []
+    for kind in (predictor_of, nnunets_predictor_of):
+        with mock.patch(f"{__name__}.network_of", lambda n_axes: gsp_unet(patch_size, [8, 16], isotropic(2, n_axes))):
+            torch.manual_seed(0)
+            found.append(kind(patch_size, mirroring=mirroring).predict_logits_from_preprocessed_data(image_of(shape)))
+    assert torch.allclose(*found, rtol=0, atol=1e-5)
 
 
 def test_they_are_nnunets_up_to_the_fp16_it_sums_up_in():

@@ -13,7 +13,7 @@ static inline void compute_block(const Batch *batch, const Layer *layer, const T
                                  const Scratch *scratch) {
     const int32_t channels = channels_in(layer), channel = index * OUTPUTS, voxels = tile->rows * tiling->row_voxels;
     const float *packed = batch->spaces[ARENA] + layer->packed + (int64_t)channel * channels;
-    OutputBlock block = output_block_of(batch, layer, tiling, tile, channel);
+    OutputBlock block = output_block_of(batch, layer, tiling, tile, channel, scratch);
     float bias[OUTPUTS] = {0};
     if (layer->bias) memcpy(bias, layer->bias + channel, sizeof(float) * block.outputs);
     if (layer->has_low)
@@ -31,6 +31,7 @@ static inline void compute_block(const Batch *batch, const Layer *layer, const T
             finish_rest(total, &block, v, voxels - v);
         }
     }
+    if (layer->target) add_to_target(layer, tile, channel, &block);
     if (block.has_moments) add_moments(moments + 2 * channel, count, &block, voxels);
 }
 

@@ -23,11 +23,19 @@ typedef struct {
     int32_t pool[3];
 } Input;
 
+// Where logits are summed up instead of stored: sums += weights · out, in a part of a larger volume.
+typedef struct {
+    float *sums;           // at the part's first voxel
+    const float *weights;  // of the part's voxels, (D, H, W), for all channels
+    int64_t strides[3];    // of `sums`, in floats: from channel to channel, from slice to slice, from row to row
+} Target;
+
 // out = weight · inputs + bias, or with `low`: weight · inputs + the linear interpolation of `low`.
 typedef struct {
     Input inputs[2];
     Map low, out;
     const float *weight, *bias;      // weight: [out channel][weight_stride], NULL: the identity; bias NULL: zeros
+    const Target *target;            // NULL: the output is stored
     const float *gamma, *beta;       // of the InstanceNorm that follows; NULL: ones, zeros
     int64_t weight_stride, packed;   // packed: room in the arena for the weights as the product reads them
     int64_t scale, offset, moments;  // the InstanceNorm's coefficients and room for sums, in the arena; -1: no norm

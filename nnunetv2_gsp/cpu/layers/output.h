@@ -1,6 +1,7 @@
 // What becomes of a product: it goes from the registers to the moments and to memory.
 #pragma once
 #include "norm.h"
+#include "scratch.h"
 
 // Floats of a map that no cache keeps until it is read: stored around the caches.
 enum { STREAMED_FROM = 2 << 20 };
@@ -16,11 +17,16 @@ typedef struct {
 } OutputBlock;
 
 static inline OutputBlock output_block_of(const Batch *batch, const Layer *layer, const Tiling *tiling,
-                                          const Tile *tile, int32_t channel) {
+                                          const Tile *tile, int32_t channel, const Scratch *scratch) {
     const Map *out = &layer->out;
-    OutputBlock block = {.to = row_of(batch, out, tile->sample, tile->first_row) + channel * out->channel_stride,
-                         .channel_stride = out->channel_stride, .outputs = min_of(OUTPUTS, out->channels - channel),
-                         .has_moments = layer->moments >= 0};
+    OutputBlock block = {.outputs = min_of(OUTPUTS, out->channels - channel), .has_moments = layer->moments >= 0};
+    if (layer->target) {
+        block.to = scratch->sums;
+        block.channel_stride = scratch->stride;
+        return block;
+    }
+    block.to = row_of(batch, out, tile->sample, tile->first_row) + channel * out->channel_stride;
+    block.channel_stride = out->channel_stride;
     block.is_streamed = (int64_t)out->channels * tiling->rows * tiling->row_voxels >= STREAMED_FROM
                         && (uintptr_t)block.to % sizeof(Vector) == 0 && block.channel_stride % LANES == 0;
     return block;
@@ -71,6 +77,24 @@ static inline void finish_rest(Vector total[OUTPUTS][VECTORS], OutputBlock *bloc
             block->squares[k][i % LANES] += difference * difference;
         }
         memcpy(block->to + k * block->channel_stride + voxel, values, sizeof(float) * n);
+    }
+}
+
+// Adds a block's outputs, which are in the scratch memory, to where they are summed up.
+static inline void add_to_target(const Layer *layer, const Tile *tile, int32_t channel, const OutputBlock *block) {
+    const Target *target = layer->target;
+    const int32_t height = layer->out.size[1], width = layer->out.size[2];
+    for (int32_t r = 0; r < tile->rows; r++) {
+        const int32_t row = tile->first_row + r;
+        const float *restrict weights = target->weights + (int64_t)row * width;
+        const float *from = block->to + (int64_t)r * width;
+        float *to = target->sums + channel * target->strides[0] + row / height * target->strides[1]
+                    + row % height * target->strides[2];
+        for (int32_t k = 0; k < block->outputs; k++, from += block->channel_stride, to += target->strides[0]) {
+            const float *restrict values = from;
+            float *restrict sums = to;
+            for (int32_t i = 0; i < width; i++) sums[i] += weights[i] * values[i];
+        }
     }
 }
 
