@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain, combinations, product
 from typing import Any
 
@@ -67,6 +68,11 @@ class Predictor:
         self._mirrorings = list(chain.from_iterable(combinations(axes, n) for n in range(1, len(axes) + 1)))
         self._nnunets = None if self.device.type == "cpu" else self._nnunets_predictor()
 
+    def get_ready(self) -> None:
+        """Compute what all windows share, for 0.3 s in which the first image may be read."""
+        if self._nnunets is None:
+            self._window_weights  # noqa: B018 (cached)
+
     @torch.inference_mode()
     def predict_logits_from_preprocessed_data(self, image: Tensor) -> Tensor:
         """Return logits (classes, D, H, W) on the CPU of a preprocessed image (channels, D, H, W), also for a 2d model.
@@ -90,7 +96,7 @@ class Predictor:
 
     def _of_fold(self, weights: dict[str, Any], image: Tensor) -> Tensor:
         self.network.load_state_dict(weights)
-        window_weights, windows = self._window_weights(), self._windows(image.shape[1:])
+        window_weights, windows = self._window_weights, self._windows(image.shape[1:])
         logits = torch.zeros((self.label_manager.num_segmentation_heads, *image.shape[1:]))
         for n_done, window in enumerate(windows):
             self.on_window(n_done, len(windows))
@@ -126,6 +132,7 @@ class Predictor:
             logits += self._forward(window.flip(axes)).flip(axes)
         return logits[0].div_(len(self._mirrorings) + 1) if self._mirrorings else logits[0]
 
+    @cached_property
     def _window_weights(self) -> Tensor:
         patch_size = tuple(self.configuration_manager.patch_size)
         weights: Tensor = compute_gaussian(patch_size, sigma_scale=1 / 8, value_scaling_factor=10, device=CPU)

@@ -29,6 +29,8 @@ class Watched:
         self.unreadable, self.images, self.logits, self.labels = unreadable, [], [], []
         self.counts, self.read, self.wrote = [], [], []
 
+    def get_ready(self): ...
+
     def preprocessed(self, case, predictor):
         self.read.append(case.name)
         if case.name in self.unreadable:
@@ -86,6 +88,20 @@ def test_the_next_case_is_read_while_the_network_works(monkeypatch):
             return super().predict_logits_from_preprocessed_data(image)
 
     predict(Waiting(), monkeypatch)
+
+
+def test_the_predictor_gets_ready_while_the_first_image_is_read(monkeypatch):
+    is_ready = threading.Event()
+
+    class Waiting(Watched):
+        def get_ready(self):
+            is_ready.set()
+
+        def preprocessed(self, case, predictor):
+            assert is_ready.wait(30)
+            return super().preprocessed(case, predictor)
+
+    assert predict(Waiting(), monkeypatch) == []
 
 
 @pytest.mark.parametrize("unreadable", [("case0",), ("case2", "case3"), ("case5",), tuple(case.name for case in CASES)])
