@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from nnunetv2_gsp.architectures import GSPUNet
 from nnunetv2_gsp.errors import InputError
+from nnunetv2_gsp.prediction.sparing import sparing
 
 CPU = torch.device("cpu")
 Window = tuple[slice | int, ...]  # index into (channels, D, H, W)
@@ -61,9 +62,10 @@ class Predictor:
     def __post_init__(self) -> None:
         """Prepare what all windows and images share."""
         self.label_manager: LabelManager = self.plans_manager.get_label_manager(self.dataset_json)
+        is_compiled = os.environ.get("nnUNet_compile", "").lower() in ("true", "1", "t")
         self._forward: Callable[[Tensor], Tensor] = self.network.eval()
-        if self.device.type == "cpu" and os.environ.get("nnUNet_compile", "").lower() in ("true", "1", "t"):
-            self._forward = torch.compile(self.network)
+        if self.device.type == "cpu":
+            self._forward = torch.compile(self.network) if is_compiled else sparing(self.network)
         axes = [axis + 2 for axis in self.mirroring_axes]  # behind batch and channels
         self._mirrorings = list(chain.from_iterable(combinations(axes, n) for n in range(1, len(axes) + 1)))
         self._nnunets = None if self.device.type == "cpu" else self._nnunets_predictor()
@@ -95,7 +97,7 @@ class Predictor:
         return logits[inside]
 
     def _of_fold(self, weights: dict[str, Any], image: Tensor) -> Tensor:
-        self.network.load_state_dict(weights)
+        self.network.load_state_dict(weights, assign=True)  # not a second time in memory
         window_weights, windows = self._window_weights, self._windows(image.shape[1:])
         logits = torch.zeros((self.label_manager.num_segmentation_heads, *image.shape[1:]))
         for n_done, window in enumerate(windows):
