@@ -75,6 +75,36 @@ static inline void finish_stores(void) {
 #endif
 }
 
+static inline float largest(Vector values) {
+#if defined(__AVX512F__)
+    return _mm512_reduce_max_ps((__m512)values);
+#elif defined(__AVX2__)
+    const __m256 all = (__m256)values;
+    __m128 most = _mm_max_ps(_mm256_castps256_ps128(all), _mm256_extractf128_ps(all, 1));
+    most = _mm_max_ps(most, _mm_movehl_ps(most, most));
+    return _mm_cvtss_f32(_mm_max_ss(most, _mm_shuffle_ps(most, most, 1)));
+#else
+    float most = values[0];
+    for (int i = 1; i < LANES; i++) most = values[i] > most ? values[i] : most;
+    return most;
+#endif
+}
+
+// Bit i is set where float i of the mask is.
+static inline uint32_t bits_of(Mask mask) {
+#if defined(__AVX512F__)
+    return _mm512_test_epi32_mask((__m512i)mask, (__m512i)mask);
+#elif defined(__AVX2__)
+    return _mm256_movemask_ps((__m256)mask);
+#elif defined(__SSE2__)
+    return _mm_movemask_ps((__m128)mask);
+#else
+    uint32_t bits = 0;
+    for (int i = 0; i < LANES; i++) bits |= (uint32_t)(mask[i] & 1) << i;
+    return bits;
+#endif
+}
+
 static inline void store_interleaved(float *to, Vector even, Vector odd) {
 #if defined(__AVX512F__)
     const __m512i low = _mm512_set_epi32(23, 7, 22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);

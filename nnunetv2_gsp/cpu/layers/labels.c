@@ -5,6 +5,8 @@
 #include "labelling.h"
 #include "team.h"
 
+#include <float.h>
+
 enum {
     VOXELS = 1024,   // of the low resolution, that are decided together
     ROWS = 16,       // of labels, that are a unit of work
@@ -20,21 +22,21 @@ typedef struct {
 } Job;
 
 // Rows of one thread.
-typedef struct { int32_t *agreed, *winner; float *line, *values, *best; } Rows;
+typedef struct { int32_t *agreed, *winner; float *line, *side_by_side, *best; } Rows;
 
 static int64_t round_to_line(int64_t n) { return round_up(n, CACHE_LINE); }
 
 static int64_t scratch_bytes(const Labelling *labelling) {
     const int64_t low = round_to_line(labelling->low[2]), size = round_to_line(labelling->size[2]);
-    return sizeof(float) * (2 * low + 3 * max_of(size, VOXELS));
+    return sizeof(float) * ((2 + LANES) * low + 2 * max_of(size, VOXELS));
 }
 
 static Rows rows_of(const Job *job, int32_t member) {
     const int64_t low = round_to_line(job->labelling->low[2]);
     const int64_t size = max_of(round_to_line(job->labelling->size[2]), VOXELS);
     float *memory = (float *)(job->scratches + member * job->scratch_bytes);
-    return (Rows){.agreed = (int32_t *)memory, .line = memory + low, .winner = (int32_t *)(memory + 2 * low),
-                  .values = memory + 2 * low + size, .best = memory + 2 * low + 2 * size};
+    return (Rows){.agreed = (int32_t *)memory, .line = memory + low, .side_by_side = memory + 2 * low,
+                  .winner = (int32_t *)(memory + (2 + LANES) * low), .best = memory + (2 + LANES) * low + size};
 }
 
 static inline void begin(int32_t n, float *restrict best, int32_t *restrict winner) {
@@ -62,26 +64,50 @@ static void find_winners(const Job *job, int64_t begin_voxel, int32_t n, const R
     for (int32_t i = 0; i < n; i++) job->winners[begin_voxel + i] = (int16_t)rows->winner[i];
 }
 
+// Interpolates a row of the low resolution, voxels [from, to), for LANES classes from `class` on, which come to lie side
+// by side for each voxel.
+static void put_side_by_side(const Labelling *labelling, const int64_t corners[4], Taps d, Taps h, int32_t class,
+                             int32_t from, int32_t to, const Rows *rows) {
+    const int64_t voxels = (int64_t)labelling->low[0] * labelling->low[1] * labelling->low[2];
+    float *restrict line = rows->line, *restrict side_by_side = rows->side_by_side;
+    for (int32_t lane = 0; lane < LANES; lane++) {
+        if (class + lane < labelling->classes) {
+            const float *logits = labelling->logits + (class + lane) * voxels;
+            const float *restrict a = logits + corners[0], *restrict b = logits + corners[1];
+            const float *restrict e = logits + corners[2], *restrict f = logits + corners[3];
+            for (int32_t i = from; i < to; i++) {
+                const float low = BETWEEN(a[i], b[i], h.weight), high = BETWEEN(e[i], f[i], h.weight);
+                line[i] = BETWEEN(low, high, d.weight);
+            }
+        } else {
+            for (int32_t i = from; i < to; i++) line[i] = -FLT_MAX;  // no class, and never wins
+        }
+        for (int32_t i = from; i < to; i++) side_by_side[i * LANES + lane] = line[i];
+    }
+}
+
+// Lets LANES classes of a voxel from `class` on compete with the best one before them.
+static inline void compete(const Labelling *labelling, int32_t class, Vector values, float *best, int32_t *winner) {
+    if (labelling->has_regions) {
+        const uint32_t above = bits_of(values > 0);
+        if (above) *winner = class + 32 - __builtin_clz(above);
+        return;
+    }
+    const float most = largest(values);
+    if (most > *best) *best = most, *winner = class + __builtin_ctz(bits_of(values == most));
+}
+
 // Interpolates voxels [first, end) of a row, and decides.
 static void settle(const Labelling *labelling, const int64_t corners[4], Taps d, Taps h, const Taps *taps,
                    int32_t first, int32_t end, const Rows *rows) {
-    const int64_t voxels = (int64_t)labelling->low[0] * labelling->low[1] * labelling->low[2];
-    const int32_t from = taps[first].first, to = taps[end - 1].second + 1, n = end - first;
-    float *restrict line = rows->line, *restrict values = rows->values;
-    begin(n, rows->best, rows->winner + first);
-    for (int32_t class = 0; class < labelling->classes; class++) {
-        const float *logits = labelling->logits + class * voxels;
-        const float *restrict a = logits + corners[0], *restrict b = logits + corners[1];
-        const float *restrict e = logits + corners[2], *restrict f = logits + corners[3];
-        for (int32_t i = from; i < to; i++) {
-            const float low = BETWEEN(a[i], b[i], h.weight), high = BETWEEN(e[i], f[i], h.weight);
-            line[i] = BETWEEN(low, high, d.weight);
+    begin(end - first, rows->best + first, rows->winner + first);
+    for (int32_t class = 0; class < labelling->classes; class += LANES) {
+        put_side_by_side(labelling, corners, d, h, class, taps[first].first, taps[end - 1].second + 1, rows);
+        for (int32_t i = first; i < end; i++) {
+            const Vector low = vector_at(rows->side_by_side + taps[i].first * LANES);
+            const Vector high = vector_at(rows->side_by_side + taps[i].second * LANES);
+            compete(labelling, class, BETWEEN(low, high, taps[i].weight), rows->best + i, rows->winner + i);
         }
-        for (int32_t i = 0; i < n; i++) {
-            const Taps *w = &taps[first + i];
-            values[i] = BETWEEN(line[w->first], line[w->second], w->weight);
-        }
-        consider(labelling, class, values, n, rows->best, rows->winner + first);
     }
 }
 
