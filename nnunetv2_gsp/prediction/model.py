@@ -110,6 +110,8 @@ def _predictor(folder: Path, checkpoints: Sequence[Path], mirroring: bool, setti
     fold_weights = [checkpoint["network_weights"] for checkpoint in (first, *others)]
     for weights in fold_weights:
         network.load_state_dict(weights)
+    if not others:
+        fold_weights = [network.state_dict()]  # not a second time in memory
     axes = first.get("inference_allowed_mirroring_axes") if mirroring else None
     return Predictor(
         plans_manager,

@@ -181,7 +181,8 @@ def _predict(
         ThreadPoolExecutor(1) as writer,
     ):
         images, writing = _ReadAhead(cases, predictor, reader), list[tuple[str, Future[None]]]()
-        predictor.get_ready()
+        if cases:
+            predictor.get_ready()
         for number, case in enumerate(cases):
             predictor.on_window = partial(_show_window, show, number, case.name)
             try:

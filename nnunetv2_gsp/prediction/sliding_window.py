@@ -97,7 +97,7 @@ class Predictor:
         return logits[inside]
 
     def _of_fold(self, weights: dict[str, Any], image: Tensor) -> Tensor:
-        self.network.load_state_dict(weights, assign=True)  # not a second time in memory
+        self.network.load_state_dict(weights)
         window_weights, windows = self._window_weights, self._windows(image.shape[1:])
         logits = torch.zeros((self.label_manager.num_segmentation_heads, *image.shape[1:]))
         for n_done, window in enumerate(windows):

@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 import torch
 from dynamic_network_architectures.architectures.unet import PlainConvUNet, ResidualEncoderUNet
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -71,9 +71,18 @@ def peak_bytes(function, image):
 
 
 @pytest.mark.parametrize("kind", [PlainConvUNet, ResidualEncoderUNet])
-def test_maps_go_when_nothing_reads_them_any_more(kind):
-    network, image = planned(kind), torch.randn(1, 2, 16, 16, 16)
-    assert peak_bytes(sparing(network), image) < 0.8 * peak_bytes(network, image)
+def test_maps_go_when_nothing_reads_them_any_more(kind, monkeypatch):
+    monkeypatch.setattr(module, "_LARGE", 1)
+    network, image = planned(kind), torch.randn(1, 2, 64, 16, 16)
+    assert peak_bytes(sparing(network), image) < 0.6 * peak_bytes(network, image)
+
+
+class Scaled(nn.Module):
+    """A module whose weight a trace would keep as it is."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(1))
 
 
 @pytest.mark.parametrize(
@@ -82,6 +91,11 @@ def test_maps_go_when_nothing_reads_them_any_more(kind):
         pytest.param(lambda network: network.register_forward_hook(lambda *_: torch.ones(1)), id="hook"),
         pytest.param(lambda network: setattr(network, "forward", lambda _: torch.ones(1)), id="forward of its own"),
         pytest.param(lambda network: setattr(network, "__class__", type("Other", (PlainConvUNet,), {})), id="class"),
+        pytest.param(lambda network: network.encoder.register_forward_hook(lambda *_: None), id="hook inside"),
+        pytest.param(lambda network: network.encoder.stages.append(Scaled()), id="module from elsewhere"),
+        pytest.param(
+            lambda network: network.decoder.register_parameter("scale", nn.Parameter(torch.ones(1))), id="weight"
+        ),
     ],
 )
 def test_a_network_that_was_changed_is_called(change):
@@ -97,28 +111,102 @@ def test_logits_are_those_of_a_call_with_the_weights_of_now(kind, n_axes, monkey
     network, image = planned(kind, n_axes), torch.randn(2, 2, *(20, 16, 12)[-n_axes:])
     logits_of = sparing(network)
     for factor in (1.0, 1.5):
-        weights = {name: factor * values for name, values in network.state_dict().items()}
-        network.load_state_dict(weights, assign=True)
+        network.load_state_dict({name: factor * values for name, values in network.state_dict().items()})
         with torch.inference_mode():
             assert torch.allclose(logits_of(image), network(image), rtol=0, atol=1e-5)
 
 
-convolutions = st.tuples(
-    st.sampled_from([1, 2, 3, 5]), st.integers(1, 3), st.integers(0, 2), st.integers(1, 2), st.sampled_from([1, 2])
+def test_a_hook_of_all_modules_sees_each_of_them():
+    network = planned(PlainConvUNet)
+    with nn.modules.module.register_module_forward_hook(lambda *_: None):
+        assert sparing(network) is network
+
+
+def alone(convolution, patch):
+    """Return what computes a network that is one module as if nnU-Net planned it, and what is computed in slabs."""
+    asked, of_slabs = [], module._of_slabs
+    patch.setattr(module, "_LARGE", 1)
+    patch.setattr(module, "_PLANNED", (nn.Sequential,))
+    patch.setattr(module, "_of_slabs", lambda *arguments: asked.append(arguments) or of_slabs(*arguments))
+    return sparing(nn.Sequential(convolution).eval()), asked
+
+
+@example((1, 1, 2, 1, 1), 13, True)  # the last slab lies behind the image
+@given(
+    st.tuples(
+        st.sampled_from([1, 2, 3, 5]), st.integers(1, 3), st.integers(0, 2), st.integers(1, 2), st.sampled_from([1, 2])
+    ),
+    st.integers(9, 40),
+    st.booleans(),
 )
-
-
-@given(convolutions, st.integers(9, 40), st.booleans())
 def test_slabs_are_parts_of_the_whole_convolution(settings, size, has_bias):
-    kernel, stride, padding, dilation, groups = settings
-    convolution = nn.Conv3d(2, 4, kernel, stride, padding, dilation, groups, has_bias)
-    image, asked = torch.randn(1, 2, size, 9, 10), []
+    convolution, image = nn.Conv3d(2, 4, *settings, has_bias), torch.randn(1, 2, size, 9, 10)
     with torch.inference_mode(), pytest.MonkeyPatch.context() as patch:
-        whole = convolution(image)
-        patch.setattr(module, "_LARGE", 1)
-        convolved = module._convolved
-        patch.setattr(module, "_convolved", lambda *arguments: asked.append(arguments) or convolved(*arguments))
-        with module._InSlabs():
-            slabs = convolution(image)
+        logits_of, asked = alone(convolution, patch)
+        assert torch.allclose(logits_of(image), convolution(image), rtol=0, atol=1e-6)
     assert len(asked) == 1
-    assert torch.allclose(slabs, whole, rtol=0, atol=1e-6)
+
+
+@given(st.tuples(*[st.integers(1, 3)] * 3), st.integers(1, 13), st.sampled_from([1, 2]), st.booleans())
+def test_slabs_are_parts_of_the_whole_transposed_convolution(stride, size, groups, has_bias):
+    convolution = nn.ConvTranspose3d(2, 4, stride, stride, groups=groups, bias=has_bias)
+    image = torch.randn(1, 2, size, 4, 5)
+    with torch.inference_mode(), pytest.MonkeyPatch.context() as patch:
+        logits_of, asked = alone(convolution, patch)
+        assert torch.allclose(logits_of(image), convolution(image), rtol=0, atol=1e-6)
+    assert len(asked) == 1
+
+
+@pytest.mark.parametrize(
+    "convolution",
+    [
+        nn.Conv3d(2, 4, 3, padding="same"),
+        nn.Conv3d(2, 4, 3, padding=1, padding_mode="reflect"),
+        nn.ConvTranspose3d(2, 4, 3, 2),
+        nn.ConvTranspose3d(2, 4, 2, 2, padding=1),
+        nn.ConvTranspose3d(2, 4, 2, 2, output_padding=1),
+        nn.ConvTranspose3d(2, 4, 2, 2, dilation=2),
+    ],
+    ids=str,
+)
+def test_other_convolutions_are_torchs(convolution, monkeypatch):
+    image = torch.randn(1, 2, 9, 6, 7)
+    logits_of, asked = alone(convolution, monkeypatch)
+    with torch.inference_mode():
+        assert torch.equal(logits_of(image), convolution(image))
+    assert not asked
+
+
+class Joining(nn.Module):
+    """Joins two maps, and has them read in the ways that the subclasses say."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second, self.norm = nn.Conv3d(3, 4, 1), nn.Conv3d(3, 4, 3, padding=1), nn.InstanceNorm3d(3)
+
+
+class ByConvolutions(Joining):
+    def forward(self, image):
+        joined = torch.cat((image[:, :1], image[:, 1:]), 1)
+        return self.first(joined) + self.second(joined)
+
+
+class ByAnotherToo(Joining):
+    def forward(self, image):
+        joined = torch.cat([image[:, :1], image[:, 1:]], dim=1)
+        return self.first(joined) + self.norm(joined).sum()
+
+
+class AlongAnAxis(Joining):
+    def forward(self, image):
+        return self.second(torch.cat([image, image], 2))
+
+
+@pytest.mark.parametrize("kind", [ByConvolutions, ByAnotherToo, AlongAnAxis])
+def test_maps_are_joined_where_convolutions_alone_read_them(kind, monkeypatch):
+    monkeypatch.setattr(module, "_LARGE", 1)
+    network, image = kind().eval(), torch.randn(1, 3, 13, 6, 7)
+    trace = module._Sparing(module.symbolic_trace(network))
+    with torch.inference_mode():
+        assert torch.allclose(trace.run(image), network(image), rtol=0, atol=1e-5)
+    assert len(trace._joined) == (kind is ByConvolutions)
