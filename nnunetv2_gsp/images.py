@@ -1,6 +1,7 @@
 """Reads and writes medical images, and refuses those that are truncated, damaged or of another geometry."""
 
 import gzip
+import math
 import re
 import zlib
 from collections.abc import Iterable, Iterator
@@ -16,6 +17,7 @@ from nnunetv2_gsp.errors import ConflictingInputError, DamagedFileError, InputEr
 TOLERANCE = 1e-3  # mm, or of a direction's cosine: headers hold float32, and .nii.gz alone is off by 3e-6
 _ORIGIN_TOLERANCE = 1e-3  # of a voxel
 NIFTI = (".nii.gz", ".nii")
+_MOST_OF_A_BYTE = 1032  # that gzip makes of one
 
 
 def read_image(file: Path) -> sitk.Image:
@@ -81,7 +83,7 @@ def read_whole(file: Path) -> sitk.Image:
     """
     with _refusing(file):
         if file.name.endswith(NIFTI):
-            _whole_header(file)
+            _header(file)
         return sitk.ReadImage(file)
 
 
@@ -112,11 +114,12 @@ def nifti_is_finite(file: Path) -> bool:
         return bool(np.isfinite(np.asanyarray(image.dataobj)).all())
 
 
-def nifti_shape(file: Path) -> tuple[int, ...]:
+def nifti_shape(file: Path, *, reads_to_its_end: bool = True) -> tuple[int, ...]:
     """Return the shape of a NIfTI image, (X, Y, Z) or (X, Y, Z, channels).
 
     Args:
         file: NIfTI image, `.nii` or `.nii.gz`.
+        reads_to_its_end: False believes the header, unless the file is too small for what it says.
 
     Raises:
         MissingInputError: the file does not exist.
@@ -130,7 +133,7 @@ def nifti_shape(file: Path) -> tuple[int, ...]:
         (4, 5, 6)
     """
     with _refusing(file):
-        return tuple(map(int, _whole_header(file).get_data_shape()))
+        return tuple(map(int, _header(file, reads_to_its_end).get_data_shape()))
 
 
 def check_same_geometry(image: sitk.Image, file: Path, reference: sitk.Image, reference_file: Path) -> str:
@@ -237,7 +240,7 @@ def _refusing(file: Path) -> Iterator[None]:
         raise DamagedFileError("a whole image", got, where=file, remedy=remedy) from error
 
 
-def _whole_header(file: Path) -> Any:
+def _header(file: Path, reads_to_its_end: bool = True) -> Any:
     """Return the header of a NIfTI image; raise an error if it ends before its last voxel.
 
     ITK would silently read missing voxels as zeros.
@@ -249,8 +252,12 @@ def _whole_header(file: Path) -> Any:
         is_nifti2 = stream.read(4) == (540).to_bytes(4, "little")  # bytes of its header
         stream.seek(0)
         header = (nibabel.nifti2.Nifti2Header if is_nifti2 else nibabel.Nifti1Header).from_fileobj(stream)
-        found = stream.tell() + _n_bytes(stream)  # to its end, where gzip keeps the checksum
-    expected = int(header["vox_offset"]) + header.get_data_dtype().itemsize * int(np.prod(header.get_data_shape()))
+        shape = map(int, header.get_data_shape())
+        expected = int(header["vox_offset"]) + header.get_data_dtype().itemsize * math.prod(shape)
+        if reads_to_its_end:
+            found = stream.tell() + _n_bytes(stream)  # to its end, where gzip keeps the checksum
+        else:
+            found = file.stat().st_size * (_MOST_OF_A_BYTE if file.name.endswith(".gz") else 1)
     if found < expected:
         raise EOFError(f"{found} of {expected} bytes")
     return header

@@ -105,7 +105,9 @@ def preprocessed(case: Case, predictor: Predictor) -> Preprocessed:
     try:
         if case.previous and not case.previous.is_file():
             raise MissingInputError("a segmentation by the previous stage", "no such file", where=case.previous)
-        with _checked_meanwhile([*case.images, *([case.previous] if case.previous else [])]):
+        files = [*case.images, *([case.previous] if case.previous else [])]
+        _check_shapes(files)
+        with _read_to_their_ends(files):
             return _preprocessed(case, predictor)
     except (InputError, MemoryError):
         raise
@@ -116,18 +118,21 @@ def preprocessed(case: Case, predictor: Predictor) -> Preprocessed:
 
 
 @contextmanager
-def _checked_meanwhile(files: Sequence[Path]) -> Iterator[None]:
-    """Check files while the block reads them; what they lack explains any error of the block."""
+def _read_to_their_ends(files: Sequence[Path]) -> Iterator[None]:
+    """Check NIfTI files while the block reads them, too: of one that was cut off SimpleITK reads zeros.
+
+    What a file lacks explains any error of the block.
+    """
     with ThreadPoolExecutor(1) as checker:
-        check = checker.submit(_check_files, files)
+        shapes = checker.map(nifti_shape, (file for file in files if file.name.endswith(NIFTI)))
         try:
             yield
         finally:
-            check.result()
+            list(shapes)
 
 
-def _check_files(files: Sequence[Path]) -> None:
-    """Check NIfTI files: of one that was cut off SimpleITK reads zeros, and beside 4D images nnU-Net writes nothing."""
+def _check_shapes(files: Sequence[Path]) -> None:
+    """Check the shapes of NIfTI files: beside 4D images nnU-Net writes nothing."""
     shapes = {file: _shape(file) for file in files if file.name.endswith(NIFTI)}
     for file, shape in shapes.items():
         if len(shape) > 3:
@@ -143,7 +148,7 @@ def _four_axes(file: Path) -> InputError:
 
 
 def _shape(file: Path) -> tuple[int, ...]:
-    shape = nifti_shape(file)
+    shape = nifti_shape(file, reads_to_its_end=False)
     while len(shape) > 3 and shape[-1] == 1:  # which SimpleITK leaves out
         shape = shape[:-1]
     return shape
