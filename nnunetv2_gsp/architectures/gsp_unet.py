@@ -22,7 +22,7 @@ from nnunetv2_gsp.architectures.spatial_groups import feature_map_sizes
 from nnunetv2_gsp.engines import Part, add_logits, compute
 from nnunetv2_gsp.engines.engine import Engine, Map
 from nnunetv2_gsp.ops import LinearUpsampling
-from nnunetv2_gsp.ops.recording import has_hooks
+from nnunetv2_gsp.ops.recording import has_hooks, has_hooks_of_all_modules
 
 PerStage = int | Sequence[int]
 
@@ -157,10 +157,21 @@ class GSPUNet(Part):
             weights: weights (*patch) of the voxels.
             sums: sums (num_classes, *patch), in any strides.
         """
-        if has_hooks(self) or "forward" in vars(self) or type(self).forward is not GSPUNet.forward:
-            sums.addcmul_(self(x)[0], weights)
-        else:
+        if self._is_called_as_it_is():
             add_logits(self, x, weights, sums)
+        else:
+            [logits] = self(x)
+            sums.addcmul_(logits, weights)
+
+    def _is_called_as_it_is(self) -> bool:
+        """Tell whether a call is `forward` of this class and nothing else."""
+        return (
+            type(self).forward is GSPUNet.forward
+            and "forward" not in vars(self)
+            and self._compiled_call_impl is None
+            and not has_hooks(self)
+            and not has_hooks_of_all_modules()
+        )
 
     def compute_conv_feature_map_size(self, input_size: Sequence[int]) -> int:
         """Count the elements of every convolution's output; nnU-Net's planner estimates GPU memory from it.
