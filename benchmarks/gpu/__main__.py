@@ -25,6 +25,7 @@ ALONE = [
     Section("engines", f"{HERE}.engines:tables", 240),
     Section("prediction", f"{HERE}.prediction:tables", 150),
     Section("pieces", f"{HERE}.pieces:tables", 60),
+    Section("files", f"{HERE}.files:tables", 300),
 ]
 # groups, the sections of one in one process
 BESIDE = [
@@ -35,6 +36,7 @@ BESIDE = [
 LOSSES = Section("losses", f"{HERE}.losses:tables", 600)
 SECTIONS = [section.name for section in [*ALONE, *(section for group in BESIDE for section in group), LOSSES]]
 COMPILED = {"training": ("gsp", "stock"), "prediction": ("gsp", "stock"), "engines": ("gsp",)}  # before they are timed
+ON_REQUEST = ("losses", "files")  # which take long
 SHORT = ("device", "training", "prediction", "checks")
 PART_BESIDE = 0.5  # of the budget, at most, where something is timed afterwards
 LAST_WORDS_S = 5
@@ -112,7 +114,9 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--budget", type=float, default=300, metavar="SECONDS", help="in all; default: 300")
     parser.add_argument(
-        "--only", metavar="NAME,NAME", help=f"sections, of {', '.join(SECTIONS)}; default: all that can run"
+        "--only",
+        metavar="NAME,NAME",
+        help=f"sections, of {', '.join(SECTIONS)}; default: all but files, losses with --raw",
     )
     parser.add_argument("--raw", type=Path, metavar="FOLDER", help="an nnU-Net raw dataset to train on, for `losses`")
     parser.add_argument(
@@ -126,9 +130,13 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--tiny", action="store_true", help="a few voxels, to see that it runs")
     parser.add_argument("--code", metavar="TEXT", help="which state of the code this is; default: as git says")
     asked = parser.parse_args(arguments)
-    asked.only = asked.only.split(",") if asked.only else [name for name in SECTIONS if name != "losses" or asked.raw]
+    asked.only = asked.only.split(",") if asked.only else _by_itself(asked.raw)
     _check(parser, asked)
     return asked
+
+
+def _by_itself(raw: Path | None) -> list[str]:
+    return [name for name in SECTIONS if name not in ON_REQUEST or (name == "losses" and raw)]
 
 
 def _check(parser: argparse.ArgumentParser, asked: argparse.Namespace) -> None:

@@ -58,7 +58,7 @@ def test_tables(settings: Settings) -> Iterator[Table]:
         if NEEDS_GPU in file.read_text(encoding="utf-8")
     )
     # -m "" runs those, too, that `make test` leaves to others
-    lines = _output(
+    lines = output_of(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "", "-k", "cuda or half", *files], {}
     ).splitlines()
     yield Table(
@@ -66,37 +66,28 @@ def test_tables(settings: Settings) -> Iterator[Table]:
     )
 
 
-def run(command: Command, variables: Mapping[str, str]) -> None:
+def run(command: Command, variables: Mapping[str, str]) -> str:
     """Run one of nnU-Net's commands, which here need not be on the PATH, with our trainers known to it.
+
+    Returns:
+        What it printed.
 
     Raises:
         WrongError: it stopped with another exit code than 0.
     """
     name, *arguments = command
     [entry] = entry_points(group="console_scripts", name=str(name))
-    _output([sys.executable, "-c", f"from {entry.module} import {entry.attr}; {entry.attr}()", *arguments], variables)
+    return output_of(
+        [sys.executable, "-c", f"from {entry.module} import {entry.attr}; {entry.attr}()", *arguments], variables
+    )
 
 
-def fold_folder(results: Path, dataset: str, trainer: str) -> Path:
-    """Return the folder in which nnU-Net leaves a trained fold."""
-    return results / dataset / f"{trainer}__nnUNetPlans__{CONFIGURATION}" / f"fold_{FOLD}"
+def output_of(command: Command, variables: Mapping[str, str]) -> str:
+    """Run a command on this checkout, and return what it prints, which goes into the log, too.
 
-
-def training_log(fold: Path) -> dict[str, Any]:
-    """Return what nnU-Net logged: under each name a list of one value per epoch."""
-    checkpoint = torch.load(fold / "checkpoint_final.pth", map_location="cpu", weights_only=False)  # our own
-    logged: dict[str, Any] = checkpoint["logging"]
-    return logged
-
-
-def _check_losses(log: Mapping[str, Any]) -> None:
-    losses = [*log["train_losses"], *log["val_losses"]]
-    if not np.isfinite(losses).all():
-        raise WrongError(f"The losses of the training are {losses}.")
-
-
-def _output(command: Command, variables: Mapping[str, str]) -> str:
-    """Run a command on this checkout; what it prints goes into the log, too."""
+    Raises:
+        WrongError: it stopped with another exit code than 0.
+    """
     environment = {
         **os.environ,
         VARIABLE: os.pathsep.join([str(TRAINERS), EXT_TRAINER_FOLDER]),
@@ -115,6 +106,24 @@ def _output(command: Command, variables: Mapping[str, str]) -> str:
     if done.returncode:
         raise WrongError(f"Exit code {done.returncode}: ... {done.stdout[-250:]}")
     return done.stdout
+
+
+def fold_folder(results: Path, dataset: str, trainer: str) -> Path:
+    """Return the folder in which nnU-Net leaves a trained fold."""
+    return results / dataset / f"{trainer}__nnUNetPlans__{CONFIGURATION}" / f"fold_{FOLD}"
+
+
+def training_log(fold: Path) -> dict[str, Any]:
+    """Return what nnU-Net logged: under each name a list of one value per epoch."""
+    checkpoint = torch.load(fold / "checkpoint_final.pth", map_location="cpu", weights_only=False)  # our own
+    logged: dict[str, Any] = checkpoint["logging"]
+    return logged
+
+
+def _check_losses(log: Mapping[str, Any]) -> None:
+    losses = [*log["train_losses"], *log["val_losses"]]
+    if not np.isfinite(losses).all():
+        raise WrongError(f"The losses of the training are {losses}.")
 
 
 def _commands(images: Path, output: Path, settings: Settings) -> list[Command]:

@@ -53,7 +53,7 @@ def plans_of(plan: Plan, batch: int = 2) -> dict[str, Any]:
         "transpose_backward": [0, 1, 2],
         "label_manager": "LabelManager",
         "experiment_planner_used": "ExperimentPlanner",
-        "foreground_intensity_properties_per_channel": {},
+        "foreground_intensity_properties_per_channel": {str(channel): {} for channel in range(CHANNELS)},
         "original_median_spacing_after_transp": list(plan.spacing_mm),
         "original_median_shape_after_transp": list(plan.patch),
         "configurations": {CONFIGURATION: configuration},

@@ -8,12 +8,25 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from benchmarks.gpu import __main__ as bench
-from benchmarks.gpu import checks, commands, device, engines, losses, meters, pieces, prediction, training, workers
+from benchmarks.gpu import (
+    checks,
+    commands,
+    device,
+    engines,
+    files,
+    losses,
+    meters,
+    pieces,
+    prediction,
+    training,
+    workers,
+)
 from benchmarks.gpu.__main__ import SECTIONS, main
 from benchmarks.gpu.networks import network_of
 from benchmarks.gpu.results import HEAD, Results
@@ -185,7 +198,7 @@ def test_a_loss_that_is_no_number_is_refused(nnunet_folders, monkeypatch):
 
 def test_a_command_that_stops_is_named_with_its_last_words():
     with pytest.raises(WrongError, match=r"Exit code 1: \.\.\. no such plan"):
-        commands._output([sys.executable, "-c", "raise SystemExit('no such plan')"], {})
+        commands.output_of([sys.executable, "-c", "raise SystemExit('no such plan')"], {})
 
 
 def test_a_training_whose_loss_is_no_number_is_refused():
@@ -208,8 +221,27 @@ def test_learning_stands_side_by_side():
     assert rows["Dice of whole cases"]["GSP"] == "0.500, 0.600"
 
 
+@pytest.mark.contract
+def test_a_case_is_predicted_file_to_file_by_both_commands(nnunet_folders, monkeypatch):
+    monkeypatch.setenv("nnUNet_compile", "false")  # which a trainer's sets
+    *_, table = files.tables(TINY)
+    assert [row[""] for row in table.rows] == [f"`{command}`, {kind}, eager" for command, kind in files.CONTENDERS]
+    assert [bool(row["image, network, labels, s"]) for row in table.rows] == [False, False, True, True]
+    assert all(row["labels as nnU-Net's"] > 0.99 for row in table.rows)
+
+
+def test_a_command_whose_labels_are_other_ones_is_told(nnunet_folders, monkeypatch):
+    monkeypatch.setenv("nnUNet_compile", "false")
+    told = iter([(8.0, np.zeros(4), "")] * 2 + [(2.0, np.arange(4), "")])
+    monkeypatch.setattr(files, "_predicted", lambda *_: next(told))
+    found = []
+    with pytest.raises(WrongError, match=r"nnUNetv2_gsp predict gives 25.00% of the labels"):
+        found.extend(files.tables(TINY))
+    assert [row["s"] for row in found[-1].rows] == [8.0, 8.0]
+
+
 def test_tests_of_a_gpu_are_found_by_why_they_are_skipped(monkeypatch):
-    monkeypatch.setattr(commands, "_output", lambda command, _: f"{command[-1]}\n=== 3 passed in 1.0s ===\n")
+    monkeypatch.setattr(commands, "output_of", lambda command, _: f"{command[-1]}\n=== 3 passed in 1.0s ===\n")
     [table] = commands.test_tables(TINY)
     assert "`tests/ops/test_group_shift.py`" in table.rows[0][""]
     assert table.rows[0]["outcome"] == "3 passed in 1.0s"

@@ -1,0 +1,100 @@
+"""Seconds of a whole case, file to file: nnU-Net's command beside ours, stock beside GSP."""
+
+import json
+import os
+import re
+import sys
+import time
+from collections.abc import Iterator
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.gpu.commands import output_of, run
+from benchmarks.gpu.networks import DATASET, FOLD, trainer_of
+from benchmarks.gpu.settings import KINDS, Settings, times
+from benchmarks.measuring import WrongError
+from benchmarks.models import CHANNELS
+from benchmarks.page import Row, Table
+
+NNUNETS, OURS = "nnUNetv2_predict_from_modelfolder", "nnUNetv2_gsp predict"
+CONTENDERS = ((NNUNETS, "stock"), (NNUNETS, "GSP"), (OURS, "GSP"), (OURS, "stock"))  # the first is compared with
+PARTS = re.compile(r"([\d.]+) s waited for the image, ([\d.]+) s in the network, ([\d.]+) s to labels")
+AGREEMENT = 0.99  # of labels by both commands: near ties of untrained networks fall either way in fp16
+
+
+def tables(settings: Settings) -> Iterator[Table]:
+    """Predict a case with mirroring; a compiled one once before, whose kernels stay on disk."""
+    folder = Path(os.environ["nnUNet_results"], "files")
+    _write_case(folder / "images", settings)
+    models = {kind: _untrained_model(kind, settings) for kind in KINDS}
+    rows: list[Row] = []
+    labels: dict[tuple[str, str], NDArray[Any]] = {}
+    for way, (command, kind) in product(reversed(settings.ways), CONTENDERS):
+        asked = (command, folder / "images", folder / "predicted", models[kind], way, settings)
+        first_s = _predicted(*asked)[0] if way == "compiled" else None
+        seconds, found, said = _predicted(*asked)
+        agreement = float((labels.setdefault((way, kind), found) == found).mean())
+        if agreement < AGREEMENT:
+            raise WrongError(f"{command} gives {agreement:.2%} of the labels of nnU-Net's command, {kind}, {way}.")
+        parts = PARTS.search(said)
+        rows.append(
+            {
+                "": f"`{command}`, {kind}, {way}",
+                "speed-up": float(rows[0]["s"]) / seconds if rows else 1.0,  # type: ignore[arg-type]
+                "s": seconds,
+                "compiling, s": first_s or "",
+                "image, network, labels, s": ", ".join(parts.groups()) if parts else "",
+                "labels as nnU-Net's": agreement,
+            }
+        )
+        yield Table(
+            f"A whole case: {CHANNELS}×{times(settings.case)}, file to file",
+            list(rows),
+            f"From the start of the command to its end, with mirroring, {settings.precision}, untrained weights.",
+        )
+
+
+def _write_case(folder: Path, settings: Settings) -> None:
+    """Write noise in an ellipsoid of a brain's size, which nnU-Net crops to."""
+    folder.mkdir(parents=True)
+    axes = (np.linspace(-1, 1, n) / radius for n, radius in zip(settings.case, (0.9, 0.7, 0.6), strict=True))
+    d, h, w = np.meshgrid(*axes, indexing="ij", sparse=True)
+    inside, random = d**2 + h**2 + w**2 < 1, np.random.default_rng(0)
+    for channel in range(CHANNELS):
+        image = np.where(inside, random.normal(100, 20, settings.case), 0).astype(np.float32)
+        nibabel.save(nibabel.Nifti1Image(image.T, np.eye(4)), folder / f"case_{channel:04d}.nii.gz")
+
+
+def _untrained_model(kind: str, settings: Settings) -> Path:
+    """Write the files of a training that a prediction reads."""
+    trainer = trainer_of(kind, settings, is_compiled=False)
+    trainer.configure_rotation_dummyDA_mirroring_and_inital_patch_size()  # settles the axes to mirror
+    trainer._best_ema = 0.0
+    trainer.save_checkpoint(str(Path(trainer.output_folder, "checkpoint_final.pth")))
+    model = Path(trainer.output_folder_base)
+    (model / "plans.json").write_text(json.dumps(trainer.plans_manager.plans))
+    (model / "dataset.json").write_text(json.dumps(DATASET))
+    return model
+
+
+def _predicted(
+    command: str, images: Path, output: Path, model: Path, way: str, settings: Settings
+) -> tuple[float, NDArray[Any], str]:
+    """Return the seconds of a command, the labels that it wrote, and what it said."""
+    options = ("-i", images, "-o", output, "-m", model, "-f", FOLD, "-device", settings.device)
+    variables = {"nnUNet_compile": str(way == "compiled").lower()}
+    start = time.perf_counter()
+    if command == OURS:
+        said = output_of([sys.executable, "-m", "nnunetv2_gsp", "predict", "--verbose", *options], variables)
+    else:
+        said = run([command, *options], variables)
+    seconds = time.perf_counter() - start
+    [file] = output.glob("*.nii.gz")
+    labels = np.asarray(nibabel.Nifti1Image.from_filename(file).dataobj)
+    file.unlink()
+    return seconds, labels, said
