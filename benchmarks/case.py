@@ -113,15 +113,15 @@ def brats(spacing_mm: float = 1.0, rounds: int = 3) -> list[Table]:
         ]
 
 
-def ct(shape: Sequence[int] = CT_SHAPE, rounds: int = 1) -> list[Table]:
-    """Predict a CT with the same GSP network by nnU-Net's command and by ours."""
-    contenders = [Contender(NNUNETS, GSP, rounds), Contender(OURS, GSP, rounds)]
+def ct(shape: Sequence[int] = CT_SHAPE, rounds: int = 3) -> list[Table]:
+    """Predict a CT with the same GSP network by nnU-Net's command, and several times by ours."""
+    contenders = [Contender(NNUNETS, GSP, 1), Contender(OURS, GSP, rounds)]
     return _ct(shape, [nnUNetTrainerGSP], contenders, "A whole CT of 15 classes, the same GSP network, no mirroring")
 
 
-def ct_stock(shape: Sequence[int] = CT_SHAPE, rounds: int = 1) -> list[Table]:
-    """Predict a CT with stock by nnU-Net's command, with stock by ours, and with GSP by ours; takes long."""
-    contenders = [Contender(NNUNETS, STOCK, rounds), Contender(OURS, STOCK, rounds), Contender(OURS, GSP, rounds)]
+def ct_stock(shape: Sequence[int] = CT_SHAPE, rounds: int = 3) -> list[Table]:
+    """Predict a CT with stock by nnU-Net's command and by ours, and several times with GSP by ours; takes long."""
+    contenders = [Contender(NNUNETS, STOCK, 1), Contender(OURS, STOCK, 1), Contender(OURS, GSP, rounds)]
     return _ct(shape, [nnUNetTrainer, nnUNetTrainerGSP], contenders, "A whole CT of 15 classes, no mirroring")
 
 
