@@ -34,7 +34,7 @@ def sparing(network: nn.Module) -> Callable[[Tensor], Tensor]:
     """
     if type(network) not in _PLANNED or has_hooks_of_all_modules() or not all(map(_is_known, network.modules())):
         return network
-    return _Sparing(symbolic_trace(network)).run
+    return _Sparing(symbolic_trace(network)).logits_of
 
 
 def _is_known(module: nn.Module) -> bool:
@@ -53,6 +53,12 @@ class _Sparing(Interpreter):
         self._joined = {
             node for node in traced.graph.nodes if self._is_join(node) and all(map(self._slabs, node.users))
         }
+
+    def logits_of(self, image: Tensor) -> Tensor:
+        """Map an image (N, channels, *patch) to logits, and hold nothing of them."""
+        logits: Tensor = self.run(image)
+        self.env.clear()
+        return logits
 
     def run_node(self, node: Node) -> Any:
         if node in self._joined:

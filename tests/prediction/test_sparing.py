@@ -77,6 +77,13 @@ def test_maps_go_when_nothing_reads_them_any_more(kind, monkeypatch):
     assert peak_bytes(sparing(network), image) < 0.6 * peak_bytes(network, image)
 
 
+def test_logits_go_with_who_asked_for_them():
+    logits_of = sparing(planned(PlainConvUNet))
+    with torch.inference_mode():
+        logits = weakref.ref(logits_of(torch.randn(1, 2, 8, 8, 8)))
+    assert logits() is None
+
+
 class Scaled(nn.Module):
     """A module whose weight a trace would keep as it is."""
 
