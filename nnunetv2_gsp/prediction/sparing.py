@@ -34,7 +34,13 @@ def sparing(network: nn.Module) -> Callable[[Tensor], Tensor]:
     """
     if type(network) not in _PLANNED or has_hooks_of_all_modules() or not all(map(_is_known, network.modules())):
         return network
-    return _Sparing(symbolic_trace(network)).logits_of
+    traced = symbolic_trace(network)
+
+    def logits_of(image: Tensor) -> Tensor:
+        logits: Tensor = _Sparing(traced).run(image)  # a new one for each call, as it holds what it computed last
+        return logits
+
+    return logits_of
 
 
 def _is_known(module: nn.Module) -> bool:
@@ -53,12 +59,6 @@ class _Sparing(Interpreter):
         self._joined = {
             node for node in traced.graph.nodes if self._is_join(node) and all(map(self._slabs, node.users))
         }
-
-    def logits_of(self, image: Tensor) -> Tensor:
-        """Map an image (N, channels, *patch) to logits, and hold nothing of them."""
-        logits: Tensor = self.run(image)
-        self.env.clear()
-        return logits
 
     def run_node(self, node: Node) -> Any:
         if node in self._joined:
@@ -80,7 +80,8 @@ class _Sparing(Interpreter):
 
     @staticmethod
     def _is_join(node: Node) -> bool:
-        return node.target is torch.cat and (*node.args[1:], *node.kwargs.values()) == (1,)
+        is_cat = node.target is torch.cat and (*node.args[1:], *node.kwargs.values()) == (1,)
+        return is_cat and isinstance(node.args[0], (list, tuple))
 
 
 def _is_convolution(module: object) -> bool:
