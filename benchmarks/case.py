@@ -27,6 +27,7 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.file_path_utilities import get_output_folder
 
 from benchmarks.measuring import WrongError, check, check_labels
+from benchmarks.models import save_model
 from benchmarks.page import Row, Table
 from nnunetv2_gsp.datasets.challenges import convert_source
 from nnunetv2_gsp.datasets.phantom import make_phantom
@@ -223,18 +224,13 @@ def _copies(images: Path, number: int) -> Path:
 
 
 def _untrained_model(dataset_name: str, trainer_class: type[nnUNetTrainer]) -> None:
-    """Write the files of a training that a prediction reads, with untrained weights."""
+    """Write the model of a trainer, with untrained weights."""
     preprocessed = Path(os.environ["nnUNet_preprocessed"], dataset_name)
     plans, dataset = (json.loads((preprocessed / name).read_text()) for name in ("nnUNetPlans.json", "dataset.json"))
     torch.manual_seed(0)
     trainer = trainer_class({**plans, "continue_training": False}, CONFIGURATION, FOLD, dataset, CPU)
     trainer.initialize()
-    trainer.configure_rotation_dummyDA_mirroring_and_inital_patch_size()  # settles the axes to mirror
-    trainer._best_ema = 0.0
-    trainer.save_checkpoint(str(Path(trainer.output_folder, "checkpoint_final.pth")))
-    model = Path(trainer.output_folder_base)
-    (model / "plans.json").write_text(json.dumps(trainer.plans_manager.plans))
-    (model / "dataset.json").write_text(json.dumps(dataset))
+    save_model(trainer, dataset)
 
 
 def _check_model(dataset_name: str) -> None:

@@ -1,13 +1,16 @@
-"""The networks of the tables, and the ways to compute them."""
+"""The networks of the tables, the ways to compute them, and models of trainers on disk."""
 
+import json
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from dynamic_network_architectures.architectures.unet import PlainConvUNet
 from nnunetv2.experiment_planning.experiment_planners.network_topology import get_pool_and_conv_props
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from torch import Tensor, nn
 
 from benchmarks.measuring import Contender
@@ -166,3 +169,22 @@ WAYS: dict[str, Callable[[Any, Tensor], Contender]] = {
     "fused": _in_fused_layers,
     "OpenVINO": _in_openvino,
 }
+
+
+def save_model(trainer: nnUNetTrainer, dataset: Mapping[str, Any]) -> Path:
+    """Write the files of a training that a prediction reads.
+
+    Args:
+        trainer: initialised trainer, whose weights are written.
+        dataset: content of dataset.json.
+
+    Returns:
+        The model folder TRAINER__PLANS__CONFIGURATION.
+    """
+    trainer.configure_rotation_dummyDA_mirroring_and_inital_patch_size()  # settles the axes to mirror
+    trainer._best_ema = 0.0
+    trainer.save_checkpoint(str(Path(trainer.output_folder, "checkpoint_final.pth")))
+    model = Path(trainer.output_folder_base)
+    (model / "plans.json").write_text(json.dumps(trainer.plans_manager.plans))
+    (model / "dataset.json").write_text(json.dumps(dataset))
+    return model

@@ -1,6 +1,5 @@
 """Seconds of a whole case, file to file: nnU-Net's command beside ours, stock beside GSP."""
 
-import json
 import os
 import re
 import sys
@@ -18,7 +17,7 @@ from benchmarks.gpu.commands import output_of, run
 from benchmarks.gpu.networks import DATASET, FOLD, trainer_of
 from benchmarks.gpu.settings import KINDS, Settings, times
 from benchmarks.measuring import WrongError
-from benchmarks.models import CHANNELS
+from benchmarks.models import CHANNELS, save_model
 from benchmarks.page import Row, Table
 
 NNUNETS, OURS = "nnUNetv2_predict_from_modelfolder", "nnUNetv2_gsp predict"
@@ -31,7 +30,7 @@ def tables(settings: Settings) -> Iterator[Table]:
     """Predict a case with mirroring; a compiled one once before, whose kernels stay on disk."""
     folder = Path(os.environ["nnUNet_results"], "files")
     _write_case(folder / "images", settings)
-    models = {kind: _untrained_model(kind, settings) for kind in KINDS}
+    models = {kind: save_model(trainer_of(kind, settings, is_compiled=False), DATASET) for kind in KINDS}
     rows: list[Row] = []
     labels: dict[tuple[str, str], NDArray[Any]] = {}
     for way, (command, kind) in product(reversed(settings.ways), CONTENDERS):
@@ -68,18 +67,6 @@ def _write_case(folder: Path, settings: Settings) -> None:
     for channel in range(CHANNELS):
         image = np.where(inside, random.normal(100, 20, settings.case), 0).astype(np.float32)
         nibabel.save(nibabel.Nifti1Image(image.T, np.eye(4)), folder / f"case_{channel:04d}.nii.gz")
-
-
-def _untrained_model(kind: str, settings: Settings) -> Path:
-    """Write the files of a training that a prediction reads."""
-    trainer = trainer_of(kind, settings, is_compiled=False)
-    trainer.configure_rotation_dummyDA_mirroring_and_inital_patch_size()  # settles the axes to mirror
-    trainer._best_ema = 0.0
-    trainer.save_checkpoint(str(Path(trainer.output_folder, "checkpoint_final.pth")))
-    model = Path(trainer.output_folder_base)
-    (model / "plans.json").write_text(json.dumps(trainer.plans_manager.plans))
-    (model / "dataset.json").write_text(json.dumps(DATASET))
-    return model
 
 
 def _predicted(
