@@ -64,6 +64,18 @@ def test_a_nifti_image_of_fewer_voxels_than_its_header_says_is_refused(image, tm
             read(file)
 
 
+@pytest.mark.parametrize("ending", [".nii", ".nii.gz"])
+def test_a_header_is_believed_unless_the_file_is_too_small_for_it(ending, tmp_path):
+    file = tmp_path / f"image{ending}"
+    nibabel.save(nibabel.Nifti1Image(np.zeros((100, 100, 100), np.int16), np.eye(4)), file)
+    content = gzip.decompress(file.read_bytes()) if ending == ".nii.gz" else file.read_bytes()
+    pack = gzip.compress if ending == ".nii.gz" else bytes
+    assert nifti_shape(file, reads_to_its_end=False) == (100, 100, 100)
+    file.write_bytes(pack(content[:400]))
+    with pytest.raises(DamagedFileError, match="of 2000352 bytes"):
+        nifti_shape(file, reads_to_its_end=False)
+
+
 def test_nifti_2_is_read_as_well(tmp_path):
     file = tmp_path / "image.nii.gz"
     nibabel.save(nibabel.Nifti2Image(np.zeros((4, 5, 6), np.int16), np.eye(4)), file)

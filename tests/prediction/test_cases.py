@@ -1,15 +1,17 @@
 """What is asked of files, and of nnU-Net's preprocessing, before and after a case is predicted."""
 
+import gzip
 from pathlib import Path
 from unittest import mock
 
+import nibabel
 import numpy as np
 import pytest
 import torch
 from nnunetv2.preprocessing.preprocessors.default_preprocessor import DefaultPreprocessor
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 
-from nnunetv2_gsp.errors import ConflictingInputError
+from nnunetv2_gsp.errors import ConflictingInputError, DamagedFileError
 from nnunetv2_gsp.prediction.cases import Case, _appearing_in, preprocessed
 from tests.architectures.networks import isotropic, stock_architecture
 from tests.sharing.models import plans_of
@@ -56,6 +58,40 @@ def test_another_number_of_channels_is_refused(n_files, n_read, found):
 def test_an_image_of_four_axes_is_refused_in_every_format():
     with pytest.raises(ConflictingInputError, match="expected an image of 3 axes, one file a channel, got one of 4"):
         preprocess(1, 2, spacing=(1.0, 1.0, 1.0, 1.0))
+
+
+def niftis(folder, *shapes):
+    """Return a case of NIfTI files of these shapes."""
+    files = tuple(folder / f"case_{number:04d}.nii.gz" for number in range(len(shapes)))
+    for file, shape in zip(files, shapes, strict=True):
+        nibabel.save(nibabel.Nifti1Image(np.zeros(shape, np.int16), np.eye(4)), file)
+    return Case("case", files, None)
+
+
+@pytest.mark.parametrize(
+    ("shapes", "sentence"),
+    [([(4, 5, 6, 2)], "got one of 4"), ([(4, 5, 6), (4, 5, 7)], r"expected 4×5×6 voxels .*, got 4×5×7")],
+)
+def test_headers_are_refused_before_nnunet_reads_voxels(shapes, sentence, tmp_path):
+    predictor = mock.Mock()
+    with pytest.raises(ConflictingInputError, match=sentence):
+        preprocessed(niftis(tmp_path, *shapes), predictor)
+    predictor.configuration_manager.preprocessor_class.assert_not_called()
+
+
+@pytest.mark.parametrize("reads", [True, False])
+def test_a_file_that_was_cut_off_is_refused_whether_nnunet_reads_it_or_not(reads, tmp_path):
+    case = niftis(tmp_path, (4, 5, 6))
+    [file] = case.images
+    content = gzip.decompress(file.read_bytes())
+    file.write_bytes(gzip.compress(content[:-20]))
+    run_case = mock.Mock(side_effect=None if reads else ValueError("too short"), return_value=(None, None, {}))
+    preprocessor = mock.Mock(return_value=mock.Mock(run_case=run_case))
+    predictor = mock.Mock(dataset_json={"channel_names": {"0": "MR"}})
+    predictor.configuration_manager.preprocessor_class = preprocessor
+    with pytest.raises(DamagedFileError, match=f"{len(content) - 20} of {len(content)} bytes"):
+        preprocessed(case, predictor)
+    run_case.assert_called_once()
 
 
 def test_want_of_memory_is_no_damage():
