@@ -26,7 +26,7 @@ from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.file_path_utilities import get_output_folder
 
-from benchmarks.measuring import WrongError, check, check_labels
+from benchmarks.measuring import TIMES, WrongError, check, check_labels
 from benchmarks.models import save_model
 from benchmarks.page import Row, Table
 from nnunetv2_gsp.datasets.challenges import convert_source
@@ -43,7 +43,6 @@ CT_SHAPE, CT_SPACING_MM, CT_PLANNED_MM = (300, 512, 512), (1.0, 0.8, 0.8), (1.5,
 N_ORGANS = 14
 N_BATCH, N_MEMORY_CASES, N_GROUPS = 5, 20, 4
 POLL_S = 1.0  # asking for memory walks through its pages: ten times a second slowed a CT by a quarter
-TIMES = re.compile(r"([\d.]+) s waited for the image, ([\d.]+) s in the network, ([\d.]+) s to labels")
 
 
 @dataclass(frozen=True)

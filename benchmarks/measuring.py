@@ -6,6 +6,7 @@ A contender is a function without arguments that computes a tensor.
 import importlib.util
 import multiprocessing
 import os
+import re
 from collections.abc import Callable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -19,6 +20,8 @@ from nnunetv2_gsp.cpu import fused_layers
 Contender = Callable[[], Tensor]
 HAS_OPENVINO = importlib.util.find_spec("openvino") is not None
 NOT_INSTALLED = "not installed"
+# what `nnUNetv2_gsp predict --verbose` tells of a case
+TIMES = re.compile(r"([\d.]+) s waited for the image, ([\d.]+) s in the network, ([\d.]+) s to labels")
 PACKAGES = ("nnunetv2", "dynamic-network-architectures", "openvino")
 
 

@@ -1,7 +1,6 @@
 """Seconds of a whole case, file to file: nnU-Net's command beside ours, stock beside GSP."""
 
 import os
-import re
 import sys
 import time
 from collections.abc import Iterator
@@ -16,13 +15,12 @@ from numpy.typing import NDArray
 from benchmarks.gpu.commands import output_of, run
 from benchmarks.gpu.networks import DATASET, FOLD, trainer_of
 from benchmarks.gpu.settings import KINDS, Settings, times
-from benchmarks.measuring import WrongError
+from benchmarks.measuring import TIMES, WrongError
 from benchmarks.models import CHANNELS, save_model
 from benchmarks.page import Row, Table
 
 NNUNETS, OURS = "nnUNetv2_predict_from_modelfolder", "nnUNetv2_gsp predict"
 CONTENDERS = ((NNUNETS, "stock"), (NNUNETS, "GSP"), (OURS, "GSP"), (OURS, "stock"))  # the first is compared with
-PARTS = re.compile(r"([\d.]+) s waited for the image, ([\d.]+) s in the network, ([\d.]+) s to labels")
 AGREEMENT = 0.99  # of labels by both commands: near ties of untrained networks fall either way in fp16
 
 
@@ -40,7 +38,7 @@ def tables(settings: Settings) -> Iterator[Table]:
         agreement = float((labels.setdefault((way, kind), found) == found).mean())
         if agreement < AGREEMENT:
             raise WrongError(f"{command} gives {agreement:.2%} of the labels of nnU-Net's command, {kind}, {way}.")
-        parts = PARTS.search(said)
+        parts = TIMES.search(said)
         rows.append(
             {
                 "": f"`{command}`, {kind}, {way}",
