@@ -22,7 +22,7 @@ from nnunetv2_gsp.architectures.spatial_groups import feature_map_sizes
 from nnunetv2_gsp.engines import Part, add_logits, compute
 from nnunetv2_gsp.engines.engine import Engine, Map
 from nnunetv2_gsp.ops import LinearUpsampling
-from nnunetv2_gsp.ops.recording import has_hooks, has_hooks_of_all_modules
+from nnunetv2_gsp.ops.recording import is_intercepted
 
 PerStage = int | Sequence[int]
 
@@ -165,13 +165,8 @@ class GSPUNet(Part):
 
     def _is_called_as_it_is(self) -> bool:
         """Tell whether a call is `forward` of this class and nothing else."""
-        return (
-            type(self).forward is GSPUNet.forward
-            and "forward" not in vars(self)
-            and self._compiled_call_impl is None
-            and not has_hooks(self)
-            and not has_hooks_of_all_modules()
-        )
+        is_own = type(self).forward is GSPUNet.forward and not is_intercepted(self)
+        return is_own and self._compiled_call_impl is None
 
     def compute_conv_feature_map_size(self, input_size: Sequence[int]) -> int:
         """Count the elements of every convolution's output; nnU-Net's planner estimates GPU memory from it.

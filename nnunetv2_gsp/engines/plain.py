@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from nnunetv2_gsp.engines.engine import Engine
 from nnunetv2_gsp.ops import GroupShift, leaky_relu_group_shift_
-from nnunetv2_gsp.ops.recording import has_hooks, has_hooks_of_all_modules, is_watched
+from nnunetv2_gsp.ops.recording import has_hooks, is_intercepted, is_watched
 
 
 class Plain(Engine[Tensor]):
@@ -27,7 +27,7 @@ class Plain(Engine[Tensor]):
 
     def convolve(self, x: Tensor, layer: ConvDropoutNormReLU, shift: nn.Module) -> Tensor:
         """Call the layer, and the shift behind it."""
-        if torch.compiler.is_compiling() or _has_own_forward(layer) or has_hooks(layer) or has_hooks_of_all_modules():
+        if torch.compiler.is_compiling() or type(layer) is not ConvDropoutNormReLU or is_intercepted(layer):
             return shift(layer(x))  # type: ignore[no-any-return]
         return then_shift(layer.all_modules, shift, x)
 
@@ -57,11 +57,6 @@ class Plain(Engine[Tensor]):
 
 
 PLAIN = Plain()
-
-
-def _has_own_forward(layer: ConvDropoutNormReLU) -> bool:
-    """Tell whether a layer does more, or other things, than to run its modules one after the other."""
-    return type(layer) is not ConvDropoutNormReLU or "forward" in vars(layer)
 
 
 def then_shift(layer: Any, shift: Any, x: Tensor) -> Tensor:

@@ -75,3 +75,15 @@ def has_hooks_of_all_modules() -> bool:
         True
     """
     return any(getattr(nn.modules.module, f"_global_{kind}_hooks", True) for kind in _KINDS_OF_HOOKS)
+
+
+def is_intercepted(module: nn.Module) -> bool:
+    """Tell whether a call of the module runs more, or other code, than the `forward` of its class.
+
+    Example:
+        >>> layer = nn.ReLU()
+        >>> layer.forward = lambda x: x
+        >>> is_intercepted(layer), is_intercepted(nn.ReLU())
+        (True, False)
+    """
+    return "forward" in vars(module) or has_hooks(module) or has_hooks_of_all_modules()

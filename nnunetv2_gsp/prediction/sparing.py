@@ -9,7 +9,7 @@ from dynamic_network_architectures.architectures.unet import PlainConvUNet, Resi
 from torch import Tensor, nn
 from torch.fx import GraphModule, Interpreter, Node, symbolic_trace
 
-from nnunetv2_gsp.ops.recording import has_hooks, has_hooks_of_all_modules
+from nnunetv2_gsp.ops.recording import is_intercepted
 
 _PLANNED = (PlainConvUNet, ResidualEncoderUNet)
 _SLICES = 4  # of a slab
@@ -32,7 +32,7 @@ def sparing(network: nn.Module) -> Callable[[Tensor], Tensor]:
         >>> sparing(network) is network
         True
     """
-    if type(network) not in _PLANNED or has_hooks_of_all_modules() or not all(map(_is_known, network.modules())):
+    if type(network) not in _PLANNED or not all(map(_is_known, network.modules())):
         return network
     traced = symbolic_trace(network)
 
@@ -48,7 +48,7 @@ def _is_known(module: nn.Module) -> bool:
     origin, has_tensors = type(module).__module__, bool(module._parameters or module._buffers)
     is_composed = origin.startswith("dynamic_network_architectures.") and not has_tensors
     is_torchs = origin.startswith("torch.nn.modules.")
-    return (is_torchs or is_composed) and "forward" not in vars(module) and not has_hooks(module)
+    return (is_torchs or is_composed) and not is_intercepted(module)
 
 
 class _Sparing(Interpreter):

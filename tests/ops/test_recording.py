@@ -10,7 +10,14 @@ from torch.nn.modules import module as every_module
 from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from nnunetv2_gsp.ops.recording import has_hooks, has_hooks_of_all_modules, is_recording, is_transformed, is_watched
+from nnunetv2_gsp.ops.recording import (
+    has_hooks,
+    has_hooks_of_all_modules,
+    is_intercepted,
+    is_recording,
+    is_transformed,
+    is_watched,
+)
 
 
 class Asking(nn.Module):
@@ -117,7 +124,9 @@ def test_hooks_of_a_module(register):
     assert not has_hooks(module)
     handle = getattr(module, register)(HOOKS[register])
     assert has_hooks(module)
+    assert is_intercepted(module)
     assert not has_hooks(module[0])
+    assert not is_intercepted(module[0])
     assert not has_hooks_of_all_modules()
     handle.remove()
     assert not has_hooks(module)
@@ -130,6 +139,14 @@ def test_hooks_of_all_modules(kind):
     try:
         assert has_hooks_of_all_modules()
         assert not has_hooks(nn.Identity())
+        assert is_intercepted(nn.Identity())
     finally:
         handle.remove()
     assert not has_hooks_of_all_modules()
+
+
+def test_a_forward_of_one_module():
+    module, other = nn.Identity(), nn.Identity()
+    module.forward = lambda x: x + 1
+    assert is_intercepted(module)
+    assert not is_intercepted(other)
