@@ -333,7 +333,7 @@ def test_a_network_and_its_images_are_forgotten_with_the_last_reference():
     [
         ({"norm_op": nn.BatchNorm3d}, "BatchNorm3d"),
         ({"kernel": 3}, "Conv3d"),
-        ({"nonlin": nn.GELU, "nonlin_kwargs": {}}, "ConvDropoutNormReLU"),
+        ({"nonlin": nn.GELU, "nonlin_kwargs": {}}, "GELU"),
         ({"dropout_op": nn.Dropout3d, "dropout_op_kwargs": {"p": 0.5}}, "Dropout3d"),
     ],
     ids=str,

@@ -268,7 +268,7 @@ def test_calls_that_it_does_not_know(as_on_a_gpu, monkeypatch):
 
 
 def test_a_cpu_is_no_gpu():
-    with pytest.raises(UnavailableError, match="the image is on the cpu, not on an NVIDIA GPU"):
+    with pytest.raises(UnavailableError, match="an image on the cpu, not on an NVIDIA GPU"):
         by_engine("triton", network_of(), torch.randn(2, 2, 4, 8))
 
 
