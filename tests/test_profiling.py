@@ -13,7 +13,7 @@ from torch import nn
 from nnunetv2_gsp import profiling
 from nnunetv2_gsp.architectures import from_plans
 from nnunetv2_gsp.architectures.from_plans import gsp_architecture
-from nnunetv2_gsp.engines import VARIABLE
+from nnunetv2_gsp.engines import ENGINES, VARIABLE
 from nnunetv2_gsp.errors import InputError
 from nnunetv2_gsp.plans_templates import Template
 from nnunetv2_gsp.profiling import (
@@ -136,6 +136,19 @@ def test_the_design_widths_at_128():
     )
     assert (counts["parameters"], counts["macs"]) == (parameters, macs)
     assert (round(parameters, -3), round(macs, -7)) == (1_332_000, 18_840_000_000)
+
+
+@pytest.mark.parametrize("engine", sorted({*ENGINES} - {"plain"}))
+def test_engines_that_need_content_leave_counting_to_others(engine, monkeypatch):
+    def kept():
+        network = profiling._build(architecture, 2, 3, "meta", deep_supervision=True)
+        return count_activation_bytes(network, torch.zeros(2, 2, 16, 16, device="meta"))
+
+    architecture = gsp_architecture(stock_architecture((8, 16), isotropic(2, dim=2)), (16, 16))
+    monkeypatch.setenv(VARIABLE, "checkpointed")
+    expected = kept()
+    monkeypatch.setenv(VARIABLE, engine)
+    assert kept() == expected
 
 
 @pytest.mark.parametrize("kind", ["plain", "residual", "gsp"])

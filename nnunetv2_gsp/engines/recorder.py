@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from nnunetv2_gsp.cpu import fused_layers
 from nnunetv2_gsp.cpu.library import FusedLayers
 from nnunetv2_gsp.cpu.program import Buffer, Program, Read, Step, Weights, three
-from nnunetv2_gsp.engines.engine import Engine, NotApplicable
+from nnunetv2_gsp.engines.engine import Engine, NotApplicable, NotMeant
 from nnunetv2_gsp.engines.known import (
     check,
     check_modules,
@@ -181,6 +181,7 @@ def layers_for(network: Any, image: Tensor) -> FusedLayers:
         image: input of the network, (N, C, *patch).
 
     Raises:
+        NotMeant: there is no content to compute.
         NotApplicable: the image is no fp32 tensor of the CPU, there are no compiled layers here, somebody wants to see
             each module run, or code would run that is not known here.
     """
@@ -193,6 +194,8 @@ def layers_for(network: Any, image: Tensor) -> FusedLayers:
 
 
 def _check_image(image: Tensor) -> None:
+    if image.is_meta:
+        raise NotMeant("tensors without content")
     if image.device.type != "cpu":
         raise NotApplicable(f"an image on {image.device.type}, not on the CPU", logging.DEBUG)
     if not (

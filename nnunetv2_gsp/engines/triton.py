@@ -147,13 +147,15 @@ def triton(network: Any, image: Tensor) -> Triton:
         image: input of the network, (N, C, *patch).
 
     Raises:
-        NotMeant: somebody watches operators.
+        NotMeant: somebody watches operators, or there is no content to compute.
         NotApplicable: there is no Triton, the image is on no GPU that it knows, somebody watches modules, or the
             network has parts with a `forward` of their own; also raised while the network walks through it.
     """
     if _OBSTACLE:
         raise NotApplicable(_OBSTACLE)
     if not _is_on_gpu(image):
+        if image.is_meta:
+            raise NotMeant("tensors without content")
         raise NotApplicable(
             f"an image on the {image.device.type}, not on an NVIDIA GPU of compute capability "
             f"{'.'.join(map(str, _LEAST_CAPABILITY))} or higher"
