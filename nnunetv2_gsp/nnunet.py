@@ -8,14 +8,18 @@ import shutil
 import signal
 import subprocess
 import sys
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stdout, suppress
 from inspect import Parameter, signature
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nnunetv2_gsp.errors import InputError, MissingInputError, UnavailableError
 from nnunetv2_gsp.orphans import ended_with_us
+
+if TYPE_CHECKING:
+    from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 _log = logging.getLogger(__name__)
 
@@ -60,6 +64,36 @@ def settings_of_resampling(given: Mapping[str, Any]) -> dict[str, Any]:
     arguments = signature(resample_data_or_seg_to_shape).parameters.values()
     defaults = {argument.name: argument.default for argument in arguments if argument.default is not Parameter.empty}
     return {**defaults, **given}
+
+
+def find_trainer(trainer: str) -> "type[nnUNetTrainer]":
+    """Return the class of a trainer, found as nnU-Net finds it.
+
+    Args:
+        trainer: name of the class, such as nnUNetTrainer_50epochs.
+
+    Raises:
+        MissingInputError: nnU-Net finds no trainer of that name.
+        Exception: what a module in nnUNet_extTrainer raises that nnU-Net imports on its way.
+
+    Examples:
+        >>> find_trainer("nnUNetTrainer_5epochs").__name__
+        'nnUNetTrainer_5epochs'
+    """
+    from nnunetv2.utilities import find_objects  # takes seconds, as it imports nnU-Net's training
+
+    try:
+        with redirect_stdout(None):  # nnU-Net prints every module it looks at
+            found: type[nnUNetTrainer] = find_objects.recursive_find_trainer_class_by_name(trainer)
+    except (RuntimeError, TypeError, AssertionError) as error:  # it does not exist, is no class or no trainer
+        if traceback.extract_tb(error.__traceback__)[-1].filename != find_objects.__file__:
+            raise
+        raise MissingInputError(
+            "a trainer that nnU-Net finds here",
+            trainer,
+            remedy="correct its name, install the package that has it, or add its folder to nnUNet_extTrainer",
+        ) from error
+    return found
 
 
 def script(command: str) -> str:

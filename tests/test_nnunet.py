@@ -6,7 +6,15 @@ import os
 import pytest
 
 from nnunetv2_gsp.errors import InputError, MissingInputError, UnavailableError
-from nnunetv2_gsp.nnunet import environment_with, nnunet_folder, preprocess_command, run_command, run_to_its_end, script
+from nnunetv2_gsp.nnunet import (
+    environment_with,
+    find_trainer,
+    nnunet_folder,
+    preprocess_command,
+    run_command,
+    run_to_its_end,
+    script,
+)
 
 
 def test_a_command_is_logged_and_its_exit_code_returned(caplog):
@@ -58,3 +66,17 @@ def test_a_folder_must_be_there_only_where_it_is_asked_for(tmp_path, monkeypatch
 
 def test_nnunets_own_command_takes_the_id_alone():
     assert preprocess_command("Dataset004_Hippocampus", "nnUNetPlans", "2d")[:3] == ["nnUNetv2_preprocess", "-d", "4"]
+
+
+@pytest.mark.parametrize("name", ["nnUNetTrainerOfNobody", "join", "nnUNetDataLoader"])  # nothing, no class, no trainer
+def test_a_trainer_that_is_none_is_told(name, capsys):
+    with pytest.raises(MissingInputError, match=f"a trainer that nnU-Net finds here, got {name}; .* nnUNet_extTrainer"):
+        find_trainer(name)
+    assert capsys.readouterr().out == ""
+
+
+def test_what_is_wrong_with_a_users_own_trainer_is_not_taken_for_a_missing_one(tmp_path, monkeypatch):
+    (tmp_path / "theirs.py").write_text("raise RuntimeError('their own mistake')\n")
+    monkeypatch.setenv("nnUNet_extTrainer", str(tmp_path))
+    with pytest.raises(RuntimeError, match="their own mistake"):
+        find_trainer("nnUNetTrainerOfNobody")

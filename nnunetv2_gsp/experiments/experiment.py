@@ -20,13 +20,12 @@ from nnunetv2_gsp.experiments.preparation import (
     check_number_of_cases,
     check_plans_of_these_names,
     due_preprocessing,
-    find_trainer,
     prepare,
 )
 from nnunetv2_gsp.experiments.runs import RunState, TrainingRun, locked
 from nnunetv2_gsp.experiments.tables import TableRow, rows_of
 from nnunetv2_gsp.files import write_text
-from nnunetv2_gsp.nnunet import check_device, nnunet_folder
+from nnunetv2_gsp.nnunet import check_device, find_trainer, nnunet_folder
 from nnunetv2_gsp.plans import (
     derive_gsp_plans,
     effective_configurations,

@@ -1,43 +1,18 @@
 """Checks and prepares what trainings need before they start together: plans, trainers, data and nnU-Net's split."""
 
-import contextlib
-import io
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
-from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.crossval_split import generate_crossval_split
-from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-from nnunetv2_gsp.errors import ConflictingInputError, DamagedFileError, InputError, MissingInputError
+from nnunetv2_gsp.errors import ConflictingInputError, DamagedFileError, InputError
 from nnunetv2_gsp.files import beside, write_json
 from nnunetv2_gsp.nnunet import N_FOLDS, preprocess_command, run_to_its_end
 from nnunetv2_gsp.plans import effective_configurations, load_plans
-
-
-def find_trainer(trainer: str) -> type[nnUNetTrainer]:
-    """Return the class of a trainer, found as nnU-Net finds it.
-
-    Args:
-        trainer: name of the class, such as nnUNetTrainer_50epochs.
-
-    Raises:
-        MissingInputError: nnU-Net finds no trainer of that name.
-
-    Examples:
-        >>> find_trainer("nnUNetTrainer_5epochs").__name__
-        'nnUNetTrainer_5epochs'
-    """
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):  # nnU-Net says where it searches
-            found: type[nnUNetTrainer] = recursive_find_trainer_class_by_name(trainer)
-    except (RuntimeError, TypeError, AssertionError) as error:  # it does not exist, is not a class or not a trainer
-        raise MissingInputError("a trainer that nnU-Net finds", trainer, parameters=["trainers"]) from error
-    return found
 
 
 def check_plans_of_these_names(dataset: Path, plans: Mapping[str, dict[str, Any]], configuration: str) -> None:

@@ -6,12 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch import nn
 
 from nnunetv2_gsp.architectures.from_plans import build, gsp_architecture
+from nnunetv2_gsp.nnunet import find_trainer
 
 _PACKAGE = Path(__file__).parents[1]
 # a test compares them with `nnunetv2_gsp.trainers`; importing that takes longer than all else before the first window
@@ -41,7 +41,7 @@ def network_of(
         dataset_json: content of the model's dataset.json.
 
     Raises:
-        RuntimeError: nnU-Net finds no such trainer.
+        MissingInputError: nnU-Net finds no such trainer.
         ValueError: plans or dataset.json make no network.
     """
     n_channels = determine_num_input_channels(plans, configuration, dataset_json)
@@ -67,7 +67,7 @@ def _trainers_network(
     trainer: str, plans: PlansManager, configuration: ConfigurationManager, n_channels: int, n_heads: int
 ) -> nn.Module:
     """Let the trainer build it, which may do what it wants; the first two arguments were other ones before 2.8."""
-    builder: Callable[..., nn.Module] = recursive_find_trainer_class_by_name(trainer).build_network_architecture
+    builder: Callable[..., nn.Module] = find_trainer(trainer).build_network_architecture
     described: tuple[Any, ...] = (plans, configuration)
     if "plans_manager" not in inspect.signature(builder).parameters:
         described = (

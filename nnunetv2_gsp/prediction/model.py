@@ -10,7 +10,7 @@ import torch
 from nnunetv2.utilities.file_path_utilities import get_output_folder
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-from nnunetv2_gsp.errors import ConflictingInputError, DamagedFileError, MissingInputError
+from nnunetv2_gsp.errors import ConflictingInputError, DamagedFileError, InputError, MissingInputError
 from nnunetv2_gsp.nnunet import averaged_folds, nnunet_folder
 from nnunetv2_gsp.prediction.building import network_of
 from nnunetv2_gsp.prediction.sliding_window import Predictor
@@ -45,7 +45,7 @@ def load_predictor(
         mirroring: True averages over mirrored windows along the axes that the training mirrored.
 
     Raises:
-        MissingInputError: there is no model, or a fold lacks the checkpoint.
+        MissingInputError: there is no model, a fold lacks the checkpoint, or nnU-Net does not find the trainer.
         RefusedError: the zip is unsound.
         ConflictingInputError: the zip has another checkpoint than the one that is named.
         DamagedFileError: the model cannot be loaded.
@@ -94,7 +94,7 @@ def _load(
     try:
         with redirect_stdout(None):  # nnU-Net prints every module it looks at
             return _predictor(folder, checkpoints, mirroring, settings)
-    except OSError:
+    except (InputError, OSError):
         raise
     except Exception as error:  # plans and checkpoints fail anywhere in nnU-Net and torch
         reason = f"{type(error).__name__}: {error}".splitlines()[0]

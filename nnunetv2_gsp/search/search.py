@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from nnunetv2_gsp.errors import ConflictingInputError, DamagedFileError, InputError
-from nnunetv2_gsp.experiments.preparation import check_number_of_cases, find_trainer
+from nnunetv2_gsp.experiments.preparation import check_number_of_cases
 from nnunetv2_gsp.experiments.runs import locked
 from nnunetv2_gsp.files import check_target, write_json
-from nnunetv2_gsp.nnunet import N_FOLDS, check_device, nnunet_folder
+from nnunetv2_gsp.nnunet import N_FOLDS, check_device, find_trainer, nnunet_folder
 from nnunetv2_gsp.plans import preprocessed_folder
 from nnunetv2_gsp.search import N_TRIALS, TRAINERS
 from nnunetv2_gsp.search.report import GMACS, MILLISECONDS, Report

@@ -2,7 +2,6 @@
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -17,7 +16,6 @@ from nnunetv2.preprocessing.preprocessors.default_preprocessor import DefaultPre
 from nnunetv2.preprocessing.resampling.utils import recursive_find_resampling_fn_by_name
 from nnunetv2.utilities.file_path_utilities import convert_trainer_plans_config_to_identifier
 from nnunetv2.utilities.find_class_by_name import recursive_find_python_class
-from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 from nnunetv2.utilities.label_handling.label_handling import LabelManager, determine_num_input_channels
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch import Tensor, nn
@@ -26,6 +24,8 @@ from nnunetv2_gsp.architectures import GSPUNet
 from nnunetv2_gsp.architectures.architecture import entry_schemas
 from nnunetv2_gsp.architectures.entries import COUNT
 from nnunetv2_gsp.architectures.from_plans import GSP_NETWORK
+from nnunetv2_gsp.errors import MissingInputError
+from nnunetv2_gsp.nnunet import find_trainer
 from nnunetv2_gsp.sharing.bundle import DATASET, NAME, PLANS
 from nnunetv2_gsp.sharing.refused import RefusedError, check_schema, refusing
 
@@ -101,15 +101,9 @@ class Model:
 
     def _trainer_class(self) -> "type[nnUNetTrainer]":
         try:
-            with redirect_stdout(None):  # nnU-Net prints every module it looks at
-                found: type[nnUNetTrainer] = recursive_find_trainer_class_by_name(self.trainer)
-        except (RuntimeError, TypeError, AssertionError) as error:  # it does not exist, is no class or no trainer
-            raise RefusedError(
-                "a trainer that nnU-Net finds here",
-                self.trainer,
-                remedy="install the package that has it, or add its folder to nnUNet_extTrainer",
-            ) from error
-        return found
+            return find_trainer(self.trainer)
+        except MissingInputError as missing:
+            raise RefusedError(missing.expected, missing.got, remedy=missing.remedy) from missing
 
 
 def without_aliases(network: GSPUNet, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
+import torch
 from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
 from nnunetv2.inference import predict_from_raw_data
 
@@ -260,6 +261,17 @@ def test_a_checkpoint_that_is_cut_off_is_one_sentence(model_folder, images, tmp_
     message = predict(images, tmp_path / "out", damaged)
     assert message.startswith(f"nnUNetv2_gsp predict: {damaged}: expected a model that loads, got ")
     assert message.endswith("; name another model with -m.")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_trainer_that_is_not_here_is_one_sentence(model_folder, images, tmp_path):
+    foreign = tmp_path / "model"
+    shutil.copytree(model_folder, foreign)
+    checkpoint = foreign / "fold_0" / "checkpoint_final.pth"
+    content = torch.load(checkpoint, weights_only=False)
+    torch.save({**content, "trainer_name": "nnUNetTrainerOfNobody"}, checkpoint)
+    message = predict(images, tmp_path / "out", foreign)
+    assert "Expected a trainer that nnU-Net finds here, got nnUNetTrainerOfNobody; " in message
     assert not (tmp_path / "out").exists()
 
 

@@ -90,11 +90,14 @@ def test_settings_given_show_in_the_plans_name(folders):
         ({"dataset": "321"}, "name or id of a dataset"),
         ({"plans_name": "nnUNetOtherPlans"}, "nnUNetOtherPlans.json: expected plans"),
         ({"configuration": "3d_lowres"}, "got 3d_lowres"),
-        ({"trainers": ["nnUNetTrainerOfNobody"]}, "Expected a trainer that nnU-Net finds, got nnUNetTrainerOfNobody"),
+        (
+            {"trainers": ["nnUNetTrainerOfNobody"]},
+            "Expected a trainer that nnU-Net finds here, got nnUNetTrainerOfNobody",
+        ),
         *(
             (
                 {"trainers": [trainer]},
-                f"Expected a trainer that nnU-Net finds, got {trainer}",
+                f"Expected a trainer that nnU-Net finds here, got {trainer}",
             )  # a module, and no trainer
             for trainer in ("np", "nnUNetDataLoader")
         ),

@@ -42,7 +42,7 @@ def test_our_trainers_names_are_known():
 def test_the_network_is_the_one_of_the_trainer(trainer, described, only_ours, monkeypatch):
     trainer_class = nnUNetTrainer if trainer == "nnUNetTrainer" else getattr(trainers, trainer)
     theirs = trainer_class.build_network_architecture(*described[:2], 1, 2, enable_deep_supervision=False).eval()
-    monkeypatch.setattr(building, "recursive_find_trainer_class_by_name", None)  # is not called
+    monkeypatch.setattr(building, "find_trainer", None)  # is not called
     ours = network_of(trainer, *described).eval()
     assert type(ours) is type(theirs)
     ours.load_state_dict(theirs.state_dict())

@@ -145,7 +145,7 @@ def test_a_dry_run_of_a_search_shows_its_table(stand_in):
         ),
         ({"budget_gmacs": 1, "budget_ms": 1}, "Expected one budget, got two"),
         ({"budget_ms": 0}, "Expected a budget above 0, got 0; change budget_ms"),
-        ({"trainers": ["nnUNetTrainerOfNobody"]}, "a trainer that nnU-Net finds, got nnUNetTrainerOfNobody"),
+        ({"trainers": ["nnUNetTrainerOfNobody"]}, "a trainer that nnU-Net finds here, got nnUNetTrainerOfNobody"),
         ({"trainers": TRAINERS[:1] * 2}, "Expected different trainers, at least one"),
         ({"folds": [0, 5]}, "Expected folds from 0 to 4, got 0 5"),
         ({"kept": 2}, "Expected a fraction above 0, up to 1, of the trials that go on, got 2"),
