@@ -238,8 +238,16 @@ def with_a_hook_of_all_modules(network):
         yield
 
 
+@contextmanager
+def compiled_in_place(network):
+    torch._dynamo.reset()
+    network.compile(fullgraph=True, backend=lambda graph, _: lambda *inputs: [3 * each for each in graph(*inputs)])
+    yield
+
+
 @pytest.mark.parametrize(
-    ("changed", "factor"), [(usual, 1), (of_a_subclass, 2), (hooked, 3), (with_a_hook_of_all_modules, 3)]
+    ("changed", "factor"),
+    [(usual, 1), (of_a_subclass, 2), (hooked, 3), (with_a_hook_of_all_modules, 3), (compiled_in_place, 3)],
 )
 def test_logits_that_are_added_are_those_of_a_call(changed, factor):
     patch = (8, 16, 8)

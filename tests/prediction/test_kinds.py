@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.training.nnUNetTrainer.variants.network_architecture.nnUNetTrainerBN import nnUNetTrainerBN
 
@@ -45,6 +46,16 @@ def assert_same(ours, nnunets):
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_model_predicts_as_with_nnunet(kind, images, nnunet_folders, tmp_path):
     model_folder = write_model(nnunet_folders, **KINDS[kind])
+    assert predict(images, tmp_path / "ours", model_folder) == 0
+    assert_same(tmp_path / "ours", nnunets_predictions(model_folder, images, tmp_path / "nnunets"))
+
+
+def test_weights_in_half_precision_predict_as_with_nnunet(images, nnunet_folders, tmp_path):
+    model_folder = write_model(nnunet_folders)
+    checkpoint = model_folder / "fold_0" / "checkpoint_final.pth"
+    content = torch.load(checkpoint, weights_only=False)
+    halves = {name: tensor.half() for name, tensor in content["network_weights"].items() if tensor.is_floating_point()}
+    torch.save({**content, "network_weights": {**content["network_weights"], **halves}}, checkpoint)
     assert predict(images, tmp_path / "ours", model_folder) == 0
     assert_same(tmp_path / "ours", nnunets_predictions(model_folder, images, tmp_path / "nnunets"))
 
