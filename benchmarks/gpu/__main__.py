@@ -22,7 +22,7 @@ HERE = "benchmarks.gpu"
 ALONE = [
     Section("device", f"{HERE}.device:tables", 60),
     Section("training", f"{HERE}.training:tables", 150),
-    Section("engines", f"{HERE}.engines:tables", 240),
+    Section("engines", f"{HERE}.engines:tables", 350),
     Section("prediction", f"{HERE}.prediction:tables", 150),
     Section("pieces", f"{HERE}.pieces:tables", 60),
     Section("files", f"{HERE}.files:tables", 300),
@@ -35,7 +35,11 @@ BESIDE = [
 ]
 LOSSES = Section("losses", f"{HERE}.losses:tables", 600)
 SECTIONS = [section.name for section in [*ALONE, *(section for group in BESIDE for section in group), LOSSES]]
-COMPILED = {"training": ("gsp", "stock"), "prediction": ("gsp", "stock"), "engines": ("gsp",)}  # before they are timed
+COMPILED = {  # before they are timed
+    "training": ("gsp", "stock"),
+    "prediction": ("gsp", "stock"),
+    "engines": ("triton", "checkpointed", "stock", "errors"),
+}
 ON_REQUEST = ("losses", "files")  # which take long
 SHORT = ("device", "training", "prediction", "checks")
 PART_BESIDE = 0.5  # of the budget, at most, where something is timed afterwards
@@ -76,7 +80,6 @@ def _measure(asked: argparse.Namespace, settings: Settings, until: float, tell: 
     beside = [[section for section in group if section.name in asked.only] for group in [*BESIDE, [LOSSES]]]
     share = PART_BESIDE if alone else 1.0
     log = asked.out / "gpu.log"
-    log.write_bytes(b"")
     run(
         [*_warm_ups(alone, settings), *beside],
         settings,

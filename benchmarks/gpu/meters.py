@@ -3,7 +3,7 @@
 import gc
 import shutil
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import astuple
 from datetime import date
 from pathlib import Path
@@ -84,9 +84,14 @@ def in_a_row(contenders: Mapping[str, Run], calls: int, rounds: int, device: str
     return {name: Timing(*(value / calls for value in astuple(each))) for name, each in timings.items()}
 
 
-def longest_kernels(title: str, run: Run, settings: Settings) -> Table:
-    """Return the kernels in which a run spends most of its time; on a CPU, torch's operators."""
+def longest_kernels(title: str, run: Run, settings: Settings) -> Iterator[Table]:
+    """Yield the kernels in which a run spends most of its time; on a CPU, torch's operators.
+
+    Where the profiler sees none, as on machines that let nobody count, nothing is yielded.
+    """
     events = _profiled(run, settings)
+    if not events:
+        return
     total = sum(map(_microseconds(settings), events))
     rows: list[Row] = [
         {
@@ -97,7 +102,7 @@ def longest_kernels(title: str, run: Run, settings: Settings) -> Table:
         }
         for event in events[:N_KERNELS]
     ]
-    return Table(
+    yield Table(
         f"The {N_KERNELS} longest kernels of {title}",
         rows,
         f"Of {total / 1e3 / PROFILED_RUNS:.1f} ms in all kernels, by torch's profiler, the mean of "

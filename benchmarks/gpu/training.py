@@ -23,7 +23,7 @@ def tables(settings: Settings) -> Iterator[Table]:
         rows += _rows(way, contenders, settings)
         yield _table(rows, contenders, settings)
         for kind, each in contenders.items():
-            yield longest_kernels(f"a training step, {kind}, {way}", each.step, settings)
+            yield from longest_kernels(f"a training step, {kind}, {way}", each.step, settings)
         del contenders, each
         free()
 

@@ -54,7 +54,8 @@ def run(
 ) -> None:
     """Run groups side by side, the sections of a group one after the other in one process.
 
-    A section that fails, dies or overruns its limit is given up; those after it go on, in a new process if need be.
+    A section that fails, dies or overruns its limit is given up; those after it go on in a new process, as none of
+    CUDA's calls works in a process any more after an error of a kernel.
 
     Args:
         groups: the sections of each process, in their order.
@@ -74,12 +75,12 @@ def run(
                     failure = worker.listen(tell)
                 elif time.monotonic() >= worker.deadline(until):
                     failure = f"it was stopped after {time.monotonic() - worker.started:.0f} s"
-                if failure or not worker.sections:
+                if failure or worker.has_failed or not worker.sections:
                     worker.stop()
                     workers.remove(worker)
-                if failure:
-                    tell(News(worker.sections[0], failure=failure))
-                    workers += _go_on(worker.sections[1:], settings, log, until, tell)
+                    if failure:
+                        tell(News(worker.sections.pop(0), failure=failure))
+                    workers += _go_on(worker.sections, settings, log, until, tell)
     finally:
         for worker in workers:
             worker.stop()
@@ -100,6 +101,7 @@ class _Worker:
 
     def __init__(self, sections: Sequence[Section], settings: Settings, log: Path):
         self.sections = list(sections)
+        self.has_failed = False
         self.news, reports = multiprocessing.Pipe(duplex=False)
         self.process = multiprocessing.get_context("spawn").Process(  # CUDA does not survive a fork
             target=_work, args=(self.sections, settings, log, reports)
@@ -120,6 +122,7 @@ class _Worker:
             return f"its process ended with exit code {self.process.exitcode}"
         tell(news)
         if news.is_the_end:
+            self.has_failed = bool(news.failure)
             del self.sections[0]
             self.started = time.monotonic()
         return ""

@@ -19,7 +19,14 @@ def measured(settings):
 
 def failing(settings):
     yield Table("Half", [{"": "row"}])
+    os.environ["GSP_BENCH_HAS_FAILED"] = "1"
     raise ValueError("It is\nwrong.")
+
+
+def poisoned(settings):
+    """Fail in the process of a section that failed, as every call of CUDA does after an error of a kernel."""
+    assert "GSP_BENCH_HAS_FAILED" not in os.environ
+    yield Table("Whole", [{"": "row"}])
 
 
 def dying(settings):

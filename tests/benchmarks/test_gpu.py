@@ -45,7 +45,7 @@ ROOT = Path(__file__).parents[2]
 def test_a_section_that_fails_dies_or_hangs_is_left_behind_and_the_others_go_on(tmp_path):
     found = {}
     groups = [
-        [section("failing"), section("dying"), section("measured")],
+        [section("failing"), section("poisoned"), section("dying"), section("measured")],
         [section("measured"), section("hanging", 1), section("measured")],
     ]
     workers.run(
@@ -56,6 +56,7 @@ def test_a_section_that_fails_dies_or_hangs_is_left_behind_and_the_others_go_on(
         lambda news: found.setdefault(news.section.name, []).append(news),
     )
     [half, wrong], [dead], [stopped] = found["failing"], found["dying"], found["hanging"]
+    assert [news.failure for news in found["poisoned"]] == ["", ""]  # the failure before was in another process
     assert half.table.title == "Half"
     assert wrong.failure == "ValueError: It is\nwrong."
     assert dead.failure == "its process ended with exit code 3"
@@ -161,7 +162,7 @@ def test_fewest_bytes_are_those_of_the_maps_that_convolutions_make():
 
 def test_every_section_and_every_warm_up_is_there():
     warm_ups = bench._warm_ups(bench.ALONE, Settings("cuda"))
-    assert len(warm_ups) == 5
+    assert len(warm_ups) == 8
     assert not bench._warm_ups(bench.ALONE, TINY)  # nothing is compiled on a CPU
     for group in [bench.ALONE, [bench.LOSSES], *bench.BESIDE, *warm_ups]:
         for each in group:
@@ -176,7 +177,7 @@ def test_short_runs_are_timed_in_a_row():
 
 
 def test_kernels_come_longest_first():
-    table = meters.longest_kernels("two products", lambda: torch.randn(300, 300) @ torch.randn(300, 300), TINY)
+    [table] = meters.longest_kernels("two products", lambda: torch.randn(300, 300) @ torch.randn(300, 300), TINY)
     assert {"`aten::mm`", "`aten::normal_`"} <= {row[""] for row in table.rows}
     assert [row["ms"] for row in table.rows] == sorted((row["ms"] for row in table.rows), reverse=True)
     assert sum(row["part of all"] for row in table.rows) == pytest.approx(1, abs=0.01)
