@@ -17,7 +17,7 @@ import torch
 from benchmarks.gpu.settings import Settings
 from benchmarks.measuring import WrongError
 from benchmarks.page import Row, Table
-from nnunetv2_gsp.nnunet import dataset_id
+from nnunetv2_gsp.nnunet import dataset_id, n_processes
 from nnunetv2_gsp.plugin.startup import EXT_TRAINER_FOLDER, VARIABLE
 
 ROOT = Path(__file__).parents[2]
@@ -57,10 +57,9 @@ def test_tables(settings: Settings) -> Iterator[Table]:
         for file in (ROOT / "tests").rglob("test_*.py")
         if NEEDS_GPU in file.read_text(encoding="utf-8")
     )
-    # -m "" runs those, too, that `make test` leaves to others
-    lines = output_of(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "", "-k", "cuda or half", *files], {}
-    ).splitlines()
+    # -m "" runs those, too, that `make test` leaves to others; most of the time kernels are compiled
+    options = ("-q", "-n", n_processes(), "-p", "no:cacheprovider", "-m", "", "-k", "cuda or half")
+    lines = output_of([sys.executable, "-m", "pytest", *options, *files], {}).splitlines()
     yield Table(
         "The tests that need a GPU", [{"": ", ".join(f"`{file}`" for file in files), "outcome": lines[-1].strip("= ")}]
     )
@@ -94,18 +93,22 @@ def output_of(command: Command, variables: Mapping[str, str]) -> str:
         "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
         **variables,
     }
-    done = subprocess.run(
+    said: list[str] = []
+    with subprocess.Popen(
         [str(part) for part in command],
         cwd=ROOT,
         env=environment,
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-    )
-    print(done.stdout, flush=True)
-    if done.returncode:
-        raise WrongError(f"Exit code {done.returncode}: ... {done.stdout[-250:]}")
-    return done.stdout
+    ) as process:
+        assert process.stdout
+        for line in process.stdout:  # at once, so that the log says how far it was when it is stopped
+            print(line, end="", flush=True)
+            said.append(line)
+    if process.returncode:
+        raise WrongError(f"Exit code {process.returncode}: ... {''.join(said)[-250:]}")
+    return "".join(said)
 
 
 def fold_folder(results: Path, dataset: str, trainer: str) -> Path:

@@ -18,6 +18,8 @@ from benchmarks.gpu.settings import KINDS, Settings, times
 from benchmarks.measuring import TIMES, WrongError
 from benchmarks.models import CHANNELS, save_model
 from benchmarks.page import Row, Table
+from nnunetv2_gsp.nnunet import n_processes
+from nnunetv2_gsp.plugin.startup import EXT_TRAINER_FOLDER, VARIABLE
 
 NNUNETS, OURS = "nnUNetv2_predict_from_modelfolder", "nnUNetv2_gsp predict"
 CONTENDERS = ((NNUNETS, "stock"), (NNUNETS, "GSP"), (OURS, "GSP"), (OURS, "stock"))  # the first is compared with
@@ -72,7 +74,11 @@ def _predicted(
 ) -> tuple[float, NDArray[Any], str]:
     """Return the seconds of a command, the labels that it wrote, and what it said."""
     options = ("-i", images, "-o", output, "-m", model, "-f", FOLD, "-device", settings.device)
-    variables = {"nnUNet_compile": str(way == "compiled").lower()}
+    variables = {
+        "nnUNet_compile": str(way == "compiled").lower(),
+        "nnUNet_def_n_proc": str(n_processes()),
+        VARIABLE: EXT_TRAINER_FOLDER,  # without the trainers of this bench, which ours would have to search
+    }
     start = time.perf_counter()
     if command == OURS:
         said = output_of([sys.executable, "-m", "nnunetv2_gsp", "predict", "--verbose", *options], variables)

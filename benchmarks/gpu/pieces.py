@@ -31,6 +31,7 @@ class Piece:
 
 def tables(settings: Settings) -> Iterator[Table]:
     """Time each piece forward and backward."""
+    torch.backends.cudnn.benchmark = True  # as nnU-Net's commands
     torch.manual_seed(0)
     x = torch.randn(
         settings.batch,

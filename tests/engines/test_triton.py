@@ -55,19 +55,19 @@ def step(network, image, engine_name, device="cpu"):
     )
 
 
-def assert_trains_as_the_modules(network, image, allowed=1e-4, device="cpu"):
+def assert_trains_as_the_modules(network, image, allowed_of_gradients=1e-4, device="cpu"):
     """Compare with the modules in fp64; a bias in front of a norm has a gradient of rounding alone, ours none."""
     logits, gradients = step(network, image, "triton", device)
     exact_logits, exact = step(copy.deepcopy(network).double(), image.double(), "plain")
     assert len(logits) == len(exact_logits)
     for level, exact_level in zip(logits, exact_logits, strict=True):
-        assert (level - exact_level).norm() <= allowed * exact_level.norm()
+        assert (level - exact_level).norm() <= 1e-4 * exact_level.norm()
     largest = max(gradient.norm() for gradient in exact.values() if gradient is not None)
     for name, gradient in exact.items():
         if gradient is None:
             assert gradients[name] is None, name
         else:
-            assert (gradients[name] - gradient).norm() <= allowed * gradient.norm() + 1e-7 * largest, name
+            assert (gradients[name] - gradient).norm() <= allowed_of_gradients * gradient.norm() + 1e-7 * largest, name
 
 
 @pytest.mark.parametrize(
@@ -285,7 +285,8 @@ on_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"
 )
 def test_on_cuda_it_trains_as_the_modules(changes):
     network = network_of(3, (16, 16, 32), (24, 80), **changes)
-    assert_trains_as_the_modules(network, torch.randn(2, 2, 16, 16, 32), allowed=1e-3, device="cuda")
+    # an activation of about zero, of millions, may fall on the other side, which changes a voxel's gradient
+    assert_trains_as_the_modules(network, torch.randn(2, 2, 16, 16, 32), allowed_of_gradients=1e-2, device="cuda")
 
 
 @on_cuda
