@@ -68,6 +68,8 @@ FIGURES = {
     "ct-same-memory": Figure(CPU, CT, OURS, PART_OF_MEMORY),
     "ct-stock-ours": Figure(CPU, CT_STOCK, OURS_STOCK, "speed-up", ".1f"),
     "ct-stock-memory": Figure(CPU, CT_STOCK, OURS_STOCK, PART_OF_MEMORY),
+    "ct-network": Figure(CPU, CT_PARTS, "the network, windows and mirroring", "part of all"),
+    "ct-start": Figure(CPU, CT_PARTS, "Python's start, imports, plans, weights, and writing", "part of all"),
     "ct-reading": Figure(CPU, CT_PARTS, "waiting for the image: reading and preprocessing", "part of all"),
     "cube": Figure(CPU, CUBE, "GSP, fused", STOCK, ".0f"),
     "cube-ms": Figure(CPU, CUBE, "GSP, fused", "ms", ".0f"),

@@ -68,7 +68,7 @@ def add(verbs: Verbs) -> None:
         nargs="+",
         metavar="TRAINER",
         help=f"trainers in place of the table's own, such as nnUNetTrainer_50epochs (default: {PAPER_TRAINER}; for "
-        f"cross-validation {' and '.join(TABLES['cross-validation'].trainers)}; for networks "
+        f"cross-validation {' and '.join(TABLES['cross-validation'].trainers)}; for networks and variations "
         f"{TABLES['networks'].trainers[0]})",
     )
     experiments.add_argument(
