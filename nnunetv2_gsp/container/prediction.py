@@ -102,7 +102,7 @@ class Ensemble:
     def _predict_alone(self, case: Case, folder: Path) -> None:
         [predictor] = self._predictors
         image = preprocessed(case, predictor)
-        logits = predictor.predict_logits_from_preprocessed_data(image.image)
+        logits = predictor.logits_of(image.image)
         labels = segmentation_of(
             logits, predictor.plans_manager, predictor.configuration_manager, predictor.label_manager, image.properties
         )

@@ -107,6 +107,7 @@ class Labelling(ctypes.Structure):
 
     _fields_ = [
         ("logits", ctypes.c_void_p),
+        ("class_stride", ctypes.c_int64),
         ("taps", ctypes.POINTER(Taps)),
         ("label_of", ctypes.POINTER(ctypes.c_int32)),
         ("out", ctypes.POINTER(ctypes.c_uint8)),

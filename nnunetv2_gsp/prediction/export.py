@@ -1,6 +1,6 @@
 """Brings logits back to the geometry of the image, as labels."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 
 from nnunetv2_gsp.prediction.labels import Decision, Labels, write_labels
 from nnunetv2_gsp.prediction.resampling import taps_of_image
+from nnunetv2_gsp.prediction.slabs import Logits
 
 
 def segmentation_of(
-    logits: torch.Tensor,
+    logits: Logits,
     plans: PlansManager,
     configuration: ConfigurationManager,
     label_manager: LabelManager,
@@ -27,7 +28,7 @@ def segmentation_of(
     resampling than linear interpolation, or for labels of another kind, its own function is called.
 
     Args:
-        logits: logits (classes, D, H, W) at the network's resolution, in the network's order of axes, on any device.
+        logits: logits of the case, on any device.
         plans: plans of the model.
         configuration: configuration of the plans that the model has.
         label_manager: label manager of plans and dataset.
@@ -41,17 +42,30 @@ def segmentation_of(
         torch.OutOfMemoryError: the device has no memory for a slice of all classes.
     """
     decision, taps = _decision(label_manager), _taps(logits, plans, configuration, properties)
-    if decision is None or taps is None or len(logits) != label_manager.num_segmentation_heads:
-        return _nnunets(logits.cpu(), plans, configuration, label_manager, properties)
+    if decision is None or taps is None or logits.shape[0] != label_manager.num_segmentation_heads:
+        return _nnunets(logits.whole().cpu(), plans, configuration, label_manager, properties)
     shape = [int(properties["shape_before_cropping"][axis]) for axis in plans.transpose_backward]
     labels: NDArray[Any] = np.zeros(shape, np.uint8 if len(label_manager.foreground_labels) < 255 else np.uint16)
     box = tuple(slice(int(begin), int(end)) for begin, end in properties["bbox_used_for_cropping"])
-    write_labels(logits, taps, decision, labels.transpose(plans.transpose_forward)[box])
+    _write_slab_by_slab(logits, taps, decision, labels.transpose(plans.transpose_forward)[box])
     return labels
 
 
+def _write_slab_by_slab(logits: Logits, taps: Sequence[NDArray[np.void]], decision: Decision, labels: Labels) -> None:
+    along_d, *in_slices = taps
+    n_done = 0
+    for slab in logits.slabs:
+        # slices of the image that do not lie behind the slab's last one
+        end = int(np.searchsorted(along_d["second"], slab.first + slab.logits.shape[1]))
+        here = along_d[n_done:end].copy()
+        for name in ("first", "second"):
+            here[name] -= slab.first
+        write_labels(slab.logits, [here, *in_slices], decision, labels[n_done:end])
+        n_done = end
+
+
 def _taps(
-    logits: torch.Tensor, plans: PlansManager, configuration: ConfigurationManager, properties: Mapping[str, Any]
+    logits: Logits, plans: PlansManager, configuration: ConfigurationManager, properties: Mapping[str, Any]
 ) -> list[NDArray[np.void]] | None:
     size = properties["shape_after_cropping_and_before_resampling"]
     image_spacing_mm = [properties["spacing"][axis] for axis in plans.transpose_forward]

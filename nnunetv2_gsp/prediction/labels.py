@@ -68,12 +68,14 @@ def _write_in_c(
     decision: Decision,
     labels: Labels,
 ) -> None:
-    logits = np.ascontiguousarray(logits, np.float32)
+    if not logits[0].flags.c_contiguous:
+        logits = np.ascontiguousarray(logits)
     all_taps, label_of = np.concatenate(taps), np.array(decision.label_of, np.int32)
     code = layers.label(
         ctypes.byref(
             Labelling(
                 logits.ctypes.data,
+                logits.strides[0] // logits.itemsize,
                 all_taps.ctypes.data_as(ctypes.POINTER(Taps)),
                 label_of.ctypes.data_as(ctypes.POINTER(ctypes.c_int32)),
                 labels.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8)),

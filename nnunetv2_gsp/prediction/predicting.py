@@ -1,18 +1,17 @@
 """Predicts the cases of a folder in one process; while the network works, neighbouring cases are read and written."""
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter
 from typing import Any
 
-from torch import OutOfMemoryError, Tensor
+from torch import OutOfMemoryError
 
 from nnunetv2_gsp.errors import ConflictingInputError, InputError, MissingInputError
 from nnunetv2_gsp.files import write_json
@@ -29,6 +28,7 @@ from nnunetv2_gsp.prediction.cases import (
 from nnunetv2_gsp.prediction.export import segmentation_of
 from nnunetv2_gsp.prediction.labels import Labels
 from nnunetv2_gsp.prediction.model import load_predictor
+from nnunetv2_gsp.prediction.slabs import Logits, Slab, in_one_slab
 from nnunetv2_gsp.prediction.sliding_window import Predictor
 from nnunetv2_gsp.progress import progress_bar
 
@@ -71,8 +71,8 @@ def predict_folder(
 ) -> Predictions:
     """Predict the cases of a folder, and write a segmentation for each, as `nnUNetv2_predict` does.
 
-    At any time there are at most two preprocessed images in memory, logits of one case at the network's resolution,
-    and labels of two cases.
+    At any time there are at most two preprocessed images in memory, logits of one case at the network's resolution, of
+    as many slices as a window has, and labels of two cases.
 
     Args:
         image_folder: images named CASE_0000 and so on, with the ending of the training images.
@@ -221,24 +221,41 @@ def _to_write(
     case: Case, images: "_ReadAhead", predictor: Predictor, export: Callable[..., Callable[[], None]], level: int
 ) -> Callable[[], None]:
     """Predict a case, log its times, and return what writes it; image and logits are gone before others come."""
-    times_s = [perf_counter()]
+    begin = perf_counter()
     image = images.next()
-    times_s.append(perf_counter())
-    logits = predictor.predict_logits_from_preprocessed_data(image.image)
-    times_s.append(perf_counter())
-    write = export(case, logits, image.properties)
-    _log.log(level, _times_of(case.name, logits.shape[1:], [*times_s, perf_counter()]))
+    waited, begin = perf_counter() - begin, perf_counter()
+    logits = predictor.logits_of(image.image)
+    slabs = _Clocked(logits.slabs)
+    write = export(case, replace(logits, slabs=slabs), image.properties)
+    to_labels = perf_counter() - begin - slabs.seconds
+    _log.log(level, _times_of(case.name, logits.shape[1:], waited, slabs.seconds, to_labels))
     return write
 
 
-def _times_of(name: str, shape: Sequence[int], times_s: Sequence[float]) -> str:
+class _Clocked:
+    """Slabs, and the seconds that it took to compute them."""
+
+    def __init__(self, slabs: Iterable[Slab]):
+        self._slabs, self.seconds = iter(slabs), 0.0
+
+    def __iter__(self) -> "_Clocked":
+        return self
+
+    def __next__(self) -> Slab:
+        begin = perf_counter()
+        try:
+            return next(self._slabs)
+        finally:
+            self.seconds += perf_counter() - begin
+
+
+def _times_of(name: str, shape: Sequence[int], waited: float, network: float, labels: float) -> str:
     """Return what is told of a case; reading and writing go on while the network works, and are not in the times.
 
     Examples:
-        >>> _times_of("a", (155, 240, 240), [0.0, 0.25, 12.25, 12.75])
+        >>> _times_of("a", (155, 240, 240), 0.25, 12.0, 0.5)
         'a: 155×240×240 voxels; 0.2 s waited for the image, 12.0 s in the network, 0.5 s to labels'
     """
-    waited, network, labels = (after - before for before, after in pairwise(times_s))
     return (
         f"{name}: {'×'.join(map(str, shape))} voxels; {waited:.1f} s waited for the image, {network:.1f} s in the "
         f"network, {labels:.1f} s to labels"
@@ -266,13 +283,13 @@ class _ReadAhead:
 
 
 def _exported(
-    predictor: Predictor, output: Path, case: Case, logits: Tensor, properties: dict[str, Any]
+    predictor: Predictor, output: Path, case: Case, logits: Logits, properties: dict[str, Any]
 ) -> Callable[[], None]:
     labels = _labels_of(logits, predictor, properties)
     return partial(write_segmentation, case, labels, properties, predictor, output)
 
 
-def _labels_of(logits: Tensor, predictor: Predictor, properties: dict[str, Any]) -> Labels:
+def _labels_of(logits: Logits, predictor: Predictor, properties: dict[str, Any]) -> Labels:
     """Make labels on the device that predicted, or on the CPU where its memory does not suffice."""
     described = (
         predictor.plans_manager,
@@ -280,16 +297,19 @@ def _labels_of(logits: Tensor, predictor: Predictor, properties: dict[str, Any])
         predictor.label_manager,
         properties,
     )
+    if predictor.device.type == "cpu":
+        return segmentation_of(logits, *described)
+    whole = logits.whole()
     if predictor.all_on_device:
         with suppress(OutOfMemoryError):
-            return segmentation_of(logits.to(predictor.device), *described)
-    return segmentation_of(logits, *described)
+            return segmentation_of(in_one_slab(whole.to(predictor.device)), *described)
+    return segmentation_of(in_one_slab(whole), *described)
 
 
 def _exported_with_probabilities(
-    predictor: Predictor, output: Path, case: Case, logits: Tensor, properties: dict[str, Any]
+    predictor: Predictor, output: Path, case: Case, logits: Logits, properties: dict[str, Any]
 ) -> Callable[[], None]:
-    write_with_probabilities(case, logits, properties, predictor, output)
+    write_with_probabilities(case, logits.whole(), properties, predictor, output)
     return lambda: None
 
 

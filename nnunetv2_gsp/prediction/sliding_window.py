@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain, combinations, product
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from acvl_utils.cropping_and_padding.padding import pad_nd_image
@@ -18,10 +18,13 @@ from torch import Tensor, nn
 
 from nnunetv2_gsp.architectures import GSPUNet
 from nnunetv2_gsp.errors import InputError
+from nnunetv2_gsp.prediction.slabs import Logits, Slab
 from nnunetv2_gsp.prediction.sparing import sparing
 
 CPU = torch.device("cpu")
 Window = tuple[slice | int, ...]  # index into (channels, D, H, W)
+_ALL = slice(None)
+_SLICES = 16  # of a row of a 2d model
 
 
 def _tell_nobody(n_done: int, n_windows: int) -> None: ...
@@ -75,57 +78,71 @@ class Predictor:
         if self._nnunets is None:
             self._window_weights  # noqa: B018 (cached)
 
-    @torch.inference_mode()
     def predict_logits_from_preprocessed_data(self, image: Tensor) -> Tensor:
         """Return logits (classes, D, H, W) on the CPU of a preprocessed image (channels, D, H, W), also for a 2d model.
 
         Raises:
             InputError: the network makes numbers of the image that are not finite.
         """
-        if self._nnunets is not None:
-            return _finite(_logits_of(self._nnunets, image))
+        return self.logits_of(image).whole()
+
+    def logits_of(self, image: Tensor) -> Logits:
+        """Return the same, computed when it is asked for: on the CPU a slab for each row of windows.
+
+        Sums are in memory of as many slices as a window has. Another device gives all logits at once.
+
+        Raises:
+            InputError: as above, when a slab is asked for.
+        """
+        shape = (self.label_manager.num_segmentation_heads, *image.shape[1:])
+        return Logits(shape, self._slabs(image) if self._nnunets is None else _nnunets_slab(self._nnunets, image))
+
+    @torch.inference_mode()
+    def _slabs(self, image: Tensor) -> Iterator[Slab]:
         patch_size = self.configuration_manager.patch_size
         image, without_padding = pad_nd_image(image, patch_size, "constant", {"value": 0}, True, None)
-        first, *others = self.fold_weights
-        with _nnunets_threads():
-            logits = self._of_fold(first, image)
-            for weights in others:
-                logits += self._of_fold(weights, image)
-        if others:
-            logits /= len(self.fold_weights)
-        inside = (slice(None), *without_padding[1:])
-        return logits[inside]
+        _, inside_d, *inside = without_padding
+        rows = self._rows(image.shape[1:])
+        n_windows, n_done = len(self.fold_weights) * sum(len(row.windows) for row in rows), 0
+        sums = _Sums(self.label_manager.num_segmentation_heads, rows[0].stop - rows[0].first, image.shape[2:])
+        for row, end in zip(rows, [*(row.first for row in rows[1:]), rows[-1].stop], strict=True):
+            with _nnunets_threads():
+                for weights in self.fold_weights:
+                    if n_done == 0 or len(self.fold_weights) > 1:
+                        self.network.load_state_dict(weights)
+                    for window in row.windows:
+                        self.on_window(n_done, n_windows)
+                        self._add_window(image[window][None].contiguous(), *sums.of(window, row.first))
+                        n_done += 1
+                logits = sums.finished(end - row.first)
+            # with the slice before, and without those that pad the image
+            first, stop = max(row.first - 1, inside_d.start), min(end, inside_d.stop)
+            index: Window = (_ALL, slice(first - row.first + 1, stop - row.first + 1), *inside)
+            yield Slab(first - inside_d.start, _finite(logits[index]))
+            sums.move(end - row.first)
 
-    def _of_fold(self, weights: dict[str, Any], image: Tensor) -> Tensor:
-        self.network.load_state_dict(weights)
-        window_weights, windows = self._window_weights, self._windows(image.shape[1:])
-        logits = torch.zeros((self.label_manager.num_segmentation_heads, *image.shape[1:]))
-        for n_done, window in enumerate(windows):
-            self.on_window(n_done, len(windows))
-            self._add_window(image[window][None].contiguous(), window_weights, logits[window])
-        sum_of_weights = torch.zeros(image.shape[1:])  # not before, as the network needs most of the memory
-        for window in windows:
-            sum_of_weights[window[1:]] += window_weights
-        logits /= sum_of_weights
-        return _finite(logits)
+    def _rows(self, size: Sequence[int]) -> "list[_Row]":
+        """Return nnU-Net's windows in an image of this size (D, H, W), in rows that begin at the same slice.
 
-    def _windows(self, size: Sequence[int]) -> list[Window]:
-        """Return nnU-Net's windows in an image of this size (D, H, W); a 2d model has some in every slice."""
+        A 2d model has some in every slice, and a row of several slices.
+        """
         patch_size = self.configuration_manager.patch_size
-        n_axes_of_slices = len(size) - len(patch_size)
-        firsts = compute_steps_for_sliding_window(tuple(size[n_axes_of_slices:]), patch_size, self.step_size)
-        slices: list[Sequence[int]] = [range(n) for n in size[:n_axes_of_slices]]
-        return [
-            (slice(None), *first[:n_axes_of_slices], *map(_from, first[n_axes_of_slices:], patch_size))
-            for first in product(*slices, *firsts)
-        ]
+        firsts = compute_steps_for_sliding_window(tuple(size[-len(patch_size) :]), patch_size, self.step_size)
+        along = [[_from(first, length) for first in each] for each, length in zip(firsts, patch_size, strict=True)]
+        if len(patch_size) == len(size):
+            [along_d, *in_slices] = along
+            return [_Row(at.start, at.stop, [(_ALL, at, *rest) for rest in product(*in_slices)]) for at in along_d]
+        some = [range(first, min(first + _SLICES, size[0])) for first in range(0, size[0], _SLICES)]
+        return [_Row(each.start, each.stop, [(_ALL, *rest) for rest in product(each, *along)]) for each in some]
 
-    def _add_window(self, window: Tensor, weights: Tensor, sums: Tensor) -> None:
-        """Add weights · logits of a window (1, channels, *patch) to sums (classes, *patch)."""
+    def _add_window(self, window: Tensor, sums: Tensor, sums_of_weights: Tensor) -> None:
+        """Add weights · logits of a window (1, channels, *patch) to sums (classes, *patch), and weights to theirs."""
+        weights = self._window_weights
         if isinstance(self._forward, GSPUNet) and not self._mirrorings:
             self._forward.add_logits(window, weights, sums)
         else:
             sums.addcmul_(self._of_window(window), weights)
+        sums_of_weights += weights
 
     def _of_window(self, window: Tensor) -> Tensor:
         """Return logits (classes, *patch) of a window (1, channels, *patch), the mean over all mirrorings."""
@@ -162,7 +179,56 @@ class Predictor:
         return predictor
 
 
-def _logits_of(nnunets: Any, image: Tensor) -> Tensor:
+class _Row(NamedTuple):
+    """Windows that lie in the same slices of an image.
+
+    Attributes:
+        first: index of the first slice.
+        stop: index behind the last one.
+        windows: the windows.
+    """
+
+    first: int
+    stop: int
+    windows: list[Window]
+
+
+class _Sums:
+    """Sums of a row's windows in memory, behind the last slice of the row before.
+
+    Args:
+        n_classes: number of classes.
+        depth: number of slices of a row.
+        size: voxels (H, W) of a slice.
+    """
+
+    def __init__(self, n_classes: int, depth: int, size: Sequence[int]):
+        self._all = torch.zeros(n_classes + 1, 1 + depth, *size)  # the weights are one class more
+        self._depth = depth
+
+    def of(self, window: Window, first: int) -> tuple[Tensor, Tensor]:
+        """Return sums of logits (classes, *patch) and of weights (*patch) in a window of the row from `first` on."""
+        _, along_d, *others = window
+        at = along_d - first + 1 if isinstance(along_d, int) else slice(1, None)
+        index: Window = (_ALL, at, *others)
+        here = self._all[index]
+        return here[:-1], here[-1]
+
+    def finished(self, n: int) -> Tensor:
+        """Return logits (classes, 1 + n, H, W) of the slice before and of the next n, which no window changes again."""
+        self._all[:-1, 1 : 1 + n] /= self._all[-1, 1 : 1 + n]
+        return self._all[:-1, : 1 + n]
+
+    def move(self, n: int) -> None:
+        """Move to the next row, which begins n slices behind this one."""
+        n_left = 1 + self._depth - n
+        for first in range(0, n_left, n):  # what is read is not what is written
+            some = slice(first, min(first + n, n_left))
+            self._all[:, some] = self._all[:, some.start + n : some.stop + n]
+        self._all[:, n_left:] = 0
+
+
+def _nnunets_slab(nnunets: Any, image: Tensor) -> Iterator[Slab]:
     """Let nnU-Net's predictor predict."""
     try:
         logits: Tensor = nnunets.predict_logits_from_preprocessed_data(image)
@@ -170,7 +236,7 @@ def _logits_of(nnunets: Any, image: Tensor) -> Tensor:
         if not str(error).startswith("Encountered inf"):  # which nnU-Net finds, but no NaN
             raise
         raise _not_finite() from error
-    return logits
+    yield Slab(0, _finite(logits))
 
 
 def _finite(logits: Tensor) -> Tensor:

@@ -200,7 +200,7 @@ def test_cases_keep_the_names_that_the_organiser_gives_them(brats_models, tmp_pa
 
 
 def test_a_defect_on_one_case_costs_no_other_its_result(brats_container, brats_input, tmp_path, monkeypatch, capsys):
-    predict = Predictor.predict_logits_from_preprocessed_data
+    predict = Predictor.logits_of
     calls = iter(range(2))
 
     def fail_once(self, data):
@@ -208,7 +208,7 @@ def test_a_defect_on_one_case_costs_no_other_its_result(brats_container, brats_i
             raise RuntimeError("out of luck")
         return predict(self, data)
 
-    monkeypatch.setattr(Predictor, "predict_logits_from_preprocessed_data", fail_once)
+    monkeypatch.setattr(Predictor, "logits_of", fail_once)
     assert run(brats_container, brats_input, tmp_path / "out") == 0
     assert not voxels(tmp_path / "out" / f"{CASES[0]}.nii.gz").any()
     assert voxels(tmp_path / "out" / f"{CASES[1]}.nii.gz").any()

@@ -21,6 +21,7 @@ class Case:
 
     Attributes:
         arguments: logits, plans, configuration, label manager and properties.
+        slab: number of slices of logits that come at once.
     """
 
     logits: torch.Tensor
@@ -28,6 +29,7 @@ class Case:
     configuration: ConfigurationManager
     label_manager: LabelManager
     properties: dict[str, Any]
+    slab: int
 
     @property
     def arguments(self):
@@ -64,6 +66,7 @@ def case_of(
     seed=0,
     steps=None,
     resampling=LINEAR,
+    slab=2,
 ):
     """Return a case of noise, all sizes in the network's order of axes.
 
@@ -100,6 +103,7 @@ def case_of(
             "bbox_used_for_cropping": [[cut[0], cut[0] + n] for n, cut in zip(size, margins, strict=True)],
             "shape_after_cropping_and_before_resampling": tuple(size),
         },
+        slab,
     )
 
 
@@ -119,4 +123,5 @@ def cases(draw, steps=None):
         margins=draw(strategies.tuples(*[strategies.tuples(cut, cut)] * 3)),
         seed=draw(strategies.integers(0, 2**32 - 1)),
         steps=steps,
+        slab=draw(strategies.integers(1, 5)),
     )

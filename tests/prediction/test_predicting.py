@@ -14,6 +14,7 @@ import torch
 from nnunetv2_gsp.errors import DamagedFileError
 from nnunetv2_gsp.prediction import predicting
 from nnunetv2_gsp.prediction.cases import Case, Preprocessed
+from nnunetv2_gsp.prediction.slabs import in_one_slab
 
 N_CASES = 6
 CASES = [Case(f"case{number}", (Path(f"case{number}_0000.nii.gz"),), None) for number in range(N_CASES)]
@@ -37,11 +38,12 @@ class Watched:
             raise DamagedFileError("a whole image", "half of one", where=case.images[0])
         return kept(self.images, Preprocessed(torch.zeros(1), {}))
 
-    def predict_logits_from_preprocessed_data(self, image):
+    def logits_of(self, image):
         self.counts.append([alive(each) for each in (self.images, self.logits, self.labels)])
-        return kept(self.logits, torch.zeros(1))
+        return in_one_slab(kept(self.logits, torch.zeros(1, 1, 1, 1)))
 
-    def segmentation_of(self, *_):
+    def segmentation_of(self, logits, *_):
+        logits.whole()
         return kept(self.labels, np.zeros(1, np.uint8))
 
     def write_segmentation(self, case, *_):
@@ -83,9 +85,9 @@ def test_the_next_case_is_read_while_the_network_works(monkeypatch):
                 is_read.set()
             return super().preprocessed(case, predictor)
 
-        def predict_logits_from_preprocessed_data(self, image):
+        def logits_of(self, image):
             assert is_read.wait(30)
-            return super().predict_logits_from_preprocessed_data(image)
+            return super().logits_of(image)
 
     predict(Waiting(), monkeypatch)
 
@@ -152,19 +154,20 @@ def test_labels_are_made_on_the_device_unless_its_memory_does_not_suffice(all_on
     tried = []
 
     def segmentation_of(logits, *_):
-        tried.append(logits.device.type)
-        if logits.device.type == "meta":
+        device = logits.whole().device.type
+        tried.append(device)
+        if device == "meta":
             raise torch.OutOfMemoryError
         return "labels"
 
     monkeypatch.setattr(predicting, "segmentation_of", segmentation_of)
     predictor = mock.Mock(device=torch.device("meta"), all_on_device=all_on_device)
-    assert predicting._labels_of(torch.zeros(2, 1, 1, 1), predictor, {}) == "labels"
+    assert predicting._labels_of(in_one_slab(torch.zeros(2, 1, 1, 1)), predictor, {}) == "labels"
     assert tried == devices
 
 
 @pytest.mark.parametrize("error", [RuntimeError("can't allocate memory"), MemoryError()])
-@pytest.mark.parametrize("step", ["predict_logits_from_preprocessed_data", "segmentation_of"])
+@pytest.mark.parametrize("step", ["logits_of", "segmentation_of"])
 def test_a_case_without_enough_memory_is_named_and_the_others_are_written(step, error, monkeypatch):
     class Short(Watched):
         n_calls = 0

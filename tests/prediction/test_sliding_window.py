@@ -1,5 +1,6 @@
 """Logits are nnU-Net's means over windows, up to the fp16 that nnU-Net sums up in."""
 
+from itertools import pairwise
 from unittest import mock
 
 import numpy as np
@@ -131,6 +132,32 @@ def test_it_tells_which_window_comes():
     assert told == [(0, 3), (1, 3), (2, 3)]
 
 
+@pytest.mark.parametrize(
+    ("patch_size", "shape", "slices"),
+    [
+        ((8, 8, 8), (20, 8, 9), [(0, 4), (3, 8), (7, 12), (11, 20)]),
+        ((8, 8, 8), (3, 9, 8), [(0, 3)]),  # padded
+        ((8, 8), (40, 8, 9), [(0, 16), (15, 32), (31, 40)]),
+    ],
+)
+def test_slabs_come_in_order_and_each_begins_with_the_last_slice_of_the_one_before(patch_size, shape, slices):
+    logits = predictor_of(patch_size).logits_of(image_of(shape))
+    slabs = [(slab.first, slab.logits.clone()) for slab in logits.slabs]
+    assert [(first, first + each.shape[1]) for first, each in slabs] == slices
+    for (_, before), (_, after) in pairwise(slabs):
+        assert torch.equal(before[:, -1], after[:, 0])
+    whole = predictor_of(patch_size).predict_logits_from_preprocessed_data(image_of(shape))
+    assert logits.shape == tuple(whole.shape)
+    assert torch.equal(whole, torch.cat([slabs[0][1], *(each[:, 1:] for _, each in slabs[1:])], 1))
+
+
+def test_sums_are_in_memory_of_as_many_slices_as_a_window_has(monkeypatch):
+    made = []
+    monkeypatch.setattr(torch, "zeros", lambda *size: made.append(size) or torch.full(size, 0.0))
+    predictor_of((8, 8, 8)).predict_logits_from_preprocessed_data(image_of((40, 8, 9)))
+    assert made == [(CLASSES + 1, 8 + 1, 8, 9)]
+
+
 def test_an_image_with_nan_is_refused():
     image = image_of((8, 8, 8))
     image[0, 4, 4, 4] = torch.nan
@@ -140,7 +167,7 @@ def test_an_image_with_nan_is_refused():
 
 def test_another_device_is_left_to_nnunet():
     with mock.patch.object(nnUNetPredictor, "predict_logits_from_preprocessed_data", autospec=True) as asked:
-        asked.return_value = torch.ones(2, 1, 8, 8)
+        asked.return_value = torch.ones(CLASSES, 1, 8, 8)
         predictor = predictor_of((8, 8), 0.9, device=torch.device("meta"), all_on_device=False)
         assert predictor.predict_logits_from_preprocessed_data(image := image_of((1, 8, 8))) is asked.return_value
     nnunets, given = asked.call_args.args

@@ -6,6 +6,7 @@
 // axis of the labels first, then of H and W.
 typedef struct {
     const float *logits;
+    int64_t class_stride;     // of the logits, in floats; voxels of a class lie one after the other
     const Taps *taps;
     const int32_t *label_of;  // of each winner
     uint8_t *out;             // or uint16_t

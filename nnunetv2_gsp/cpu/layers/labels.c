@@ -57,10 +57,9 @@ static inline void consider(const Labelling *labelling, int32_t class, const flo
 
 static void find_winners(const Job *job, int64_t begin_voxel, int32_t n, const Rows *rows) {
     const Labelling *labelling = job->labelling;
-    const int64_t voxels = (int64_t)labelling->low[0] * labelling->low[1] * labelling->low[2];
     begin(n, rows->best, rows->winner);
     for (int32_t class = 0; class < labelling->classes; class++)
-        consider(labelling, class, labelling->logits + class * voxels + begin_voxel, n, rows->best, rows->winner);
+        consider(labelling, class, labelling->logits + class * labelling->class_stride + begin_voxel, n, rows->best, rows->winner);
     for (int32_t i = 0; i < n; i++) job->winners[begin_voxel + i] = (int16_t)rows->winner[i];
 }
 
@@ -68,11 +67,10 @@ static void find_winners(const Job *job, int64_t begin_voxel, int32_t n, const R
 // by side for each voxel.
 static void put_side_by_side(const Labelling *labelling, const int64_t corners[4], Taps d, Taps h, int32_t class,
                              int32_t from, int32_t to, const Rows *rows) {
-    const int64_t voxels = (int64_t)labelling->low[0] * labelling->low[1] * labelling->low[2];
     float *restrict line = rows->line, *restrict side_by_side = rows->side_by_side;
     for (int32_t lane = 0; lane < LANES; lane++) {
         if (class + lane < labelling->classes) {
-            const float *logits = labelling->logits + (class + lane) * voxels;
+            const float *logits = labelling->logits + (class + lane) * labelling->class_stride;
             const float *restrict a = logits + corners[0], *restrict b = logits + corners[1];
             const float *restrict e = logits + corners[2], *restrict f = logits + corners[3];
             for (int32_t i = from; i < to; i++) {
