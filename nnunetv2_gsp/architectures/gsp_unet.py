@@ -149,19 +149,21 @@ class GSPUNet(Part):
         """
         return compute(self, x)
 
-    def add_logits(self, x: Tensor, weights: Tensor, sums: Tensor) -> None:
+    def add_logits(self, x: Tensor, weights: Tensor, sums: Tensor, mirrored: Sequence[int] = ()) -> None:
         """Add weights · logits of an image to sums; with the fused layers there is never memory for the logits.
 
         Args:
             x: image (1, input_channels, *patch).
             weights: weights (*patch) of the voxels.
             sums: sums (num_classes, *patch), in any strides.
+            mirrored: spatial axes, from 0 on, along which the image was mirrored, and the logits are before they are
+                added.
         """
         if self._is_called_as_it_is():
-            add_logits(self, x, weights, sums)
+            add_logits(self, x, weights, sums, mirrored)
         else:
             [logits] = self(x)
-            sums.addcmul_(logits, weights)
+            sums.addcmul_(logits.flip([axis + 1 for axis in mirrored]), weights)
 
     def _is_called_as_it_is(self) -> bool:
         """Tell whether a call is `forward` of this class and nothing else."""

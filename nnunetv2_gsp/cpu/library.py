@@ -56,7 +56,13 @@ class Input(ctypes.Structure):
 class Target(ctypes.Structure):
     """Where logits are summed up instead of stored."""
 
-    _fields_ = [("sums", FloatPointer), ("weights", ctypes.c_void_p), ("strides", ctypes.c_int64 * 3)]
+    _fields_ = [
+        ("sums", FloatPointer),
+        ("weights", ctypes.c_void_p),
+        ("strides", ctypes.c_int64 * 3),
+        ("weight_strides", ctypes.c_int64 * 2),
+        ("step", ctypes.c_int64),
+    ]
 
 
 class Layer(ctypes.Structure):

@@ -91,7 +91,7 @@ def new_logits(fused_layers: FusedLayers, program: Program, n_samples: int) -> l
     ]
 
 
-def target_in(program: Program, sums: Tensor, weights: Tensor) -> Target | None:
+def target_in(program: Program, sums: Tensor, weights: Tensor, mirrored: Collection[int] = ()) -> Target | None:
     """Return where C adds weights · logits of one resolution; None where it can't.
 
     Args:
@@ -99,6 +99,7 @@ def target_in(program: Program, sums: Tensor, weights: Tensor) -> Target | None:
         sums: sums (classes, *spatial), a part of a larger volume; only rows have to be contiguous. They must stay in
             memory as long as they are added to, and so must the weights.
         weights: weights (*spatial) of the voxels.
+        mirrored: spatial axes, from 0 on, along which logits are mirrored on their way to the sums.
     """
     [logits] = program.logits
     size = logits.size[-program.n_axes :]
@@ -110,9 +111,25 @@ def target_in(program: Program, sums: Tensor, weights: Tensor) -> Target | None:
         and weights.is_contiguous()
     ):
         return None
-    of_classes, *of_axes, _ = sums.stride()
-    to = ctypes.cast(sums.data_ptr(), FloatPointer)
-    return Target(to, weights.data_ptr(), (ctypes.c_int64 * 3)(of_classes, *(0, *of_axes)[-2:]))
+    of_classes, *of_sums = sums.stride()
+    first_sum, of_axes = _from_the_first_voxel(sums, of_sums, size, mirrored)
+    first_weight, of_weights = _from_the_first_voxel(weights, weights.stride(), size, mirrored)
+    return Target(
+        ctypes.cast(first_sum, FloatPointer),
+        first_weight,
+        (ctypes.c_int64 * 3)(of_classes, *three(of_axes[:-1], 0)[1:]),
+        (ctypes.c_int64 * 2)(*three(of_weights[:-1], 0)[1:]),
+        of_axes[-1],
+    )
+
+
+def _from_the_first_voxel(
+    tensor: Tensor, strides: Sequence[int], size: Sequence[int], mirrored: Collection[int]
+) -> tuple[int, list[int]]:
+    """Return the address of the voxel that comes first, and the strides of the spatial axes from there on."""
+    behind = sum((size[axis] - 1) * strides[axis] for axis in mirrored)
+    first = tensor.data_ptr() + tensor.element_size() * behind
+    return first, [-stride if axis in mirrored else stride for axis, stride in enumerate(strides)]
 
 
 def spaces_of(*tensors: Tensor | None) -> Any:

@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -94,7 +94,7 @@ def compute(network: Any, image: Tensor) -> Tensor | list[Tensor]:
     return logits  # type: ignore[no-any-return]
 
 
-def add_logits(network: Any, image: Tensor, weights: Tensor, sums: Tensor) -> None:
+def add_logits(network: Any, image: Tensor, weights: Tensor, sums: Tensor, mirrored: Sequence[int] = ()) -> None:
     """Add weights · logits of an image to sums, with the engine that `compute` would take.
 
     The fused layers add tile by tile, so there is never memory for the logits.
@@ -104,11 +104,12 @@ def add_logits(network: Any, image: Tensor, weights: Tensor, sums: Tensor) -> No
         image: input of the network, (1, C, *patch).
         weights: weights (*patch) of the voxels.
         sums: sums (classes, *patch), in any strides.
+        mirrored: spatial axes, from 0 on, along which the logits are mirrored before.
 
     Raises:
         UnavailableError, InputError: as `compute` does.
     """
-    _, choice = _computed(network, image, lambda engine, logits: engine.add(logits, weights, sums))
+    _, choice = _computed(network, image, lambda engine, logits: engine.add(logits, weights, sums, mirrored))
     _say_once(choice)
 
 

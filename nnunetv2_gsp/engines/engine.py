@@ -2,6 +2,7 @@
 
 import logging
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any, Generic, TypeVar
 
 from dynamic_network_architectures.building_blocks.simple_conv_blocks import ConvDropoutNormReLU
@@ -69,13 +70,14 @@ class Engine(ABC, Generic[Map]):
     def end(self, logits: Any) -> Tensor | list[Tensor]:
         """Return the decoder's logits, of one resolution or a list of several, as tensors."""
 
-    def add(self, logits: Any, weights: Tensor, sums: Tensor) -> None:
+    def add(self, logits: Any, weights: Tensor, sums: Tensor, mirrored: Sequence[int]) -> None:
         """Add weights · logits to `sums`, which an engine may do without all logits in memory.
 
         Args:
             logits: the decoder's logits of one image and of one resolution.
             weights: weights (*patch) of the voxels.
             sums: sums (classes, *patch).
+            mirrored: spatial axes, from 0 on, along which the logits are mirrored before.
         """
         [of_image] = self.end(logits)
-        sums.addcmul_(of_image, weights)
+        sums.addcmul_(of_image.flip([axis + 1 for axis in mirrored]) if mirrored else of_image, weights)

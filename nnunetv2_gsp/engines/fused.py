@@ -40,12 +40,12 @@ class Fused(Recorder):
         self._run(program, computed)
         return computed if isinstance(logits, list) else computed[0]
 
-    def add(self, logits: Any, weights: Tensor, sums: Tensor) -> None:
+    def add(self, logits: Any, weights: Tensor, sums: Tensor, mirrored: Sequence[int]) -> None:
         """Add weights · logits to `sums` tile by tile."""
         program = self.program(logits)
-        target = target_in(program, sums, weights)
+        target = target_in(program, sums, weights, mirrored)
         if target is None or len(self.image) > 1:
-            super().add(logits, weights, sums)
+            super().add(logits, weights, sums, mirrored)
         else:
             self._run(program, [], target)
 

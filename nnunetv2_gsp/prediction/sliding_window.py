@@ -69,8 +69,8 @@ class Predictor:
         self._forward: Callable[[Tensor], Tensor] = self.network.eval()
         if self.device.type == "cpu":
             self._forward = torch.compile(self.network) if is_compiled else sparing(self.network)
-        axes = [axis + 2 for axis in self.mirroring_axes]  # behind batch and channels
-        self._mirrorings = list(chain.from_iterable(combinations(axes, n) for n in range(1, len(axes) + 1)))
+        axes = self.mirroring_axes
+        self._mirrorings = list(chain.from_iterable(combinations(axes, n) for n in range(len(axes) + 1)))
         self._nnunets = None if self.device.type == "cpu" else self._nnunets_predictor()
 
     def get_ready(self) -> None:
@@ -136,20 +136,28 @@ class Predictor:
         return [_Row(each.start, each.stop, [(_ALL, *rest) for rest in product(each, *along)]) for each in some]
 
     def _add_window(self, window: Tensor, sums: Tensor, sums_of_weights: Tensor) -> None:
-        """Add weights · logits of a window (1, channels, *patch) to sums (classes, *patch), and weights to theirs."""
+        """Add weights · logits of a window (1, channels, *patch) to sums (classes, *patch), and weights to theirs.
+
+        Logits are the mean over all mirrorings.
+        """
         weights = self._window_weights
-        if isinstance(self._forward, GSPUNet) and not self._mirrorings:
-            self._forward.add_logits(window, weights, sums)
+        sums_of_weights += weights
+        if isinstance(self._forward, GSPUNet):
+            weights = weights / len(self._mirrorings)
+            for axes in self._mirrorings:
+                mirrored = window.flip([axis + 2 for axis in axes]) if axes else window
+                self._forward.add_logits(mirrored, weights, sums, axes)
         else:
             sums.addcmul_(self._of_window(window), weights)
-        sums_of_weights += weights
 
     def _of_window(self, window: Tensor) -> Tensor:
         """Return logits (classes, *patch) of a window (1, channels, *patch), the mean over all mirrorings."""
+        _, *mirrorings = self._mirrorings
         logits = self._forward(window)
-        for axes in self._mirrorings:
-            logits += self._forward(window.flip(axes)).flip(axes)
-        return logits[0].div_(len(self._mirrorings) + 1) if self._mirrorings else logits[0]
+        for axes in mirrorings:
+            behind = [axis + 2 for axis in axes]
+            logits += self._forward(window.flip(behind)).flip(behind)
+        return logits[0].div_(len(self._mirrorings))
 
     @cached_property
     def _window_weights(self) -> Tensor:

@@ -254,9 +254,9 @@ def test_logits_that_are_added_are_those_of_a_call(changed, factor):
     network, image = gsp_unet(patch, [8, 16], isotropic(2)).eval(), torch.randn(1, 2, *patch)
     sums, weights = torch.ones(3, *patch), torch.rand(patch)
     with torch.no_grad():
-        expected = 1 + factor * weights * network(image)[0]
+        expected = 1 + factor * weights * network(image)[0].flip(1, 3)
         with changed(network):
-            network.add_logits(image, weights, sums)
+            network.add_logits(image, weights, sums, mirrored=(0, 2))
     assert torch.allclose(sums, expected, atol=1e-4)
 
 

@@ -52,18 +52,19 @@ def volume_around(patch, n_classes):
 
 @needs_build
 @settings(max_examples=60, suppress_health_check=list(HealthCheck))
-@given(networks_and_images(training=False), st.integers(1, 3))
-def test_logits_of_a_window_are_added_to_a_volume(network_and_image, n_threads):
+@given(networks_and_images(training=False), st.integers(1, 3), st.sets(st.integers(0, 2)))
+def test_logits_of_a_window_are_added_to_a_volume(network_and_image, n_threads, axes):
     network, images = network_and_image
+    mirrored = tuple(axis for axis in axes if axis < images.ndim - 2)
     network.decoder.deep_supervision, image = False, images[:1]
     with torch_threads(n_threads), torch.no_grad():
         [logits] = fused(network, image)
         weights = torch.rand(logits.shape[1:])
         expected, window = volume_around(weights.shape, len(logits))
         sums = expected.clone()
-        expected[window] += weights * logits
+        expected[window] += weights * logits.flip([axis + 1 for axis in mirrored])
         with mock.patch.object(Engine, "add", side_effect=AssertionError("logits in memory")):
-            network.add_logits(image, weights, sums[window])
+            network.add_logits(image, weights, sums[window], mirrored)
     assert torch.allclose(sums, expected, rtol=0, atol=1e-6 * expected.abs().max())
 
 
@@ -87,8 +88,8 @@ def test_other_sums_take_the_logits_from_memory(of_sums, of_weights):
     network, image = small_network(), torch.randn(1, 2, *PATCH)
     sums, weights = of_sums(torch.randn(3, *PATCH)), of_weights(torch.rand(PATCH))
     with torch.no_grad():
-        expected = sums + weights * fused(network, image)[0]
-        network.add_logits(image, weights, sums)
+        expected = sums + weights * fused(network, image)[0].flip(1)
+        network.add_logits(image, weights, sums, mirrored=(0,))
     assert torch.allclose(sums, expected, atol=1e-5)
 
 

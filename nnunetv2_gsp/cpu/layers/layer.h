@@ -23,11 +23,14 @@ typedef struct {
     int32_t pool[3];
 } Input;
 
-// Where logits are summed up instead of stored: sums += weights · out, in a part of a larger volume.
+// Where logits are summed up instead of stored: sums += weights · out, in a part of a larger volume. Along a mirrored axis
+// the first voxel is the last one of the part, and strides are negative.
 typedef struct {
-    float *sums;           // at the part's first voxel
-    const float *weights;  // of the part's voxels, (D, H, W), for all channels
+    float *sums;           // at the first voxel
+    const float *weights;  // of the part's voxels, for all channels, at the first voxel
     int64_t strides[3];    // of `sums`, in floats: from channel to channel, from slice to slice, from row to row
+    int64_t weight_strides[2];  // from slice to slice, from row to row
+    int64_t step;               // of both, from voxel to voxel: 1, or -1 where rows are mirrored
 } Target;
 
 // out = weight · inputs + bias, or with `low`: weight · inputs + the linear interpolation of `low`.

@@ -80,21 +80,25 @@ static inline void finish_rest(Vector total[OUTPUTS][VECTORS], OutputBlock *bloc
     }
 }
 
+static inline void add_row(float *restrict sums, const float *restrict weights, const float *restrict values, int32_t n,
+                           int64_t step) {
+    if (step > 0)
+        for (int32_t i = 0; i < n; i++) sums[i] += weights[i] * values[i];
+    else
+        for (int32_t i = 0; i < n; i++) sums[-i] += weights[-i] * values[i];
+}
+
 // Adds a block's outputs, which are in the scratch memory, to where they are summed up.
 static inline void add_to_target(const Layer *layer, const Tile *tile, int32_t channel, const OutputBlock *block) {
     const Target *target = layer->target;
     const int32_t height = layer->out.size[1], width = layer->out.size[2];
     for (int32_t r = 0; r < tile->rows; r++) {
-        const int32_t row = tile->first_row + r;
-        const float *restrict weights = target->weights + (int64_t)row * width;
+        const int32_t d = (tile->first_row + r) / height, h = (tile->first_row + r) % height;
+        const float *weights = target->weights + d * target->weight_strides[0] + h * target->weight_strides[1];
         const float *from = block->to + (int64_t)r * width;
-        float *to = target->sums + channel * target->strides[0] + row / height * target->strides[1]
-                    + row % height * target->strides[2];
-        for (int32_t k = 0; k < block->outputs; k++, from += block->channel_stride, to += target->strides[0]) {
-            const float *restrict values = from;
-            float *restrict sums = to;
-            for (int32_t i = 0; i < width; i++) sums[i] += weights[i] * values[i];
-        }
+        float *to = target->sums + channel * target->strides[0] + d * target->strides[1] + h * target->strides[2];
+        for (int32_t k = 0; k < block->outputs; k++, from += block->channel_stride, to += target->strides[0])
+            add_row(to, weights, from, width, target->step);
     }
 }
 
