@@ -8,6 +8,7 @@ from functools import cached_property
 from itertools import chain, combinations, product
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from acvl_utils.cropping_and_padding.padding import pad_nd_image
 from nnunetv2.configuration import default_num_processes
@@ -143,9 +144,10 @@ class Predictor:
         weights = self._window_weights
         sums_of_weights += weights
         if isinstance(self._forward, GSPUNet):
-            weights = weights / len(self._mirrorings)
+            weights, mirrored = weights / len(self._mirrorings), torch.empty_like(window)
             for axes in self._mirrorings:
-                mirrored = window.flip([axis + 2 for axis in axes]) if axes else window
+                # not `torch.flip`: the first touch of its new tensor takes longer than all else in it
+                np.copyto(mirrored.numpy(), np.flip(window.numpy(), [axis + 2 for axis in axes]))
                 self._forward.add_logits(mirrored, weights, sums, axes)
         else:
             sums.addcmul_(self._of_window(window), weights)
