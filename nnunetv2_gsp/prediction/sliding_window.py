@@ -147,7 +147,7 @@ class Predictor:
             weights, mirrored = weights / len(self._mirrorings), torch.empty_like(window)
             for axes in self._mirrorings:
                 # not `torch.flip`: the first touch of its new tensor takes longer than all else in it
-                np.copyto(mirrored.numpy(), np.flip(window.numpy(), [axis + 2 for axis in axes]))
+                np.copyto(mirrored.numpy(), np.flip(window.numpy(), tuple(axis + 2 for axis in axes)))
                 self._forward.add_logits(mirrored, weights, sums, axes)
         else:
             sums.addcmul_(self._of_window(window), weights)
