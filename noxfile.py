@@ -4,8 +4,12 @@ import nox
 
 LOWEST = [  # what setup.cfg allows, and nnU-Net beside it
     "torch==2.5.0",
-    "numpy==1.26.4",
+    "numpy==1.26.0",
     "SimpleITK==2.4.1",
+    "nibabel==4.0.0",
+    "packaging==22.0",
+    "tqdm==4.65.0",
+    "shtab==1.9.3",
     "dynamic-network-architectures==0.4.4",
     "jsonschema==4.18.0",
     "batchgenerators==0.25.1",
@@ -14,7 +18,8 @@ LOWEST = [  # what setup.cfg allows, and nnU-Net beside it
     "optuna==5.0.0",
     "torchinfo==1.8.0",
     "nilearn==0.10.4",
-    "scipy==1.11.4",
+    "scipy==1.11.1",
+    "scikit-image==0.22.0",
     "matplotlib==3.8.0",
     "jinja2==3.1.0",
 ]

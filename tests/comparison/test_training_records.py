@@ -40,7 +40,10 @@ def write_log(folder, *lines):
 
 
 def test_a_prediction_takes_from_one_case_to_the_next(tmp_path):
-    write_log(tmp_path, *(f"2026-01-01 00:00:{second}: predicting case" for second in ("00.5", "02.5", "05.5", "06")))
+    write_log(
+        tmp_path,
+        *(f"2026-01-01 00:00:{second}: predicting case" for second in ("00.500000", "02.500000", "05.500000", "06")),
+    )
     assert records.prediction_seconds(tmp_path) == 2
     write_log(tmp_path, "2026-01-01 00:00:00: predicting case")
     assert records.prediction_seconds(tmp_path) is None
