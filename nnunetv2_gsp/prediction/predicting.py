@@ -71,8 +71,9 @@ def predict_folder(
 ) -> Predictions:
     """Predict the cases of a folder, and write a segmentation for each, as `nnUNetv2_predict` does.
 
-    At any time there are at most two preprocessed images in memory, logits of one case at the network's resolution, of
-    as many slices as a window has, and labels of two cases.
+    At any time there are at most two preprocessed images in memory, logits of one case at the network's resolution, and
+    labels of two cases. On the CPU, without probabilities and with nnU-Net's usual resampling, logits are in memory of
+    as many slices as a window has.
 
     Args:
         image_folder: images named CASE_0000 and so on, with the ending of the training images.

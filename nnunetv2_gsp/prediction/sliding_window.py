@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import chain, combinations, product
+from itertools import chain, combinations, groupby, product
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -77,7 +77,7 @@ class Predictor:
     def get_ready(self) -> None:
         """Compute what all windows share, for 0.3 s in which the first image may be read."""
         if self._nnunets is None:
-            self._window_weights  # noqa: B018 (cached)
+            self._mean_weights  # noqa: B018 (cached)
 
     def predict_logits_from_preprocessed_data(self, image: Tensor) -> Tensor:
         """Return logits (classes, D, H, W) on the CPU of a preprocessed image (channels, D, H, W), also for a 2d model.
@@ -90,7 +90,8 @@ class Predictor:
     def logits_of(self, image: Tensor) -> Logits:
         """Return the same, computed when it is asked for: on the CPU a slab for each row of windows.
 
-        Sums are in memory of as many slices as a window has. Another device gives all logits at once.
+        Sums are in memory of as many slices as a window has, or of some for a 2d model. Another device gives all logits
+        at once.
 
         Raises:
             InputError: as above, when a slab is asked for.
@@ -132,7 +133,11 @@ class Predictor:
         along = [[_from(first, length) for first in each] for each, length in zip(firsts, patch_size, strict=True)]
         if len(patch_size) == len(size):
             [along_d, *in_slices] = along
-            return [_Row(at.start, at.stop, [(_ALL, at, *rest) for rest in product(*in_slices)]) for at in along_d]
+            # nnU-Net's steps come to the same slice more than once where they are shorter than a slice
+            return [
+                _Row(first, first + patch_size[0], [(_ALL, *rest) for rest in product(same, *in_slices)])
+                for first, same in groupby(along_d, key=lambda at: at.start)
+            ]
         some = [range(first, min(first + _SLICES, size[0])) for first in range(0, size[0], _SLICES)]
         return [_Row(each.start, each.stop, [(_ALL, *rest) for rest in product(each, *along)]) for each in some]
 
@@ -141,16 +146,17 @@ class Predictor:
 
         Logits are the mean over all mirrorings.
         """
-        weights = self._window_weights
-        sums_of_weights += weights
+        sums_of_weights += self._window_weights
         if isinstance(self._forward, GSPUNet):
-            weights, mirrored = weights / len(self._mirrorings), torch.empty_like(window)
-            for axes in self._mirrorings:
+            unmirrored, *mirrorings = self._mirrorings
+            self._forward.add_logits(window, self._mean_weights, sums, unmirrored)
+            mirrored = torch.empty_like(window)
+            for axes in mirrorings:
                 # not `torch.flip`: the first touch of its new tensor takes longer than all else in it
                 np.copyto(mirrored.numpy(), np.flip(window.numpy(), tuple(axis + 2 for axis in axes)))
-                self._forward.add_logits(mirrored, weights, sums, axes)
+                self._forward.add_logits(mirrored, self._mean_weights, sums, axes)
         else:
-            sums.addcmul_(self._of_window(window), weights)
+            sums.addcmul_(self._of_window(window), self._window_weights)
 
     def _of_window(self, window: Tensor) -> Tensor:
         """Return logits (classes, *patch) of a window (1, channels, *patch), the mean over all mirrorings."""
@@ -166,6 +172,11 @@ class Predictor:
         patch_size = tuple(self.configuration_manager.patch_size)
         weights: Tensor = compute_gaussian(patch_size, sigma_scale=1 / 8, value_scaling_factor=10, device=CPU)
         return weights.float()  # rounded to fp16 as nnU-Net's are
+
+    @cached_property
+    def _mean_weights(self) -> Tensor:
+        """Weights of a window's logits in one of all mirrorings, whose number is a power of 2."""
+        return self._window_weights / len(self._mirrorings)
 
     def _nnunets_predictor(self) -> Any:
         from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor  # takes longer to import than all above
@@ -190,7 +201,7 @@ class Predictor:
 
 
 class _Row(NamedTuple):
-    """Windows that lie in the same slices of an image.
+    """Windows that lie in some slices of an image: all in each of them, or those of a 2d model in one.
 
     Attributes:
         first: index of the first slice.

@@ -14,7 +14,7 @@ import torch
 from nnunetv2_gsp.errors import DamagedFileError
 from nnunetv2_gsp.prediction import predicting
 from nnunetv2_gsp.prediction.cases import Case, Preprocessed
-from nnunetv2_gsp.prediction.slabs import in_one_slab
+from nnunetv2_gsp.prediction.slabs import Logits, Slab, in_one_slab
 
 N_CASES = 6
 CASES = [Case(f"case{number}", (Path(f"case{number}_0000.nii.gz"),), None) for number in range(N_CASES)]
@@ -39,12 +39,20 @@ class Watched:
         return kept(self.images, Preprocessed(torch.zeros(1), {}))
 
     def logits_of(self, image):
+        return Logits((1, 1, 1, 1), self.slabs())
+
+    def slabs(self):
+        yield Slab(0, self.compute())
+
+    def compute(self):
         self.counts.append([alive(each) for each in (self.images, self.logits, self.labels)])
-        return in_one_slab(kept(self.logits, torch.zeros(1, 1, 1, 1)))
+        return kept(self.logits, torch.zeros(1, 1, 1, 1))
 
     def segmentation_of(self, logits, *_):
-        logits.whole()
-        return kept(self.labels, np.zeros(1, np.uint8))
+        labels = kept(self.labels, np.zeros(1, np.uint8))
+        for _ in logits.slabs:
+            pass
+        return labels
 
     def write_segmentation(self, case, *_):
         self.wrote.append(case.name)
@@ -167,7 +175,7 @@ def test_labels_are_made_on_the_device_unless_its_memory_does_not_suffice(all_on
 
 
 @pytest.mark.parametrize("error", [RuntimeError("can't allocate memory"), MemoryError()])
-@pytest.mark.parametrize("step", ["logits_of", "segmentation_of"])
+@pytest.mark.parametrize("step", ["compute", "segmentation_of"])
 def test_a_case_without_enough_memory_is_named_and_the_others_are_written(step, error, monkeypatch):
     class Short(Watched):
         n_calls = 0

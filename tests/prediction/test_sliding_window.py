@@ -75,7 +75,14 @@ def in_fp32(monkeypatch):
 @pytest.mark.parametrize("settings", [{}, {"mirroring": False}, {"step_size": 0.9}])
 @pytest.mark.parametrize(
     ("patch_size", "shape"),
-    [((8, 8, 8), (13, 8, 20)), ((8, 10, 8), (3, 17, 5)), ((8, 8), (4, 13, 7)), ((8, 8, 8), (1, 1, 1))],
+    [
+        ((8, 8, 8), (13, 8, 20)),
+        ((8, 10, 8), (3, 17, 5)),
+        ((8, 8), (4, 13, 7)),
+        ((8, 8), (20, 13, 7)),
+        ((8, 8, 8), (1, 1, 1)),
+        ((1, 8, 8), (3, 8, 9)),  # whose steps come to the same slice twice
+    ],
 )
 def test_they_are_nnunets(patch_size, shape, settings, in_fp32):
     ours, nnunets = (
@@ -121,8 +128,16 @@ def test_folds_are_averaged_as_nnunet_does(in_fp32):
     fold = {name: values.clone() for name, values in fold.items()}
     folds = [fold, {name: 2 * values for name, values in fold.items()}]
     ours.fold_weights = nnunets.list_of_parameters = folds
-    found = [each.predict_logits_from_preprocessed_data(image_of((8, 9, 10))) for each in (ours, nnunets)]
+    found = [each.predict_logits_from_preprocessed_data(image_of((13, 9, 10))) for each in (ours, nnunets)]
     assert torch.allclose(*found, rtol=0, atol=1e-6)
+
+
+def test_steps_shorter_than_a_slice_are_nnunets(in_fp32):
+    ours, nnunets = (
+        kind((4, 8, 8), step_size=0.2).predict_logits_from_preprocessed_data(image_of((9, 8, 8)))
+        for kind in (predictor_of, nnunets_predictor_of)
+    )
+    assert torch.allclose(ours, nnunets, rtol=0, atol=1e-6)
 
 
 def test_it_tells_which_window_comes():
