@@ -183,7 +183,9 @@ def find_fused_layers() -> FusedLayers | str:
 def load(build: str, file: Path) -> FusedLayers:
     """Load one build; raises OSError if it does not load, and ValueError if it is of another version."""
     library = ctypes.CDLL(str(file))
-    if any(_bytes_in(library, structure) != ctypes.sizeof(structure) for structure in (Layer, Gradient, Labelling)):
+    if any(
+        _bytes_in(library, structure) != ctypes.sizeof(structure) for structure in (Layer, Target, Gradient, Labelling)
+    ):
         raise ValueError(f"{file.name} was built from another version of the C layers")
     run = library.gsp_run
     spaces = ctypes.POINTER(ctypes.c_void_p)

@@ -34,6 +34,7 @@ static void predict(Team *team, void *job, int32_t member) {
 
 // library.py refuses a build whose structures are not its own.
 const int64_t gsp_layer_bytes = sizeof(Layer);
+const int64_t gsp_target_bytes = sizeof(Target);
 
 // Runs the layers one after the other on up to `threads` threads. Returns 0, or -1 where memory ran out.
 int32_t gsp_run(const Layer *layers, int32_t n_layers, int32_t n_samples, int32_t threads, float *const *spaces) {
