@@ -12,6 +12,7 @@ import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout, suppress
 from inspect import Parameter, signature
+from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -80,10 +81,10 @@ def find_trainer(trainer: str) -> "type[nnUNetTrainer]":
         >>> find_trainer("nnUNetTrainer_5epochs").__name__
         'nnUNetTrainer_5epochs'
     """
-    from nnunetv2.utilities import find_objects  # takes seconds, as it imports nnU-Net's training
+    from nnunetv2.utilities import find_objects
 
     try:
-        with redirect_stdout(None):  # nnU-Net prints every module it looks at
+        with redirect_stdout(StringIO()):  # nnU-Net prints every module it looks at
             found: type[nnUNetTrainer] = find_objects.recursive_find_trainer_class_by_name(trainer)
     except (RuntimeError, TypeError, AssertionError) as error:  # it does not exist, is no class or no trainer
         if traceback.extract_tb(error.__traceback__)[-1].filename != find_objects.__file__:

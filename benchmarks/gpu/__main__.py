@@ -1,4 +1,4 @@
-"""Measure stock nnU-Net and GSP on a GPU within a budget of seconds; write gpu.json, gpu.md and gpu.log.
+"""Measure stock nnU-Net and GSP on a GPU within a budget of seconds; write gpu.json, gpu.md, and on to gpu.log.
 
 What is not timed runs first, side by side, which also fills the compilers' caches; what is timed runs alone, the most
 important first. A section that fails or overruns its limit is given up and named. Needs what nnU-Net needs.
