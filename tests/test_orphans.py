@@ -21,7 +21,8 @@ WITH_CHILDREN = """
     from nnunetv2_gsp.orphans import no_orphans
 
     def wait():
-        time.sleep(60)
+        for _ in range(600):  # a signal just before a sleep is not looked at until it ends
+            time.sleep(0.1)
 
     with no_orphans():
         for _ in range(2):
