@@ -151,11 +151,12 @@ def triton(network: Any, image: Tensor) -> Triton:
         NotApplicable: there is no Triton, the image is on no GPU that it knows, somebody watches modules, or the
             network has parts with a `forward` of their own; also raised while the network walks through it.
     """
-    if not _is_on_gpu(image) and image.is_meta:
+    is_on_gpu = _is_on_gpu(image)
+    if image.is_meta and not is_on_gpu:
         raise NotMeant("tensors without content")
     if _OBSTACLE:
         raise NotApplicable(_OBSTACLE)
-    if not _is_on_gpu(image):
+    if not is_on_gpu:
         raise NotApplicable(
             f"an image on the {image.device.type}, not on an NVIDIA GPU of compute capability "
             f"{'.'.join(map(str, _LEAST_CAPABILITY))} or higher"
