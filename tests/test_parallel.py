@@ -10,11 +10,11 @@ from nnunetv2_gsp.errors import InputError
 from nnunetv2_gsp.parallel import in_parallel
 
 SLEEPERS = """
-import sys, time
+import os, time
 from nnunetv2_gsp.parallel import in_parallel
 
 def sleep(_):
-    print("asleep", flush=True)
+    os.write(1, b"asleep\\n")  # two processes share this pipe, and unbuffered a print writes its line's end apart
     time.sleep(60)
 
 if __name__ == "__main__":
