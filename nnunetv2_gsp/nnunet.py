@@ -16,7 +16,7 @@ from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nnunetv2_gsp.errors import InputError, MissingInputError, UnavailableError
+from nnunetv2_gsp.errors import ConflictingInputError, InputError, MissingInputError, UnavailableError
 from nnunetv2_gsp.orphans import ended_with_us
 
 if TYPE_CHECKING:
@@ -230,6 +230,47 @@ def nnunet_folder(variable: str, *, must_exist: bool = False) -> Path:
 def n_processes() -> int:
     """Return the number of processes for preprocessing and prediction: one for each core, 8 at most."""
     return min(os.cpu_count() or 1, 8)
+
+
+def dataset_name(dataset: str) -> str:
+    """Return the full name of a dataset, found as nnU-Net finds it in its folders.
+
+    Args:
+        dataset: id of a dataset in one of nnU-Net's folders, or a full name, which need not be in any.
+
+    Raises:
+        ConflictingInputError: several datasets have that id.
+        MissingInputError: none has it, or the name is no full name of a dataset.
+
+    Examples:
+        >>> dataset_name("Dataset004_Hippocampus")
+        'Dataset004_Hippocampus'
+    """
+    from nnunetv2.utilities import dataset_name_id_conversion as conversion  # takes long
+
+    try:
+        name = str(conversion.maybe_convert_to_dataset_name(dataset))
+    except (RuntimeError, ValueError) as error:
+        if dataset.isdecimal() and len(twins := conversion.find_candidate_datasets(int(dataset))) > 1:
+            raise ConflictingInputError(
+                f"one dataset with id {dataset} below nnU-Net's folders",
+                " and ".join(twins),
+                remedy="rename all but one",
+                parameters=["dataset"],
+            ) from error
+        raise _no_dataset(dataset) from error
+    if re.match(r"Dataset\d{3}(_|\Z)", name) is None:
+        raise _no_dataset(dataset)
+    return name
+
+
+def _no_dataset(given: str) -> InputError:
+    folders = ", ".join(f"{variable} is {os.environ.get(variable) or 'not set'}" for variable in FOLDERS)
+    return MissingInputError(
+        f"the id of a dataset in one of nnU-Net's folders, or a full name such as Dataset004_Hippocampus ({folders})",
+        given,
+        parameters=["dataset"],
+    )
 
 
 def dataset_id(dataset: str) -> int:

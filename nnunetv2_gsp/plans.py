@@ -9,7 +9,6 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
-from nnunetv2.utilities.dataset_name_id_conversion import find_candidate_datasets, maybe_convert_to_dataset_name
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunetv2_gsp.architectures.architecture import Architecture, Stages, numbers_per_stage
@@ -28,14 +27,13 @@ from nnunetv2_gsp.architectures.request import ShiftRequest
 from nnunetv2_gsp.architectures.rules import check_number_of_stages, repeated
 from nnunetv2_gsp.architectures.spatial_groups import feature_map_sizes, times
 from nnunetv2_gsp.errors import (
-    ConflictingInputError,
     DamagedFileError,
     InputError,
     MissingInputError,
     RefusedSettingsError,
 )
 from nnunetv2_gsp.files import check_target, write_json
-from nnunetv2_gsp.nnunet import dataset_id, nnunet_folder, preprocess_command
+from nnunetv2_gsp.nnunet import dataset_id, dataset_name, nnunet_folder, preprocess_command
 from nnunetv2_gsp.plans_templates import STAGES, TOPOLOGY, WIDTH_MULTIPLIER, Template, load_template
 
 Configuration = dict[str, Any]
@@ -291,24 +289,9 @@ def preprocessed_folder(dataset: str) -> Path:
         dataset: name or id of the dataset, as nnU-Net takes it.
 
     Raises:
-        InputError: nnUNet_preprocessed is not set, or the dataset does not exist.
+        InputError: nnUNet_preprocessed is not set, or the dataset does not exist, or shares its id with another.
     """
-    preprocessed = nnunet_folder("nnUNet_preprocessed")
-    try:
-        name = maybe_convert_to_dataset_name(dataset)
-    except (RuntimeError, ValueError) as error:
-        if dataset.isdecimal() and len(twins := find_candidate_datasets(int(dataset))) > 1:
-            raise ConflictingInputError(
-                f"one dataset with id {dataset} below nnU-Net's folders",
-                " and ".join(twins),
-                remedy="rename all but one",
-            ) from error
-        raise MissingInputError(
-            f"the name or id of a dataset below nnU-Net's folders (nnUNet_preprocessed is {preprocessed})",
-            dataset,
-            parameters=["dataset"],
-        ) from error
-    folder = preprocessed / str(name)
+    folder = nnunet_folder("nnUNet_preprocessed") / dataset_name(dataset)
     if not folder.is_dir():
         raise MissingInputError(
             "a planned dataset",

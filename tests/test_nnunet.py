@@ -5,8 +5,9 @@ import os
 
 import pytest
 
-from nnunetv2_gsp.errors import InputError, MissingInputError, UnavailableError
+from nnunetv2_gsp.errors import ConflictingInputError, InputError, MissingInputError, UnavailableError
 from nnunetv2_gsp.nnunet import (
+    dataset_name,
     environment_with,
     find_trainer,
     nnunet_folder,
@@ -80,3 +81,21 @@ def test_what_is_wrong_with_a_users_own_trainer_is_not_taken_for_a_missing_one(t
     monkeypatch.setenv("nnUNet_extTrainer", str(tmp_path))
     with pytest.raises(RuntimeError, match="their own mistake"):
         find_trainer("nnUNetTrainerOfNobody")
+
+
+@pytest.mark.parametrize("given", ["905", "liver", "DatasetX", "Dataset_Hippo", "Dataset04_Hippo"])
+def test_what_is_no_dataset_of_nnunet_is_one_sentence(given, tmp_path, monkeypatch):
+    monkeypatch.setenv("nnUNet_raw", str(tmp_path))
+    with pytest.raises(
+        MissingInputError, match=rf"the id of a dataset .*nnUNet_raw is {tmp_path}.* got {given}; change"
+    ):
+        dataset_name(given)
+
+
+def test_two_datasets_with_one_id_are_told_apart(tmp_path, monkeypatch):
+    for variable, name in (("nnUNet_raw", "Dataset904_A"), ("nnUNet_results", "Dataset904_B")):
+        monkeypatch.setenv(variable, str(tmp_path / variable))
+        (tmp_path / variable / name).mkdir(parents=True)
+    with pytest.raises(ConflictingInputError, match=r"one dataset with id 904 .* got Dataset904_A and Dataset904_B"):
+        dataset_name("904")
+    assert dataset_name("Dataset904_B") == "Dataset904_B"

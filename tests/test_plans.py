@@ -307,8 +307,7 @@ def test_strides_that_are_one_number_a_stage():
 @pytest.mark.parametrize(
     ("dataset", "plans_name", "message"),
     [
-        ("905", "nnUNetPlans", "name or id of a dataset .* got 905"),
-        ("liver", "nnUNetPlans", "name or id of a dataset .* got liver"),
+        ("905", "nnUNetPlans", "id of a dataset .* got 905"),
         ("Dataset905_Liver", "nnUNetPlans", "a planned dataset, got no such folder; run nnUNetv2_plan_and_preprocess"),
         ("904", "nnUNetResEncUNetPlans", "expected plans, got no such file"),
     ],

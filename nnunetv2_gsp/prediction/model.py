@@ -11,7 +11,7 @@ from nnunetv2.utilities.file_path_utilities import get_output_folder
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunetv2_gsp.errors import ConflictingInputError, DamagedFileError, InputError, MissingInputError
-from nnunetv2_gsp.nnunet import averaged_folds, nnunet_folder
+from nnunetv2_gsp.nnunet import averaged_folds, dataset_name, nnunet_folder
 from nnunetv2_gsp.prediction.building import network_of
 from nnunetv2_gsp.prediction.sliding_window import Predictor
 from nnunetv2_gsp.sharing.bundle import DATASET, PLANS
@@ -74,15 +74,11 @@ def trained_model(dataset: str, trainer: str, plans_name: str, configuration: st
         configuration: name of the configuration in the plans.
 
     Raises:
+        ConflictingInputError: several datasets have that id.
         MissingInputError: nnUNet_results names no folder, or there is no such dataset.
     """
     nnunet_folder("nnUNet_results", must_exist=True)
-    try:
-        return Path(get_output_folder(dataset, trainer, plans_name, configuration))
-    except (RuntimeError, ValueError) as error:
-        raise MissingInputError(
-            f"a dataset {dataset} in one of nnU-Net's folders", "none", parameters=["dataset"]
-        ) from error
+    return Path(get_output_folder(dataset_name(dataset), trainer, plans_name, configuration))
 
 
 def _load(

@@ -87,7 +87,7 @@ def test_settings_given_show_in_the_plans_name(folders):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ({"dataset": "321"}, "name or id of a dataset"),
+        ({"dataset": "321"}, "id of a dataset"),
         ({"plans_name": "nnUNetOtherPlans"}, "nnUNetOtherPlans.json: expected plans"),
         ({"configuration": "3d_lowres"}, "got 3d_lowres"),
         (
