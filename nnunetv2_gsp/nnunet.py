@@ -273,6 +273,20 @@ def _no_dataset(given: str) -> InputError:
     )
 
 
+def channel_names(dataset_json: Mapping[str, Any]) -> list[str]:
+    """Return the names of a dataset's channels, in their order.
+
+    Args:
+        dataset_json: content of dataset.json, which calls them modality where it is as old as nnU-Net's first version.
+
+    Examples:
+        >>> channel_names({"channel_names": {"1": "T2", "0": "T1"}}), channel_names({"modality": {"0": "CT"}})
+        (['T1', 'T2'], ['CT'])
+    """
+    names = dataset_json["channel_names" if "channel_names" in dataset_json else "modality"]
+    return [str(names[number]) for number in sorted(names, key=int)]
+
+
 def dataset_id(dataset: str) -> int:
     """Return the id that is part of a dataset's full name.
 

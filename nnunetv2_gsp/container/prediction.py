@@ -13,16 +13,13 @@ from nnunetv2.ensembling.ensemble import merge_files
 from nnunetv2_gsp.errors import ConflictingInputError
 from nnunetv2_gsp.files import write_json
 from nnunetv2_gsp.images import check_same_geometry, read_image, write_image
+from nnunetv2_gsp.nnunet import channel_names
 from nnunetv2_gsp.prediction.cases import Case, preprocessed, write_segmentation, write_with_probabilities
 from nnunetv2_gsp.prediction.export import segmentation_of
 from nnunetv2_gsp.prediction.model import load_predictor
 
-_ALIKE = (
-    "labels",
-    "regions_class_order",
-    "channel_names",
-    "file_ending",
-)  # in the dataset.json of an ensemble's models
+# in the dataset.json of an ensemble's models
+_ALIKE = ("labels", "regions_class_order", "channel_names", "modality", "file_ending")
 
 
 def common_dataset(model_folders: Sequence[Path], names: Sequence[str]) -> dict[str, Any]:
@@ -74,8 +71,7 @@ class Ensemble:
     @property
     def channels(self) -> list[str]:
         """Names of the channels, in their order."""
-        names = self.dataset_json["channel_names"]
-        return [names[number] for number in sorted(names, key=int)]
+        return channel_names(self.dataset_json)
 
     def predict(self, name: str, images: Sequence[Path], folder: Path) -> Path:
         """Predict a case, and return the file of the segmentation, with nnU-Net's dataset.json beside it.

@@ -22,6 +22,7 @@ from nnunetv2_gsp.container.settings import FILE, Settings, write_settings
 from nnunetv2_gsp.container.wheel import UNUSED, constraints, torch_pins, write_wheel
 from nnunetv2_gsp.errors import ConflictingInputError, MissingInputError
 from nnunetv2_gsp.files import check_target
+from nnunetv2_gsp.nnunet import channel_names
 from nnunetv2_gsp.sharing import export_model
 from nnunetv2_gsp.sharing.importing import unpacked
 
@@ -105,8 +106,7 @@ def _check_models(settings: Settings, folder: Path, names: Sequence[str]) -> Non
     with ExitStack() as stack:
         folders = [stack.enter_context(unpacked(folder / bundle)) for bundle in settings.bundles]
         dataset_json = common_dataset(folders, names)
-    channels = [dataset_json["channel_names"][number] for number in sorted(dataset_json["channel_names"], key=int)]
-    settings.runs_as.check(channels, settings.sockets)
+    settings.runs_as.check(channel_names(dataset_json), settings.sockets)
     rehearse(settings, dataset_json, names[0])
 
 

@@ -25,7 +25,7 @@ from nnunetv2_gsp.experiments.preparation import (
 from nnunetv2_gsp.experiments.runs import RunState, TrainingRun, locked
 from nnunetv2_gsp.experiments.tables import TableRow, rows_of
 from nnunetv2_gsp.files import write_text
-from nnunetv2_gsp.nnunet import check_device, find_trainer, nnunet_folder
+from nnunetv2_gsp.nnunet import channel_names, check_device, find_trainer, nnunet_folder
 from nnunetv2_gsp.plans import (
     derive_gsp_plans,
     effective_configurations,
@@ -172,7 +172,7 @@ class Experiment:
         network than they name.
         """
         results = nnunet_folder("nnUNet_results").absolute() / self.dataset
-        rows = rows_of(self.table, self._n_channels(), self.trainers, self.folds)
+        rows = rows_of(self.table, len(channel_names(self.dataset_json)), self.trainers, self.folds)
         if len({row.template is None for row in rows}) > 1:
             trainers = {row.trainer for row in rows}
             gsp = {trainer for trainer in trainers if issubclass(find_trainer(trainer), nnUNetTrainerGSP)}
@@ -293,9 +293,6 @@ class Experiment:
                 "plans that make a GSP network",
                 f"{self.configuration} of {self.plans_name}, which makes none: {str(error).removesuffix('.')}",
             ) from error
-
-    def _n_channels(self) -> int:
-        return len(self.dataset_json.get("channel_names", self.dataset_json.get("modality", ())))
 
     def _plans_of(self, row: TableRow) -> str:
         if row.template is None:

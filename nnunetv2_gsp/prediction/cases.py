@@ -3,7 +3,7 @@
 import logging
 import re
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +22,7 @@ from torch import Tensor
 
 from nnunetv2_gsp.errors import ConflictingInputError, DamagedFileError, InputError, MissingInputError
 from nnunetv2_gsp.images import NIFTI, nifti_shape
+from nnunetv2_gsp.nnunet import channel_names
 from nnunetv2_gsp.prediction.labels import Labels
 from nnunetv2_gsp.prediction.resampling import resampled_image
 from nnunetv2_gsp.prediction.sliding_window import Predictor
@@ -160,28 +161,41 @@ def _by(shape: Sequence[int]) -> str:
 
 def _preprocessed(case: Case, predictor: Predictor) -> Preprocessed:
     dataset_json = predictor.dataset_json
-    channels = dataset_json.get("channel_names") or dataset_json["modality"]
+    channels = channel_names(dataset_json)
     if len(case.images) > len(channels):  # files of several channels each there may be fewer
         raise _wrong_channels(len(case.images), case, channels)
+    check_channels = partial(_check_channels, case=case, channels=channels)
     configuration = predictor.configuration_manager
-    preprocessor = configuration.preprocessor_class
-    if preprocessor is DefaultPreprocessor:  # another one may do anything with image and mask
+    preprocessor = configuration.preprocessor_class(verbose=False)
+    if type(preprocessor) is DefaultPreprocessor:  # another one may do anything with image and mask
+        preprocessor = _Preprocessor(check_channels)
         configuration = _Configuration(configuration.configuration)
-    image, previous, properties = preprocessor(verbose=False).run_case(
+    image, previous, properties = preprocessor.run_case(
         list(map(str, case.images)),
         case.previous and str(case.previous),
         predictor.plans_manager,
         configuration,
         dataset_json,
     )
-    if properties.get("sitk_stuff") and len(properties["sitk_stuff"]["spacing"]) > 3:
-        raise _four_axes(case.images[0])
-    if len(image) != len(channels):
-        raise _wrong_channels(len(image), case, channels)
+    check_channels(image, properties)
     if case.previous:
         labels = convert_labelmap_to_one_hot(previous[0], predictor.label_manager.foreground_labels, image.dtype)
         image = np.vstack((image, labels))
     return Preprocessed(torch.from_numpy(np.ascontiguousarray(image, np.float32)), properties)
+
+
+class _Preprocessor(DefaultPreprocessor):
+    """nnU-Net's preprocessing, which looks for a normalisation of each channel, of images that were checked before."""
+
+    def __init__(self, check: Callable[[NDArray[Any], dict[str, Any]], None]):
+        super().__init__(verbose=False)
+        self._check = check
+
+    def run_case_npy(
+        self, data: NDArray[Any], seg: NDArray[Any] | None, properties: dict[str, Any], *about: Any
+    ) -> Any:
+        self._check(data, properties)
+        return super().run_case_npy(data, seg, properties, *about)
 
 
 class _Configuration(ConfigurationManager):
@@ -202,9 +216,16 @@ def _as_it_is(mask: NDArray[np.int8], *_: Any) -> NDArray[np.int8]:
     return mask
 
 
-def _wrong_channels(found: int, case: Case, channels: Mapping[str, str]) -> InputError:
+def _check_channels(image: NDArray[Any], properties: dict[str, Any], *, case: Case, channels: Sequence[str]) -> None:
+    if properties.get("sitk_stuff") and len(properties["sitk_stuff"]["spacing"]) > 3:
+        raise _four_axes(case.images[0])
+    if len(image) != len(channels):
+        raise _wrong_channels(len(image), case, channels)
+
+
+def _wrong_channels(found: int, case: Case, channels: Sequence[str]) -> InputError:
     return ConflictingInputError(
-        f"as many channels as the model has, {len(channels)} ({', '.join(channels.values())})",
+        f"as many channels as the model has, {len(channels)} ({', '.join(channels)})",
         str(found),
         where=case.images[0],
     )

@@ -11,7 +11,7 @@ from nnunetv2.utilities.label_handling.label_handling import LabelManager
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 
 from nnunetv2_gsp.errors import InputError
-from nnunetv2_gsp.nnunet import settings_of_resampling
+from nnunetv2_gsp.nnunet import channel_names, settings_of_resampling
 from nnunetv2_gsp.sharing.bundle import PLANS
 from nnunetv2_gsp.sharing.model_folder import TrainedModel
 from nnunetv2_gsp.sharing.refused import check_schema
@@ -118,14 +118,13 @@ def _expect(expected: str, got: str, is_met: bool) -> None:
 def _channels(
     plans: PlansManager, configuration: ConfigurationManager, dataset_json: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
-    names = dataset_json.get("channel_names") or dataset_json["modality"]
     return [
         {
-            "name": str(names[str(number)]),
+            "name": name,
             "file_suffix": f"_{number:04d}",
             "normalization": _normalization(plans, configuration, number),
         }
-        for number in range(len(names))
+        for number, name in enumerate(channel_names(dataset_json))
     ]
 
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, interpolate
 
 from nnunetv2_gsp.architectures.from_plans import is_gsp
-from nnunetv2_gsp.nnunet import averaged_folds, is_fold
+from nnunetv2_gsp.nnunet import averaged_folds, channel_names, is_fold
 
 _CHECKPOINT = "checkpoint_final.pth"
 
@@ -160,11 +160,10 @@ def _material(
     plans: PlansManager, configuration: ConfigurationManager, dataset_json: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Return what a model learns, and from which images."""
-    names = dataset_json.get("channel_names", dataset_json.get("modality", {}))
     return {
         "labels": dataset_json["labels"],
         "regions_class_order": dataset_json.get("regions_class_order"),
-        "channel_names": [names[number] for number in sorted(names, key=int)],
+        "channel_names": channel_names(dataset_json),
         "number of input channels": determine_num_input_channels(plans, configuration, dict(dataset_json)),
         "spacing": list(configuration.spacing),
         "normalization": [

@@ -7,7 +7,10 @@ from unittest import mock
 import nibabel
 import numpy as np
 import pytest
+import SimpleITK
 import torch
+from nnunetv2.imageio.natural_image_reader_writer import NaturalImage2DIO
+from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
 from nnunetv2.preprocessing.preprocessors.default_preprocessor import DefaultPreprocessor
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 
@@ -58,6 +61,28 @@ def test_another_number_of_channels_is_refused(n_files, n_read, found):
 def test_an_image_of_four_axes_is_refused_in_every_format():
     with pytest.raises(ConflictingInputError, match="expected an image of 3 axes, one file a channel, got one of 4"):
         preprocess(1, 2, spacing=(1.0, 1.0, 1.0, 1.0))
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "reader", "sentence"),
+    [
+        ("case.png", (6, 5, 4), NaturalImage2DIO, r"as many channels as the model has, 3 \(R, G, B\), got 4"),
+        ("case.nrrd", (7, 6, 5, 4), SimpleITKIO, "an image of 3 axes, one file a channel, got one of 4"),
+    ],
+)
+def test_what_was_read_is_refused_before_it_is_normalised(name, shape, reader, sentence, tmp_path):
+    """nnU-Net would look for a fourth channel's normalisation in plans that have three."""
+    file = tmp_path / name
+    image = SimpleITK.GetImageFromArray(np.zeros(shape, np.uint8), isVector=name.endswith("png"))
+    SimpleITK.WriteImage(image, str(file))
+    configuration = {**PLANNED, "normalization_schemes": ["NoNormalization"] * 3, "use_mask_for_norm": [False] * 3}
+    predictor = mock.Mock(
+        dataset_json={"channel_names": dict(zip("012", "RGB", strict=True))},
+        configuration_manager=ConfigurationManager(configuration),
+        plans_manager=mock.Mock(image_reader_writer_class=reader, transpose_forward=[0, 1, 2]),
+    )
+    with pytest.raises(ConflictingInputError, match=rf"{name}: expected {sentence}"):
+        preprocessed(Case("case", (file,), None), predictor)
 
 
 def niftis(folder, *shapes):
