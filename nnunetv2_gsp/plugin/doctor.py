@@ -18,6 +18,7 @@ from nnunetv2_gsp.nnunet import FOLDERS, available_devices, nnunet_folder
 from nnunetv2_gsp.plugin import startup
 
 _DISTRIBUTION = "nnunetv2_gsp"
+_REINSTALL = f"mend what fails above; if nothing does, reinstall {_DISTRIBUTION}"
 
 _HAS_OUR_FOLDER = f"""
 import os, sys
@@ -65,12 +66,12 @@ def diagnose() -> list[Finding]:
     Returns:
         One finding for each check. A broken installation is a finding, too, never an exception.
     """
+    device = _device()
     return [
         Finding(True, f"Python {sys.version.split()[0]} ({sys.executable})"),
         *_packages(),
-        _device(),
-        *_fused_layers(),
-        *_engines(),
+        device,
+        *([_fused_layers(), _engines()] if device.ok else []),
         _startup_line(),
         _trainer_search(),
         *(_folder(variable, training_writes=variable != "nnUNet_raw") for variable in FOLDERS),
@@ -134,47 +135,44 @@ def _device() -> Finding:
         if "mps" in there:
             return Finding(True, "mps", "train and predict with -device mps, in 3D with torch 2.11 or later")
     except Exception as error:  # a broken torch raises anything: OSError for a library, RuntimeError for a driver ...
-        return Finding(False, f"torch does not work: {_last_line(str(error))}", "pip install --force-reinstall torch")
+        return Finding(False, f"torch does not work: {_first_line(error)}", "pip install --force-reinstall torch")
     return Finding(True, "torch sees no GPU", "train and predict with -device cpu")
 
 
-def _fused_layers() -> list[Finding]:
+def _fused_layers() -> Finding:
     try:
         from nnunetv2_gsp.cpu.library import FusedLayers, find_fused_layers
-    except Exception:  # torch does not work, which is a finding already
-        return []
-    found = find_fused_layers()
+
+        found = find_fused_layers()
+    except Exception as error:
+        return Finding(False, f"the fused layers for the CPU fail: {_first_line(error)}", _REINSTALL)
     if isinstance(found, FusedLayers):
-        return [Finding(True, f"fused layers for the CPU: {found.build}")]
-    return [
-        Finding(
-            True,
-            f"the fused layers for the CPU {found}",
-            "for fast predictions on the CPU install gcc or clang, then this package again, with pip's "
-            "--force-reinstall --no-cache-dir --no-deps",
-        )
-    ]
+        return Finding(True, f"fused layers for the CPU: {found.build}")
+    return Finding(
+        True,
+        f"the fused layers for the CPU {found}",
+        "for fast predictions on the CPU install gcc or clang, then this package again, with pip's "
+        "--force-reinstall --no-cache-dir --no-deps",
+    )
 
 
-def _engines() -> list[Finding]:
+def _engines() -> Finding:
     """Say what computes a small network on the GPU, or without one on the CPU, and why nothing faster does."""
+    device = "cuda" if "cuda" in available_devices() else "cpu"
     try:
         from nnunetv2_gsp.engines import VARIABLE, wished_engine
 
-        device = "cuda" if "cuda" in available_devices() else "cpu"
-    except Exception:  # torch does not work, which is a finding already
-        return []
-    try:
         wish = wished_engine()
         predicting, training = (_engine_of(is_training, device) for is_training in (False, True))
     except InputError as error:
-        return [Finding(False, error.problem, f"unset {VARIABLE}")]
-    return [
-        Finding(
-            True,
-            f"engines on {device}: {predicting} for predictions, {training} for training steps ({VARIABLE}={wish})",
-        )
-    ]
+        return Finding(False, error.problem, f"unset {VARIABLE}")
+    except Exception as error:  # a GPU that this torch has no kernels for, say, of which only a computation tells
+        without_gpu = "install a torch for this GPU, or train and predict with -device cpu"
+        mend = without_gpu if device == "cuda" else _REINSTALL
+        return Finding(False, f"no small network runs on {device}: {_first_line(error)}", mend)
+    return Finding(
+        True, f"engines on {device}: {predicting} for predictions, {training} for training steps ({VARIABLE}={wish})"
+    )
 
 
 def _engine_of(training: bool, device: str) -> str:
@@ -220,7 +218,7 @@ def _trainer_search() -> Finding:
     return Finding(
         False,
         f"nnU-Net does not find nnUNetTrainerGSP: {_last_line(search.stderr)}",
-        f"mend what fails above; if nothing does, reinstall {_DISTRIBUTION}",
+        _REINSTALL,
     )
 
 
@@ -259,6 +257,10 @@ def _is_writable(folder: Path) -> bool:
     except OSError:
         return False
     return True
+
+
+def _first_line(error: Exception) -> str:
+    return textwrap.shorten(f"{type(error).__name__}: {error}".splitlines()[0], width=200, placeholder=" ...")
 
 
 def _last_line(text: str) -> str:

@@ -40,7 +40,7 @@ def test_a_broken_torch_and_a_missing_startup_line_are_lines_with_a_remedy(fresh
     assert (exit_code, errors) == (1, "")
     failing = [line for line in report.splitlines() if line.startswith("FAIL")]
     shim = environment.site_packages / "nnunetv2_gsp" / "plugin" / "ext_trainer"
-    assert "torch does not work: libtorch.so: no such file" in failing[0]
+    assert "torch does not work: OSError: libtorch.so: no such file" in failing[0]
     assert failing[1].endswith(f"export nnUNet_extTrainer={shim}")
     assert "does not find nnUNetTrainerGSP: OSError: libtorch.so" in failing[2]
     assert len(failing) == 3
@@ -87,13 +87,29 @@ def test_a_line_says_how_bad_it_is():
 )
 def test_the_engines_that_run_here_are_named(wish, said, monkeypatch):
     monkeypatch.setenv(VARIABLE, wish)
-    [finding] = _engines()
+    finding = _engines()
     assert finding.ok
     assert said in finding.what
 
 
 def test_an_engine_that_nobody_knows_fails(monkeypatch):
     monkeypatch.setenv(VARIABLE, "warp")
-    [finding] = _engines()
+    finding = _engines()
     assert not finding.ok
     assert finding.mend == f"unset {VARIABLE}"
+
+
+@pytest.mark.parametrize("devices", [["cpu"], ["cpu", "cuda"]])
+def test_a_network_that_does_not_run_is_a_finding(devices, monkeypatch):
+    def fail(*_):
+        raise RuntimeError("CUDA error: no kernel image is available for execution on the device\nmore")
+
+    monkeypatch.setattr("nnunetv2_gsp.plugin.doctor.available_devices", lambda: devices)
+    monkeypatch.setattr("nnunetv2_gsp.plugin.doctor._engine_of", fail)
+    finding = _engines()
+    assert not finding.ok
+    assert finding.what.endswith(
+        f"no small network runs on {devices[-1]}: RuntimeError: CUDA error: no kernel image is available for execution "
+        "on the device"
+    )
+    assert ("install a torch for this GPU" in finding.mend) == ("cuda" in devices)
