@@ -14,6 +14,7 @@ from nnunetv2_gsp.errors import ConflictingInputError, InputError, UnavailableEr
 if TYPE_CHECKING:
     import submitit
 
+EXECUTORS = ("local", "slurm")
 _SUBMIT_ELSEWHERE = "run on a machine that submits to Slurm"
 
 
@@ -36,19 +37,22 @@ class SlurmResources:
 
 
 def resources_for(executor: str, slurm: SlurmResources | None) -> SlurmResources | None:
-    """Return the resources of Slurm's jobs, the defaults where none are given; None for another executor.
+    """Return the resources of Slurm's jobs, the defaults where none are given; None for the executor local.
 
     Args:
-        executor: name of the executor, such as slurm.
+        executor: name of the executor, one of `EXECUTORS`.
         slurm: resources that were asked for.
 
     Raises:
-        ConflictingInputError: there are resources for another executor.
+        ConflictingInputError: there are resources for the executor local.
+        InputError: there is no such executor.
 
     Examples:
         >>> resources_for("slurm", None).time_min, resources_for("local", None)
         (1440, None)
     """
+    if executor not in EXECUTORS:
+        raise InputError(f"an executor, {' or '.join(EXECUTORS)}", executor, parameters=["executor"])
     if executor == "slurm":
         return slurm or SlurmResources()
     if slurm is not None:
@@ -65,7 +69,7 @@ def check_executor(executor: str) -> None:
     """Check that an executor can be used here.
 
     Args:
-        executor: name of the executor, such as slurm.
+        executor: name of the executor, one of `EXECUTORS`.
 
     Raises:
         UnavailableError: submitit is not installed, or Slurm is asked for and not available.

@@ -69,9 +69,9 @@ def add_set(parser: argparse.ArgumentParser, what: str) -> None:
 
 def add_executor(parser: argparse.ArgumentParser, at_a_time: str) -> None:
     """Add --executor, -n and what is asked of Slurm; `at_a_time` is the help of -n. The epilog lists the executors."""
-    from nnunetv2_gsp.experiments import EXECUTORS
+    from nnunetv2_gsp.slurm import EXECUTORS
 
-    parser.add_argument("--executor", choices=list(EXECUTORS), default="local", help="see below (default: %(default)s)")
+    parser.add_argument("--executor", choices=EXECUTORS, default="local", help="see below (default: %(default)s)")
     parser.add_argument("-n", type=positive, metavar="N", help=at_a_time)
     parser.add_argument("--partition", metavar="NAME", help="a Slurm job's partition (default: Slurm's own)")
     parser.add_argument(

@@ -85,7 +85,8 @@ def search_networks(
             at work in the folder.
         MissingInputError: a dataset, plans, a configuration or a trainer does not exist.
         UnavailableError: Optuna, the executor or the device is not available.
-        InputError: no network meets the budget, the plans make no network, or preprocessing failed.
+        InputError: there is no such executor, no network meets the budget, the plans make no network, or preprocessing
+            failed.
     """
     _check_numbers(budget_gmacs, budget_ms, kept, trainers, folds)
     slurm = resources_for(executor, slurm)
