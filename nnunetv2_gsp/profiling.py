@@ -1,6 +1,5 @@
 """Measures parameters, MACs, activation memory and latency of a GSP network beside stock nnU-Net."""
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -603,5 +602,6 @@ def _described(device: str) -> str:
 
 def _scaled(value: float, base: int, units: Sequence[str]) -> str:
     """Return a number with the unit that keeps it short."""
-    power = min(int(math.log(value, base)), len(units) - 1)
+    powers = range(len(units) - 1)
+    power = next((power for power in powers if round(value / base**power, 2) < base), len(units) - 1)
     return f"{value / base**power:.2f}{units[power]}"

@@ -19,6 +19,7 @@ from nnunetv2_gsp.plans_templates import Template
 from nnunetv2_gsp.profiling import (
     NetworkCost,
     Profile,
+    _scaled,
     count_activation_bytes,
     count_macs,
     count_parameters,
@@ -563,3 +564,19 @@ def test_other_failures_of_pytorch_are_not_taken_for_a_lack_of_memory(monkeypatc
 def test_no_channels_or_classes_are_named(n_channels, n_classes):
     with pytest.raises(InputError, match=f"got {n_channels} and {n_classes}"):
         profile_template(template(), [16, 16, 16], n_channels, n_classes, "cpu", 1)
+
+
+@pytest.mark.parametrize(
+    ("value", "base", "text"),
+    [
+        (0, 1000, "0.00"),
+        (999, 1000, "999.00"),
+        (999_994, 1000, "999.99 k"),
+        (999_996, 1000, "1.00 M"),  # not 1000.00 k
+        (31_195_784, 1000, "31.20 M"),
+        (2**20 - 1, 1024, "1.00 M"),
+        (5e12, 1000, "5000000.00 M"),
+    ],
+)
+def test_a_number_is_given_in_the_unit_that_keeps_it_short(value, base, text):
+    assert _scaled(value, base, ("", " k", " M")) == text
