@@ -158,3 +158,26 @@ class RefusedSettingsError(InputError):
     def problem(self) -> str:
         """Description of the problem, without a remedy."""
         return f"{self.where}: {self.got}".removesuffix(".")
+
+
+def check_name(what: str, name: str, known: Iterable[str], *, parameters: Sequence[str]) -> None:
+    """Check that a name is one of those that are known.
+
+    Args:
+        what: noun phrase for what has such a name.
+        name: name that was given.
+        known: names that there are.
+        parameters: name of the caller's parameter that it was given as.
+
+    Raises:
+        InputError: it is none of them.
+
+    Examples:
+        >>> check_name("an executor", "Slurm", ["local", "slurm"], parameters=["executor"])
+        Traceback (most recent call last):
+            ...
+        nnunetv2_gsp.errors.InputError: Expected an executor among local, slurm, got Slurm; change executor.
+    """
+    known = list(known)
+    if name not in known:
+        raise InputError(f"{what} among {', '.join(known)}", name, parameters=parameters)

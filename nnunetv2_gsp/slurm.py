@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nnunetv2_gsp.errors import ConflictingInputError, InputError, UnavailableError
+from nnunetv2_gsp.errors import ConflictingInputError, InputError, UnavailableError, check_name
 
 if TYPE_CHECKING:
     import submitit
@@ -51,8 +51,7 @@ def resources_for(executor: str, slurm: SlurmResources | None) -> SlurmResources
         >>> resources_for("slurm", None).time_min, resources_for("local", None)
         (1440, None)
     """
-    if executor not in EXECUTORS:
-        raise InputError(f"an executor, {' or '.join(EXECUTORS)}", executor, parameters=["executor"])
+    check_name("an executor", executor, EXECUTORS, parameters=["executor"])
     if executor == "slurm":
         return slurm or SlurmResources()
     if slurm is not None:

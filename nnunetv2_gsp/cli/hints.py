@@ -26,9 +26,10 @@ _HINTS = {
     "executor": {"executor": "choose another with --executor"},
     "folds": {"f": "choose folds with -f"},
     "format": {"format": "choose another with --format"},
-    "held_out": {},  # an argument of Python alone
+    "held_out": {},  # an argument of Python alone, or one that the command line has checked
     "image_folder": {"i": "name another folder of images with -i"},
     "images": {"images": "name other images with --images"},
+    "interface": {},
     "input_channels": {"channels": "change --channels"},
     "input_slugs": {"input_slugs": "change --input-slugs"},
     "json_file": {"json": "name another file with --json"},
@@ -61,6 +62,7 @@ _HINTS = {
     "slurm": {"executor": "choose --executor slurm"},
     "source": {"source": "name another SOURCE"},
     "strict": {"strict": "leave out --strict"},
+    "table": {},
     "template": {"template": "choose another template with --template (nnUNetv2_gsp templates lists them)"},
     "trainers": {"tr": "choose trainers with -tr"},
 }

@@ -20,7 +20,7 @@ from nnunetv2_gsp.container.registry import INTERFACES
 from nnunetv2_gsp.container.rehearsal import rehearse
 from nnunetv2_gsp.container.settings import FILE, Settings, write_settings
 from nnunetv2_gsp.container.wheel import UNUSED, constraints, torch_pins, write_wheel
-from nnunetv2_gsp.errors import ConflictingInputError, MissingInputError
+from nnunetv2_gsp.errors import ConflictingInputError, MissingInputError, check_name
 from nnunetv2_gsp.files import check_target
 from nnunetv2_gsp.nnunet import channel_names
 from nnunetv2_gsp.sharing import export_model
@@ -57,8 +57,10 @@ def write_container(
         MissingInputError: a model does not exist.
         RefusedError: a model is unsound.
         ConflictingInputError: the models differ in channels or labels, or do not fit the interface or the challenge.
+        InputError: there is no such interface or challenge.
     """
     check_target(output, overwrite=False, is_folder=True, parameters=["output"])
+    check_name("an interface", interface, INTERFACES, parameters=["interface"])
     chosen = INTERFACES[interface]
     _check_challenge(chosen, challenge)
     if len(set(models)) < len(models):
@@ -86,8 +88,8 @@ def _check_challenge(interface: Interface, challenge: str | None) -> None:
             challenge,
             remedy="leave it out",
         )
-    if challenge and challenge not in CONTAINERS:
-        raise ConflictingInputError("a challenge that takes containers", challenge, parameters=["challenge"])
+    if challenge:
+        check_name("a challenge that takes containers", challenge, CONTAINERS, parameters=["challenge"])
 
 
 def _bundle(model: Path, file: Path) -> str:

@@ -11,7 +11,7 @@ from nnunetv2_gsp.datasets.conversion import ConversionReport, convert, raw_data
 from nnunetv2_gsp.datasets.decathlon import survey_decathlon
 from nnunetv2_gsp.datasets.meta_images import survey_meta_images
 from nnunetv2_gsp.datasets.source import TEST, TRAINING, Survey, part_told_by
-from nnunetv2_gsp.errors import ConflictingInputError
+from nnunetv2_gsp.errors import ConflictingInputError, check_name
 
 Split: TypeAlias = Literal["folders", "all"]
 
@@ -34,7 +34,7 @@ def survey(family: str, source: Path, edition: str | None = None) -> Survey:
         ConflictingInputError: the family has no such edition, or the source holds several.
         InputError: the source holds no case, or can't be understood.
     """
-    _check_edition(family, edition)
+    _check_names(family, edition)
     challenges = FAMILIES[family]
     found = _SURVEYS[type(challenges[0].layout)](challenges, source, edition)
     _note_on_the_sources_name(found, source.resolve())
@@ -126,7 +126,7 @@ def convert_challenge(
         InputError: as `conversion.raw_dataset` and `convert_source`.
         OSError: a file can't be written; finished cases are kept for the next call.
     """
-    _check_edition(challenge, edition)
+    _check_names(challenge, edition)
     dataset = raw_dataset(dataset_id, name or FAMILIES[challenge][0].title)
     report = convert_source(
         challenge,
@@ -141,11 +141,9 @@ def convert_challenge(
     return dataset, report
 
 
-def _check_edition(family: str, edition: str | None) -> None:
-    editions, title = (
-        [challenge.edition for challenge in FAMILIES[family] if challenge.edition],
-        FAMILIES[family][0].title,
-    )
+def _check_names(family: str, edition: str | None) -> None:
+    check_name("challenges", family, FAMILIES, parameters=["challenge"])
+    title, editions = FAMILIES[family][0].title, [each.edition for each in FAMILIES[family] if each.edition]
     if edition is None or edition in editions:
         return
     if editions:

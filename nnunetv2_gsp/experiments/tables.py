@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from nnunetv2_gsp.errors import ConflictingInputError
+from nnunetv2_gsp.errors import ConflictingInputError, check_name
 from nnunetv2_gsp.nnunet import N_FOLDS
 
 PAPER_TRAINER = "nnUNetTrainerGSPPaper"
@@ -130,6 +130,7 @@ def rows_of(
         >>> [row.label for row in rows_of("ratio", n_channels=1)]
         ['C_s = C/2', 'C_s = C']
     """
+    check_name("a table", table, TABLES, parameters=["table"])
     usual = TABLES[table].trainers
     chosen = trainers or usual
     if len(set(chosen)) < len(chosen):

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from nnunetv2_gsp.errors import InputError, UnavailableError
+from nnunetv2_gsp.errors import InputError, UnavailableError, check_name
 from nnunetv2_gsp.files import check_target, whole
 from nnunetv2_gsp.nnunet import averaged_folds
 from nnunetv2_gsp.runtimes import onnx_runtime, openvino_runtime
@@ -63,8 +63,8 @@ def export_network(
     Raises:
         UnavailableError: a package that the format needs is not installed.
         TargetExistsError: a file exists, and is not to be replaced.
-        InputError: the file has another format's ending, the plans ask for what pipeline.json cannot express, or the
-            written network differs from PyTorch's.
+        InputError: it is no such format, the file has another's ending, the plans ask for what pipeline.json cannot
+            express, or the written network differs from PyTorch's.
         MissingInputError: a fold lacks the checkpoint, or the folder holds no model.
         RefusedError: the folder does not hold a sound GSP model.
     """
@@ -88,6 +88,7 @@ def export_network(
 
 
 def _runtime(format: str, output: Path) -> ModuleType:
+    check_name("a format for other runtimes", format, _RUNTIMES, parameters=["format"])
     ending = FORMATS[format].ending
     if output.suffix != ending:
         raise InputError(f"a file that ends with {ending}", output.name, parameters=["output", "format"])

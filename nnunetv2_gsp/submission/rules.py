@@ -6,11 +6,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from nnunetv2_gsp.challenges import CHALLENGES, FAMILIES
+from nnunetv2_gsp.challenges import CHALLENGES, FAMILIES, SUBMISSIONS
 from nnunetv2_gsp.challenges.challenge import Archive, CaseFolders, Challenge
 from nnunetv2_gsp.datasets.challenges import survey
 from nnunetv2_gsp.datasets.source import TEST, Case
-from nnunetv2_gsp.errors import ConflictingInputError, InputError, MissingInputError, SeveralProblemsError
+from nnunetv2_gsp.errors import ConflictingInputError, InputError, MissingInputError, SeveralProblemsError, check_name
 from nnunetv2_gsp.images import visible_files
 
 
@@ -122,10 +122,14 @@ def rules_of(challenge: str) -> Rules:
     Args:
         challenge: name of the challenge, one of `challenges.SUBMISSIONS`.
 
+    Raises:
+        InputError: there is no such challenge, or it takes no archives.
+
     Examples:
         >>> rules_of("brats2024").of.sizes
         ((182, 218, 182),)
     """
+    check_name("a challenge that takes archives", challenge, SUBMISSIONS, parameters=["challenge"])
     chosen = CHALLENGES[challenge]
     assert chosen.archive is not None  # as for all of SUBMISSIONS
     return Rules(chosen, chosen.archive)

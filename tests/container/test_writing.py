@@ -154,7 +154,12 @@ def test_models_that_do_not_fit_are_refused_in_one_sentence_and_nothing_is_left(
         ("grand-challenge", {"output_slug": "a", "input_slugs": ("t2", "adc")}, "Expected an input's slug for each"),
         ("grand-challenge", {"output_slug": "../a"}, "Expected slugs of lower-case letters, digits and hyphens"),
         ("grand-challenge", {"output_slug": "a", "challenge": "promise12"}, "Expected no challenge with the interface"),
-        ("brats2025", {"challenge": "brats2018"}, "Expected a challenge that takes containers, got brats2018"),
+        (
+            "brats2025",
+            {"challenge": "brats2018"},
+            "Expected a challenge that takes containers among .*, brats2025.*, got brats2018",
+        ),
+        ("flair", {}, "Expected an interface among .*flare.*, got flair; change interface"),
         ("flare", {"output_slug": "a"}, "Expected no slugs with the interface flare, got a; leave them out"),
     ],
 )

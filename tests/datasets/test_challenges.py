@@ -4,7 +4,7 @@ import pytest
 
 from nnunetv2_gsp.challenges import EDITIONS, FAMILIES
 from nnunetv2_gsp.datasets.challenges import convert_challenge
-from nnunetv2_gsp.errors import ConflictingInputError
+from nnunetv2_gsp.errors import ConflictingInputError, InputError
 from tests.datasets.sources import write_brats, write_msd, write_promise12
 
 SOURCES = {
@@ -50,3 +50,8 @@ def test_an_edition_that_the_challenge_does_not_have_is_refused(challenge, expec
     with pytest.raises(ConflictingInputError, match=expected):
         convert_challenge(challenge, SOURCES[challenge](tmp_path / "source"), 7, edition="2017")
     assert not list(raw.iterdir())
+
+
+def test_a_challenge_that_nobody_knows_is_refused(raw, tmp_path):
+    with pytest.raises(InputError, match=r"Expected challenges among brats, .*, got brats2021; change challenge"):
+        convert_challenge("brats2021", tmp_path, 7)

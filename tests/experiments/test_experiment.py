@@ -112,7 +112,8 @@ def test_settings_given_show_in_the_plans_name(folders):
             "nnUNetPlans.json: expected plans with 3d_lowres, got none",
         ),
         ({"table": "networks", "folds": [0, 9]}, "folds that networks has: 0, 1, 2, 3, 4, got 0, 9"),
-        ({"executor": "Slurm"}, "Expected an executor, local or slurm, got Slurm"),
+        ({"table": "rations"}, "Expected a table among .*, ratio, .*, got rations"),
+        ({"executor": "Slurm"}, "Expected an executor among local, slurm, got Slurm"),
         (
             {"slurm": SlurmResources(partition="gpu")},
             "partition, GPUs, CPUs and time with Slurm alone, got them with the executor local",

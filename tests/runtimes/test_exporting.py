@@ -135,6 +135,9 @@ def test_the_fold_of_all_cases_is_taken_alone_or_when_asked(model_folder, tmp_pa
 
 
 def test_another_ending_is_refused(model_folder, tmp_path):
+    for format in ("tflite", "bundle"):
+        sentence = f"Expected a format for other runtimes among onnx, openvino, got {format}; change format"
+        assert_refused(tmp_path, InputError, sentence, model_folder, tmp_path / "model.zip", format)
     assert_refused(tmp_path, InputError, r"ends with \.onnx, got model\.zip", model_folder, tmp_path / "model.zip")
 
 

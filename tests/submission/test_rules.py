@@ -27,6 +27,12 @@ def test_a_template_names_the_case():
     assert refused.value.parameters == ("names",)
 
 
+@pytest.mark.parametrize("challenge", ["nope", "msd_task05"])
+def test_a_challenge_that_takes_no_archives_is_refused(challenge):
+    with pytest.raises(InputError, match=f"Expected a challenge that takes archives among .*, got {challenge}; change"):
+        rules_of(challenge)
+
+
 def test_images_of_another_challenge_are_refused(brats2021):
     with pytest.raises(ConflictingInputError, match="expected images of brats2020, got those of brats2021") as refused:
         find_images(brats2021.source, rules_of("brats2020"))
