@@ -34,6 +34,7 @@ from nnunetv2_gsp.datasets.phantom import make_phantom
 from nnunetv2_gsp.files import write_json
 from nnunetv2_gsp.nnunet import FOLDERS, dataset_id, environment_with, n_processes, script
 from nnunetv2_gsp.trainers import nnUNetTrainerGSP
+from nnunetv2_gsp.wording import times
 
 BRATS, CT, CONFIGURATION, FOLD = "Dataset999_BraTSPhantom", "Dataset998_CTPhantom", "3d_fullres", 0
 STOCK, GSP = nnUNetTrainer.__name__, nnUNetTrainerGSP.__name__
@@ -327,7 +328,7 @@ def _check_segmentation(images: Path, output: Path) -> None:
 
 
 def _size(images: Path) -> str:
-    return "×".join(map(str, sitk.ReadImage(str(next(images.iterdir()))).GetSize()))
+    return times(sitk.ReadImage(str(next(images.iterdir()))).GetSize())
 
 
 def _comparison(title: str, images: Path, runs: Mapping[Contender, Sequence[Run]]) -> Table:

@@ -38,6 +38,7 @@ from nnunetv2_gsp.architectures.from_plans import Entry, build, gsp_architecture
 from nnunetv2_gsp.architectures.request import ShiftRequest
 from nnunetv2_gsp.profiling import count_macs, count_parameters
 from nnunetv2_gsp.timing import environment
+from nnunetv2_gsp.wording import times
 
 PATCH, WIDTHS, BATCH = (32, 32, 32), (16, 32, 64, 128), 1
 MARK_PROBABILITY, MARK_BRIGHTNESS = 0.3, 4.0
@@ -110,7 +111,7 @@ def main() -> None:
         dice[run.setting].append(json.loads(run.file_in(arguments.output).read_text())["dice"])
     print(table(dice))
     print(
-        f"\nMACs of a forward pass of 1×1×{'×'.join(map(str, PATCH))}; {arguments.steps} steps of batch {BATCH}; "
+        f"\nMACs of a forward pass of 1×1×{times(PATCH)}; {arguments.steps} steps of batch {BATCH}; "
         f"{N_HELD_OUT} held-out cases; {environment() | {'threads': 1}}"
     )
 

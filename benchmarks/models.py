@@ -18,6 +18,7 @@ from nnunetv2_gsp.architectures import GSPUNet
 from nnunetv2_gsp.architectures.spatial_groups import feature_map_sizes, spatial_groups_of
 from nnunetv2_gsp.ops import GroupShift
 from nnunetv2_gsp.ops.pointwise import PointwiseConv3d
+from nnunetv2_gsp.wording import times
 
 CHANNELS, CLASSES = 4, 4
 NNUNET_WIDTHS, TINY_WIDTHS = (32, 64, 128, 256, 320, 320), (16, 32, 64, 128, 256)
@@ -42,7 +43,7 @@ class Plan:
     @property
     def size(self) -> str:
         """The patch size as text, for a title."""
-        return "×".join(map(str, self.patch))
+        return times(self.patch)
 
     def topology(self) -> dict[str, Any]:
         """Return the arguments that stock and GSP are both built from, as nnU-Net's planner chooses them."""

@@ -32,6 +32,7 @@ from nnunetv2_gsp.prediction.sliding_window import Predictor
 from nnunetv2_gsp.progress import progress
 from nnunetv2_gsp.runtimes.exporting import export_network
 from nnunetv2_gsp.timing import interleaved
+from nnunetv2_gsp.wording import times
 
 BASELINE, FUSED = "PyTorch, plain", "PyTorch, fused layers"
 LEAST_SAME_LABELS = {"fp32": 0.9999, "bf16": 0.99, "int8": 0.9}  # below it, a way is broken rather than coarse
@@ -126,7 +127,7 @@ def runtimes_table(model_folder: Path, fold: int, images: Path, number: int, rou
     ]
     channels, *patch = compared[0].shape[1:]
     return Table(
-        f"One patch of {model_folder.name}, {channels}×{'×'.join(map(str, patch))}",
+        f"One patch of {model_folder.name}, {channels}×{times(patch)}",
         rows,
         f"Labels on {len(compared)} images, beside plain PyTorch's; a voxel counts as segmented where either says so. "
         f"int8: products of matrices alone, calibrated on {len(calibration)} other images. {rounds} rounds, in turns.",

@@ -9,6 +9,7 @@ from benchmarks.page import Row, Table
 from nnunetv2_gsp.ops import group_shift
 from nnunetv2_gsp.ops.reference import group_shift_reference
 from nnunetv2_gsp.timing import interleaved
+from nnunetv2_gsp.wording import times
 
 
 def tables(
@@ -52,7 +53,7 @@ def tables(
     ]
     return [
         Table(
-            f"Group shift, {channels} channels at {'×'.join(map(str, size))}",
+            f"Group shift, {channels} channels at {times(size)}",
             rows,
             f"Spatial groups {tuple(spatial_groups)}, {shift_channels} channels moved, {rounds} rounds.",
         )

@@ -25,7 +25,7 @@ from nnunetv2_gsp.architectures.from_plans import (
 )
 from nnunetv2_gsp.architectures.request import ShiftRequest
 from nnunetv2_gsp.architectures.rules import check_number_of_stages, repeated
-from nnunetv2_gsp.architectures.spatial_groups import feature_map_sizes, times
+from nnunetv2_gsp.architectures.spatial_groups import feature_map_sizes
 from nnunetv2_gsp.errors import (
     DamagedFileError,
     InputError,
@@ -35,6 +35,7 @@ from nnunetv2_gsp.errors import (
 from nnunetv2_gsp.files import check_target, write_json
 from nnunetv2_gsp.nnunet import dataset_id, dataset_name, nnunet_folder, preprocess_command
 from nnunetv2_gsp.plans_templates import STAGES, TOPOLOGY, WIDTH_MULTIPLIER, Template, load_template
+from nnunetv2_gsp.wording import times
 
 Configuration = dict[str, Any]
 _NNUNETS_OWN_FILES = ("dataset", "dataset_fingerprint", "splits_final")  # beside the plans
@@ -438,7 +439,7 @@ def _snapped(asked: ShiftRequest, architecture: Architecture, patch_size: Sequen
         return []
     maps = feature_map_sizes(patch_size, architecture.stages.strides)
     return [
-        f"Stage {stage}: {tuple(groups)} groups were asked for, {got} divide the map of {size} voxels."
+        f"Stage {stage}: {times(groups)} groups were asked for, {times(got)} divide the map of {times(size)} voxels."
         for stage, (groups, got, size) in enumerate(
             zip(asked.groups_asked(len(maps)) or [], architecture.shifts.spatial_groups, maps, strict=False)
         )

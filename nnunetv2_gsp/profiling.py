@@ -17,7 +17,6 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from nnunetv2_gsp.architectures.entries import COUNT, each, fits
 from nnunetv2_gsp.architectures.from_plans import PLAIN_NETWORK, build, buildable_architecture, stock_architecture
-from nnunetv2_gsp.architectures.spatial_groups import times
 from nnunetv2_gsp.errors import ConflictingInputError, InputError, RefusedSettingsError
 from nnunetv2_gsp.files import check_target, write_json, write_text
 from nnunetv2_gsp.nnunet import check_device
@@ -33,6 +32,7 @@ from nnunetv2_gsp.plans import (
 from nnunetv2_gsp.plans_templates import Template, load_template
 from nnunetv2_gsp.tables import Table
 from nnunetv2_gsp.timing import Timing, environment, interleaved
+from nnunetv2_gsp.wording import times
 
 # PyTorch has a type of error for GPUs alone; for CPUs, mps and sizes beyond 64 bits only the message tells
 _TOO_LARGE = ("out of memory", "can't allocate memory", "Storage size calculation overflowed")

@@ -19,6 +19,7 @@ from benchmarks.measuring import WrongError
 from benchmarks.page import Row, Table
 from nnunetv2_gsp.nnunet import dataset_id, n_processes
 from nnunetv2_gsp.plugin.startup import EXT_TRAINER_FOLDER, VARIABLE
+from nnunetv2_gsp.wording import times
 
 ROOT = Path(__file__).parents[2]
 TRAINERS = Path(__file__).with_name("trainers")
@@ -41,7 +42,7 @@ def tables(settings: Settings) -> Iterator[Table]:
         yield Table(
             "As a user types it",
             list(rows),
-            f"{N_CASES} generated cases of {'×'.join(map(str, SIZE))} voxels, two epochs of four steps, beside "
+            f"{N_CASES} generated cases of {times(SIZE)} voxels, two epochs of four steps, beside "
             f"other work: seconds say only that it ends.",
         )
     _check_losses(training_log(fold_folder(Path(os.environ["nnUNet_results"]), DATASET, TRAINER)))

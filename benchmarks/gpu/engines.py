@@ -8,13 +8,14 @@ import torch
 from benchmarks.gpu.checks import BATCH, EDGE, logits_and_gradient, without_tf32
 from benchmarks.gpu.meters import free, longest_kernels
 from benchmarks.gpu.networks import network_of
-from benchmarks.gpu.settings import Settings, times
+from benchmarks.gpu.settings import Settings
 from benchmarks.gpu.training import Training
 from benchmarks.gpu.training import warm_stock as warm_stock  # which compiles what `tables` will need, too
 from benchmarks.measuring import ratios
 from benchmarks.models import CHANNELS, CLASSES, Plan
 from benchmarks.page import Row, Table
 from nnunetv2_gsp.timing import interleaved
+from nnunetv2_gsp.wording import times
 
 DTYPES = (torch.float16, torch.bfloat16, torch.float32)
 

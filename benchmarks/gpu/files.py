@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 
 from benchmarks.gpu.commands import output_of, run
 from benchmarks.gpu.networks import DATASET, FOLD, trainer_of
-from benchmarks.gpu.settings import KINDS, Settings, times
+from benchmarks.gpu.settings import KINDS, Settings
 from benchmarks.measuring import TIMES, WrongError
 from benchmarks.models import CHANNELS, save_model
 from benchmarks.page import Row, Table
 from nnunetv2_gsp.nnunet import n_processes
 from nnunetv2_gsp.plugin.startup import EXT_TRAINER_FOLDER, VARIABLE
+from nnunetv2_gsp.wording import times
 
 NNUNETS, OURS = "nnUNetv2_predict_from_modelfolder", "nnUNetv2_gsp predict"
 CONTENDERS = ((NNUNETS, "stock"), (NNUNETS, "GSP"), (OURS, "GSP"), (OURS, "stock"))  # the first is compared with

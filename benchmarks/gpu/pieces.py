@@ -8,11 +8,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from benchmarks.gpu.meters import Run, in_a_row
-from benchmarks.gpu.settings import Settings, times
+from benchmarks.gpu.settings import Settings
 from benchmarks.page import Row, Table
 from nnunetv2_gsp.ops import LinearUpsampling, gpu_layer, group_shift, instance_norm
 from nnunetv2_gsp.ops.gpu_layer import Access
 from nnunetv2_gsp.ops.pointwise import pointwise_convolution
+from nnunetv2_gsp.wording import times
 
 GROUPS, CALLS, ROUNDS = (2, 2, 2), 10, 10
 HALVED = 1 / 8  # the part of its voxels that a map has at half the resolution

@@ -10,11 +10,12 @@ from torch import Tensor
 
 from benchmarks.gpu.meters import allocated_bytes, free, peak_gibibytes
 from benchmarks.gpu.networks import CONFIGURATION, DATASET, TRAINERS, network_of, plans_of
-from benchmarks.gpu.settings import KINDS, Settings, times
+from benchmarks.gpu.settings import KINDS, Settings
 from benchmarks.measuring import check, ratios
 from benchmarks.models import CHANNELS, CLASSES, Plan
 from benchmarks.page import Row, Table
 from nnunetv2_gsp.timing import Timing, interleaved
+from nnunetv2_gsp.wording import times
 
 COPY = "copy"
 HALF_BYTES = 2

@@ -60,8 +60,3 @@ class Settings:
     def rounds(self, wanted: int) -> int:
         """Return the number of rounds: those wanted, or 2 in a tiny run."""
         return 2 if self.is_tiny else wanted
-
-
-def times(sizes: tuple[int, ...]) -> str:
-    """Return sizes as text for a title: 128×128×128."""
-    return "×".join(map(str, sizes))

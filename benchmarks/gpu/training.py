@@ -8,11 +8,12 @@ import torch
 
 from benchmarks.gpu.meters import allocated_bytes, free, longest_kernels, peak_gibibytes
 from benchmarks.gpu.networks import trainer_of
-from benchmarks.gpu.settings import KINDS, Settings, times
+from benchmarks.gpu.settings import KINDS, Settings
 from benchmarks.measuring import WrongError, ratios
 from benchmarks.models import CHANNELS, CLASSES
 from benchmarks.page import Row, Table
 from nnunetv2_gsp.timing import interleaved
+from nnunetv2_gsp.wording import times
 
 
 def tables(settings: Settings) -> Iterator[Table]:

@@ -25,8 +25,8 @@ from nnunetv2_gsp.architectures.spatial_groups import (
     check_groups_divide,
     feature_map_sizes,
     has_equal_groups_on_equal_axes,
-    times,
 )
+from nnunetv2_gsp.wording import times
 
 Entry = dict[str, Any]  # network_class_name, arch_kwargs and _kw_requires_import
 

@@ -5,6 +5,8 @@ import math
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
 
+from nnunetv2_gsp.wording import times
+
 
 def feature_map_sizes(patch_size: Sequence[int], strides: Sequence[int | Sequence[int]]) -> list[tuple[int, ...]]:
     """Return the size in voxels of every stage's feature map: the patch divided by the cumulative strides.
@@ -26,8 +28,8 @@ def feature_map_sizes(patch_size: Sequence[int], strides: Sequence[int | Sequenc
     for stage, step in enumerate(steps):
         if len(step) != len(size) or any(voxels % edge for voxels, edge in zip(size, step, strict=True)):
             raise ValueError(
-                f"The strides must divide the patch: stage {stage} strides a map of {size} voxels by "
-                f"{step} (patch {tuple(patch_size)}); take a patch whose axes are multiples of "
+                f"The strides must divide the patch: stage {stage} strides a map of {times(size)} voxels by "
+                f"{times(step)} (patch {times(patch_size)}); take a patch whose axes are multiples of "
                 f"{times(map(math.prod, zip(*steps, strict=False)))}, the product of the strides."
             )
         size = tuple(voxels // edge for voxels, edge in zip(size, step, strict=True))
@@ -125,16 +127,6 @@ def shift_channels_of(groups: Sequence[int], max_channels: int) -> int:
     """
     n_groups = math.prod(groups)
     return n_groups * (max_channels // n_groups)
-
-
-def times(sizes: Iterable[int]) -> str:
-    """Return sizes or counts as text, such as 16×128×128.
-
-    Examples:
-        >>> times((16, 128, 128))
-        '16×128×128'
-    """
-    return "×".join(map(str, sizes))
 
 
 def _divisor_tuples(map_size: Sequence[int], max_groups: int) -> Iterable[tuple[int, ...]]:

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from nnunetv2_gsp.challenges.challenge import Challenge
+from nnunetv2_gsp.wording import times
 
 if TYPE_CHECKING:
     from nnunetv2_gsp.tables import Table
@@ -29,7 +30,7 @@ def challenge_table(challenges: Iterable[Challenge]) -> "Table":
 
 def _row(challenge: Challenge) -> tuple[str, ...]:
     labels = ", ".join(f"{label} {tissue.short}" for label, tissue in challenge.on_disk.items())
-    sizes = " or ".join("×".join(map(str, size)) for size in challenge.sizes) or "any"
+    sizes = " or ".join(times(size) for size in challenge.sizes) or "any"
     ways = ["archive"] * (challenge.archive is not None) + ["container"] * (challenge.container is not None)
     return (
         f"`{challenge.name}`{' *' * bool(challenge.unconfirmed)}",

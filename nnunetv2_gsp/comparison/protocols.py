@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from nnunetv2_gsp.wording import times
+
 
 @dataclass(frozen=True)
 class TrainingProtocol:
@@ -68,5 +70,5 @@ def unknown_lengths(protocols: Mapping[str, TrainingProtocol]) -> list[str]:
 
 def _in_words(name: str, value: Any) -> str:
     if name == "patch_size":
-        return "×".join(map(str, value))
+        return times(value)
     return ", ".join(map(str, dict.fromkeys(value))) if isinstance(value, tuple) else str(value)

@@ -15,9 +15,10 @@ from nnunetv2_gsp.comparison.pairing import Contender, Pairing, check_distinct, 
 from nnunetv2_gsp.comparison.protocols import TrainingProtocol
 from nnunetv2_gsp.comparison.training_records import LearningCurves
 from nnunetv2_gsp.errors import ConflictingInputError, DamagedFileError, MissingInputError
-from nnunetv2_gsp.metrics.cases import find_segmentations, first_few
+from nnunetv2_gsp.metrics.cases import find_segmentations
 from nnunetv2_gsp.metrics.region_labels import read_region_labels
 from nnunetv2_gsp.nnunet import N_FOLDS, nnunet_folder
+from nnunetv2_gsp.wording import first_few
 
 FOLDS = tuple(map(str, range(N_FOLDS)))
 ALL = "all"  # nnU-Net's fold that trains on every case, and validates every case
@@ -195,7 +196,7 @@ def _validation_cases(
     if missing:
         raise MissingInputError(
             "references of all validation cases",
-            f"none of {first_few(missing)}",
+            f"none of {first_few(sorted(missing))}",
             where=splits_file.parent / "gt_segmentations",
             remedy="copy what is missing from the dataset's labelsTr",
         )
@@ -205,7 +206,7 @@ def _validation_cases(
 def _check_validated(found: set[str], expected: frozenset[str], folder: Path) -> None:
     if found != expected:
         sides = [
-            f"{words} {first_few(cases)}"
+            f"{words} {first_few(sorted(cases))}"
             for words, cases in (("lacks", expected - found), ("has besides", found - expected))
             if cases
         ]

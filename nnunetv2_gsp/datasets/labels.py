@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from nnunetv2_gsp.errors import ConflictingInputError
+from nnunetv2_gsp.wording import first_few
 
 LabelMapping = Mapping[int, int]
 
@@ -102,6 +103,5 @@ def whole_labels(segmentation: np.ndarray) -> tuple[np.ndarray, str]:
     )
 
 
-def _listed(values: Sequence[float], most: int = 5) -> str:
-    shown = ", ".join(f"{value:g}" for value in values[:most])
-    return shown if len(values) <= most else f"{shown} and {len(values) - most} more"
+def _listed(values: Sequence[float]) -> str:
+    return first_few([f"{value:g}" for value in values])

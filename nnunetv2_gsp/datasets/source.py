@@ -11,6 +11,7 @@ from typing import TypeVar
 from nnunetv2_gsp.challenges import Challenge
 from nnunetv2_gsp.challenges.not_taken import not_taken
 from nnunetv2_gsp.errors import InputError, MissingInputError
+from nnunetv2_gsp.wording import first_few
 
 TRAINING, TEST = "Tr", "Ts"  # nnU-Net's imagesTr and imagesTs
 _PART_WORDS = {  # words in folders' names
@@ -162,8 +163,7 @@ class Survey:
 
     def _note(self, what: str, files: list[Path]) -> None:
         if files:
-            more = f" and {len(files) - 5} more" if len(files) > 5 else ""
-            self.notes.append(f"{what} {', '.join(file.name for file in files[:5])}{more}.")
+            self.notes.append(f"{what} {first_few([file.name for file in files])}.")
 
     def train_on_all(self) -> None:
         """Move every case that has a label to training, whatever its folder is called.

@@ -1,9 +1,10 @@
 """Finds the files of each case: a reference and its prediction have the same file name, apart from the ending."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from nnunetv2_gsp.errors import ConflictingInputError, MissingInputError
+from nnunetv2_gsp.wording import first_few
 
 ENDINGS = (".nii.gz", ".nii", ".mha", ".mhd", ".nrrd", ".png", ".tif", ".tiff", ".bmp")
 
@@ -100,7 +101,7 @@ def check_same_cases(
         if missing:
             raise MissingInputError(
                 "the same cases as on the other side",
-                f"none of {first_few(missing)}",
+                f"none of {first_few(sorted(missing))}",
                 where=folder,
                 remedy="add what is missing, or move away what only one side has",
                 parameters=parameters,
@@ -122,18 +123,3 @@ def first_channel_of(case: str, folder: Path) -> Path | None:
         'BraTS2021_00042_0000.nii.gz'
     """
     return next(filter(Path.is_file, (folder / f"{case}_0000{ending}" for ending in ENDINGS)), None)
-
-
-def first_few(names: Collection[str], most: int = 5) -> str:
-    """Return the first few names in words, and how many more there are.
-
-    Args:
-        names: names in any order; they are sorted.
-        most: largest number of names that are listed, at least 1.
-
-    Examples:
-        >>> first_few(["c", "a", "b"], most=2)
-        'a, b and 1 more'
-    """
-    shown = ", ".join(sorted(names)[:most])
-    return f"{shown} and {len(names) - most} more" if len(names) > most else shown

@@ -26,6 +26,7 @@ from nnunetv2_gsp.nnunet import channel_names
 from nnunetv2_gsp.prediction.labels import Labels
 from nnunetv2_gsp.prediction.resampling import resampled_image
 from nnunetv2_gsp.prediction.sliding_window import Predictor
+from nnunetv2_gsp.wording import times
 
 _log = logging.getLogger(__name__)
 
@@ -139,7 +140,9 @@ def _check_shapes(files: Sequence[Path]) -> None:
         if len(shape) > 3:
             raise _four_axes(file)
         if shape != shapes[files[0]]:
-            raise ConflictingInputError(f"{_by(shapes[files[0]])} voxels as in {files[0].name}", _by(shape), where=file)
+            raise ConflictingInputError(
+                f"{times(shapes[files[0]])} voxels as in {files[0].name}", times(shape), where=file
+            )
 
 
 def _four_axes(file: Path) -> InputError:
@@ -153,10 +156,6 @@ def _shape(file: Path) -> tuple[int, ...]:
     while len(shape) > 3 and shape[-1] == 1:  # which SimpleITK leaves out
         shape = shape[:-1]
     return shape
-
-
-def _by(shape: Sequence[int]) -> str:
-    return "×".join(map(str, shape))
 
 
 def _preprocessed(case: Case, predictor: Predictor) -> Preprocessed:

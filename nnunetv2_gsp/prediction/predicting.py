@@ -31,6 +31,7 @@ from nnunetv2_gsp.prediction.model import load_predictor
 from nnunetv2_gsp.prediction.slabs import Logits, Slab, in_one_slab
 from nnunetv2_gsp.prediction.sliding_window import Predictor
 from nnunetv2_gsp.progress import progress_bar
+from nnunetv2_gsp.wording import times
 
 _log = logging.getLogger(__name__)
 
@@ -258,7 +259,7 @@ def _times_of(name: str, shape: Sequence[int], waited: float, network: float, la
         'a: 155×240×240 voxels; 0.2 s waited for the image, 12.0 s in the network, 0.5 s to labels'
     """
     return (
-        f"{name}: {'×'.join(map(str, shape))} voxels; {waited:.1f} s waited for the image, {network:.1f} s in the "
+        f"{name}: {times(shape)} voxels; {waited:.1f} s waited for the image, {network:.1f} s in the "
         f"network, {labels:.1f} s to labels"
     )
 

@@ -17,6 +17,7 @@ from nnunetv2_gsp.errors import MissingInputError
 from nnunetv2_gsp.parallel import in_parallel
 from nnunetv2_gsp.submission.contents import ArchiveEntry, check_content, raw_name
 from nnunetv2_gsp.submission.rules import Rules, find_images, rules_of
+from nnunetv2_gsp.wording import first_few
 
 _log = logging.getLogger(__name__)
 
@@ -78,9 +79,9 @@ def _without_hidden(infos: list[tuple[int, zipfile.ZipInfo]]) -> list[tuple[int,
     hidden = [info.orig_filename for _, info in files if _is_hidden(info.orig_filename)]
     folders = sorted({info.orig_filename.rpartition("/")[0] for _, info in kept} - {""})
     if hidden:
-        _log.info("note: the challenge passes over hidden files, here %s", ", ".join(hidden[:5]))
+        _log.info("note: the challenge passes over hidden files, here %s", first_few(hidden))
     if folders:
-        _log.info("note: the challenge takes files in folders, here %s", ", ".join(folders[:5]))
+        _log.info("note: the challenge takes files in folders, here %s", first_few(folders))
     return kept
 
 

@@ -18,6 +18,7 @@ from nnunetv2_gsp.datasets.labels import check_labels
 from nnunetv2_gsp.errors import InputError
 from nnunetv2_gsp.images import TOLERANCE, read_image
 from nnunetv2_gsp.submission.rules import Rules
+from nnunetv2_gsp.wording import times
 
 _HEADER_BYTES = 1_000_000  # with NIfTI's extensions
 _MOST_VOXELS = 512 * 512 * 512  # of a case whose size neither its image nor the edition tells
@@ -95,8 +96,8 @@ def _check_nifti(archive: zipfile.ZipFile, rules: Rules, entry: ArchiveEntry, fo
     content = _read_packed(archive, entry, _HEADER_BYTES + 8 * most_voxels)  # voxels of 8 bytes at most
     header: Any = nibabel.Nifti1Header.from_fileobj(io.BytesIO(content))  # an image's own forgets slope and intercept
     if sizes and tuple(header.get_data_shape()) not in sizes:
-        wanted = " or ".join(map(_by, sizes))
-        found.violations.append(f"Expected {wanted} voxels in {entry.name!r}, got {_by(header.get_data_shape())}.")
+        wanted = " or ".join(map(times, sizes))
+        found.violations.append(f"Expected {wanted} voxels in {entry.name!r}, got {times(header.get_data_shape())}.")
         return
     voxels = np.asanyarray(nibabel.Nifti1Image.from_bytes(content).dataobj)
     _check_type(header, rules, entry, found)
@@ -191,9 +192,9 @@ def _header_complaint(fields: dict[str, list[str]], raw: str) -> str:
 
 def _size_violations(size: tuple[int, ...], image: sitk.Image | None, entry: ArchiveEntry) -> list[str]:
     if image is not None and size != image.GetSize():
-        return [f"Expected {_by(image.GetSize())} voxels in {entry.name!r}, got {_by(size)}."]
+        return [f"Expected {times(image.GetSize())} voxels in {entry.name!r}, got {times(size)}."]
     if min(size) < 1:  # which ITK reads without complaint
-        return [f"Expected at least one voxel along each axis in {entry.name!r}, got {_by(size)}."]
+        return [f"Expected at least one voxel along each axis in {entry.name!r}, got {times(size)}."]
     return []
 
 
@@ -255,10 +256,6 @@ def _read(stream: IO[bytes] | gzip.GzipFile, most_bytes: int, name: str) -> byte
         if content.tell() > most_bytes:
             raise InputError(f"at most {most_bytes} bytes once unpacked", "more", where=repr(name))
     return content.getvalue()
-
-
-def _by(size: tuple[int, ...]) -> str:
-    return "×".join(map(str, size))
 
 
 def _rows(matrix: np.ndarray | None) -> str:

@@ -93,7 +93,7 @@ def test_other_networks_are_refused_by_name():
 @pytest.mark.parametrize(
     ("patch_size", "groups", "message"),
     [
-        ((8, 8, 10), None, r"strides a map of \(4, 4, 5\)"),
+        ((8, 8, 10), None, "strides a map of 4×4×5 voxels"),
         ((8, 8, 8), [[2, 2, 2], [3, 1, 1], [1, 1, 1]], "stage 1 .* 4×4×4 voxels, got 3×1×1"),
         ((8, 8, 8), [[2, 2, 2], [2, 2, 2]], r"spatial_groups must have one entry a stage, 3 here, got \[\[2"),
         ((8, 8, 8), [[2, 2, 2], [2, 2], [1, 1, 1]], r"stage 1 must be 3 positive counts, .* got \[2, 2\]"),

@@ -117,5 +117,5 @@ def test_sizes_of_anisotropic_stages():
 
 
 def test_a_patch_that_strides_do_not_divide_is_named():
-    with pytest.raises(ValueError, match=r"stage 2 strides a map of \(10, 6\) voxels by \(4, 2\) \(patch \(20, 12\)\)"):
+    with pytest.raises(ValueError, match=r"stage 2 strides a map of 10×6 voxels by 4×2 \(patch 20×12\)"):
         feature_map_sizes((20, 12), [(1, 1), (2, 2), (4, 2)])

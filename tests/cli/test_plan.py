@@ -59,7 +59,7 @@ def test_what_is_written_and_shown(planned, capsys, monkeypatch):
     assert (kwargs["shift_position"], kwargs["local_shift_channels"]) == ("CCS", [0, 6, 12, 30, 60])
     printed = capsys.readouterr().out
     assert "-p mine" in printed
-    assert "Stage 4: (5, 5, 5) groups were asked for, (2, 2, 2) divide the map of (2, 2, 2) voxels" in printed
+    assert "Stage 4: 5×5×5 groups were asked for, 2×2×2 divide the map of 2×2×2 voxels" in printed
     [command] = [line.split(": ", 1)[1] for line in printed.splitlines() if "nnUNetv2_preprocess" in line]
     assert preprocessed_by(command, monkeypatch) == (904, "mine", ["3d_fullres"])
 

@@ -3,7 +3,7 @@
 import pytest
 
 from nnunetv2_gsp.errors import ConflictingInputError, InputError, MissingInputError
-from nnunetv2_gsp.metrics.cases import check_same_cases, find_segmentations, first_channel_of, first_few, pair
+from nnunetv2_gsp.metrics.cases import check_same_cases, find_segmentations, first_channel_of, pair
 from tests.metrics.folders import CASES
 
 
@@ -63,8 +63,3 @@ def test_the_first_channel_is_named_as_nnunet_does(tmp_path):
     (tmp_path / "b_0001.nii.gz").touch()
     assert first_channel_of("a", tmp_path) == tmp_path / "a_0000.mha"
     assert first_channel_of("b", tmp_path) is None
-
-
-def test_long_lists_are_cut():
-    assert first_few([f"c{number}" for number in range(7)]) == "c0, c1, c2, c3, c4 and 2 more"
-    assert first_few({"b", "a"}) == "a, b"
