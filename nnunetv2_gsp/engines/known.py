@@ -79,7 +79,8 @@ def norm_and_nonlinearity(layer: ConvDropoutNormReLU, n_axes: int) -> tuple[Any 
         NotApplicable: there is anything else in the layer, or in another order.
     """
     modules: Any = layer.all_modules
-    convolution, *rest = [module for module in modules if not _drops_nothing(module)]
+    rest = [module for module in modules if not _drops_nothing(module)]
+    convolution = rest.pop(0)  # not by a starred target, which the compiler of torch 2.11 takes for a tuple
     nonlinearity = rest.pop() if rest and type(rest[-1]) in (nn.LeakyReLU, nn.ReLU) else None
     norm = rest.pop() if rest and type(rest[-1]) is _NORMS[n_axes] and not rest[-1].track_running_stats else None
     check(convolution is layer.conv and not rest, rest[-1] if rest else layer)
