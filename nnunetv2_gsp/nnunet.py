@@ -26,6 +26,7 @@ _log = logging.getLogger(__name__)
 
 N_FOLDS = 5  # of the split that nnU-Net makes
 FOLD = r"^(all|0|[1-9][0-9]{0,2})\Z"  # pattern of their names
+FINAL_CHECKPOINT = "checkpoint_final.pth"  # of a training that has ended; its prediction takes it unless told
 FOLDERS = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")  # variables that name nnU-Net's folders
 DEVICES = ("cpu", "cuda", "mps")  # as nnU-Net's -device takes them
 
@@ -38,6 +39,17 @@ def is_fold(name: str) -> bool:
         [True, True, False]
     """
     return re.match(FOLD, name) is not None
+
+
+def folds_with(checkpoint_name: str, model_folder: Path) -> list[str]:
+    """Return the names of the folds of a model that have a checkpoint.
+
+    Args:
+        checkpoint_name: name of the checkpoint's file in each fold's folder.
+        model_folder: model folder TRAINER__PLANS__CONFIGURATION in nnUNet_results/DATASET.
+    """
+    names = [checkpoint.parent.name for checkpoint in sorted(model_folder.glob(f"fold_*/{checkpoint_name}"))]
+    return [fold for name in names if is_fold(fold := name.removeprefix("fold_"))]
 
 
 def averaged_folds(finished: Sequence[str]) -> list[str]:

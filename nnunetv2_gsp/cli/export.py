@@ -5,6 +5,7 @@ from pathlib import Path
 
 from nnunetv2_gsp.cli.arguments import Verbs, listed
 from nnunetv2_gsp.errors import ConflictingInputError
+from nnunetv2_gsp.nnunet import FINAL_CHECKPOINT
 from nnunetv2_gsp.runtimes.formats import BUNDLE, FORMATS, WEB, format_of
 
 
@@ -75,7 +76,7 @@ def add(verbs: Verbs) -> None:
     )
     export.add_argument(
         "-chk",
-        default="checkpoint_final.pth",
+        default=FINAL_CHECKPOINT,
         metavar="NAME",
         help="file of the checkpoint in each fold's folder (default: %(default)s)",
     )

@@ -8,6 +8,7 @@ from typing import Any
 
 from nnunetv2_gsp.cli.arguments import Verbs, add_device, add_executor, listed, positive, slurm_resources
 from nnunetv2_gsp.errors import ConflictingInputError
+from nnunetv2_gsp.nnunet import FINAL_CHECKPOINT
 from nnunetv2_gsp.slurm import SlurmResources, resources_for
 
 EXECUTORS = {
@@ -90,9 +91,7 @@ def add(verbs: Verbs) -> None:
     predict.add_argument("-tr", default="nnUNetTrainer", metavar="TRAINER", help="trainer (default: %(default)s)")
     predict.add_argument("-p", default="nnUNetPlans", metavar="PLANS", help="plans (default: %(default)s)")
     predict.add_argument("-f", nargs="+", metavar="FOLD", help="folds (default: all that are trained)")
-    predict.add_argument(
-        "-chk", default="checkpoint_final.pth", metavar="NAME", help="checkpoint (default: %(default)s)"
-    )
+    predict.add_argument("-chk", default=FINAL_CHECKPOINT, metavar="NAME", help="checkpoint (default: %(default)s)")
     predict.add_argument(
         "-step_size",
         type=_step_size,

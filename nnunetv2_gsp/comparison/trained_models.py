@@ -17,12 +17,11 @@ from nnunetv2_gsp.comparison.training_records import LearningCurves
 from nnunetv2_gsp.errors import ConflictingInputError, DamagedFileError, MissingInputError
 from nnunetv2_gsp.metrics.cases import find_segmentations
 from nnunetv2_gsp.metrics.region_labels import read_region_labels
-from nnunetv2_gsp.nnunet import N_FOLDS, nnunet_folder
+from nnunetv2_gsp.nnunet import FINAL_CHECKPOINT, N_FOLDS, nnunet_folder
 from nnunetv2_gsp.wording import first_few
 
 FOLDS = tuple(map(str, range(N_FOLDS)))
 ALL = "all"  # nnU-Net's fold that trains on every case, and validates every case
-CHECKPOINT = "checkpoint_final.pth"
 
 
 @dataclass(frozen=True)
@@ -115,7 +114,9 @@ def read_trained_model(model: Path, configuration: str, folds: Sequence[str]) ->
         ) from error
     fold_folders = {fold: model / f"fold_{fold}" for fold in folds}
     checkpoints = {
-        fold: folder / CHECKPOINT for fold, folder in fold_folders.items() if (folder / CHECKPOINT).is_file()
+        fold: folder / FINAL_CHECKPOINT
+        for fold, folder in fold_folders.items()
+        if (folder / FINAL_CHECKPOINT).is_file()
     }
     read = {fold: records.read_checkpoint(file) for fold, file in checkpoints.items()}
     logs = {fold: log for fold, (_, log) in read.items()}

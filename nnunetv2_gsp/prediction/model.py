@@ -11,20 +11,18 @@ from nnunetv2.utilities.file_path_utilities import get_output_folder
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunetv2_gsp.errors import ConflictingInputError, DamagedFileError, InputError, MissingInputError
-from nnunetv2_gsp.nnunet import averaged_folds, dataset_name, nnunet_folder
+from nnunetv2_gsp.nnunet import FINAL_CHECKPOINT, averaged_folds, dataset_name, nnunet_folder
 from nnunetv2_gsp.prediction.building import network_of
 from nnunetv2_gsp.prediction.sliding_window import Predictor
 from nnunetv2_gsp.sharing.bundle import DATASET, PLANS
 from nnunetv2_gsp.sharing.importing import unpacked
 from nnunetv2_gsp.sharing.model_folder import finished_folds
 
-_CHECKPOINT = "checkpoint_final.pth"  # nnU-Net's default
-
 
 def load_predictor(
     model: Path,
     folds: Sequence[str | int] | None = None,
-    checkpoint_name: str = _CHECKPOINT,
+    checkpoint_name: str = FINAL_CHECKPOINT,
     *,
     device: str = "cpu",
     all_on_device: bool = True,
@@ -54,7 +52,7 @@ def load_predictor(
     if model.is_file():
         with unpacked(model) as folder:
             [bundled, *_] = sorted(file.name for file in folder.glob("fold_*/*.pth"))
-            if checkpoint_name not in (_CHECKPOINT, bundled):
+            if checkpoint_name not in (FINAL_CHECKPOINT, bundled):
                 raise ConflictingInputError(
                     f"{checkpoint_name} in the zip", bundled, where=model, parameters=["checkpoint_name"]
                 )

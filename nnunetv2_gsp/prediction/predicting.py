@@ -15,7 +15,7 @@ from torch import OutOfMemoryError
 
 from nnunetv2_gsp.errors import ConflictingInputError, InputError, MissingInputError
 from nnunetv2_gsp.files import write_json
-from nnunetv2_gsp.nnunet import check_device
+from nnunetv2_gsp.nnunet import FINAL_CHECKPOINT, check_device
 from nnunetv2_gsp.prediction.cases import (
     Case,
     Preprocessed,
@@ -56,7 +56,7 @@ def predict_folder(
     output: Path,
     model: Path,
     folds: Sequence[str | int] | None = None,
-    checkpoint_name: str = "checkpoint_final.pth",
+    checkpoint_name: str = FINAL_CHECKPOINT,
     *,
     device: str = "cpu",
     all_on_device: bool = True,

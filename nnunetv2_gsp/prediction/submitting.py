@@ -9,7 +9,7 @@ from typing import Any
 from nnunetv2_gsp.errors import InputError
 from nnunetv2_gsp.files import write_json
 from nnunetv2_gsp.messages import show_messages
-from nnunetv2_gsp.nnunet import environment_with
+from nnunetv2_gsp.nnunet import FINAL_CHECKPOINT, environment_with
 from nnunetv2_gsp.prediction.cases import cases_in, is_predicted
 from nnunetv2_gsp.prediction.model import load_predictor
 from nnunetv2_gsp.prediction.predicting import check_stage, predict_folder
@@ -72,7 +72,7 @@ def submit_predictions(
     output: Path,
     model: Path,
     folds: Sequence[str | int] | None = None,
-    checkpoint_name: str = "checkpoint_final.pth",
+    checkpoint_name: str = FINAL_CHECKPOINT,
     *,
     n_jobs: int = 1,
     slurm: SlurmResources | None = None,

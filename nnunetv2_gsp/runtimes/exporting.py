@@ -18,7 +18,7 @@ from torch import nn
 
 from nnunetv2_gsp.errors import InputError, UnavailableError, check_name
 from nnunetv2_gsp.files import check_target, whole
-from nnunetv2_gsp.nnunet import averaged_folds
+from nnunetv2_gsp.nnunet import FINAL_CHECKPOINT, averaged_folds
 from nnunetv2_gsp.runtimes import onnx_runtime, openvino_runtime
 from nnunetv2_gsp.runtimes.formats import FORMATS
 from nnunetv2_gsp.runtimes.network import network_of, prepare
@@ -37,7 +37,7 @@ def export_network(
     output: Path,
     format: str = "onnx",
     folds: Sequence[str | int] | None = None,
-    checkpoint_name: str = "checkpoint_final.pth",
+    checkpoint_name: str = FINAL_CHECKPOINT,
     separate_folds: bool = False,
     overwrite: bool = False,
 ) -> list[Path]:

@@ -9,6 +9,7 @@ from typing import Any
 from safetensors.torch import save
 
 from nnunetv2_gsp.files import check_target
+from nnunetv2_gsp.nnunet import FINAL_CHECKPOINT
 from nnunetv2_gsp.sharing.bundle import DATASET, FINGERPRINT, PLANS, weights_name, write_bundle
 from nnunetv2_gsp.sharing.model_folder import TrainedModel, read_model_folder
 from nnunetv2_gsp.sharing.refused import refusals_of
@@ -18,7 +19,7 @@ def export_model(
     model_folder: Path,
     output: Path,
     folds: Sequence[str | int] | None = None,
-    checkpoint_name: str = "checkpoint_final.pth",
+    checkpoint_name: str = FINAL_CHECKPOINT,
     overwrite: bool = False,
 ) -> Path:
     """Write the bundle of a trained GSP model, with all that prediction needs; no pickle, optimiser, log or path.

@@ -15,7 +15,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunetv2_gsp.architectures.from_plans import gsp_architecture, is_gsp
 from nnunetv2_gsp.errors import ConflictingInputError, MissingInputError
-from nnunetv2_gsp.nnunet import is_fold
+from nnunetv2_gsp.nnunet import FINAL_CHECKPOINT, folds_with
 from nnunetv2_gsp.sharing.bundle import DATASET, FINGERPRINT, PLANS
 from nnunetv2_gsp.sharing.model import Model, without_aliases
 from nnunetv2_gsp.sharing.refused import RefusedError, check_object, refusals_of, refusing
@@ -60,7 +60,7 @@ class _Checkpoint:
 
 
 def read_model_folder(
-    model_folder: Path, folds: Sequence[str | int] | None = None, checkpoint_name: str = "checkpoint_final.pth"
+    model_folder: Path, folds: Sequence[str | int] | None = None, checkpoint_name: str = FINAL_CHECKPOINT
 ) -> TrainedModel:
     """Read what prediction needs of a trained GSP model, and check it.
 
@@ -118,11 +118,7 @@ def finished_folds(model_folder: Path, folds: Sequence[str | int] | None, checkp
             where=model_folder,
             remedy="name TRAINER__PLANS__CONFIGURATION in nnUNet_results/DATASET",
         )
-    finished = [
-        fold
-        for folder in sorted(model_folder.glob("fold_*"))
-        if is_fold(fold := folder.name.removeprefix("fold_")) and (folder / checkpoint_name).is_file()
-    ]
+    finished = folds_with(checkpoint_name, model_folder)
     chosen = list(dict.fromkeys(map(str, folds))) if folds else finished
     for fold in chosen:
         if fold not in finished:

@@ -14,9 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, interpolate
 
 from nnunetv2_gsp.architectures.from_plans import is_gsp
-from nnunetv2_gsp.nnunet import averaged_folds, channel_names, is_fold
-
-_CHECKPOINT = "checkpoint_final.pth"
+from nnunetv2_gsp.nnunet import FINAL_CHECKPOINT, averaged_folds, channel_names, folds_with
 
 
 class Teacher:
@@ -37,13 +35,13 @@ class Teacher:
         self.model = folder if name == folder.name else folder.parent
         if not (self.model / "plans.json").is_file() or not (self.model / "dataset.json").is_file():
             raise ValueError(f"Expected a teacher in a model folder with plans.json and dataset.json, got {folder}.")
-        finished = [file.parent.name.removeprefix("fold_") for file in sorted(self.model.glob(f"fold_*/{_CHECKPOINT}"))]
-        folds = averaged_folds(list(filter(is_fold, finished))) if self.model == folder else [name] * (name in finished)
+        finished = folds_with(FINAL_CHECKPOINT, self.model)
+        folds = averaged_folds(finished) if self.model == folder else [name] * (name in finished)
         if not folds:
-            raise ValueError(f"Expected a teacher whose training has finished, got no {_CHECKPOINT} in {folder}.")
+            raise ValueError(f"Expected a teacher whose training has finished, got no {FINAL_CHECKPOINT} in {folder}.")
         self._device = device
         self._predictor = nnUNetPredictor(device=device, allow_tqdm=False)
-        self._predictor.initialize_from_trained_model_folder(str(self.model), tuple(folds), _CHECKPOINT)
+        self._predictor.initialize_from_trained_model_folder(str(self.model), tuple(folds), FINAL_CHECKPOINT)
         self._networks = [self._network(weights, compiled) for weights in self._predictor.list_of_parameters]
 
     def check(self, plans: PlansManager, configuration: ConfigurationManager, dataset_json: Mapping[str, Any]) -> None:

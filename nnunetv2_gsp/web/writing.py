@@ -13,6 +13,7 @@ from typing import Any
 from nnunetv2_gsp.errors import InputError
 from nnunetv2_gsp.files import check_target
 from nnunetv2_gsp.markup import render
+from nnunetv2_gsp.nnunet import FINAL_CHECKPOINT
 from nnunetv2_gsp.runtimes import onnx_runtime
 from nnunetv2_gsp.runtimes.exporting import export_network
 from nnunetv2_gsp.web.libraries import LIBRARIES, are_at_hand, library_files
@@ -34,7 +35,7 @@ def write_page(
     model_folder: Path,
     output: Path,
     folds: Sequence[str | int] | None = None,
-    checkpoint_name: str = "checkpoint_final.pth",
+    checkpoint_name: str = FINAL_CHECKPOINT,
     libraries: Path | None = None,
     overwrite: bool = False,
 ) -> Path:
