@@ -509,7 +509,7 @@ def test_gsp_plans_whose_settings_do_not_fit_are_named(planned):
         ({}, [16], "2 or 3 positive sizes for template mine, got 16; change patch_size"),
         ({}, [16, 0, 16], "got 16×0×16"),
         ({"spatial_groups": [[2, 2, 2]]}, [16, 16], "a patch of 3 positive sizes for template mine, got 16×16"),
-        ({}, [30, 32, 32], r"patch \(30, 32, 32\)\); take a patch whose axes are multiples of 8×8×8, the product of"),
+        ({}, [30, 32, 32], r"patch 30×32×32\); take a patch whose axes are multiples of 8×8×8, the product of"),
         (
             {
                 "strides": [[1, 1, 1], [1, 2, 2]],
