@@ -5,6 +5,7 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from multiprocessing import Process, active_children
+from multiprocessing.process import BaseProcess
 from threading import Timer, current_thread, main_thread
 from time import monotonic
 from types import FrameType
@@ -72,17 +73,25 @@ def no_orphans() -> Iterator[None]:
     others = set(active_children())
 
     def kill() -> None:
-        children, deadline = set(active_children()) - others, monotonic() + _GRACE_S
-        for child in children:  # first as Ctrl-C does: one that is killed with a lock keeps it from us for ever
-            if child.pid is not None:
-                with suppress(ProcessLookupError):
-                    os.kill(child.pid, signal.SIGINT)
+        children, start = set(active_children()) - others, monotonic()
+        # first as Ctrl-C does: one that is killed with a lock keeps it from us for ever. And once more: Python looks at
+        # a signal that comes just before a system call only when that returns, or with the next signal
+        for patience in (_GRACE_S / 2, _GRACE_S):
+            for child in children:
+                _interrupt(child)
+            for child in children:
+                child.join(max(0, start + patience - monotonic()))
         for child in children:
-            child.join(max(0, deadline - monotonic()))
             child.kill()
 
     with ended_with_us(kill):
         yield
+
+
+def _interrupt(child: BaseProcess) -> None:
+    if child.pid is not None and child.is_alive():
+        with suppress(ProcessLookupError):
+            os.kill(child.pid, signal.SIGINT)
 
 
 def _is_starting_a_process(frame: FrameType | None) -> bool:

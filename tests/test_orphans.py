@@ -36,7 +36,8 @@ AMID_A_FORK = """
     from nnunetv2_gsp.orphans import no_orphans
 
     def wait():
-        time.sleep(60)
+        for _ in range(600):
+            time.sleep(0.1)
 
     def get_signal():
         if not signals_sent:
@@ -133,12 +134,20 @@ def sleep(ready):
     time.sleep(60)
 
 
+def miss_the_first(ready):
+    """Miss a signal, as Python does that gets one just before a system call."""
+    signal.signal(signal.SIGINT, lambda number, _: signal.signal(number, signal.default_int_handler))
+    sleep(ready)
+
+
 def sleep_whatever_comes(ready):
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     sleep(ready)
 
 
-@pytest.mark.parametrize(("target", "exit_code"), [(sleep, 1), (sleep_whatever_comes, -signal.SIGKILL)])
+@pytest.mark.parametrize(
+    ("target", "exit_code"), [(sleep, 1), (miss_the_first, 1), (sleep_whatever_comes, -signal.SIGKILL)]
+)
 def test_an_exception_ends_what_was_started_within_and_nothing_else(target, exit_code):
     ready = Event()
     within = Process(target=target, args=(ready,))
