@@ -13,6 +13,7 @@ os.environ["nnUNet_n_proc_DA"] = "1"
 os.environ["nnUNet_extTrainer"] = str(Path(__file__).parent / "ext_trainers")
 
 import hypothesis
+import numpy as np
 import pytest
 import torch
 
@@ -29,6 +30,13 @@ if hasattr(signal, "SIGHUP"):
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 startup.append_ext_trainer_folder()  # as the .pth of an installed package does
+
+
+@pytest.fixture(autouse=True)
+def random_numbers_of_its_own():
+    """Give each test the same random numbers, whichever run before it."""
+    torch.manual_seed(0)
+    np.random.seed(0)
 
 
 @pytest.fixture(scope="module")

@@ -36,6 +36,6 @@ def dying(settings):
 
 def hanging(settings):
     # a child, as nnU-Net's commands are, that would outlive the section
-    subprocess.Popen(["sleep", "271828"])
+    print("child", subprocess.Popen(["sleep", "1000"]).pid, flush=True)
     time.sleep(1000)
     yield

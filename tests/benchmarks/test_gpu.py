@@ -60,11 +60,13 @@ def test_a_section_that_fails_dies_or_hangs_is_left_behind_and_the_others_go_on(
     assert half.table.title == "Half"
     assert wrong.failure == "ValueError: It is\nwrong."
     assert dead.failure == "its process ended with exit code 3"
-    assert stopped.failure.startswith("it was stopped after 1 s")
+    assert re.match(r"it was stopped after \d+ s", stopped.failure)
     assert [news.table and news.table.title for news in found["measured"]] == ["On cpu", None] * 3
     assert not any(news.failure for news in found["measured"])
-    assert "ValueError" in (tmp_path / "log").read_text()
-    assert "271828" not in subprocess.run(["ps", "ax"], capture_output=True, text=True).stdout
+    log = (tmp_path / "log").read_text()
+    assert "ValueError" in log
+    pid = re.search(r"^child (\d+)$", log, re.MULTILINE)[1]
+    assert "sleep 1000" not in subprocess.run(["ps", "-o", "args=", "-p", pid], capture_output=True, text=True).stdout
 
 
 def test_every_section_needs_only_what_nnunet_needs():
@@ -87,7 +89,8 @@ def test_what_the_budget_does_not_reach_is_named(tmp_path):
         time.monotonic() + 0.2,
         lambda news: failures.update({news.section.name: news.failure}),
     )
-    assert failures == {"hanging": "it was stopped after 0 s", "measured": "no time was left"}
+    assert re.match(r"it was stopped after \d+ s", failures.pop("hanging"))
+    assert failures == {"measured": "no time was left"}
 
 
 def test_a_page_names_the_machine_once_and_what_did_not_finish(tmp_path):
@@ -173,7 +176,7 @@ def test_short_runs_are_timed_in_a_row():
     calls = []
     [timing] = meters.in_a_row({"wait": lambda: calls.append(time.sleep(0.01))}, 5, rounds=2, device="cpu").values()
     assert len(calls) == 5 * 3  # one round to warm up
-    assert 10 <= timing.median_ms < 40
+    assert 10 <= timing.median_ms < 5 * 10
 
 
 def test_kernels_come_longest_first():

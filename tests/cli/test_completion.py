@@ -1,5 +1,6 @@
 """What a shell completes, asked of the shell itself."""
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -35,6 +36,7 @@ def completions(script, words, cwd=None):
         text=True,
         check=True,
         cwd=cwd,
+        env={**os.environ, "LC_ALL": "C"},  # of a locale that is not installed bash complains
     )
     assert asked.stderr == ""
     return asked.stdout.split()

@@ -133,7 +133,8 @@ def test_pytorch_s_threads_do_the_work(two_threads):
     with ThreadPoolExecutor(1) as pool:
         for run in (plain, fused):
             pool.submit(predict, run).result()  # this thread has others beside it from now on
-        before, call, most = n_threads(), pool.submit(predict, fused, times=8), 0
+        before = most = n_threads()
+        call = pool.submit(predict, fused, times=8)
         while not call.done():
             most = max(most, n_threads())
         assert call.result() is not None

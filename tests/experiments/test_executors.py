@@ -24,8 +24,9 @@ def test_so_many_at_a_time(at_a_time, runs, monkeypatch, tmp_path):
     events = tmp_path / "events"
 
     def short_job(run, environment):
-        """Wait for a second in place of a training."""
-        return partial(subprocess.check_call, ["sh", "-c", f"echo 1 >> {events}; sleep 1; echo -1 >> {events}"])
+        """In place of a training wait until as many have begun as may, and then a little for one more."""
+        wait = f"for i in $(seq 600); do [ $(grep -cx 1 {events}) -ge {at_a_time} ] && break; sleep 0.1; done; sleep 1"
+        return partial(subprocess.check_call, ["sh", "-c", f"echo 1 >> {events}; {wait}; echo -1 >> {events}"])
 
     monkeypatch.setattr(executors, "TrainingJob", short_job)
     monkeypatch.setattr(TrainingRun, "remember", lambda *_: None)

@@ -74,7 +74,7 @@ def tree(tmp_path_factory):
     """What a commit of the working tree would hold, as a clean clone has it."""
     tree = tmp_path_factory.mktemp("clone")
     listing = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        ["git", "-c", "safe.directory=*", "ls-files", "--cached", "--others", "--exclude-standard"],
         cwd=REPOSITORY,
         check=True,
         capture_output=True,

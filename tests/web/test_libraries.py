@@ -38,6 +38,8 @@ class Quiet(SimpleHTTPRequestHandler):
 def registry(tmp_path, monkeypatch):
     """Serve a registry that has the one library; returns the file that it serves."""
     monkeypatch.setattr(libraries, "LIBRARIES", (VIEWER,))
+    for variable in ("no_proxy", "NO_PROXY"):
+        monkeypatch.setenv(variable, "localhost")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     file = tmp_path / "served" / "@them" / "viewer" / "-" / "viewer-1.2.3.tgz"
     file.parent.mkdir(parents=True)
