@@ -25,7 +25,8 @@ ALONE = [
     Section("engines", f"{HERE}.engines:tables", 350),
     Section("prediction", f"{HERE}.prediction:tables", 150),
     Section("pieces", f"{HERE}.pieces:tables", 60),
-    Section("files", f"{HERE}.files:tables", 300),
+    Section("files", f"{HERE}.files:tables", 400),
+    Section("epochs", f"{HERE}.epochs:tables", 400),
 ]
 # groups, the sections of one in one process
 BESIDE = [
@@ -37,10 +38,10 @@ LOSSES = Section("losses", f"{HERE}.losses:tables", 600)
 SECTIONS = [section.name for section in [*ALONE, *(section for group in BESIDE for section in group), LOSSES]]
 COMPILED = {  # before they are timed
     "training": ("gsp", "stock"),
-    "prediction": ("gsp", "stock"),
+    "prediction": ("gsp", "triton", "stock"),
     "engines": ("triton", "checkpointed", "stock", "errors"),
 }
-ON_REQUEST = ("losses", "files")  # which take long
+ON_REQUEST = ("losses", "files", "epochs")  # which take long
 SHORT = ("device", "training", "prediction", "checks")
 PART_BESIDE = 0.5  # of the budget, at most, where something is timed afterwards
 LAST_WORDS_S = 5
@@ -119,7 +120,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--only",
         metavar="NAME,NAME",
-        help=f"sections, of {', '.join(SECTIONS)}; default: all but files, losses with --raw",
+        help=f"sections, of {', '.join(SECTIONS)}; default: all but {' and '.join(ON_REQUEST[1:])}, losses with --raw",
     )
     parser.add_argument("--raw", type=Path, metavar="FOLDER", help="an nnU-Net raw dataset to train on, for `losses`")
     parser.add_argument(

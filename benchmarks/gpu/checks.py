@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from benchmarks.gpu.networks import network_of
-from benchmarks.gpu.settings import KINDS, Settings
+from benchmarks.gpu.settings import KINDS, Contender, Settings
 from benchmarks.measuring import WrongError, check
 from benchmarks.models import CHANNELS, CLASSES, Plan
 from benchmarks.page import Row, Table
@@ -44,11 +44,11 @@ def tables(settings: Settings) -> Iterator[Table]:
 def constant_tables(settings: Settings) -> Iterator[Table]:
     """Compare the logits of a constant and a nearly constant patch with what a constant patch should give."""
     rows: list[Row] = []
-    for kind in KINDS:
-        spreads = _largest_spreads(kind, settings)
+    for contender in settings.contenders:
+        spreads = _largest_spreads(contender, settings)
         rows += [
             {
-                "": f"{kind}, noise {noise:g}",
+                "": f"{contender}, noise {noise:g}",
                 "fp32": f"{spreads[noise, False]:.2g}",
                 "fp16 AMP" if settings.on_gpu else "bf16 AMP": f"{spreads[noise, True]:.2g}",
             }
@@ -128,12 +128,13 @@ def logits_and_gradient(
     return [logits.detach().float().cpu(), (gradient / scale).cpu()]
 
 
-def _largest_spreads(kind: str, settings: Settings) -> dict[tuple[float, bool], float]:
+def _largest_spreads(contender: Contender, settings: Settings) -> dict[tuple[float, bool], float]:
     """Return the largest spread of the logits by noise and whether precision is half."""
     spreads = dict.fromkeys(product(NOISES, (False, True)), 0.0)
     for size in ((16, 16, 16),) if settings.is_tiny else ((64, 64, 64), (48, 96, 80)):
-        network = network_of(kind, Plan(size, settings.features[:5])).to(settings.device).eval()
-        border = (4 if settings.is_tiny else 16) if kind == "stock" else 0
+        network = network_of(contender.kind, Plan(size, settings.features[:5])).to(settings.device).eval()
+        network.engine = contender.engine  # type: ignore[assignment]
+        border = (4 if settings.is_tiny else 16) if contender.kind == "stock" else 0
         for value, (noise, is_half) in product(CONSTANTS, spreads):
             torch.manual_seed(2)
             image = value + noise * torch.randn(1, CHANNELS, *size)

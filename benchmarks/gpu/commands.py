@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,10 @@ import nibabel
 import numpy as np
 import torch
 
-from benchmarks.gpu.settings import Settings
+from benchmarks.gpu.settings import Contender, Settings
 from benchmarks.measuring import WrongError
 from benchmarks.page import Row, Table
+from nnunetv2_gsp.engines import VARIABLE as ENGINE
 from nnunetv2_gsp.nnunet import dataset_id, n_processes
 from nnunetv2_gsp.plugin.startup import EXT_TRAINER_FOLDER, VARIABLE
 from nnunetv2_gsp.wording import times
@@ -31,24 +33,20 @@ Command = Sequence[object]
 
 
 def tables(settings: Settings) -> Iterator[Table]:
-    """Plan, train and predict a few boxes; nnU-Net compiles the training, its default on a GPU."""
-    raw = _write_boxes(Path(os.environ["nnUNet_raw"], DATASET))
-    output = Path(os.environ["nnUNet_results"], "predicted")
+    """Plan, train and predict a few boxes, by two engines beside each other; nnU-Net compiles trainings on a GPU."""
+    images = _write_boxes(Path(os.environ["nnUNet_raw"], DATASET)) / "imagesTr"
+    run(["nnUNetv2_plan_and_preprocess", "-d", dataset_id(DATASET), "-c", CONFIGURATION, "-npfp", 1, "-np", 1], {})
+    asked = [contender for contender in settings.contenders if contender.kind == "GSP"]
     rows: list[Row] = []
-    for command in _commands(raw / "imagesTr", output, settings):
-        start = time.perf_counter()
-        run(command, {"GSP_BENCH_EPOCHS": "2", "GSP_BENCH_ITERATIONS": "4"})
-        rows.append({"": f"`{command[0]}`", "s": time.perf_counter() - start})
-        yield Table(
-            "As a user types it",
-            list(rows),
-            f"{N_CASES} generated cases of {times(SIZE)} voxels, two epochs of four steps, beside "
-            f"other work: seconds say only that it ends.",
-        )
-    _check_losses(training_log(fold_folder(Path(os.environ["nnUNet_results"]), DATASET, TRAINER)))
-    n_predicted = len(list(output.glob("*.nii.gz")))
-    if n_predicted != N_CASES:
-        raise WrongError(f"nnUNetv2_predict wrote {n_predicted} segmentations of {N_CASES} cases.")
+    with ThreadPoolExecutor(len(asked)) as pool:
+        for row in pool.map(lambda contender: _trained_and_predicted(contender, images, settings), asked):
+            rows.append(row)
+            yield Table(
+                "As a user types it",
+                list(rows),
+                f"{N_CASES} generated cases of {times(SIZE)} voxels, two epochs of four steps, both trainings on one "
+                f"device at a time, beside other work: seconds say only that it ends.",
+            )
 
 
 def test_tables(settings: Settings) -> Iterator[Table]:
@@ -130,10 +128,27 @@ def _check_losses(log: Mapping[str, Any]) -> None:
         raise WrongError(f"The losses of the training are {losses}.")
 
 
+def _trained_and_predicted(contender: Contender, images: Path, settings: Settings) -> Row:
+    """Train and predict with results of its own, and check both."""
+    results = Path(os.environ["nnUNet_results"], contender.engine)
+    output = results / "predicted"
+    output.mkdir(parents=True)
+    short = {"GSP_BENCH_EPOCHS": "2", "GSP_BENCH_ITERATIONS": "4"}
+    row: Row = {"": str(contender)}
+    for command in _commands(images, output, settings):
+        start = time.perf_counter()
+        run(command, {**short, ENGINE: contender.engine, "nnUNet_results": str(results)})
+        row[f"`{command[0]}`, s"] = time.perf_counter() - start
+    _check_losses(training_log(fold_folder(results, DATASET, TRAINER)))
+    n_predicted = len(list(output.glob("*.nii.gz")))
+    if n_predicted != N_CASES:
+        raise WrongError(f"nnUNetv2_predict wrote {n_predicted} segmentations of {N_CASES} cases, {contender}.")
+    return row
+
+
 def _commands(images: Path, output: Path, settings: Settings) -> list[Command]:
     number = dataset_id(DATASET)
     return [
-        ["nnUNetv2_plan_and_preprocess", "-d", number, "-c", CONFIGURATION, "-npfp", 1, "-np", 1],
         ["nnUNetv2_train", number, CONFIGURATION, FOLD, "-tr", TRAINER, "-device", settings.device],
         [
             "nnUNetv2_predict",

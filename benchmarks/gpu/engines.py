@@ -70,7 +70,7 @@ def warm_errors(settings: Settings) -> Iterator[Table]:
 
 
 def _engines(settings: Settings) -> tuple[str, ...]:
-    return ("triton" if settings.on_gpu else "plain", "checkpointed")
+    return (settings.asked_engine, "checkpointed")
 
 
 def _errors(settings: Settings) -> Iterator[Table]:

@@ -3,7 +3,7 @@
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -14,16 +14,16 @@ from numpy.typing import NDArray
 
 from benchmarks.gpu.commands import output_of, run
 from benchmarks.gpu.networks import DATASET, FOLD, trainer_of
-from benchmarks.gpu.settings import KINDS, Settings
+from benchmarks.gpu.settings import GSP, KINDS, STOCK, Contender, Settings
 from benchmarks.measuring import TIMES, WrongError
 from benchmarks.models import CHANNELS, save_model
 from benchmarks.page import Row, Table
+from nnunetv2_gsp.engines import VARIABLE as ENGINE
 from nnunetv2_gsp.nnunet import n_processes
 from nnunetv2_gsp.plugin.startup import EXT_TRAINER_FOLDER, VARIABLE
 from nnunetv2_gsp.wording import times
 
 NNUNETS, OURS = "nnUNetv2_predict_from_modelfolder", "nnUNetv2_gsp predict"
-CONTENDERS = ((NNUNETS, "stock"), (NNUNETS, "GSP"), (OURS, "GSP"), (OURS, "stock"))  # the first is compared with
 AGREEMENT = 0.99  # of labels by both commands: near ties of untrained networks fall either way in fp16
 
 
@@ -34,17 +34,18 @@ def tables(settings: Settings) -> Iterator[Table]:
     models = {kind: save_model(trainer_of(kind, settings, is_compiled=False), DATASET) for kind in KINDS}
     rows: list[Row] = []
     labels: dict[tuple[str, str], NDArray[Any]] = {}
-    for way, (command, kind) in product(reversed(settings.ways), CONTENDERS):
-        asked = (command, folder / "images", folder / "predicted", models[kind], way, settings)
+    for way, (command, contender) in product(reversed(settings.ways), contenders(settings)):
+        variables = {ENGINE: contender.engine, "nnUNet_compile": str(way == "compiled").lower()}
+        asked = (command, folder / "images", folder / "predicted", models[contender.kind], variables, settings)
         first_s = _predicted(*asked)[0] if way == "compiled" else None
         seconds, found, said = _predicted(*asked)
-        agreement = float((labels.setdefault((way, kind), found) == found).mean())
+        agreement = float((labels.setdefault((way, contender.kind), found) == found).mean())
         if agreement < AGREEMENT:
-            raise WrongError(f"{command} gives {agreement:.2%} of the labels of nnU-Net's command, {kind}, {way}.")
+            raise WrongError(f"{command} gives {agreement:.2%} of the labels of nnU-Net's, {contender}, {way}.")
         parts = TIMES.search(said)
         rows.append(
             {
-                "": f"`{command}`, {kind}, {way}",
+                "": f"`{command}`, {contender}, {way}",
                 "speed-up": float(rows[0]["s"]) / seconds if rows else 1.0,  # type: ignore[arg-type]
                 "s": seconds,
                 "compiling, s": first_s or "",
@@ -59,6 +60,11 @@ def tables(settings: Settings) -> Iterator[Table]:
         )
 
 
+def contenders(settings: Settings) -> list[tuple[str, Contender]]:
+    """Return commands and whom they predict with; the first of all is compared with."""
+    return [(NNUNETS, STOCK), (NNUNETS, GSP), (OURS, GSP), (OURS, Contender("GSP", settings.asked_engine))]
+
+
 def _write_case(folder: Path, settings: Settings) -> None:
     """Write noise in an ellipsoid of a brain's size, which nnU-Net crops to."""
     folder.mkdir(parents=True)
@@ -71,12 +77,12 @@ def _write_case(folder: Path, settings: Settings) -> None:
 
 
 def _predicted(
-    command: str, images: Path, output: Path, model: Path, way: str, settings: Settings
+    command: str, images: Path, output: Path, model: Path, variables: Mapping[str, str], settings: Settings
 ) -> tuple[float, NDArray[Any], str]:
     """Return the seconds of a command, the labels that it wrote, and what it said."""
     options = ("-i", images, "-o", output, "-m", model, "-f", FOLD, "-device", settings.device)
     variables = {
-        "nnUNet_compile": str(way == "compiled").lower(),
+        **variables,
         "nnUNet_def_n_proc": str(n_processes()),
         VARIABLE: EXT_TRAINER_FOLDER,  # without the trainers of this bench, which ours would have to search
     }

@@ -1,4 +1,4 @@
-"""Losses and Dice of stock and GSP after a few short epochs on a raw dataset, some seeds each, side by side."""
+"""Losses and Dice of stock, and of GSP by two engines, after a few short epochs on a raw dataset, with some seeds."""
 
 import json
 import os
@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.gpu.commands import CONFIGURATION, FOLD, fold_folder, run, training_log
-from benchmarks.gpu.settings import KINDS, Settings
+from benchmarks.gpu.settings import Contender, Settings
 from benchmarks.page import Row, Table
+from nnunetv2_gsp.engines import VARIABLE as ENGINE
 from nnunetv2_gsp.nnunet import dataset_id
 
 SEEDS, EPOCHS, ITERATIONS = (0, 1, 2), 5, 50
@@ -30,7 +31,7 @@ def tables(settings: Settings) -> Iterator[Table]:
         ["nnUNetv2_plan_and_preprocess", "-d", dataset_id(dataset), "-c", CONFIGURATION, "-npfp", cores, "-np", cores],
         {},
     )
-    runs = list(product(KINDS, SEEDS[:1] if settings.is_tiny else SEEDS))
+    runs = list(product(settings.contenders, SEEDS[:1] if settings.is_tiny else SEEDS))
     with ThreadPoolExecutor(min(len(runs), max(1, cores // 2))) as pool:
         found = dict(zip(runs, pool.map(lambda each: _train(each, dataset, len(runs), settings), runs), strict=True))
     yield _table(dataset, found, settings)
@@ -51,16 +52,26 @@ def _link_raw(settings: Settings) -> str:
     return raw.name
 
 
-def _train(kind_and_seed: tuple[str, int], dataset: str, n_runs: int, settings: Settings) -> dict[str, Any]:
+def _train(asked: tuple[Contender, int], dataset: str, n_runs: int, settings: Settings) -> dict[str, Any]:
     """Train and validate fold 0; return nnU-Net's log, and the Dice of whole cases."""
-    kind, seed = kind_and_seed
-    results = Path(os.environ["nnUNet_results"], f"seed_{seed}")
+    contender, seed = asked
+    results = Path(os.environ["nnUNet_results"], f"{contender.engine}_{seed}")
     epochs, iterations = _length(settings)
     n_loaders = max(1, (os.cpu_count() or 1) // n_runs)
     run(
-        ["nnUNetv2_train", dataset_id(dataset), CONFIGURATION, FOLD, "-tr", TRAINERS[kind], "-device", settings.device],
+        [
+            "nnUNetv2_train",
+            dataset_id(dataset),
+            CONFIGURATION,
+            FOLD,
+            "-tr",
+            TRAINERS[contender.kind],
+            "-device",
+            settings.device,
+        ],
         {
             "nnUNet_results": str(results),
+            ENGINE: contender.engine,
             "nnUNet_compile": "false",
             "nnUNet_n_proc_DA": str(n_loaders),
             "GSP_BENCH_EPOCHS": str(epochs),
@@ -68,18 +79,21 @@ def _train(kind_and_seed: tuple[str, int], dataset: str, n_runs: int, settings: 
             "GSP_BENCH_SEED": str(seed),
         },
     )
-    fold = fold_folder(results, dataset, TRAINERS[kind])
+    fold = fold_folder(results, dataset, TRAINERS[contender.kind])
     summary = json.loads((fold / "validation" / "summary.json").read_text())
     return {**training_log(fold), "Dice": summary["foreground_mean"]["Dice"]}
 
 
-def _table(dataset: str, found: Mapping[tuple[str, int], Mapping[str, Any]], settings: Settings) -> Table:
+def _table(dataset: str, found: Mapping[tuple[Contender, int], Mapping[str, Any]], settings: Settings) -> Table:
     epochs, iterations = _length(settings)
 
-    def row(name: str, values: Mapping[tuple[str, int], float]) -> Row:
+    def row(name: str, values: Mapping[tuple[Contender, int], float]) -> Row:
         return {
             "": name,
-            **{kind: ", ".join(f"{value:.3f}" for (of, _), value in values.items() if of == kind) for kind in KINDS},
+            **{
+                str(contender): ", ".join(f"{value:.3f}" for (of, _), value in values.items() if of == contender)
+                for contender in settings.contenders
+            },
         }
 
     rows = [

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from benchmarks.gpu.meters import allocated_bytes, free, peak_gibibytes
 from benchmarks.gpu.networks import CONFIGURATION, DATASET, TRAINERS, network_of, plans_of
-from benchmarks.gpu.settings import KINDS, Settings
+from benchmarks.gpu.settings import GSP, STOCK, Contender, Settings
 from benchmarks.measuring import check, ratios
 from benchmarks.models import CHANNELS, CLASSES, Plan
 from benchmarks.page import Row, Table
@@ -28,7 +28,7 @@ def tables(settings: Settings) -> Iterator[Table]:
     rows: list[Row] = []
     expected: dict[str, Tensor] = {}
     for way in reversed(settings.ways):
-        contenders = {kind: Prediction(kind, way, settings) for kind in KINDS}
+        contenders = {each: Prediction(each, way, settings) for each in settings.contenders}
         rows.append(_patch_row(way, contenders, settings))
         yield _table(rows, settings)
         rows.append(_case_row(way, contenders, expected, settings))
@@ -39,31 +39,38 @@ def tables(settings: Settings) -> Iterator[Table]:
 
 def warm_gsp(settings: Settings) -> Iterator[Table]:
     """Compile what `tables` will need, untimed."""
-    _warm("GSP", settings)
+    _warm(GSP, settings)
+    yield from ()
+
+
+def warm_triton(settings: Settings) -> Iterator[Table]:
+    """Compile what `tables` will need, untimed."""
+    _warm(Contender("GSP", settings.asked_engine), settings)
     yield from ()
 
 
 def warm_stock(settings: Settings) -> Iterator[Table]:
     """Compile what `tables` will need, untimed."""
-    _warm("stock", settings)
+    _warm(STOCK, settings)
     yield from ()
 
 
-def _warm(kind: str, settings: Settings) -> None:
-    contender = Prediction(kind, settings.ways[0], settings)
-    contender.patch()
-    contender.case()  # in inference mode to the end, which may be another graph
+def _warm(contender: Contender, settings: Settings) -> None:
+    prediction = Prediction(contender, settings.ways[0], settings)
+    prediction.patch()
+    prediction.case()  # in inference mode to the end, which may be another graph
 
 
 class Prediction:
     """A network with nnU-Net's predictor around it, all on the device."""
 
-    def __init__(self, kind: str, way: str, settings: Settings):
+    def __init__(self, contender: Contender, way: str, settings: Settings):
         self.settings, before = settings, allocated_bytes(settings)
         torch.backends.cudnn.benchmark = True  # as nnU-Net's predictor
         os.environ["nnUNet_compile"] = "false"  # compiled here or not at all
         plan = Plan(settings.patch, settings.features)
-        network, manager = network_of(kind, plan).to(settings.device).eval(), PlansManager(plans_of(plan))
+        network, manager = network_of(contender.kind, plan).to(settings.device).eval(), PlansManager(plans_of(plan))
+        network.engine = contender.engine  # type: ignore[assignment]
         self.network = torch.compile(network) if way == "compiled" else network
         self.predictor = nnUNetPredictor(
             perform_everything_on_device=settings.on_gpu, allow_tqdm=False, device=torch.device(settings.device)
@@ -74,7 +81,7 @@ class Prediction:
             manager.get_configuration(CONFIGURATION),
             None,
             DATASET,
-            TRAINERS[kind].__name__,
+            TRAINERS[contender.kind].__name__,
             (0, 1, 2),
         )
         torch.manual_seed(2)
@@ -110,7 +117,7 @@ def least_bytes(patch: Sequence[int], features: Sequence[int]) -> int:
     return HALF_BYTES * (2 * (encoder + decoder) + sum(maps[:-1]) + image_and_logits)
 
 
-def _patch_row(way: str, contenders: Mapping[str, Prediction], settings: Settings) -> Row:
+def _patch_row(way: str, contenders: Mapping[Contender, Prediction], settings: Settings) -> Row:
     source, target = (
         torch.empty(
             least_bytes(settings.patch, settings.features) // 2, dtype=torch.uint8, device=settings.device
@@ -118,43 +125,56 @@ def _patch_row(way: str, contenders: Mapping[str, Prediction], settings: Setting
         for _ in range(2)
     )
     timings = interleaved(
-        {**{kind: each.patch for kind, each in contenders.items()}, COPY: lambda: target.copy_(source)},
+        {**{str(name): each.patch for name, each in contenders.items()}, COPY: lambda: target.copy_(source)},
         settings.rounds(20),
         settings.device,
     )
     return {
-        **_times(f"a patch, {way}", timings),
-        "GSP / copying its fewest bytes": 1 / ratios(timings, COPY)["GSP"],
+        **_times(f"a patch, {way}", timings, settings),
+        **{
+            f"{each} / copying its fewest bytes": 1 / ratios(timings, COPY)[str(each)]
+            for each in contenders
+            if each.kind == "GSP"
+        },
         "that copy, ms": timings[COPY],
     }
 
 
-def _case_row(way: str, contenders: Mapping[str, Prediction], expected: dict[str, Tensor], settings: Settings) -> Row:
+def _case_row(
+    way: str, contenders: Mapping[Contender, Prediction], expected: dict[str, Tensor], settings: Settings
+) -> Row:
     peaks, errors = {}, {}
-    for kind, each in contenders.items():
+    for name, each in contenders.items():
         logits: list[Tensor] = []
-        peaks[kind] = peak_gibibytes(
+        peaks[name] = peak_gibibytes(
             lambda run=each.case, found=logits: found.append(run()),  # type: ignore[misc]
             allocated_bytes(settings) - each.own_bytes,
             settings,
         )
         predicted = logits.pop().float().cpu()
-        errors[kind] = check(
-            f"{kind}, {way}", predicted, expected.setdefault(kind, predicted), TOLERANCE, size=torch.linalg.vector_norm
+        errors[name] = check(
+            f"{name}, {way}",
+            predicted,
+            expected.setdefault(name.kind, predicted),
+            TOLERANCE,
+            size=torch.linalg.vector_norm,
         )
-    timings = interleaved({kind: each.case for kind, each in contenders.items()}, settings.rounds(3), settings.device)
+    timings = interleaved(
+        {str(name): each.case for name, each in contenders.items()}, settings.rounds(3), settings.device
+    )
     return {
-        **_times(f"a case, {way}", timings),
-        **{f"{kind}'s peak, GiB": peak for kind, peak in peaks.items()},
-        **{f"{kind}'s error": f"{error:.1e}" for kind, error in errors.items() if way != "eager"},
+        **_times(f"a case, {way}", timings, settings),
+        **{f"{name}'s peak, GiB": peak for name, peak in peaks.items()},
+        **{f"{name}'s error": f"{error:.1e}" for name, error in errors.items()},
     }
 
 
-def _times(name: str, timings: Mapping[str, Timing]) -> Row:
+def _times(name: str, timings: Mapping[str, Timing], settings: Settings) -> Row:
+    by_stock = ratios(timings, "stock")
     return {
         "": name,
-        "GSP / stock": 1 / ratios(timings, "stock")["GSP"],
-        **{f"{kind}, ms": timings[kind] for kind in KINDS},
+        **{f"{each} / stock": 1 / by_stock[str(each)] for each in settings.contenders if each.kind == "GSP"},
+        **{f"{each}, ms": timings[str(each)] for each in settings.contenders},
     }
 
 
@@ -168,5 +188,5 @@ def _table(rows: Sequence[Row], settings: Settings) -> Table:
         f"{times(settings.case)}, nnU-Net's sliding window with half a patch a step, mirrored along all axes, "
         f"from image to logits, {settings.rounds(3)} rounds. {settings.precision}, features as in training, "
         f"random weights. nnU-Net predicts eagerly unless `nnUNet_compile` is set. Error: of a case's logits "
-        f"against eager, by the norm.",
+        f"against eager GSP or stock, by the norm.",
     )

@@ -2,8 +2,28 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 KINDS = ("GSP", "stock")
+
+
+class Contender(NamedTuple):
+    """A network and the engine that computes it.
+
+    Attributes:
+        kind: of the network, one of `KINDS`.
+        engine: what NNUNETV2_GSP_ENGINE would say; auto is what users get.
+    """
+
+    kind: str
+    engine: str = "auto"
+
+    def __str__(self) -> str:
+        """Return a title for a column."""
+        return self.kind if self.engine == "auto" else f"{self.kind} by {self.engine}"
+
+
+GSP, STOCK = map(Contender, KINDS)
 
 
 @dataclass(frozen=True)
@@ -56,6 +76,16 @@ class Settings:
     def precision(self) -> str:
         """Precision of trainings and predictions, for a note."""
         return "fp16 AMP" if self.on_gpu else "fp32"
+
+    @property
+    def asked_engine(self) -> str:
+        """The engine that runs only where somebody asks for it."""
+        return "triton" if self.on_gpu else "plain"
+
+    @property
+    def contenders(self) -> tuple[Contender, ...]:
+        """Whom predictions and trainings compare: what users get, GSP by the engine on request, and stock."""
+        return GSP, Contender("GSP", self.asked_engine), STOCK
 
     def rounds(self, wanted: int) -> int:
         """Return the number of rounds: those wanted, or 2 in a tiny run."""

@@ -19,6 +19,7 @@ from benchmarks.gpu import (
     commands,
     device,
     engines,
+    epochs,
     files,
     losses,
     meters,
@@ -165,7 +166,7 @@ def test_fewest_bytes_are_those_of_the_maps_that_convolutions_make():
 
 def test_every_section_and_every_warm_up_is_there():
     warm_ups = bench._warm_ups(bench.ALONE, Settings("cuda"))
-    assert len(warm_ups) == 8
+    assert len(warm_ups) == 9
     assert not bench._warm_ups(bench.ALONE, TINY)  # nothing is compiled on a CPU
     for group in [bench.ALONE, [bench.LOSSES], *bench.BESIDE, *warm_ups]:
         for each in group:
@@ -213,7 +214,7 @@ def test_a_training_whose_loss_is_no_number_is_refused():
 
 def test_learning_stands_side_by_side():
     log = {"train_losses": [0.5], "val_losses": [0.25], "mean_fg_dice": [0.125]}
-    found = {(kind, seed): {**log, "Dice": 0.5 + seed / 10} for kind in ("GSP", "stock") for seed in (0, 1)}
+    found = {(each, seed): {**log, "Dice": 0.5 + seed / 10} for each in TINY.contenders for seed in (0, 1)}
     rows = {row[""]: row for row in losses._table("Dataset001_A", found, TINY).rows}
     assert list(rows) == [
         "training loss, epoch 1",
@@ -222,14 +223,16 @@ def test_learning_stands_side_by_side():
         "Dice of whole cases",
     ]
     assert rows["validation loss, epoch 1"]["stock"] == "0.250, 0.250"
-    assert rows["Dice of whole cases"]["GSP"] == "0.500, 0.600"
+    assert rows["Dice of whole cases"]["GSP by plain"] == "0.500, 0.600"
 
 
 @pytest.mark.contract
 def test_a_case_is_predicted_file_to_file_by_both_commands(nnunet_folders, monkeypatch):
     monkeypatch.setenv("nnUNet_compile", "false")  # which a trainer's sets
     *_, table = files.tables(TINY)
-    assert [row[""] for row in table.rows] == [f"`{command}`, {kind}, eager" for command, kind in files.CONTENDERS]
+    assert [row[""] for row in table.rows] == [
+        f"`{command}`, {contender}, eager" for command, contender in files.contenders(TINY)
+    ]
     assert [bool(row["image, network, labels, s"]) for row in table.rows] == [False, False, True, True]
     assert all(row["labels as nnU-Net's"] > 0.99 for row in table.rows)
 
@@ -242,6 +245,29 @@ def test_a_command_whose_labels_are_other_ones_is_told(nnunet_folders, monkeypat
     with pytest.raises(WrongError, match=r"nnUNetv2_gsp predict gives 25.00% of the labels"):
         found.extend(files.tables(TINY))
     assert [row["s"] for row in found[-1].rows] == [8.0, 8.0]
+
+
+def test_epochs_are_those_of_nnunets_benchmark(nnunet_folders, monkeypatch):
+    """Its trainer asks for a GPU, so here stands what it leaves, and the plans that it would have read."""
+    seconds = iter([8.0, 2.0, 1.0])
+
+    def left(command, variables):
+        trainer, plans = command[command.index("-tr") + 1], command[command.index("-p") + 1]
+        name = json.loads((nnunet_folders / "nnUNet_preprocessed" / "Dataset900_Bench" / f"{plans}.json").read_text())[
+            "plans_name"
+        ]
+        fold = Path(variables["nnUNet_results"], "Dataset900_Bench", f"{trainer}__{name}__3d_fullres", "fold_0")
+        fold.mkdir(parents=True)
+        (fold / "benchmark_result.json").write_text(json.dumps({"machine": {"fastest_epoch": next(seconds)}}))
+
+    monkeypatch.setattr(epochs, "run", left)
+    *_, table = epochs.tables(TINY)
+    assert [row[""] for row in table.rows] == [
+        "stock, `-p nnUNetPlans`",
+        "GSP by plain, `-p nnUNetGSPPlans`",
+        "GSP, `-p nnUNetGSPPlans`",
+    ]
+    assert [row["GSP / stock"] for row in table.rows] == [1, 0.25, 0.125]
 
 
 def test_tests_of_a_gpu_are_found_by_why_they_are_skipped(monkeypatch):

@@ -4,6 +4,9 @@ import os
 
 import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from nnunetv2.training.nnUNetTrainer.variants.benchmarking.nnUNetTrainerBenchmark_5epochs_noDataLoading import (
+    nnUNetTrainerBenchmark_5epochs_noDataLoading,
+)
 
 from nnunetv2_gsp.trainers import nnUNetTrainerGSP
 
@@ -23,3 +26,7 @@ class nnUNetTrainerBench(_Short, nnUNetTrainer):
 
 class nnUNetTrainerGSPBench(_Short, nnUNetTrainerGSP):
     """GSP's, short."""
+
+
+class nnUNetTrainerBenchNoDataLoading(_Short, nnUNetTrainerBenchmark_5epochs_noDataLoading):
+    """nnU-Net's benchmark of epochs, with as many as are asked for."""
