@@ -95,7 +95,8 @@ def _write_in_c(
 
 def _write_in_torch(logits: Tensor, taps: Sequence[NDArray[np.void]], decision: Decision, labels: Labels) -> None:
     """Do the same a slice at a time, as all of them would take the memory that is to be spared."""
-    label_of = torch.tensor(decision.label_of, device=logits.device)
+    few_bytes = torch.uint8 if labels.itemsize == 1 else torch.int32  # as they leave the device
+    label_of = torch.tensor(decision.label_of, dtype=few_bytes, device=logits.device)
     along_d, *in_slices = taps
     along_h, along_w = (_on_device(tap, logits.device) for tap in in_slices)
     for tap, in_slice in zip(along_d, labels, strict=True):

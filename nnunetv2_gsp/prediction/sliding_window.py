@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain, combinations, groupby, product
@@ -13,7 +13,7 @@ import torch
 from acvl_utils.cropping_and_padding.padding import pad_nd_image
 from nnunetv2.configuration import default_num_processes
 from nnunetv2.inference.sliding_window_prediction import compute_gaussian, compute_steps_for_sliding_window
-from nnunetv2.utilities.label_handling.label_handling import LabelManager
+from nnunetv2.utilities.label_handling.label_handling import LabelManager, determine_num_input_channels
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch import Tensor, nn
 
@@ -75,9 +75,16 @@ class Predictor:
         self._nnunets = None if self.device.type == "cpu" else self._nnunets_predictor()
 
     def get_ready(self) -> None:
-        """Compute what all windows share, for 0.3 s in which the first image may be read."""
+        """Do what needs no image, while the first one may be read: 0.3 s, or as long as a GPU takes to start."""
         if self._nnunets is None:
             self._mean_weights  # noqa: B018 (cached)
+            return
+        channels = determine_num_input_channels(self.plans_manager, self.configuration_manager, self.dataset_json)
+        patch_size = self.configuration_manager.patch_size
+        with suppress(RuntimeError):  # of memory, say, which the first image will tell
+            self._nnunets.predict_sliding_window_return_logits(
+                torch.zeros(channels, *[1] * (3 - len(patch_size)), *patch_size)
+            )
 
     def predict_logits_from_preprocessed_data(self, image: Tensor) -> Tensor:
         """Return logits (classes, D, H, W) on the CPU of a preprocessed image (channels, D, H, W), also for a 2d model.

@@ -54,7 +54,7 @@ def described(patch_size, mirroring):
         "configuration_manager": ConfigurationManager(
             {"architecture": {}, "patch_size": patch_size, "spacing": [1.0] * n_axes}
         ),
-        "dataset_json": {},
+        "dataset_json": {"channel_names": {"0": "first", "1": "second"}},
         "trainer_name": "nnUNetTrainer",
         "network": network,
         "fold_weights": [network.state_dict()],
@@ -191,6 +191,24 @@ def test_another_device_is_left_to_nnunet():
     assert not nnunets.perform_everything_on_device
     assert nnunets.allowed_mirroring_axes == (0, 1)
     assert nnunets.network is predictor.network
+
+
+@pytest.mark.parametrize("patch_size", [(8, 8), (8, 8, 8)])
+def test_another_device_is_started_by_a_window_of_zeros(patch_size):
+    predictor, seen = predictor_of(patch_size), []
+    predictor._nnunets = predictor._nnunets_predictor()
+    predictor.network.register_forward_hook(lambda network, given, _: seen.append(given[0]))
+    predictor.get_ready()
+    assert len(seen) == 2 ** len(patch_size)
+    assert all(window.shape == (1, 2, *patch_size) and not window.any() for window in seen)
+
+
+def test_what_a_device_lacks_is_told_with_the_first_image():
+    predictor = predictor_of((8, 8, 8))
+    predictor._nnunets = mock.Mock()
+    predictor._nnunets.predict_sliding_window_return_logits.side_effect = torch.OutOfMemoryError("CUDA out of memory")
+    predictor.get_ready()
+    predictor._nnunets.predict_sliding_window_return_logits.assert_called_once()
 
 
 @pytest.mark.parametrize(
