@@ -20,7 +20,7 @@ from nnunetv2_gsp.architectures.blocks import GSPConvBlock, shift_or_identity
 from nnunetv2_gsp.architectures.settings import DEFAULT_LOCATION, DEFAULT_POSITION, ShiftSettings
 from nnunetv2_gsp.architectures.spatial_groups import feature_map_sizes
 from nnunetv2_gsp.engines import Part, add_logits, compute
-from nnunetv2_gsp.engines.engine import Engine, Map
+from nnunetv2_gsp.engines.engine import Engine, Map, add_weighted
 from nnunetv2_gsp.ops import LinearUpsampling
 from nnunetv2_gsp.ops.recording import is_intercepted
 
@@ -163,7 +163,7 @@ class GSPUNet(Part):
             add_logits(self, x, weights, sums, mirrored)
         else:
             [logits] = self(x)
-            sums.addcmul_(logits.flip([axis + 1 for axis in mirrored]), weights)
+            add_weighted(logits, weights, sums, mirrored)
 
     def _is_called_as_it_is(self) -> bool:
         """Tell whether a call is `forward` of this class and nothing else."""

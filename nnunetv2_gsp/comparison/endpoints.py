@@ -1,6 +1,6 @@
 """The primary endpoint of a comparison: the one score that decides, chosen before anything is scored."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from nnunetv2_gsp.errors import InputError
@@ -58,7 +58,7 @@ def find_endpoint(text: str, definition: Definition) -> Endpoint:
     return Endpoint(by_name[name.lower()], region or None)
 
 
-def check_region(endpoint: Endpoint, regions: Collection[str] | Sequence[str]) -> None:
+def check_region(endpoint: Endpoint, regions: Collection[str]) -> None:
     """Check that the endpoint's region is one of those that are scored.
 
     Args:

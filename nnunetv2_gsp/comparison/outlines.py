@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
 
 from nnunetv2_gsp.comparison.comparison import Comparison
 from nnunetv2_gsp.comparison.pictures import Picture, data_uri, style_of, svg_canvas
 from nnunetv2_gsp.metrics.cases import first_channel_of
+from nnunetv2_gsp.metrics.morphology import box_around
 from nnunetv2_gsp.metrics.overlap import Mask
 from nnunetv2_gsp.metrics.segmentations import LabelMap, labels_in, read_segmentation
 
@@ -214,10 +214,9 @@ def _volume(array: Array) -> Array:
 
 def _box(mask: Mask) -> tuple[slice, slice]:
     """Return the box (H, W) around a mask with a margin; the whole slice if the mask is empty."""
-    found = ndimage.find_objects(mask.view(np.uint8))
-    if not found:
+    if not mask.any():
         return slice(None), slice(None)
-    rows, columns = (slice(max(0, axis.start - _MARGIN), axis.stop + _MARGIN) for axis in found[0])
+    rows, columns = box_around(mask, _MARGIN)
     return rows, columns
 
 

@@ -1,7 +1,7 @@
 """Sums up the primary endpoint of a comparison in at most forty words; the tables have the rest."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from nnunetv2_gsp.comparison.comparison import AGAINST_BASELINE, Comparison
 from nnunetv2_gsp.comparison.paired import PairedDifference
@@ -52,7 +52,7 @@ def _on_one(comparison: Comparison, tested: PairedDifference) -> str:
         f"({interval}{p_text(tested.p_holm, named=True)})"
     )
     if outcome == _NO_DIFFERENCE:
-        return f"On {n_cases} {outcome} between {contender} and {baseline}: {found}; {_why_none([tested])}."
+        return f"On {n_cases} {outcome} between {contender} and {baseline}: {found}; {_why_none(tested)}."
     return f"On {n_cases} {contender} is significantly {outcome} than {baseline}: {found}."
 
 
@@ -75,10 +75,13 @@ def _outcome(comparison: Comparison, tested: PairedDifference) -> str:
     return _BETTER if tested.leaning > 0 else _WORSE
 
 
-def _why_none(tested: Sequence[PairedDifference]) -> str:
+def _why_none(tested: PairedDifference) -> str:
     """Say whether this number of cases could have shown a significant difference at all."""
-    possible = smallest_p(max(each.n for each in tested)) * len(tested)
-    return "so few cases could not show any" if possible >= ALPHA else "which does not show that they are equal"
+    return (
+        "so few cases could not show any"
+        if smallest_p(tested.n) >= ALPHA
+        else "which does not show that they are equal"
+    )
 
 
 def _cases(n: int) -> str:

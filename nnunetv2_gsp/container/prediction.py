@@ -15,8 +15,8 @@ from nnunetv2_gsp.files import write_json
 from nnunetv2_gsp.images import check_same_geometry, read_image, write_image
 from nnunetv2_gsp.nnunet import channel_names
 from nnunetv2_gsp.prediction.cases import Case, preprocessed, write_segmentation, write_with_probabilities
-from nnunetv2_gsp.prediction.export import segmentation_of
 from nnunetv2_gsp.prediction.model import load_predictor
+from nnunetv2_gsp.prediction.predicting import labels_of
 
 # in the dataset.json of an ensemble's models
 _ALIKE = ("labels", "regions_class_order", "channel_names", "modality", "file_ending")
@@ -98,10 +98,7 @@ class Ensemble:
     def _predict_alone(self, case: Case, folder: Path) -> None:
         [predictor] = self._predictors
         image = preprocessed(case, predictor)
-        logits = predictor.logits_of(image.image)
-        labels = segmentation_of(
-            logits, predictor.plans_manager, predictor.configuration_manager, predictor.label_manager, image.properties
-        )
+        labels = labels_of(predictor.logits_of(image.image), predictor, image.properties)
         write_segmentation(case, labels, image.properties, predictor, folder)
 
     def _predict_together(self, case: Case, work: Path, folder: Path) -> None:

@@ -11,6 +11,7 @@ from nnunetv2_gsp.cpu.library import (
     GRADIENTS,
     LOGITS,
     NONE,
+    PACKED_MULTIPLE,
     FloatPointer,
     FusedLayers,
     Gradient,
@@ -22,7 +23,6 @@ from nnunetv2_gsp.cpu.runner import DOUBLE, Layout, check_memory, map_of, n_chun
 _Pair = ctypes.c_int32 * 2
 _FLOAT_BYTES = ctypes.sizeof(ctypes.c_float)
 _COEFFICIENTS = 4  # floats of layers/gradient.h's Coefficients
-_OUTPUTS = 16  # a multiple of layers/instructions.h's OUTPUTS
 
 
 class TrainingStep:
@@ -154,7 +154,7 @@ class BackwardPass:
         for gradient, number, step in zip(gradients, self._reached, self._steps, strict=True):
             gradient.layer, gradient.parts, gradient.sums = number, parts, sums
             gradient.packed = self._reserve(
-                sum(round_up(read.buffer.channels, _OUTPUTS) for read in step.reads) * step.out.channels
+                sum(round_up(read.buffer.channels, PACKED_MULTIPLE) for read in step.reads) * step.out.channels
             )
             gradient.coefficients = self._reserve(self.n_samples * step.out.channels * _COEFFICIENTS)
             gradient.totals = self._reserve(self.n_samples * step.out.channels * 2 * DOUBLE)

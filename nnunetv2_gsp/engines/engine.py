@@ -80,4 +80,9 @@ class Engine(ABC, Generic[Map]):
             mirrored: spatial axes, from 0 on, along which the logits are mirrored before.
         """
         [of_image] = self.end(logits)
-        sums.addcmul_(of_image.flip([axis + 1 for axis in mirrored]) if mirrored else of_image, weights)
+        add_weighted(of_image, weights, sums, mirrored)
+
+
+def add_weighted(logits: Tensor, weights: Tensor, sums: Tensor, mirrored: Sequence[int]) -> None:
+    """Add weights · logits to `sums`, logits (classes, *patch), the rest as `Engine.add` has it."""
+    sums.addcmul_(logits.flip([axis + 1 for axis in mirrored]) if mirrored else logits, weights)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from nnunetv2_gsp.architectures.settings import SHIFT_POSITIONS
 from nnunetv2_gsp.errors import ConflictingInputError, check_name
 from nnunetv2_gsp.nnunet import N_FOLDS
 
@@ -21,7 +22,7 @@ _TABLE1 = {
     1: ("promise12", {"pointwise": {"mDice": 65.5}, "conv3d": {"mDice": 87.3}}),
 }
 _BASELINES = {"pointwise": "pointwise FCN without GS", "conv3d": "3D FCN"}
-_POSITIONS = ("CSC", "CCS", "CSCS", "CSCSUpShift")
+_POSITIONS = SHIFT_POSITIONS[1:]
 _TABLE2 = {
     "ProSGv1": (84.9, 84.0, 83.1, 83.0),
     "ProSGv2": (84.5, 85.4, 85.2, 84.5),
@@ -32,6 +33,7 @@ _BRATS_POSITIONS = (81.2, 80.7, 80.1, 80.2)
 
 # name -> template and settings; None is the planned network
 _Networks = Mapping[str, tuple[str | None, Mapping[str, Any]]]
+_LOCAL = {"shift_ratio": 0, "local_shift_ratio": 0.375}
 _NETWORKS: _Networks = {
     "stock": (None, {}),
     "3×3×3": ("default", {"kernel": 3, "shift_position": "none"}),
@@ -41,13 +43,12 @@ _NETWORKS: _Networks = {
     "CCS": ("default", {"shift_position": "CCS"}),
     "CSCS": ("default", {"shift_position": "CSCS"}),
     "CSC, ratio 1": ("default", {"shift_ratio": 1}),
-    "local shifts": ("default", {"shift_ratio": 0, "local_shift_ratio": 0.375}),
+    "local shifts": ("default", _LOCAL),
     "CSC and local shifts": ("default_local", {}),
     "gsp_s": ("gsp_s", {}),
     "gsp_m": ("gsp_m", {}),
     "gsp_l": ("gsp_l", {}),
 }
-_LOCAL = {"shift_ratio": 0, "local_shift_ratio": 0.375}
 # what may cost the group shift its Dice, and what may buy more of it
 _VARIATIONS: _Networks = {
     "CSC, groups (2, 2, 2)": ("default", {"spatial_groups": [2, 2, 2]}),

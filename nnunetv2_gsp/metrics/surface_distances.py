@@ -17,6 +17,7 @@ import numpy.typing as npt
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
+from nnunetv2_gsp.metrics.morphology import box_around
 from nnunetv2_gsp.metrics.overlap import Mask
 
 Floats = npt.NDArray[np.float64]
@@ -243,7 +244,7 @@ def _border(mask: Mask) -> Mask:
 
 def _around_both(reference: Mask, prediction: Mask) -> tuple[Mask, Mask]:
     """Crop both masks to the box around their union, with a margin of one voxel of background."""
-    box = ndimage.find_objects((reference | prediction).view(np.uint8))[0]
+    box = box_around(reference | prediction)
     around = [np.pad(mask[box], 1) for mask in (reference, prediction)]
     return around[0], around[1]
 

@@ -287,12 +287,21 @@ class _ReadAhead:
 def _exported(
     predictor: Predictor, output: Path, case: Case, logits: Logits, properties: dict[str, Any]
 ) -> Callable[[], None]:
-    labels = _labels_of(logits, predictor, properties)
+    labels = labels_of(logits, predictor, properties)
     return partial(write_segmentation, case, labels, properties, predictor, output)
 
 
-def _labels_of(logits: Logits, predictor: Predictor, properties: dict[str, Any]) -> Labels:
-    """Make labels on the device that predicted, or on the CPU where its memory does not suffice."""
+def labels_of(logits: Logits, predictor: Predictor, properties: dict[str, Any]) -> Labels:
+    """Return labels (D, H, W) of a case, made on the device that predicted, or on the CPU if its memory is too small.
+
+    Args:
+        logits: logits of the case, as `predictor.logits_of` returned them.
+        predictor: model that made them.
+        properties: what nnU-Net's preprocessing found out about the image.
+
+    Raises:
+        InputError: a logit is NaN or infinite.
+    """
     described = (
         predictor.plans_manager,
         predictor.configuration_manager,

@@ -6,7 +6,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 from nnunetv2_gsp.architectures.architecture import Stages
-from nnunetv2_gsp.architectures.settings import DEFAULT_LOCATION, DEFAULT_POSITION, SHIFT_LOCATIONS
+from nnunetv2_gsp.architectures.settings import DEFAULT_LOCATION, DEFAULT_POSITION, SHIFT_LOCATIONS, SHIFT_POSITIONS
 
 if TYPE_CHECKING:
     from optuna.trial import Trial
@@ -16,7 +16,7 @@ Choice = Mapping[str, Any]  # name of a parameter -> value
 GROUPS = {"rule": None, "halves": 2}  # name -> groups along each axis of every stage; the rule has its own
 SHIFT_RATIOS = (0.0, 0.125, 0.25, 0.5, 1.0)
 LOCAL_SHIFT_RATIOS = (0.0, 0.125, 0.25, 0.375, 0.5, 0.75, 1.0)
-POSITIONS = ("CSC", "CCS", "CSCS", "CSCSUpShift")
+POSITIONS = SHIFT_POSITIONS[1:]
 WIDTHS = (0.5, 3.0, 0.25)  # factor on the planned channels: smallest, largest, step
 CONVOLUTIONS = (1, 4)  # of a stage: fewest, most
 _CHANNELS_AT_ONCE = 4  # widths are rounded to multiples of it

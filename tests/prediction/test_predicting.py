@@ -170,7 +170,7 @@ def test_labels_are_made_on_the_device_unless_its_memory_does_not_suffice(all_on
 
     monkeypatch.setattr(predicting, "segmentation_of", segmentation_of)
     predictor = mock.Mock(device=torch.device("meta"), all_on_device=all_on_device)
-    assert predicting._labels_of(in_one_slab(torch.zeros(2, 1, 1, 1)), predictor, {}) == "labels"
+    assert predicting.labels_of(in_one_slab(torch.zeros(2, 1, 1, 1)), predictor, {}) == "labels"
     assert tried == devices
 
 
