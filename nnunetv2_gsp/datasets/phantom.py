@@ -14,15 +14,13 @@ from typing import NamedTuple
 import numpy as np
 import SimpleITK as sitk
 
-from nnunetv2_gsp.challenges.brats import CHANNELS
+from nnunetv2_gsp.challenges.brats import CHANNELS, ORIGIN, SIZE, UNTIL_2022
 from nnunetv2_gsp.errors import UnavailableError
 from nnunetv2_gsp.images import write_image
 from nnunetv2_gsp.parallel import in_parallel
 
-NECROSIS, EDEMA, ENHANCING = 1, 2, 4
-
-FIELD_OF_VIEW_MM = (240, 240, 155)
-ORIGIN_MM = (0.0, -239.0, 0.0)  # as in BraTS, in ITK's LPS convention
+NECROSIS, EDEMA, ENHANCING = UNTIL_2022  # the labels on disk of NCR, ED and ET
+FIELD_OF_VIEW_MM = SIZE  # of BraTS, whose voxels are cubes of 1 mm; its origin is in ITK's LPS convention
 BRAIN_CENTRE_MNI_MM = (0.0, -17.0, 5.0)
 
 # Signal by modality, relative to white matter in T1. Decoys share their rows with parts of the tumour: white matter
@@ -155,7 +153,7 @@ def _write_case(folder: Path, spacing_mm: float, seed: int, number: int) -> Path
     for kind, voxels in {**images, "seg": segmentation}.items():
         image = sitk.GetImageFromArray(voxels.T)  # SimpleITK wants (Z, Y, X)
         image.SetSpacing([spacing_mm] * 3)
-        image.SetOrigin(ORIGIN_MM)
+        image.SetOrigin(ORIGIN)
         write_image(image, unfinished / f"{name}_{kind}.nii.gz", compressed=False)  # .gz is all the same
     return unfinished.rename(finished)
 
