@@ -36,6 +36,7 @@ from nnunetv2_gsp.comparison.comparison import Comparison, compare
 from nnunetv2_gsp.comparison.paired import PairedDifference
 from nnunetv2_gsp.comparison.pictures import style_of
 from nnunetv2_gsp.comparison.trained_models import pair_trained_models
+from nnunetv2_gsp.counting import count_architecture
 from nnunetv2_gsp.errors import InputError
 from nnunetv2_gsp.experiments.experiment import Experiment
 from nnunetv2_gsp.experiments.runs import TrainingRun
@@ -44,7 +45,6 @@ from nnunetv2_gsp.files import whole, write_json, write_text
 from nnunetv2_gsp.metrics.definitions import DEFINITIONS, DICE, HD95, nsd_at
 from nnunetv2_gsp.nnunet import N_FOLDS
 from nnunetv2_gsp.plans import effective_configurations, load_dataset_json, load_plans, preprocessed_folder
-from nnunetv2_gsp.profiling import count_architecture
 from nnunetv2_gsp.timing import Timing, interleaved
 
 CONFIGURATION, HALF = "3d_fullres", "nnUNetPlansHalf"

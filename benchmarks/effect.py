@@ -36,7 +36,7 @@ from tqdm import tqdm
 
 from nnunetv2_gsp.architectures.from_plans import Entry, build, gsp_architecture
 from nnunetv2_gsp.architectures.request import ShiftRequest
-from nnunetv2_gsp.profiling import count_macs, count_parameters
+from nnunetv2_gsp.counting import count_macs, count_parameters
 from nnunetv2_gsp.timing import environment
 from nnunetv2_gsp.wording import times
 

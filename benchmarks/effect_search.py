@@ -22,11 +22,11 @@ import torch
 
 from benchmarks.effect import PATCH, built, held_out_dice, stock_entry, train
 from nnunetv2_gsp.architectures.from_plans import Entry, read_stages
+from nnunetv2_gsp.counting import count_architecture
 from nnunetv2_gsp.errors import RefusedSettingsError
 from nnunetv2_gsp.files import write_json
 from nnunetv2_gsp.plans import with_shifts, with_topology
 from nnunetv2_gsp.plans_templates import Template
-from nnunetv2_gsp.profiling import count_architecture
 from nnunetv2_gsp.progress import progress
 from nnunetv2_gsp.search.report import Report
 from nnunetv2_gsp.search.space import Space

@@ -10,8 +10,8 @@ from torch import nn
 from benchmarks.measuring import HAS_OPENVINO, NOT_INSTALLED, Contender, check, check_labels, peak_megabytes, ratios
 from benchmarks.models import CHANNELS, TINY_WIDTHS, Plan, gsp, prediction, stock
 from benchmarks.page import Row, Table
+from nnunetv2_gsp.counting import count_parameters
 from nnunetv2_gsp.cpu import fused_layers
-from nnunetv2_gsp.profiling import count_parameters
 from nnunetv2_gsp.timing import interleaved
 
 ISOTROPIC = [Plan(), Plan(features=TINY_WIDTHS)]

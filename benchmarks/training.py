@@ -15,9 +15,9 @@ from benchmarks.measuring import Contender, check, ratios
 from benchmarks.models import CHANNELS, CLASSES, NNUNET_WIDTHS, TINY_WIDTHS, Plan, gsp, replace_modules, stock
 from benchmarks.page import Row, Table
 from nnunetv2_gsp.architectures import GSPUNet
+from nnunetv2_gsp.counting import count_activation_bytes
 from nnunetv2_gsp.ops import GroupShift
 from nnunetv2_gsp.ops.reference import group_shift_reference
-from nnunetv2_gsp.profiling import count_activation_bytes
 from nnunetv2_gsp.timing import interleaved
 
 Builder = Callable[..., Any]

@@ -111,7 +111,7 @@ def _python_pages() -> dict[str, str]:
     pages = {}
     for names, what in _house():
         if names[0] not in WITHOUT_A_PAGE:
-            title = names[0] if len(names) < 3 else "foundations"
+            title = "foundations" if names[0] == "errors" else names[0]
             content = "\n\n".join(map(_module, (module for name in names for module in _modules(name))))
             pages[f"{PYTHON}/{title}.md"] = f"# {title}\n\n{what}\n\n{content}\n"
     return pages

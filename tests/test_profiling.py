@@ -13,16 +13,13 @@ from torch import nn
 from nnunetv2_gsp import profiling
 from nnunetv2_gsp.architectures import from_plans
 from nnunetv2_gsp.architectures.from_plans import gsp_architecture
-from nnunetv2_gsp.engines import ENGINES, VARIABLE
+from nnunetv2_gsp.counting import built, count_activation_bytes, count_macs
 from nnunetv2_gsp.errors import InputError
 from nnunetv2_gsp.plans_templates import Template
 from nnunetv2_gsp.profiling import (
     NetworkCost,
     Profile,
     _scaled,
-    count_activation_bytes,
-    count_macs,
-    count_parameters,
     profile_dataset,
     profile_template,
 )
@@ -51,34 +48,6 @@ def counted(cost):
 
 
 # What is counted: by hand
-
-
-def tiny():
-    return nn.Sequential(nn.Conv3d(2, 3, 3, padding=1), nn.LeakyReLU(inplace=True), nn.Conv3d(3, 5, 1), nn.Sigmoid())
-
-
-@pytest.mark.parametrize("device", ["cpu", "meta"])
-def test_a_tiny_network_costs_what_one_counts_by_hand(device):
-    network, x = tiny().to(device), torch.zeros(7, 2, 4, 5, 6, device=device)
-    assert count_parameters(network) == (2 * 3 * 27 + 3) + (3 * 5 + 5)
-    assert count_macs(network, x) == 7 * 4 * 5 * 6 * (2 * 3 * 27 + 3 * 5)
-    # the input for the first convolution; one map for the activation in place and the second; the sigmoid's result
-    assert count_activation_bytes(network, x) == 7 * 4 * 5 * 6 * (2 + 3 + 5) * FLOAT32
-
-
-def test_a_view_counts_as_the_storage_it_keeps_and_only_once():
-    class Halves(nn.Module):
-        def forward(self, x):
-            x = 2 * x
-            return torch.exp(x[:, :1]).sum() + (x[:, 1:] ** 2).sum() + (x[:, :1] ** 2).sum()
-
-    x = torch.zeros(1, 4, 3, requires_grad=True)
-    assert count_activation_bytes(Halves(), x) == (4 + 1) * 3 * FLOAT32
-
-
-def test_transposed_convolutions_count_too():
-    # each of 8 voxels of 2 channels reaches 2×2 voxels of 3 channels
-    assert count_macs(nn.ConvTranspose2d(2, 3, 2, 2), torch.zeros(1, 2, 2, 4)) == 8 * 2 * 4 * 3
 
 
 def hand_count(input_channels, classes, patch, features, strides):
@@ -129,46 +98,12 @@ def test_the_design_widths_at_128():
     parameters, macs = hand_count(4, 4, (128, 128, 128), (32, 64, 128, 256, 320, 320), isotropic(6))
     stock = profiling._planned_configuration([128, 128, 128])
     counts = profiling._counts(
-        lambda **options: profiling._build(
-            gsp_architecture(stock["architecture"], stock["patch_size"]), 4, 4, **options
-        ),
+        lambda **options: built(gsp_architecture(stock["architecture"], stock["patch_size"]), 4, 4, **options),
         (4, 128, 128, 128),
         2,
     )
     assert (counts["parameters"], counts["macs"]) == (parameters, macs)
     assert (round(parameters, -3), round(macs, -7)) == (1_332_000, 18_840_000_000)
-
-
-@pytest.mark.parametrize("engine", sorted({*ENGINES} - {"plain"}))
-def test_engines_that_need_content_leave_counting_to_others(engine, monkeypatch):
-    def kept():
-        network = profiling._build(architecture, 2, 3, "meta", deep_supervision=True)
-        return count_activation_bytes(network, torch.zeros(2, 2, 16, 16, device="meta"))
-
-    architecture = gsp_architecture(stock_architecture((8, 16), isotropic(2, dim=2)), (16, 16))
-    monkeypatch.setenv(VARIABLE, "checkpointed")
-    expected = kept()
-    monkeypatch.setenv(VARIABLE, engine)
-    assert kept() == expected
-
-
-@pytest.mark.parametrize("kind", ["plain", "residual", "gsp"])
-@pytest.mark.parametrize("patch", [(8, 16, 8), (16, 16)])
-def test_what_is_counted_on_the_meta_device_is_what_real_tensors_keep(kind, patch, monkeypatch):
-    monkeypatch.setenv(VARIABLE, "checkpointed")  # fused layers, which run on a CPU alone, keep less
-    architecture = stock_architecture((8, 16, 16), isotropic(3, dim=len(patch)), kind.replace("gsp", "plain"))
-    if kind == "gsp":
-        architecture = gsp_architecture(architecture, patch)
-    kept = [
-        count_activation_bytes(
-            profiling._build(architecture, 2, 3, device, deep_supervision=True),
-            torch.zeros(2, 2, *patch, device=device),
-        )
-        for device in ("meta", "cpu")
-    ]
-    # a GSP norm by its formula keeps a few numbers a channel more than by batch norm's operators, which meta lacks
-    assert kept[0] == pytest.approx(kept[1], rel=0.02 if kind == "gsp" else 0)
-    assert kept[1] > 0
 
 
 # The stock counterpart
@@ -188,7 +123,7 @@ def test_the_stock_counterpart_of_gsp_plans_is_what_they_were_made_from():
 def test_kernels_that_do_not_fit_become_three_voxels_wide(kernel_sizes):
     gsp = gsp_architecture(stock_architecture((8, 16, 16), isotropic(3)), (8, 8, 8))
     gsp["arch_kwargs"]["kernel_sizes"] = kernel_sizes
-    network = profiling._build(from_plans.stock_architecture(gsp), 2, 3, "meta", deep_supervision=False)
+    network = built(from_plans.stock_architecture(gsp), 2, 3, "meta", deep_supervision=False)
     kernels = {module.kernel_size for module in network.modules() if isinstance(module, nn.Conv3d)}
     assert kernels == {(3, 3, 3), (1, 1, 1)}  # the heads
     assert gsp_architecture(gsp, (8, 8, 8)) == gsp  # whose network has no use for them
@@ -276,7 +211,7 @@ def test_channels_heads_patch_and_batch_are_the_plans_own(planned):
 def test_memory_is_that_of_the_planned_batch_with_deep_supervision_and_the_rest_is_not(planned):
     profile = profile_dataset(DATASET, "2d", "nnUNetPlans", "cpu", 1)
     architecture = stock_plans()["configurations"]["2d"]["architecture"]
-    network = profiling._build(architecture, 2, 4, "cpu", deep_supervision=True)
+    network = built(architecture, 2, 4, "cpu", deep_supervision=True)
     assert profile.stock.activation_bytes == count_activation_bytes(network, torch.zeros(5, 2, 16, 24))
     network.decoder.deep_supervision = False
     assert profile.stock.macs == count_macs(network, torch.zeros(1, 2, 16, 24))
@@ -555,7 +490,7 @@ def test_other_failures_of_pytorch_are_not_taken_for_a_lack_of_memory(monkeypatc
     def fail(*_):
         raise RuntimeError("quite another thing")
 
-    monkeypatch.setattr("nnunetv2_gsp.profiling.interleaved", fail)
+    monkeypatch.setattr("nnunetv2_gsp.counting.interleaved", fail)
     with pytest.raises(RuntimeError, match="quite another thing"):
         profile_template(template(), [16] * 3, 1, 2, "cpu", 1)
 

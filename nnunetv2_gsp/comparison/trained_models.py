@@ -244,7 +244,7 @@ def _macs(model: Path, plans: Any, configuration: str, parameters: int | None) -
     """Count the MACs of the network that the plans name; None if the checkpoint holds another network."""
     from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
 
-    from nnunetv2_gsp.profiling import count_architecture
+    from nnunetv2_gsp.counting import count_architecture
 
     try:
         dataset = json.loads((model / "dataset.json").read_text(encoding="utf-8"))

@@ -11,6 +11,7 @@ from statistics import mean
 from typing import Any
 
 from nnunetv2_gsp.architectures.from_plans import read_stages
+from nnunetv2_gsp.counting import channels_of, count_architecture, time_architecture
 from nnunetv2_gsp.errors import MissingInputError, RefusedSettingsError
 from nnunetv2_gsp.experiments.executors import (
     slurm_states,
@@ -23,7 +24,6 @@ from nnunetv2_gsp.experiments.runs import RunState, TrainingRun
 from nnunetv2_gsp.experiments.tables import TableRow
 from nnunetv2_gsp.plans import Configuration, effective_configurations, gsp_plans, load_dataset_json, load_plans
 from nnunetv2_gsp.plans_templates import Template
-from nnunetv2_gsp.profiling import channels_of, count_architecture, time_architecture
 from nnunetv2_gsp.search.space import Space
 from nnunetv2_gsp.search.study import Network
 from nnunetv2_gsp.slurm import SlurmResources

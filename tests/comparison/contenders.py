@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from nnunetv2_gsp.comparison.trained_models import pair_trained_models
-from nnunetv2_gsp.profiling import count_architecture
+from nnunetv2_gsp.counting import count_architecture
 from tests.architectures.networks import stock_architecture
 from tests.metrics.drawings import blob, write
 

@@ -10,9 +10,9 @@ from nnunetv2_gsp.comparison.costs import ModelCost
 from nnunetv2_gsp.comparison.protocols import TrainingProtocol
 from nnunetv2_gsp.comparison.trained_models import TrainedModel, read_trained_model
 from nnunetv2_gsp.comparison.verdict import verdict
+from nnunetv2_gsp.counting import count_architecture
 from nnunetv2_gsp.errors import InputError
 from nnunetv2_gsp.metrics.definitions import DEFINITIONS
-from nnunetv2_gsp.profiling import count_architecture
 from tests.comparison.contenders import (
     ARCHITECTURE,
     CONFIGURATION,

@@ -16,9 +16,9 @@ from torch._inductor.utils import run_and_get_code
 from torch.nn.utils.parametrizations import spectral_norm
 from torch.utils.flop_counter import FlopCounterMode
 
+from nnunetv2_gsp.counting import count_activation_bytes
 from nnunetv2_gsp.engines import choice
 from nnunetv2_gsp.engines.checkpointed import has_state
-from nnunetv2_gsp.profiling import count_activation_bytes
 from tests.architectures.networks import gsp_unet, isotropic, located, stock_architecture
 
 PATCH, FEATURES = (8, 16, 8), (16, 32, 32)

@@ -20,9 +20,9 @@ from torch.func import functional_call, grad
 from torch.utils.flop_counter import FlopCounterMode
 
 from nnunetv2_gsp.architectures.settings import SHIFT_LOCATIONS, SHIFT_POSITIONS
+from nnunetv2_gsp.counting import count_activation_bytes
 from nnunetv2_gsp.engines import choice, computed_by, fused_training
 from nnunetv2_gsp.ops.instance_norm import SteadyInstanceNorm3d
-from nnunetv2_gsp.profiling import count_activation_bytes
 from tests.architectures.networks import gsp_unet, isotropic, located, stock_architecture
 from tests.conftest import torch_threads
 from tests.engines.networks import (

@@ -12,10 +12,10 @@ from torch._functorch.partitioners import min_cut_rematerialization_partition
 from torch.utils.flop_counter import FlopCounterMode
 
 from nnunetv2_gsp.architectures.settings import SHIFT_LOCATIONS, SHIFT_POSITIONS
+from nnunetv2_gsp.counting import count_activation_bytes
 from nnunetv2_gsp.engines import computed_by
 from nnunetv2_gsp.engines import triton as engine
 from nnunetv2_gsp.errors import UnavailableError
-from nnunetv2_gsp.profiling import count_activation_bytes
 from tests.architectures.networks import gsp_unet, isotropic
 from tests.engines.networks import by_engine, with_random_parameters
 from tests.interpreted import layer_kernels, needs_triton

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from nnunetv2_gsp.counting import count_architecture
 from nnunetv2_gsp.experiments.runs import SubmittedJob
-from nnunetv2_gsp.profiling import count_architecture
 from nnunetv2_gsp.search import trainings
 from nnunetv2_gsp.search.report import Report
 from nnunetv2_gsp.search.search import search_networks

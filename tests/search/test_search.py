@@ -6,12 +6,12 @@ import shutil
 
 import pytest
 
+from nnunetv2_gsp.counting import count_architecture
 from nnunetv2_gsp.errors import InputError
 from nnunetv2_gsp.experiments import executors
 from nnunetv2_gsp.experiments.runs import RunState, locked
 from nnunetv2_gsp.plans import gsp_plans, write_gsp_plans
 from nnunetv2_gsp.plans_templates import Template, load_template
-from nnunetv2_gsp.profiling import count_architecture
 from nnunetv2_gsp.search import study, trainings
 from nnunetv2_gsp.search.trainings import Trainings, slurm_training
 from nnunetv2_gsp.slurm import SlurmResources

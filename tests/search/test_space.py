@@ -4,9 +4,9 @@ import optuna
 import pytest
 
 from nnunetv2_gsp.architectures.from_plans import read_stages
+from nnunetv2_gsp.counting import count_architecture
 from nnunetv2_gsp.plans import gsp_plans
 from nnunetv2_gsp.plans_templates import Template, load_template
-from nnunetv2_gsp.profiling import count_architecture
 from nnunetv2_gsp.search.space import Space
 from tests.planned_dataset import effective, stock_plans
 
