@@ -17,7 +17,7 @@ _MODALITIES = {
 _SEPARATORS = "-_"  # between case and modality; MEN-RT has the second
 
 
-class CaseFolders(Interface):
+class FolderACase(Interface):
     """An interface with a folder for each case, which holds `<case>-<modality>.nii.gz`."""
 
     def check(self, channels: Sequence[str], sockets: Sockets) -> None:
@@ -56,7 +56,7 @@ _IMAGE = "docker.synapse.org/synXXXXXXXX/{name}:latest"
 _PUSH = "docker login docker.synapse.org && docker push {image}"
 _LIMITS = "--memory 16G --shm-size 4G"
 
-BRATS_2025 = CaseFolders(
+BRATS_2025 = FolderACase(
     name="brats2025",
     title="BraTS 2025",
     source="BrainLesion/BraTS 6c3fb6b2, brats/core/docker.py; juampabloheras/brats_submission_template b03016b6",
@@ -68,7 +68,7 @@ BRATS_2025 = CaseFolders(
     challenge="brats2025",
     remains=_remains,
 )
-BRATS_MLCUBE = CaseFolders(
+BRATS_MLCUBE = FolderACase(
     name="brats-mlcube",
     title="BraTS 2023 and 2024, as MLCube calls the image",
     source="BrainLesion/BraTS 6c3fb6b2, brats/core/docker.py",

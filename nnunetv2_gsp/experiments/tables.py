@@ -97,7 +97,7 @@ class TableRow:
 
 
 @dataclass(frozen=True)
-class Table:
+class RunTable:
     """A table whose runs can be trained.
 
     Attributes:
@@ -231,22 +231,22 @@ def _at(position: str) -> dict[str, str]:
 
 
 TABLES = {
-    "table1": Table("the two baselines on BraTS18 or PROMISE12 (Table 1)", _table1),
-    "table2": Table("spatial groups and insert positions on PROMISE12 (Table 2)", _table2),
-    "ratio": Table("half or all channels shifted on PROMISE12 (Sec. 3.1)", _ratio),
-    "brats-positions": Table("insert positions on BraTS18 (Sec. 3.2)", _brats_positions),
-    "brats-location": Table("shifts in encoder, decoder or both on BraTS18 (Sec. 3.2)", _brats_location),
-    "cross-validation": Table(
+    "table1": RunTable("the two baselines on BraTS18 or PROMISE12 (Table 1)", _table1),
+    "table2": RunTable("spatial groups and insert positions on PROMISE12 (Table 2)", _table2),
+    "ratio": RunTable("half or all channels shifted on PROMISE12 (Sec. 3.1)", _ratio),
+    "brats-positions": RunTable("insert positions on BraTS18 (Sec. 3.2)", _brats_positions),
+    "brats-location": RunTable("shifts in encoder, decoder or both on BraTS18 (Sec. 3.2)", _brats_location),
+    "cross-validation": RunTable(
         "stock nnU-Net and GSP in five folds (not in the paper)",
         _cross_validation,
         ("nnUNetTrainer", "nnUNetTrainerGSP"),
     ),
-    "networks": Table(
+    "networks": RunTable(
         "the planned network and the family of GSP networks in five folds (not in the paper)",
         lambda _: _fold_by_fold(_NETWORKS),
         ("nnUNetTrainer",),
     ),
-    "variations": Table(
+    "variations": RunTable(
         "other settings of the shifts, and a deeper network, in five folds (not in the paper)",
         lambda _: _fold_by_fold(_VARIATIONS),
         ("nnUNetTrainer",),

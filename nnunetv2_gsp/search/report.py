@@ -14,7 +14,7 @@ from nnunetv2_gsp.markup import render
 from nnunetv2_gsp.search.front import pareto_front
 from nnunetv2_gsp.search.halving import Point
 from nnunetv2_gsp.search.space import Space
-from nnunetv2_gsp.search.study import Outcome, TrialRecord
+from nnunetv2_gsp.search.study import TrialOutcome, TrialRecord
 from nnunetv2_gsp.tables import Table
 
 GMACS, MILLISECONDS = "GMACs", "ms"  # units of cost
@@ -198,7 +198,9 @@ class Report:
     @cached_property
     def _finished(self) -> list[tuple[TrialRecord, Point]]:
         points = (
-            (record, record.point(len(self.rungs) - 1)) for record in self.records if record.outcome is Outcome.FINISHED
+            (record, record.point(len(self.rungs) - 1))
+            for record in self.records
+            if record.outcome is TrialOutcome.FINISHED
         )
         return [(record, point) for record, point in points if point is not None]
 
@@ -219,13 +221,14 @@ class Report:
         return f"Dice {record.dice[-1]:.3f} at {record.network.cost:.3g} {self.unit}"
 
     def _all_notes(self) -> list[str]:
-        def count(outcome: Outcome) -> int:
+        def count(outcome: TrialOutcome) -> int:
             return sum(record.outcome is outcome for record in self.records)
 
-        budget = "" if self.budget is None else f"{count(Outcome.OVER_BUDGET)} over the budget of {self.budget:g} "
+        budget = "" if self.budget is None else f"{count(TrialOutcome.OVER_BUDGET)} over the budget of {self.budget:g} "
         budget += "" if self.budget is None else f"{self.unit}, "
+        refused, repeated = count(TrialOutcome.REFUSED), count(TrialOutcome.REPEATED)
         return [
-            f"Not trained: {budget}{count(Outcome.REFUSED)} that make no network, {count(Outcome.REPEATED)} repeated.",
+            f"Not trained: {budget}{refused} that make no network, {repeated} repeated.",
             *self.notes,
         ]
 

@@ -15,7 +15,7 @@ from nnunetv2_gsp.nnunet import N_FOLDS, check_device, find_trainer, nnunet_fold
 from nnunetv2_gsp.plans import preprocessed_folder
 from nnunetv2_gsp.search import N_TRIALS, TRAINERS
 from nnunetv2_gsp.search.report import GMACS, MILLISECONDS, Report
-from nnunetv2_gsp.search.study import Outcome, Search, check_optuna
+from nnunetv2_gsp.search.study import Search, TrialOutcome, check_optuna
 from nnunetv2_gsp.search.trainings import Trainings, local_training, slurm_training
 from nnunetv2_gsp.slurm import SlurmResources, check_executor, resources_for
 
@@ -228,7 +228,7 @@ def _failed(trainings: Trainings, report: Report) -> list[str]:
     return [
         f"Trial {record} failed: {job.log}"
         for record in report.records
-        if record.outcome is Outcome.FAILED and record.network is not None
+        if record.outcome is TrialOutcome.FAILED and record.network is not None
         for run in trainings.runs(record.network.name, rung=len(record.dice))
         if not run.finished and (job := run.job()) is not None
     ]

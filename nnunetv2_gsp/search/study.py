@@ -78,7 +78,7 @@ class Task(Protocol):
         """
 
 
-class Outcome(str, Enum):
+class TrialOutcome(str, Enum):
     """What became of a trial."""
 
     RUNNING = "running"
@@ -90,7 +90,7 @@ class Outcome(str, Enum):
     REPEATED = "repeated"
 
 
-_OF_TRAINED = (Outcome.RUNNING, Outcome.FINISHED, Outcome.PRUNED, Outcome.FAILED)
+_OF_TRAINED = (TrialOutcome.RUNNING, TrialOutcome.FINISHED, TrialOutcome.PRUNED, TrialOutcome.FAILED)
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ class TrialRecord:
     choice: Choice
     network: Network | None
     dice: tuple[float, ...]
-    outcome: Outcome
+    outcome: TrialOutcome
 
     def __str__(self) -> str:
         """Return number and name, such as 0 (default)."""
@@ -190,8 +190,8 @@ class Search:
 
     def _next_trials(self, n_trials: int) -> "dict[int, optuna.Trial]":
         """Return the trials to train next, by number: those of a search that was killed, else new ones."""
-        begun = [record.number for record in self.records() if record.outcome is Outcome.RUNNING]
-        failed = [record.number for record in self.records() if record.outcome is Outcome.FAILED]
+        begun = [record.number for record in self.records() if record.outcome is TrialOutcome.RUNNING]
+        failed = [record.number for record in self.records() if record.outcome is TrialOutcome.FAILED]
         again = [*begun, *(number for number in failed if number not in self._failed)]
         batch = {number: trial for number in again if self._is_to_train(trial := self._taken_up(number))}
         attempts = 0
@@ -225,17 +225,17 @@ class Search:
         try:
             network = self.task.network(settings)
         except RefusedSettingsError:
-            self._refuse(trial, Outcome.REFUSED, 1.0)
+            self._refuse(trial, TrialOutcome.REFUSED, 1.0)
             return False
         measured = trial.user_attrs.get("network", {}).get("milliseconds")
         if measured is not None:  # once for all, as times vary
             network = replace(network, milliseconds=measured)
         trial.set_user_attr("network", asdict(network))
         if self.budget is not None and network.cost > self.budget:
-            self._refuse(trial, Outcome.OVER_BUDGET, network.cost / self.budget - 1)
+            self._refuse(trial, TrialOutcome.OVER_BUDGET, network.cost / self.budget - 1)
             return False
         if self._is_repeated(trial.number, network.name):
-            self._tell(trial, Outcome.REPEATED)
+            self._tell(trial, TrialOutcome.REPEATED)
             return False
         return True
 
@@ -245,7 +245,7 @@ class Search:
             for record in self.records()
         )
 
-    def _refuse(self, trial: "optuna.Trial", outcome: Outcome, violation: float) -> None:
+    def _refuse(self, trial: "optuna.Trial", outcome: TrialOutcome, violation: float) -> None:
         if not trial.constraints:  # else it was killed between the two
             trial.set_constraint("budget", violation)
         self._tell(trial, outcome)
@@ -258,9 +258,9 @@ class Search:
             going_on = batch if rung == last else {n: each for n, each in batch.items() if self._goes_on(n, rung)}
             for number, trial in batch.items():
                 if rung == last:
-                    self._tell(trial, Outcome.FINISHED)
+                    self._tell(trial, TrialOutcome.FINISHED)
                 elif number not in going_on:
-                    self._tell(trial, Outcome.PRUNED)
+                    self._tell(trial, TrialOutcome.PRUNED)
             after_each()
             batch = going_on
 
@@ -274,7 +274,7 @@ class Search:
             if dice is None:
                 self._failed.add(number)
                 trial.set_user_attr(
-                    "outcome", Outcome.FAILED.value
+                    "outcome", TrialOutcome.FAILED.value
                 )  # Optuna is told nothing: the next call tries again
                 continue
             trial.set_user_attr("dice", [*trial.user_attrs.get("dice", [])[:rung], dice])
@@ -290,11 +290,11 @@ class Search:
         trial = points.pop(number)
         return number == 0 or goes_on(trial, points.values(), self.kept)
 
-    def _tell(self, trial: "optuna.Trial", outcome: Outcome) -> None:
+    def _tell(self, trial: "optuna.Trial", outcome: TrialOutcome) -> None:
         from optuna.trial import TrialState
 
         trial.set_user_attr("outcome", outcome.value)
-        if outcome is Outcome.FINISHED:
+        if outcome is TrialOutcome.FINISHED:
             self._study.tell(trial, [trial.user_attrs["dice"][-1], _network(trial.user_attrs).cost])
         else:  # a repeated one, too, or it would be chosen time and again
             self._study.tell(trial, state=TrialState.PRUNED)
@@ -373,7 +373,7 @@ def _record(trial: "optuna.trial.FrozenTrial") -> TrialRecord:
         trial.params,
         _network(remembered) if "network" in remembered else None,
         tuple(remembered.get("dice", ())),
-        Outcome(remembered.get("outcome", Outcome.RUNNING)),
+        TrialOutcome(remembered.get("outcome", TrialOutcome.RUNNING)),
     )
 
 

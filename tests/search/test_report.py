@@ -6,7 +6,7 @@ import io
 import pytest
 
 from nnunetv2_gsp.search.report import MILLISECONDS, Report
-from nnunetv2_gsp.search.study import Network, Outcome, TrialRecord
+from nnunetv2_gsp.search.study import Network, TrialOutcome, TrialRecord
 from tests.search.landscape import SPACE
 
 RUNGS = ("short", "long")
@@ -19,13 +19,13 @@ def trial(number, outcome, macs, *dice, name="", **chosen):
 
 
 RECORDS = [
-    trial(0, Outcome.FINISHED, 4, 0.5, 0.80, name="default"),
-    trial(1, Outcome.PRUNED, 4, 0.95),
-    trial(2, Outcome.FINISHED, 2, 0.6, 0.85, shift_ratio=0.0, local_shift_ratio=0.5, width=0.75),
-    trial(3, Outcome.OVER_BUDGET, 90, shift_ratio=0.0),
-    trial(4, Outcome.FINISHED, 1, 0.5, 0.70, shift_ratio=0.0),
-    TrialRecord(5, "", SPACE.choice(), None, (), Outcome.REFUSED),
-    trial(6, Outcome.REPEATED, 1),
+    trial(0, TrialOutcome.FINISHED, 4, 0.5, 0.80, name="default"),
+    trial(1, TrialOutcome.PRUNED, 4, 0.95),
+    trial(2, TrialOutcome.FINISHED, 2, 0.6, 0.85, shift_ratio=0.0, local_shift_ratio=0.5, width=0.75),
+    trial(3, TrialOutcome.OVER_BUDGET, 90, shift_ratio=0.0),
+    trial(4, TrialOutcome.FINISHED, 1, 0.5, 0.70, shift_ratio=0.0),
+    TrialRecord(5, "", SPACE.choice(), None, (), TrialOutcome.REFUSED),
+    trial(6, TrialOutcome.REPEATED, 1),
 ]
 
 
@@ -43,7 +43,7 @@ def test_the_front_and_the_winner_are_of_the_longest_trainings():
 
 def test_a_default_that_nothing_beats_is_on_the_front():
     assert report([RECORDS[0], RECORDS[4]]).verdict() == "Best Dice: trial 0 (default), Dice 0.800 at 4 GMACs."
-    better = trial(7, Outcome.FINISHED, 5, 0.5, 0.9)
+    better = trial(7, TrialOutcome.FINISHED, 5, 0.5, 0.9)
     assert report([RECORDS[0], better]).verdict().endswith("Dice 0.800 at 4 GMACs, on the front of 2.")
 
 
@@ -98,7 +98,7 @@ def test_the_template_has_the_winners_settings():
 
 
 def test_before_a_trial_has_finished_there_is_no_winner(tmp_path):
-    unfinished = report([trial(0, Outcome.RUNNING, 4, 0.5)])
+    unfinished = report([trial(0, TrialOutcome.RUNNING, 4, 0.5)])
     assert unfinished.verdict() == "No trial has come to the end of long yet."
     assert {file.name for file in unfinished.write(tmp_path)} == {"search.md", "search.csv", "search.html"}
     with pytest.raises(ValueError, match="no winner"):
@@ -110,7 +110,7 @@ def test_before_a_trial_has_finished_there_is_no_winner(tmp_path):
 def test_milliseconds_have_a_column_and_are_the_cost():
     timed = [
         TrialRecord(
-            0, "", SPACE.choice(), Network("a", {}, 10, 10**9, milliseconds=12.34), (0.5, 0.8), Outcome.FINISHED
+            0, "", SPACE.choice(), Network("a", {}, 10, 10**9, milliseconds=12.34), (0.5, 0.8), TrialOutcome.FINISHED
         )
     ]
     table = report(timed, unit=MILLISECONDS).table()

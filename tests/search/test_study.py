@@ -7,7 +7,7 @@ import pytest
 from nnunetv2_gsp.errors import UnavailableError
 from nnunetv2_gsp.search import study
 from nnunetv2_gsp.search.halving import goes_on
-from nnunetv2_gsp.search.study import Outcome, Search, check_optuna
+from nnunetv2_gsp.search.study import Search, TrialOutcome, check_optuna
 from tests.search.landscape import SPACE, Landscape, known_dice
 
 N_TRIALS = 12
@@ -37,7 +37,7 @@ def test_so_many_networks_are_trained_the_first_ones_first(journal):
 
 def test_dice_and_cost_are_what_the_task_says(journal):
     for record in searched(journal).records():
-        if record.outcome is Outcome.FINISHED:
+        if record.outcome is TrialOutcome.FINISHED:
             assert record.dice == tuple(known_dice(record.network.settings, rung) for rung in (0, 1))
             assert record.network.cost == record.network.macs / 1e9
 
@@ -59,7 +59,7 @@ def test_each_rung_prunes_by_its_own_dice(journal):
             on = goes_on(record.point(rung), rivals, kept=0.3)
             assert (len(record.dice) > rung + 1) is on
             if not on:
-                assert record.outcome is Outcome.PRUNED
+                assert record.outcome is TrialOutcome.PRUNED
                 break
 
 
@@ -68,7 +68,7 @@ def test_the_first_is_never_pruned(journal):
     first, second, *_ = searched(journal, kept=0.5, at_a_time=2, n_trials=2).records()
     assert first.dice[0] < second.dice[0]
     assert first.network.cost == second.network.cost
-    assert first.outcome is Outcome.FINISHED
+    assert first.outcome is TrialOutcome.FINISHED
 
 
 def test_a_network_that_was_tried_is_not_trained_again(journal):
@@ -77,7 +77,7 @@ def test_a_network_that_was_tried_is_not_trained_again(journal):
     journal.parent.mkdir()
     search._study.enqueue_trial(SPACE.first()["default"])
     search.run(6)
-    again = [record for record in search.records() if record.outcome is Outcome.REPEATED]
+    again = [record for record in search.records() if record.outcome is TrialOutcome.REPEATED]
     assert [record.network.settings for record in again] == [{**SPACE.settings(SPACE.first()["default"])}]
     assert len(task.trained) == len(set(task.trained))
     assert sum(record.is_trained for record in search.records()) == 6
@@ -86,12 +86,12 @@ def test_a_network_that_was_tried_is_not_trained_again(journal):
 def test_what_exceeds_the_budget_is_never_trained(journal):
     task = Landscape()
     records = searched(journal, task, budget=20).records()
-    over = [record for record in records if record.outcome is Outcome.OVER_BUDGET]
+    over = [record for record in records if record.outcome is TrialOutcome.OVER_BUDGET]
     assert {record.name for record in over} >= set(SPACE.first()) - {"gsp_s"}  # 43.5, the widths of the plans
     trained = {name for name, _ in task.trained}
     for record in records:
         if record.network is not None:
-            assert (record.network.cost > 20) == (record.outcome is Outcome.OVER_BUDGET)
+            assert (record.network.cost > 20) == (record.outcome is TrialOutcome.OVER_BUDGET)
             assert record.network.name not in trained or record.network.cost <= 20
     assert sum(record.is_trained for record in records) == N_TRIALS  # others do not count
 
@@ -99,7 +99,7 @@ def test_what_exceeds_the_budget_is_never_trained(journal):
 def test_optuna_knows_what_violates_the_budget(journal):
     search = searched(journal, budget=20)
     for trial, record in zip(search._study.trials, search.records(), strict=False):
-        is_out = record.outcome in (Outcome.OVER_BUDGET, Outcome.REFUSED)
+        is_out = record.outcome in (TrialOutcome.OVER_BUDGET, TrialOutcome.REFUSED)
         assert (max(trial.constraints.values(), default=0) > 0) is is_out
 
 
@@ -113,7 +113,7 @@ def test_a_space_that_is_used_up_ends_the_search(journal, monkeypatch):
 
 def test_it_finds_what_the_first_ones_are_not(journal):
     best = max(
-        (record for record in searched(journal, n_trials=30).records() if record.outcome is Outcome.FINISHED),
+        (record for record in searched(journal, n_trials=30).records() if record.outcome is TrialOutcome.FINISHED),
         key=lambda record: record.dice[-1],
     )
     assert best.dice[-1] > max(known_dice(SPACE.settings(choice)) for choice in SPACE.first().values())
@@ -158,11 +158,11 @@ def test_several_at_a_time_are_trained_together(journal):
 def test_a_failed_training_is_tried_again_by_the_next_call_alone(journal):
     task = Landscape(failing=[4])
     records = searched(journal, task).records()
-    [failed] = [record for record in records if record.outcome is Outcome.FAILED]
+    [failed] = [record for record in records if record.outcome is TrialOutcome.FAILED]
     assert sum(record.is_trained for record in records) == N_TRIALS
     assert [name for name, _ in task.trained].count(failed.network.name) == len(failed.dice) + 1
     again = searched(journal, task).records()
-    assert again[failed.number].outcome in (Outcome.FINISHED, Outcome.PRUNED)
+    assert again[failed.number].outcome in (TrialOutcome.FINISHED, TrialOutcome.PRUNED)
     assert len(again) == len(records)
 
 
