@@ -99,7 +99,7 @@ def run_experiments(
             Slurm resources are given for another executor, or another call is at work on the dataset.
         MissingInputError: a dataset, plans, a configuration or a trainer does not exist.
         UnavailableError: the executor or the device is not available.
-        InputError: there is no such executor, the plans make no network, or preprocessing failed.
+        InputError: there is no such table or executor, the plans make no network, or preprocessing failed.
     """
     slurm = resources_for(executor, slurm)
     experiment = Experiment(

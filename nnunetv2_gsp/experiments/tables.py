@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from nnunetv2_gsp.architectures.settings import SHIFT_POSITIONS
 from nnunetv2_gsp.errors import ConflictingInputError, check_name
 from nnunetv2_gsp.nnunet import N_FOLDS
 
@@ -22,7 +21,7 @@ _TABLE1 = {
     1: ("promise12", {"pointwise": {"mDice": 65.5}, "conv3d": {"mDice": 87.3}}),
 }
 _BASELINES = {"pointwise": "pointwise FCN without GS", "conv3d": "3D FCN"}
-_POSITIONS = SHIFT_POSITIONS[1:]
+_POSITIONS = ("CSC", "CCS", "CSCS", "CSCSUpShift")  # columns of the paper's Table 2
 _TABLE2 = {
     "ProSGv1": (84.9, 84.0, 83.1, 83.0),
     "ProSGv2": (84.5, 85.4, 85.2, 84.5),
@@ -124,6 +123,7 @@ def rows_of(
         folds: numbers of folds, 0 to 4, to which the table is restricted; None takes all of its folds.
 
     Raises:
+        InputError: there is no such table.
         ConflictingInputError: neither dataset has this number of channels, there are several trainers for a table of
             one trainer, a trainer is named twice, or the table has none of the folds.
 
