@@ -48,8 +48,8 @@ def folds_with(checkpoint_name: str, model_folder: Path) -> list[str]:
         checkpoint_name: name of the checkpoint's file in each fold's folder.
         model_folder: model folder TRAINER__PLANS__CONFIGURATION in nnUNet_results/DATASET.
     """
-    names = [checkpoint.parent.name for checkpoint in sorted(model_folder.glob(f"fold_*/{checkpoint_name}"))]
-    return [fold for name in names if is_fold(fold := name.removeprefix("fold_"))]
+    folders = [folder for folder in sorted(model_folder.glob("fold_*")) if (folder / checkpoint_name).is_file()]
+    return [fold for folder in folders if is_fold(fold := folder.name.removeprefix("fold_"))]
 
 
 def averaged_folds(finished: Sequence[str]) -> list[str]:
@@ -271,7 +271,7 @@ def dataset_name(dataset: str) -> str:
                 parameters=["dataset"],
             ) from error
         raise _no_dataset(dataset) from error
-    if re.match(r"Dataset\d{3}(_|\Z)", name) is None:
+    if re.match(r"Dataset\d{3,}(_|\Z)", name) is None:
         raise _no_dataset(dataset)
     return name
 
@@ -286,7 +286,7 @@ def _no_dataset(given: str) -> InputError:
 
 
 def channel_names(dataset_json: Mapping[str, Any]) -> list[str]:
-    """Return the names of a dataset's channels, in their order.
+    """Return the names of a dataset's channels, in the order of their numbers, or of the file where it has none.
 
     Args:
         dataset_json: content of dataset.json, which calls them modality where it is as old as nnU-Net's first version.
@@ -296,7 +296,8 @@ def channel_names(dataset_json: Mapping[str, Any]) -> list[str]:
         (['T1', 'T2'], ['CT'])
     """
     names = dataset_json["channel_names" if "channel_names" in dataset_json else "modality"]
-    return [str(names[number]) for number in sorted(names, key=int)]
+    order = sorted(names, key=int) if all(map(str.isdecimal, names)) else names
+    return [str(names[key]) for key in order]
 
 
 def dataset_id(dataset: str) -> int:

@@ -7,9 +7,11 @@ import pytest
 
 from nnunetv2_gsp.errors import ConflictingInputError, InputError, MissingInputError, UnavailableError
 from nnunetv2_gsp.nnunet import (
+    channel_names,
     dataset_name,
     environment_with,
     find_trainer,
+    folds_with,
     nnunet_folder,
     preprocess_command,
     run_command,
@@ -99,3 +101,23 @@ def test_two_datasets_with_one_id_are_told_apart(tmp_path, monkeypatch):
     with pytest.raises(ConflictingInputError, match=r"one dataset with id 904 .* got Dataset904_A and Dataset904_B"):
         dataset_name("904")
     assert dataset_name("Dataset904_B") == "Dataset904_B"
+
+
+def test_a_dataset_may_have_more_than_three_digits(tmp_path, monkeypatch):
+    monkeypatch.setenv("nnUNet_raw", str(tmp_path))
+    (tmp_path / "Dataset1234_A").mkdir()
+    assert dataset_name("1234") == dataset_name("Dataset1234_A") == "Dataset1234_A"
+
+
+def test_channels_without_numbers_are_in_the_files_order():
+    assert channel_names({"channel_names": {"T2": "b", "T1": "a"}}) == ["b", "a"]
+    assert channel_names({"channel_names": {"10": "c", "2": "b"}}) == ["b", "c"]
+
+
+def test_folds_are_those_that_have_the_very_file(tmp_path):
+    for name in ("fold_0/a.pth", "fold_all/a.pth", "fold_1/b[1].pth", "fold_/a.pth", "fold_x/a.pth"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    assert folds_with("a.pth", tmp_path) == ["0", "all"]
+    assert folds_with("b[1].pth", tmp_path) == ["1"]
+    assert folds_with("*.pth", tmp_path) == []
