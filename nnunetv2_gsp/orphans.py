@@ -66,7 +66,7 @@ def ended_with_us(end: Callable[[], None]) -> Iterator[None]:
 def no_orphans() -> Iterator[None]:
     """End the processes that multiprocessing starts within the block when it raises or a signal ends it.
 
-    They get Ctrl-C and two seconds first, then they are killed.
+    They get Ctrl-C twice within two seconds, then they are killed.
 
     multiprocessing itself ends them only when the interpreter exits normally: not on SIGTERM, nor in a notebook.
     """
@@ -76,7 +76,7 @@ def no_orphans() -> Iterator[None]:
         children, start = set(active_children()) - others, monotonic()
         # first as Ctrl-C does: one that is killed with a lock keeps it from us for ever. And once more: Python looks at
         # a signal that comes just before a system call only when that returns, or with the next signal
-        for patience in (_GRACE_S / 2, _GRACE_S):
+        for patience in (0.75 * _GRACE_S, _GRACE_S):
             for child in children:
                 _interrupt(child)
             for child in children:
