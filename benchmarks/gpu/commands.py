@@ -14,6 +14,7 @@ from typing import Any
 import nibabel
 import numpy as np
 import torch
+from nnunetv2.utilities.crossval_split import generate_crossval_split
 
 from benchmarks.gpu.settings import Contender, Settings
 from benchmarks.measuring import WrongError
@@ -35,7 +36,7 @@ Command = Sequence[object]
 def tables(settings: Settings) -> Iterator[Table]:
     """Plan, train and predict a few boxes, by two engines beside each other; nnU-Net compiles trainings on a GPU."""
     images = _write_boxes(Path(os.environ["nnUNet_raw"], DATASET)) / "imagesTr"
-    run(["nnUNetv2_plan_and_preprocess", "-d", dataset_id(DATASET), "-c", CONFIGURATION, "-npfp", 1, "-np", 1], {})
+    preprocess(DATASET, 1)
     asked = [contender for contender in settings.contenders if contender.kind == "GSP"]
     rows: list[Row] = []
     with ThreadPoolExecutor(len(asked)) as pool:
@@ -62,6 +63,18 @@ def test_tables(settings: Settings) -> Iterator[Table]:
     yield Table(
         "The tests that need a GPU", [{"": ", ".join(f"`{file}`" for file in files), "outcome": lines[-1].strip("= ")}]
     )
+
+
+def preprocess(dataset: str, processes: int) -> None:
+    """Plan and preprocess a dataset, and split it into folds, which trainings beside each other would do at once."""
+    number = dataset_id(dataset)
+    run(
+        ["nnUNetv2_plan_and_preprocess", "-d", number, "-c", CONFIGURATION, "-npfp", processes, "-np", processes],
+        {},
+    )
+    folder = Path(os.environ["nnUNet_preprocessed"], dataset)
+    cases = sorted(file.name.removesuffix(".nii.gz") for file in (folder / "gt_segmentations").iterdir())
+    (folder / "splits_final.json").write_text(json.dumps(generate_crossval_split(cases)))
 
 
 def run(command: Command, variables: Mapping[str, str]) -> str:

@@ -8,7 +8,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from benchmarks.gpu.commands import CONFIGURATION, FOLD, fold_folder, run, training_log
+from benchmarks.gpu.commands import CONFIGURATION, FOLD, fold_folder, preprocess, run, training_log
 from benchmarks.gpu.settings import Contender, Settings
 from benchmarks.page import Row, Table
 from nnunetv2_gsp.engines import VARIABLE as ENGINE
@@ -27,10 +27,7 @@ def tables(settings: Settings) -> Iterator[Table]:
     """Preprocess the dataset, train on it, and put what nnU-Net logged side by side."""
     dataset = _link_raw(settings)
     cores = os.cpu_count() or 1
-    run(
-        ["nnUNetv2_plan_and_preprocess", "-d", dataset_id(dataset), "-c", CONFIGURATION, "-npfp", cores, "-np", cores],
-        {},
-    )
+    preprocess(dataset, cores)
     runs = list(product(settings.contenders, SEEDS[:1] if settings.is_tiny else SEEDS))
     with ThreadPoolExecutor(min(len(runs), max(1, cores // 2))) as pool:
         found = dict(zip(runs, pool.map(lambda each: _train(each, dataset, len(runs), settings), runs), strict=True))
