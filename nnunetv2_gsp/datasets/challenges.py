@@ -32,7 +32,7 @@ def survey(family: str, source: Path, edition: str | None = None) -> Survey:
 
     Raises:
         ConflictingInputError: the family has no such edition, or the source holds several.
-        InputError: the source holds no case, or can't be understood.
+        InputError: there is no such family; or the source holds no case, or can't be understood.
     """
     _check_names(family, edition)
     challenges = FAMILIES[family]
@@ -142,7 +142,7 @@ def convert_challenge(
 
 
 def _check_names(family: str, edition: str | None) -> None:
-    check_name("challenges", family, FAMILIES, parameters=["challenge"])
+    check_name("a challenge", family, FAMILIES, parameters=["challenge"])
     title, editions = FAMILIES[family][0].title, [each.edition for each in FAMILIES[family] if each.edition]
     if edition is None or edition in editions:
         return

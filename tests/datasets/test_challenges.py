@@ -53,5 +53,5 @@ def test_an_edition_that_the_challenge_does_not_have_is_refused(challenge, expec
 
 
 def test_a_challenge_that_nobody_knows_is_refused(raw, tmp_path):
-    with pytest.raises(InputError, match=r"Expected challenges among brats, .*, got brats2021; change challenge"):
+    with pytest.raises(InputError, match=r"Expected a challenge among brats, .*, got brats2021; change challenge"):
         convert_challenge("brats2021", tmp_path, 7)
