@@ -28,7 +28,7 @@ from nnunetv2_gsp.ops import gpu_layer, layer_kernels
 from nnunetv2_gsp.ops.gpu_layer import Access, Affine, Through, interpolation_factors
 
 CAPABILITY = 90  # H100, H200
-KERNELS = ("_product", "_moments", "_gradients", "_gradient_of_weight")
+KERNELS = ("_product", "_moments", "_norm", "_gradients", "_gradient_of_weight")
 NAMES = {torch.float16: "fp16", torch.bfloat16: "bf16", torch.float32: "fp32"}
 TOOL = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
 
@@ -109,7 +109,7 @@ def _compiling(dtype: torch.dtype) -> Iterator[None]:
         for name in KERNELS:
             changes.enter_context(patch.object(layer_kernels, name, Compiled(getattr(layer_kernels, name))))
         changes.enter_context(patch.object(layer_kernels, "_is_fenced", lambda dz: dz.element_size() == 2))
-        changes.enter_context(patch.object(gpu_layer, "layer", layer))
+        changes.enter_context(patch.object(gpu_layer, "compute_layer", layer))
         changes.enter_context(patch.object(engine, "_dtype_of", lambda y, weight: dtype))
         yield
 

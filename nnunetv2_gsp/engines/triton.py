@@ -197,9 +197,10 @@ def _convolved(x: Pending, convolution: Any, has_moments: bool) -> tuple[Tensor,
 def _product(x: Read, weight: Tensor, low: Tensor | None, has_moments: bool) -> tuple[Tensor, Tensor, Tensor]:
     check(x.y.shape[1] == weight.shape[1], f"a weight of {weight.shape[1]} channels for a map of {x.y.shape[1]}")
     size = gpu_layer.pooled(x.y.shape[2:], x.access)
-    check(max(x.y[0].numel(), weight.shape[0] * math.prod(size)) < _MOST_ELEMENTS, f"a map of {size} voxels")
+    check(max(math.prod(x.y.shape[1:]), weight.shape[0] * math.prod(size)) < _MOST_ELEMENTS, f"a map of {size} voxels")
     check(not has_moments or math.prod(size) > 1, "InstanceNorm of a single voxel")
-    return gpu_layer.layer(  # type: ignore[no-any-return]
+    compute: Any = gpu_layer.compute_layer if _is_plain(x.y, weight) else gpu_layer.layer
+    return compute(  # type: ignore[no-any-return]
         x.y,
         *(x.affine or (None,) * 3),
         weight.float(),
@@ -221,6 +222,8 @@ def _dtype_of(y: Tensor, weight: Tensor) -> torch.dtype:
 
 def _normed(norm: Any, mean: Tensor, variance: Tensor, bias: Tensor | None, z: Tensor) -> Affine:
     """Return `ops.instance_norm` of z + bias as an affine map of z."""
+    if _is_plain(mean, norm.weight, norm.bias, bias):
+        return gpu_layer.norm(mean, variance, bias, norm.weight, norm.bias, norm.eps, z.dtype)
     scale = kept(mean if bias is None else mean + bias, variance, z.dtype) * torch.rsqrt(variance + norm.eps)
     offset = torch.zeros_like(mean)
     if norm.affine:
@@ -228,6 +231,15 @@ def _normed(norm: Any, mean: Tensor, variance: Tensor, bias: Tensor | None, z: T
     if bias is not None:
         offset = offset + 0 * bias  # a gradient of 0, not none: whoever trains or averages it asks for one
     return Affine(mean, scale, offset)
+
+
+def _is_plain(*tensors: Tensor | None) -> bool:
+    """Return whether nobody looks at what is computed with these tensors: no gradient, no compiler, no subclass."""
+    return (
+        not torch.compiler.is_compiling()
+        and not torch.is_grad_enabled()
+        and all(type(each) in (Tensor, nn.Parameter) for each in tensors if each is not None)
+    )
 
 
 def _offset_by(bias: Tensor | None, z: Tensor) -> Affine | None:

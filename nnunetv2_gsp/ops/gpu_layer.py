@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from nnunetv2_gsp.ops.instance_norm import least_deviation
+
 LEAST_TRITON = (3, 6)  # with older ones the kernels were never compiled
 Gradients = tuple[Tensor, Tensor, Tensor, Tensor]
 
@@ -87,13 +89,7 @@ def find_obstacle() -> str:
 _INPUTS = "Tensor y, Tensor? mean, Tensor? scale, Tensor? offset, Tensor weight, "
 
 
-@torch.library.custom_op(
-    "nnunetv2_gsp::layer",
-    mutates_args=(),
-    schema=f"({_INPUTS}Tensor? low, float slope, int[] access, ScalarType dtype, bool has_moments) -> "
-    f"(Tensor, Tensor, Tensor)",
-)
-def layer(
+def compute_layer(
     y: Tensor,
     mean: Tensor | None,
     scale: Tensor | None,
@@ -138,6 +134,16 @@ def layer(
             dtype,
             has_moments,
         )
+
+
+# for whoever differentiates, compiles or transforms it; where nobody does, the function itself is the shorter way
+layer = torch.library.custom_op(
+    "nnunetv2_gsp::layer",
+    compute_layer,
+    mutates_args=(),
+    schema=f"({_INPUTS}Tensor? low, float slope, int[] access, ScalarType dtype, bool has_moments) -> "
+    f"(Tensor, Tensor, Tensor)",
+)
 
 
 @layer.register_fake
@@ -267,6 +273,35 @@ def _backward(ctx: Any, dz: Tensor, dmean: Tensor, dvariance: Tensor) -> tuple[T
 
 
 layer.register_autograd(_backward, setup_context=_keep)
+
+
+def norm(
+    mean: Tensor,
+    variance: Tensor,
+    bias: Tensor | None,
+    gamma: Tensor | None,
+    beta: Tensor | None,
+    eps: float,
+    dtype: torch.dtype,
+) -> Affine:
+    """Return `instance_norm` of z + bias as an affine map of z, without a gradient.
+
+    Args:
+        mean: of z, (N, C) in fp32.
+        variance: of z, (N, C) in fp32.
+        bias: of the convolution that made z, (C,); None stands for zeros.
+        gamma: scale of each channel, (C,); None stands for ones.
+        beta: offset of each channel, (C,); None stands for zeros.
+        eps: number added to the variance.
+        dtype: of z, which determines the size of rounding errors.
+    """
+    from nnunetv2_gsp.ops import layer_kernels
+
+    bias, gamma, beta = (each if each is None else each.contiguous() for each in (bias, gamma, beta))
+    with torch.cuda.device_of(mean):
+        return layer_kernels.norm(
+            mean.contiguous(), variance.contiguous(), bias, gamma, beta, eps, least_deviation(dtype) ** 2
+        )
 
 
 def _affine(mean: Tensor | None, scale: Tensor | None, offset: Tensor | None) -> Affine | None:

@@ -29,6 +29,7 @@ _ENOUGH_PROGRAMS = 1024  # to keep a card busy to the end; with fewer, a program
 _ENOUGH_WITH_WEIGHTS = 256
 _BLOCK = 64  # channels of a product; with more, and 64 voxels, a thread's registers overflow
 _LEAST_EDGE = 16  # of what tl.dot multiplies
+_TINY = tl.constexpr(torch.finfo(torch.float32).tiny)
 
 
 def product(
@@ -58,23 +59,20 @@ def product(
     z = y.new_empty(n, channels_out, *pooled(y.shape[2:], access), dtype=dtype)
     block_in, block_out = _block(channels_in), _block(channels_out)
     is_narrow = dtype.itemsize == 2 and block_in <= 64 and block_out <= 32
-    n_blocks = triton.cdiv(channels_out, block_out)
+    n_blocks = _ceil(channels_out, block_out)
     is_interpolated = low is not None and low.shape != z.shape
     most_voxels = (32 if channels_in <= block_in else 16) if access.is_pooled else 128 if is_narrow else 64
     tiling = _tiling(
         y, z, access, most_voxels // 2 if is_interpolated else most_voxels, n_blocks, has_one_tile=access.is_pooled
     )
-    part_mean, part_m2 = torch.empty(
-        2, n, channels_out, tiling.parts * has_moments, dtype=torch.float32, device=y.device
-    )
+    parts = torch.empty(2, n, channels_out, tiling.parts * has_moments, dtype=torch.float32, device=y.device).unbind()
     _product[(tiling.parts * n_blocks, n)](
         y,
         *(affine or (y, y, y)),
         weight,
         z if low is None else low,
         z,
-        part_mean,
-        part_m2,
+        *parts,
         slope,
         NORM=affine is not None,
         ADDED=low is not None,
@@ -84,23 +82,58 @@ def product(
         BCO=block_out,
         STAGES=3 if is_narrow and not access.is_pooled else 1,
         **tiling.constants,
-        **_interpolation(z if low is None else low, z),
+        **_interpolation(*(tuple(each.shape[2:]) for each in (z if low is None else low, z))),
         num_warps=8 if is_interpolated else 4,
     )
     if not has_moments:
         return z, y.new_empty(n, 0, dtype=torch.float32), y.new_empty(n, 0, dtype=torch.float32)
     mean, variance = (torch.empty(n, channels_out, dtype=torch.float32, device=y.device) for _ in range(2))
     _moments[(n * channels_out,)](
-        part_mean,
-        part_m2,
+        *parts,
         mean,
         variance,
         V=math.prod(z.shape[2:]),
         PARTS=tiling.parts,
         COUNT=tiling.voxels_a_part,
-        BLOCK=triton.next_power_of_2(tiling.parts),
+        BLOCK=_power_of_two(tiling.parts),
     )
     return z, mean, variance
+
+
+def norm(
+    mean: Tensor,
+    variance: Tensor,
+    bias: Tensor | None,
+    gamma: Tensor | None,
+    beta: Tensor | None,
+    eps: float,
+    least: float,
+) -> Affine:
+    """Return mean, scale and offset of the norm of a product, (N, C) in fp32.
+
+    Args:
+        mean, variance, bias, gamma, beta, eps: as in `gpu_layer.norm`.
+        least: the least variance that is none of rounding, as a part of the mean over the channels of mean².
+    """
+    n, channels = mean.shape
+    scale, offset = torch.empty(2, n, channels, dtype=torch.float32, device=mean.device).unbind()
+    _norm[(n,)](
+        mean,
+        variance,
+        mean if bias is None else bias,
+        mean if gamma is None else gamma,
+        mean if beta is None else beta,
+        scale,
+        offset,
+        eps,
+        least,
+        BIAS=bias is not None,
+        GAMMA=gamma is not None,
+        BETA=beta is not None,
+        C=channels,
+        BLOCK=_power_of_two(channels),
+    )
+    return Affine(mean, scale, offset)
 
 
 def gradients(
@@ -124,7 +157,7 @@ def gradients(
     n, channels_in, channels_out = y.shape[0], y.shape[1], weight.shape[0]
     block_in, block_out = _block(channels_in), _block(channels_out)
     is_one_kernel = channels_in <= block_in and channels_out <= block_out
-    is_half, n_blocks = dz.element_size() == 2, triton.cdiv(channels_in, block_in)
+    is_half, n_blocks = dz.element_size() == 2, _ceil(channels_in, block_in)
     tiling = _tiling(y, dz, access, 16 if access.is_pooled else 64 if is_half else 32, n_blocks)
     dy, dhigh = torch.empty_like(y), torch.empty_like(dz) if factors else dz.new_empty(0)
     daffine = torch.empty(2, n, channels_in, tiling.parts, dtype=torch.float32, device=y.device)
@@ -162,7 +195,7 @@ def gradient_of_weight(
     """Return the gradient of the weight alone, (channels out, C) in fp32; arguments as in `gradients`."""
     n, channels_in, channels_out = y.shape[0], y.shape[1], weight.shape[0]
     block_in, block_out = _block(channels_in), _block(channels_out)
-    n_blocks = triton.cdiv(channels_in, block_in) * triton.cdiv(channels_out, block_out)
+    n_blocks = _ceil(channels_in, block_in) * _ceil(channels_out, block_out)
     tiling = _tiling(y, dz, access, 16 if access.is_pooled else 64, n_blocks, leaves_weights=True)
     dweight = y.new_empty(n * tiling.parts, channels_out, channels_in, dtype=torch.float32)
     _gradient_of_weight[(tiling.parts * n_blocks, n)](
@@ -227,12 +260,12 @@ def _tiling_of(
 ) -> _Tiling:
     n_samples, channels, *size = shape
     n_axes, voxels = len(size), math.prod(size_out)
-    tile = max(_LEAST_EDGE, min(most_voxels, triton.next_power_of_2(voxels)))
+    tile = max(_LEAST_EDGE, min(most_voxels, _power_of_two(voxels)))
     size = [1] * (3 - n_axes) + size
     if access.shift_channels == access.local_channels == 0 and not access.is_pooled:
         size = [1, 1, voxels]  # nothing moves: any shape does, and equal numbers of voxels are compiled once
     run = _run(size, access, tile)
-    tiles = triton.cdiv(voxels, tile)
+    tiles = _ceil(voxels, tile)
     # a power of two, so that few kernels are compiled
     tiles_a_part = min(most_tiles, 1 << max((tiles * n_samples * n_blocks // enough).bit_length() - 1, 0))
     moves_within_rows = access.is_pooled or access.local_channels > 0
@@ -249,7 +282,7 @@ def _tiling_of(
         "ALIGN": 1 if moves_within_rows else math.gcd(8, together, voxels),
         "ALIGN_OUT": math.gcd(8, voxels, run or tile),
     }
-    return _Tiling(triton.cdiv(tiles, tiles_a_part), tile * tiles_a_part, constants)
+    return _Tiling(_ceil(tiles, tiles_a_part), tile * tiles_a_part, constants)
 
 
 def _run(size: list[int], access: Access, tile: int) -> int:
@@ -260,14 +293,24 @@ def _run(size: list[int], access: Access, tile: int) -> int:
     return run if size[1] // access.g_h % (tile // run) == 0 else 0
 
 
-def _interpolation(low: Tensor, z: Tensor) -> dict[str, int]:
+@lru_cache(maxsize=1000)
+def _interpolation(low: tuple[int, ...], size: tuple[int, ...]) -> dict[str, int]:
     """Return the size of the map that is interpolated, and by which factors."""
-    one, factors = (1,) * (5 - z.ndim), interpolation_factors(low.shape[2:], z.shape[2:])
-    return dict(zip(("LD", "LH", "LW", "FD", "FH", "FW"), (*one, *low.shape[2:], *one, *factors), strict=True))
+    one, factors = (1,) * (3 - len(size)), interpolation_factors(low, size)
+    return dict(zip(("LD", "LH", "LW", "FD", "FH", "FW"), (*one, *low, *one, *factors), strict=True))
 
 
 def _block(channels: int) -> int:
-    return int(max(_LEAST_EDGE, min(_BLOCK, triton.next_power_of_2(channels))))
+    return max(_LEAST_EDGE, min(_BLOCK, _power_of_two(channels)))
+
+
+def _power_of_two(n: int) -> int:
+    """Return the least that is not below n; `triton.next_power_of_2` is a compiler's, and slow."""
+    return 1 << (n - 1).bit_length()
+
+
+def _ceil(n: int, step: int) -> int:
+    return -(-n // step)
 
 
 def _is_fenced(dz: Tensor) -> bool:
@@ -792,6 +835,42 @@ def _moments(
     off = means - of_all
     tl.store(mean + tl.program_id(0), of_all)
     tl.store(variance + tl.program_id(0), _sum(tl.where(is_part, squares + off * off * count, 0.0), 0) / V)
+
+
+@triton.jit
+def _norm(
+    mean,
+    variance,
+    bias,
+    gamma,
+    beta,
+    scale,
+    offset,
+    eps,
+    least,
+    BIAS: tl.constexpr,
+    GAMMA: tl.constexpr,
+    BETA: tl.constexpr,
+    C: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    """Compute scale and offset of one sample's channels, as `instance_norm` has them."""
+    c = tl.arange(0, BLOCK)
+    at, is_channel = tl.program_id(0) * C + c, c < C
+    m = tl.load(mean + at, mask=is_channel, other=0.0)
+    v = tl.load(variance + at, mask=is_channel, other=0.0)
+    if BIAS:
+        m += tl.load(bias + c, mask=is_channel, other=0.0).to(tl.float32)
+    threshold = _sum(m * m, 0) / C * least
+    keep = (v - threshold) / (threshold + _TINY)
+    s = tl.where(keep < 0, 0.0, tl.where(keep > 1, 1.0, keep)) * tl.rsqrt(v + eps)  # what is not a number stays none
+    o = tl.full((BLOCK,), 0.0, tl.float32)
+    if GAMMA:
+        s *= tl.load(gamma + c, mask=is_channel, other=0.0).to(tl.float32)
+    if BETA:
+        o += tl.load(beta + c, mask=is_channel, other=0.0).to(tl.float32)
+    tl.store(scale + at, s, mask=is_channel)
+    tl.store(offset + at, o, mask=is_channel)
 
 
 @triton.jit

@@ -63,7 +63,10 @@ def has_hooks(module: nn.Module) -> bool:
         >>> has_hooks(layer), has_hooks(nn.ReLU())
         (True, False)
     """
-    return any(getattr(module, f"_{kind}_hooks") for kind in _KINDS_OF_HOOKS)
+    # one by one, for this is asked of every module in every call
+    return bool(
+        module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
+    )
 
 
 def has_hooks_of_all_modules() -> bool:

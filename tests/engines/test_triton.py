@@ -2,13 +2,19 @@
 
 import copy
 import math
+import sys
+from collections import Counter
+from unittest.mock import MagicMock
 
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from torch import nn
 from torch._dynamo.backends.common import aot_autograd
 from torch._functorch.aot_autograd import make_boxed_func
 from torch._functorch.partitioners import min_cut_rematerialization_partition
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from nnunetv2_gsp.architectures.settings import SHIFT_LOCATIONS, SHIFT_POSITIONS
@@ -16,6 +22,9 @@ from nnunetv2_gsp.counting import count_activation_bytes
 from nnunetv2_gsp.engines import computed_by
 from nnunetv2_gsp.engines import triton as engine
 from nnunetv2_gsp.errors import UnavailableError
+from nnunetv2_gsp.ops import SteadyInstanceNorm2d, gpu_layer
+from nnunetv2_gsp.ops.gpu_layer import Affine
+from nnunetv2_gsp.ops.instance_norm import least_deviation
 from tests.architectures.networks import gsp_unet, isotropic
 from tests.engines.networks import by_engine, with_random_parameters
 from tests.interpreted import layer_kernels, needs_triton
@@ -108,6 +117,93 @@ def test_a_prediction(as_on_a_gpu):
     network, image = network_of(deep_supervision=False, **DROPOUT).eval(), torch.randn(1, 2, 4, 8)
     with torch.no_grad():
         torch.testing.assert_close(by_engine("triton", network, image), by_engine("plain", network, image))
+
+
+NO_LAUNCHES = {"empty", "new_empty", "empty_like", "view", "flatten", "slice", "select", "unbind", "as_strided", "to"}
+
+
+def test_a_prediction_launches_little_but_its_kernels(as_on_a_gpu, monkeypatch):
+    """An operator of PyTorch takes the host as long as a small map takes the GPU."""
+    network, image = network_of(features=(8, 8, 12), patch=(8, 8), deep_supervision=False), torch.randn(1, 2, 8, 8)
+    launches = Counter()
+    for name in ("_product", "_moments", "_norm"):
+        launched = MagicMock()  # whose launches cannot be mistaken for operators, as the interpreter's are
+        launched.__getitem__.return_value = lambda *_, name=name, **constants: launches.update([name])
+        monkeypatch.setattr(sys.modules["nnunetv2_gsp.ops.layer_kernels"], name, launched)
+    with torch.no_grad(), torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+        by_engine("triton", network, image)
+    n_joins, n_norms = len(network.decoder.stages), count_of(network, SteadyInstanceNorm2d)
+    n_products = count_of(network, nn.Conv2d) - (n_joins - 1) + n_joins  # no deep supervision: of one head
+    assert launches == {"_product": n_products, "_moments": n_norms, "_norm": n_norms}
+    operators = Counter(event.name.partition("::")[2] for event in profile.events() if "::" in event.name)
+    # the two halves of a weight behind a concatenation are copied, and the head's bias is added
+    copies = {"clone": 2 * n_joins, "copy_": 2 * n_joins, "contiguous": 2 * n_joins}
+    assert {name: n for name, n in operators.items() if name not in NO_LAUNCHES} == {**copies, "add": 1}
+
+
+def count_of(network, kind):
+    return sum(isinstance(module, kind) for module in network.modules())
+
+
+def test_who_looks_at_operators_sees_the_layers(as_on_a_gpu, monkeypatch):
+    torch._dynamo.reset()
+    network, image = network_of(), torch.randn(1, 2, 4, 8)
+    network.engine = "triton"
+
+    def fail(*_):
+        raise AssertionError("not by the operator")
+
+    for name in ("compute_layer", "norm"):
+        monkeypatch.setattr(gpu_layer, name, fail)
+    network(image)
+    with torch.no_grad():
+        torch.compile(network, backend="aot_eager", fullgraph=True)(image)
+        with pytest.raises(AssertionError, match="not by the operator"):
+            network(image)
+        assert engine._is_plain(image, None)
+        assert not engine._is_plain(image, FakeTensorMode().from_tensor(image))
+
+
+@settings(max_examples=60, suppress_health_check=list(HealthCheck))
+@given(st.data())
+def test_a_norm_without_a_gradient_is_that_with_one(as_on_a_gpu, data):
+    n, channels = data.draw(st.integers(1, 3)), data.draw(st.integers(1, 20))
+    dtypes = st.sampled_from([torch.float32, torch.float16, torch.bfloat16])
+
+    def numbers(*shape):
+        return torch.tensor(data.draw(st.lists(st.floats(-4, 4, width=16), min_size=n_of(shape), max_size=n_of(shape))))
+
+    n_of, dtype = math.prod, data.draw(dtypes)
+    mean = numbers(n, channels).view(n, channels) * data.draw(st.sampled_from([0, 1e-3, 1, 1e4]))
+    # constant, nearly constant and ordinary maps
+    least = least_deviation(dtype) ** 2 * mean.square().mean(1, keepdim=True)
+    part = torch.tensor(data.draw(st.lists(st.sampled_from([0, 0.5, 1, 1.5, 2, 1e6]), min_size=n, max_size=n)))
+    variance = least * part[:, None] + numbers(n, channels).view(n, channels).square() * data.draw(st.integers(0, 1))
+    norm = SteadyInstanceNorm2d(channels, data.draw(st.sampled_from([1e-5, 1e-3])), affine=data.draw(st.booleans()))
+    if norm.affine:
+        norm.weight.data, norm.bias.data = (numbers(channels).to(data.draw(dtypes)) for _ in range(2))
+    bias = data.draw(st.sampled_from([None, numbers(channels).to(data.draw(dtypes))]))
+    expected, ours = both_norms(norm, mean, variance, bias, dtype)
+    assert ours.mean is mean
+    # what is kept of a variance near the least is a small difference
+    torch.testing.assert_close(ours.scale, expected.scale, rtol=1e-5, atol=1e-5 * float(expected.scale.abs().max()))
+    torch.testing.assert_close(ours.offset, expected.offset, rtol=0, atol=0)
+
+
+def test_a_norm_of_what_is_not_a_number_is_none(as_on_a_gpu):
+    mean, variance = torch.tensor([[1.0, torch.nan, 2.0], [1.0, 3.0, 2.0]]), torch.ones(2, 3)
+    variance[1, 0] = torch.nan
+    expected, ours = both_norms(SteadyInstanceNorm2d(3), mean, variance, None, torch.float32)
+    assert ours.scale.isnan().tolist() == expected.scale.isnan().tolist() == [[True] * 3, [True, False, False]]
+
+
+def both_norms(norm, mean, variance, bias, dtype):
+    """Return the norm of a map of that dtype as it is where gradients are needed, and where none are."""
+    with_gradient = engine._normed(norm, mean, variance, bias, mean.to(dtype))
+    with torch.no_grad():
+        return Affine(*map(torch.Tensor.detach, with_gradient)), engine._normed(
+            norm, mean, variance, bias, mean.to(dtype)
+        )
 
 
 @pytest.mark.parametrize("dtype", [torch.float16], ids=str)  # the interpreter multiplies the bits of bfloat16
