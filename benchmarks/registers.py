@@ -28,7 +28,7 @@ from nnunetv2_gsp.ops import gpu_layer, layer_kernels
 from nnunetv2_gsp.ops.gpu_layer import Access, Affine, Through, interpolation_factors
 
 CAPABILITY = 90  # H100, H200
-KERNELS = ("_product", "_moments", "_norm", "_gradients", "_gradient_of_weight")
+KERNELS = ("_product", "_moments", "_norm", "_gradients", "_gradient_of_weight", "_low_gradient")
 NAMES = {torch.float16: "fp16", torch.bfloat16: "bf16", torch.float32: "fp32"}
 TOOL = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
 

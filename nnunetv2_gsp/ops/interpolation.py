@@ -55,26 +55,6 @@ def linear_upsampling(x: Tensor, factors: Sequence[int]) -> Tensor:
     return x
 
 
-def linear_upsampling_gradient(gradient: Tensor, factors: Sequence[int]) -> Tensor:
-    """Return the gradient of the input of `linear_upsampling`, (N, C, *low).
-
-    Args:
-        gradient: gradient of the output, (N, C, *(low · factors)), floating point.
-        factors: a whole number, at least 1, for each spatial axis.
-
-    Example:
-        >>> linear_upsampling_gradient(torch.tensor([[[[1.0, 0.0, 0.0, 0.0]]]]), factors=(1, 2))
-        tensor([[[[1., 0.]]]])
-        >>> linear_upsampling_gradient(torch.tensor([[[[0.0, 1.0, 0.0, 0.0]]]]), factors=(1, 2))
-        tensor([[[[0.7500, 0.2500]]]])
-    """
-    for axis, factor in enumerate(factors, start=2):
-        if factor > 1:
-            size = gradient.shape[axis] // factor
-            gradient = _multiplied(gradient, axis, _matrix(size, factor, gradient.dtype, gradient.device).T)
-    return gradient
-
-
 def _along(x: Tensor, axis: int, factor: int) -> Tensor:
     size = x.shape[axis]
     before = torch.cat((x.narrow(axis, 0, 1), x.narrow(axis, 0, size - 1)), axis)

@@ -13,6 +13,7 @@ channel instead of one a voxel.
 import math
 from collections.abc import Sequence
 from functools import lru_cache
+from operator import floordiv
 from typing import NamedTuple
 
 import torch
@@ -21,7 +22,6 @@ import triton.language as tl
 from torch import Tensor
 
 from nnunetv2_gsp.ops.gpu_layer import Access, Affine, Through, interpolation_factors, pooled
-from nnunetv2_gsp.ops.interpolation import linear_upsampling_gradient
 
 _MOST_TILES = 16  # of a program, which keeps its weights over them; behind a pooling, which loads more, it takes one
 _ENOUGH_PROGRAMS = 1024  # to keep a card busy to the end; with fewer, a program takes fewer tiles
@@ -29,6 +29,7 @@ _ENOUGH_PROGRAMS = 1024  # to keep a card busy to the end; with fewer, a program
 _ENOUGH_WITH_WEIGHTS = 256
 _BLOCK = 64  # channels of a product; with more, and 64 voxels, a thread's registers overflow
 _LEAST_EDGE = 16  # of what tl.dot multiplies
+_LOW_VOXELS = 256  # of a program that gathers the gradient of a map that was interpolated
 _TINY = tl.constexpr(torch.finfo(torch.float32).tiny)
 
 
@@ -186,7 +187,7 @@ def gradients(
         num_warps=8 if min(block_in, block_out) >= 64 else 4,
     )
     dweight = dweight.sum(0) if is_one_kernel else gradient_of_weight(dz, through, y, affine, weight, slope, access)
-    return dy, daffine.sum(3), dweight, linear_upsampling_gradient(dhigh, factors)
+    return dy, daffine.sum(3), dweight, _gradient_of_low(dhigh, factors)
 
 
 def gradient_of_weight(
@@ -216,6 +217,21 @@ def gradient_of_weight(
         num_warps=4,
     )
     return dweight.sum(0)
+
+
+def _gradient_of_low(dhigh: Tensor, factors: Sequence[int]) -> Tensor:
+    """Return the gradient of a map, (N, C, *low), from that of what it is interpolated to by these factors.
+
+    Computed from indices alone: weights kept from one call to the next are nothing that a CUDA graph allows.
+    """
+    if math.prod(factors) == 1:
+        return dhigh
+    n, channels, *size = dhigh.shape
+    dlow = dhigh.new_empty(n, channels, *map(floordiv, size, factors))
+    _low_gradient[(_ceil(dlow[0].numel(), _LOW_VOXELS), n)](
+        dhigh, dlow, C=channels, BLOCK=_LOW_VOXELS, **_interpolation(tuple(dlow.shape[2:]), tuple(size))
+    )
+    return dlow
 
 
 class _Tiling(NamedTuple):
@@ -1138,3 +1154,45 @@ def _gradient_of_weight(
         dw,
         mask=(co < CO)[:, None] & (c < CI)[None, :],
     )
+
+
+@triton.jit
+def _share(low, step, L: tl.constexpr, F: tl.constexpr):
+    """Return the voxel so many steps behind the first of low voxel's own, whether it exists, and low's weight in it.
+
+    As in `_between`, the middle of step s lies (s + 1/2) / F - 1/2 behind that of the low voxel, if not beyond an edge.
+    """
+    v = low * F + step
+    away = tl.minimum(tl.maximum((2 * step + 1 - F) / (2.0 * F), -low.to(tl.float32)), (L - 1 - low).to(tl.float32))
+    return v, (v >= 0) & (v < L * F), 1 - tl.abs(away)
+
+
+@triton.jit
+def _low_gradient(
+    dhigh,
+    dlow,
+    C: tl.constexpr,
+    BLOCK: tl.constexpr,
+    LD: tl.constexpr,
+    LH: tl.constexpr,
+    LW: tl.constexpr,
+    FD: tl.constexpr,
+    FH: tl.constexpr,
+    FW: tl.constexpr,
+):
+    """Gather what some voxels of one sample get from those that are interpolated from them."""
+    V: tl.constexpr = LD * LH * LW
+    at, n = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK), tl.program_id(1).to(tl.int64)
+    channel, low, ok = at // V, at % V, at < C * V
+    dhigh += n * (C * V * FD * FH * FW)
+    total = tl.full((BLOCK,), 0.0, tl.float32)
+    for i in range(2 * FD - FD % 2):  # as many voxels of an axis as the low one has a part in
+        d, is_d, part_d = _share(low // (LH * LW), i - FD // 2, LD, FD)
+        for j in range(2 * FH - FH % 2):
+            h, is_h, part_h = _share(low // LW % LH, j - FH // 2, LH, FH)
+            row = ((channel * (LD * FD) + d) * (LH * FH) + h) * (LW * FW)
+            for k in tl.static_range(2 * FW - FW % 2):
+                w, is_w, part_w = _share(low % LW, k - FW // 2, LW, FW)
+                e = tl.load(dhigh + row + w, mask=ok & is_d & is_h & is_w, other=0.0).to(tl.float32)
+                total += part_d * part_h * part_w * e
+    tl.store(dlow + n * (C * V) + at, total.to(dlow.dtype.element_ty), mask=ok)

@@ -16,6 +16,7 @@ from tests.interpreted import layer_kernels, needs_triton
 
 pytestmark = needs_triton
 POOLS = {2: nn.functional.max_pool2d, 3: nn.functional.max_pool3d}
+MODES = {2: "bilinear", 3: "trilinear"}
 NO_MOMENTS = {"has_moments": False}
 # of the norm, which is that of the largest half-precision rounding of a factor and of what is stored
 ALLOWED = {torch.float32: 2e-6, torch.float16: 2e-3, torch.bfloat16: 2e-2}
@@ -39,8 +40,7 @@ def by_definition(y, mean, scale, offset, weight, low, slope, access, has_moment
     pool = access[-n_axes:]
     z = torch.einsum("oc,nc...->no...", weight, POOLS[n_axes](y, pool, pool))
     if low is not None:
-        mode = {2: "bilinear", 3: "trilinear"}[n_axes]
-        z = z + nn.functional.interpolate(low, [*map(int, z.shape[2:])], mode=mode)
+        z = z + nn.functional.interpolate(low, [*map(int, z.shape[2:])], mode=MODES[n_axes])
     return (z, z.flatten(2).mean(2), z.flatten(2).var(2, correction=0)) if has_moments else (z,)
 
 
@@ -138,6 +138,26 @@ def layers(draw):
 @given(layers())
 def test_outputs_and_gradients_are_those_of_the_definitions(kernels, layer):
     assert max(layer.errors()) < ALLOWED[layer.dtype]
+
+
+@settings(max_examples=25, suppress_health_check=list(HealthCheck))
+@given(
+    st.lists(st.tuples(st.integers(1, 4), st.integers(1, 3)), min_size=2, max_size=3),
+    st.sampled_from([torch.float32, torch.float16]),
+    st.sampled_from([16, 256]),
+)
+def test_what_an_interpolated_map_gets_is_what_autograd_gives(kernels, sizes_and_factors, dtype, low_voxels):
+    size, factors = zip(*sizes_and_factors, strict=True)
+    torch.manual_seed(0)
+    low = torch.zeros(2, 2, *size, dtype=torch.float64, requires_grad=True)
+    high = nn.functional.interpolate(low, scale_factor=tuple(map(float, factors)), mode=MODES[len(size)])
+    gradient = torch.randn_like(high).to(dtype)
+    high.backward(gradient.double())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kernels, "_LOW_VOXELS", low_voxels)
+        ours = kernels._gradient_of_low(gradient, factors)
+    assert ours.dtype is dtype
+    torch.testing.assert_close(ours.double(), low.grad, rtol=0, atol=ALLOWED[dtype] * float(low.grad.abs().max()))
 
 
 TILED = {

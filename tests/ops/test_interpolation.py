@@ -11,7 +11,6 @@ from nnunetv2_gsp.ops.interpolation import (
     LinearUpsampling,
     _by_products,
     linear_upsampling,
-    linear_upsampling_gradient,
 )
 
 WAYS = {"by slices": linear_upsampling, "by products": _by_products}
@@ -42,17 +41,6 @@ def test_a_constant_map_stays_constant(value, factor, dtype):
     assert torch.equal(high, x[..., :1, :1, :1].expand(high.shape))
     if factor == 2:
         assert torch.equal(_by_products(x, (2, 2, 2)), x[..., :1, :1, :1].expand(1, 1, 6, 8, 4))
-
-
-@pytest.mark.parametrize("factors", [(2, 2, 2), (1, 2, 3), (4, 1)])
-def test_the_gradient_by_matrices_is_that_of_autograd(factors):
-    torch.manual_seed(0)
-    x = torch.randn(2, 3, *(3, 4, 5)[: len(factors)], dtype=torch.float64, requires_grad=True)
-    interpolated = linear_upsampling(x, factors)
-    gradient = torch.randn_like(interpolated)
-    torch.testing.assert_close(
-        linear_upsampling_gradient(gradient, factors), torch.autograd.grad(interpolated, x, gradient)[0]
-    )
 
 
 def test_autocast_changes_no_dtype():
