@@ -417,3 +417,16 @@ def test_on_cuda_compiled_and_in_a_graph_it_computes_alike():
         ]
         for ours, expected in zip(*gradients, strict=True):
             torch.testing.assert_close(ours, expected, rtol=1e-3, atol=1e-3 * float(expected.abs().max()))
+
+
+@on_cuda
+@pytest.mark.parametrize("name", ["triton", "checkpointed"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)
+def test_on_cuda_two_steps_from_one_state_are_equal_to_the_last_bit(name, dtype):
+    network, image = network_of(3, (16, 16, 32), (24, 80)), torch.randn(2, 2, 16, 16, 32)
+    with torch.autocast("cuda", torch.float16, enabled=dtype is torch.float16):
+        (logits, gradients), (logits_again, gradients_again) = (step(network, image, name, "cuda") for _ in range(2))
+    assert all(map(torch.equal, logits, logits_again))
+    for key, gradient in gradients.items():
+        assert (gradient is None) == (gradients_again[key] is None), key
+        assert gradient is None or torch.equal(gradient, gradients_again[key]), key

@@ -3,6 +3,7 @@
 import math
 from importlib.metadata import PackageNotFoundError
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
@@ -176,6 +177,34 @@ def test_several_tiles_and_parts(kernels, monkeypatch, name, most_tiles):
     monkeypatch.setattr(kernels, "_ENOUGH_WITH_WEIGHTS", 1)
     monkeypatch.setattr(kernels, "_MOST_TILES", most_tiles)
     assert max(TILED[name].errors()) < ALLOWED[torch.float32]
+
+
+NEIGHBOURS = {
+    **{name: TILED[name] for name in ("rows of one group", "blocks of channels")},
+    "groups along every axis": Layer((2, 16, 4, 8, 8), 16, Access(2, 2, 2, 16), low=(2, 4, 4)),
+    "one group a row": Layer((2, 16, 4, 8, 16), 16, Access(2, 2, 1, 16)),
+    "in 2D": Layer((1, 32, 16, 32), 24, Access(1, 4, 2, 32)),
+    "thirds of rows": Layer((1, 27, 3, 6, 24), 17, Access(3, 3, 3, 27)),
+    "nothing moves": Layer((1, 8, 3, 5, 4), 17, Access()),
+}
+
+
+@pytest.mark.parametrize("name", NEIGHBOURS)
+def test_runs_of_addresses_lie_together_as_the_compiler_is_told(kernels, monkeypatch, name):
+    """The interpreter loads each address by itself, and would be right all the same."""
+    promises = []
+
+    def aligned(at, align):
+        run = int(getattr(align, "value", align))
+        runs = at.handle.data.reshape(-1, run)
+        promises.append(run)
+        assert (runs[:, 0] % run == 0).all()
+        assert (runs == runs[:, :1] + np.arange(run)).all()
+        return at
+
+    monkeypatch.setattr(kernels, "_aligned", aligned)
+    NEIGHBOURS[name].ours()
+    assert max(promises) > 1
 
 
 def test_tiles_of_rows_are_taken_where_they_fit(kernels):
