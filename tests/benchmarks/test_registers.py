@@ -23,7 +23,7 @@ def test_a_layer_of_the_highest_resolution_spills_nothing_and_moves_16_bytes_at_
     norm = [torch.empty(2, 32, device="meta") for _ in range(3)]
     with registers._compiling(torch.float16):
         for _ in range(2):  # compiles once
-            gpu_layer.layer(y, *norm, weight, None, 0.01, list(Access(2, 2, 2, 16)), torch.float16, True)
+            gpu_layer.compute_layer(y, *norm, weight, None, 0.01, list(Access(2, 2, 2, 16)), torch.float16, True)
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == ["_product", "_moments", "_gradients"]
     for line in lines[::2]:
