@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
-from nnunetv2_gsp.ops.recording import is_recording
+from nnunetv2_gsp.ops.recording import is_recording, is_transformed
 
 PIECE = 2048  # voxels; a map of 128³ makes 1024 pieces, many for each multiprocessor of a GPU
 # with fewer a product of its own is sooner (H200, fp16: 64→64 at 64³ 0.16 ms in pieces and 0.35 in one, 128→128 at 32³
@@ -170,12 +170,15 @@ def _product(voxels: Tensor, matrix: Tensor, bias: Tensor | None) -> Tensor:
     matrices = matrix.expand(voxels.shape[0], -1, -1)
     if bias is None:
         return torch.bmm(matrices, voxels)
-    if _on_gpu(voxels) and torch.compiler.is_compiling():
-        # baddbmm would copy the bias over the whole map first; the compiler adds it in the kernel that reads the map
-        product = torch.bmm(matrices, voxels)
-        return product + bias[:, None].to(product.dtype)
-    # the bias goes into the product, for adding it afterwards would cost another pass over the map
-    return torch.baddbmm(bias[:, None], matrices, voxels)
+    if not _on_gpu(voxels):
+        # the bias goes into the product, for adding it afterwards would cost another pass over the map
+        return torch.baddbmm(bias[:, None], matrices, voxels)
+    # there baddbmm copies the bias over the whole map first, which takes twice as long as a pass over the product
+    product = torch.bmm(matrices, voxels)
+    offset = bias[:, None].to(product.dtype)
+    if torch.compiler.is_compiling() or is_transformed():
+        return product + offset  # the compiler adds it in the kernel that reads the map
+    return product.add_(offset)
 
 
 def _count_pieces(voxels: int) -> int:

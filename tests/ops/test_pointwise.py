@@ -185,6 +185,15 @@ def test_compiled_for_a_gpu_the_bias_is_not_copied_over_the_map_and_pieces_are_v
     assert backward == [3, 0]  # one for the input's gradient, one for each of two samples
 
 
+@pytest.mark.parametrize("with_gradients", [True, False])
+def test_on_a_gpu_the_bias_is_added_to_the_product_in_place(with_gradients, as_on_a_gpu):
+    with torch.set_grad_enabled(with_gradients), Operators() as operators:
+        found = module.pointwise_convolution(*as_on_a_gpu)
+    assert {"bmm", "add_"} <= operators.names
+    assert not operators.names & {"baddbmm", "add", "clone", "copy_"}
+    torch.testing.assert_close(found, F.conv3d(*as_on_a_gpu))
+
+
 def test_scripts_and_predictions_know_nothing_of_pieces(as_on_a_gpu):
     x = as_on_a_gpu[0].detach().float()
     convolution = PointwiseConv3d(3, 4, 1)
