@@ -3,7 +3,7 @@
 import os
 import resource
 import signal
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 # read by nnU-Net and torch when they are imported
@@ -23,6 +23,11 @@ from tests.host_in_process import prepared_processes  # noqa: F401
 # the same examples in every run, however slow the machine is
 hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None)
 hypothesis.settings.load_profile("repeatable")
+with suppress(ImportError):  # newer versions draw literals of the modules that are loaded, so tests before decide
+    from hypothesis.internal.conjecture import providers
+    from hypothesis.internal.constants_ast import Constants
+
+    providers._get_local_constants = Constants
 
 # a shell starts its background jobs with Ctrl-C ignored, nohup ignores SIGHUP; what tests interrupt would inherit that
 signal.signal(signal.SIGINT, signal.default_int_handler)
