@@ -77,6 +77,21 @@ def preprocess(dataset: str, processes: int) -> None:
     (folder / "splits_final.json").write_text(json.dumps(generate_crossval_split(cases)))
 
 
+def training(dataset: str, trainer: str, settings: Settings) -> list[object]:
+    """Return nnU-Net's command that trains one fold."""
+    return ["nnUNetv2_train", dataset_id(dataset), CONFIGURATION, FOLD, "-tr", trainer, "-device", settings.device]
+
+
+def short(contender: Contender, results: Path, epochs: int, steps: int) -> dict[str, str]:
+    """Return variables that make a training of ours short, by a contender's engine, with results of its own."""
+    return {
+        "nnUNet_results": str(results),
+        ENGINE: contender.engine,
+        "GSP_BENCH_EPOCHS": str(epochs),
+        "GSP_BENCH_ITERATIONS": str(steps),
+    }
+
+
 def run(command: Command, variables: Mapping[str, str]) -> str:
     """Run one of nnU-Net's commands, which here need not be on the PATH, with our trainers known to it.
 
@@ -146,11 +161,11 @@ def _trained_and_predicted(contender: Contender, images: Path, settings: Setting
     results = Path(os.environ["nnUNet_results"], contender.engine)
     output = results / "predicted"
     output.mkdir(parents=True)
-    short = {"GSP_BENCH_EPOCHS": "2", "GSP_BENCH_ITERATIONS": "4"}
+    variables = short(contender, results, epochs=2, steps=4)
     row: Row = {"": str(contender)}
     for command in _commands(images, output, settings):
         start = time.perf_counter()
-        run(command, {**short, ENGINE: contender.engine, "nnUNet_results": str(results)})
+        run(command, variables)
         row[f"`{command[0]}`, s"] = time.perf_counter() - start
     _check_losses(training_log(fold_folder(results, DATASET, TRAINER)))
     n_predicted = len(list(output.glob("*.nii.gz")))
@@ -162,7 +177,7 @@ def _trained_and_predicted(contender: Contender, images: Path, settings: Setting
 def _commands(images: Path, output: Path, settings: Settings) -> list[Command]:
     number = dataset_id(DATASET)
     return [
-        ["nnUNetv2_train", number, CONFIGURATION, FOLD, "-tr", TRAINER, "-device", settings.device],
+        training(DATASET, TRAINER, settings),
         [
             "nnUNetv2_predict",
             "-i",

@@ -6,13 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks.gpu.commands import FOLD, run
+from benchmarks.gpu.commands import run, short, training
 from benchmarks.gpu.networks import CONFIGURATION, DATASET, plans_of
 from benchmarks.gpu.settings import Contender, Settings
 from benchmarks.models import CHANNELS, Plan
 from benchmarks.page import Row, Table
-from nnunetv2_gsp.engines import VARIABLE as ENGINE
-from nnunetv2_gsp.nnunet import dataset_id, nnunet_folder
+from nnunetv2_gsp.nnunet import nnunet_folder
 from nnunetv2_gsp.plans import write_gsp_plans
 from nnunetv2_gsp.wording import times
 
@@ -56,26 +55,8 @@ def _write_plans(plans: dict[str, Any]) -> str:
 
 def _fastest_epoch(contender: Contender, dataset: str, plans_name: str, steps: int, settings: Settings) -> float:
     results = Path(os.environ["nnUNet_results"], "epochs", contender.engine)
-    run(
-        [
-            "nnUNetv2_train",
-            dataset_id(dataset),
-            CONFIGURATION,
-            FOLD,
-            "-tr",
-            TRAINER,
-            "-p",
-            plans_name,
-            "-device",
-            settings.device,
-        ],
-        {
-            "nnUNet_results": str(results),
-            ENGINE: contender.engine,
-            "GSP_BENCH_EPOCHS": str(EPOCHS),
-            "GSP_BENCH_ITERATIONS": str(steps),
-        },
-    )
+    command = [*training(dataset, TRAINER, settings), "-p", plans_name]
+    run(command, short(contender, results, EPOCHS, steps))
     [file] = (results / dataset / f"{TRAINER}__{plans_name}__{CONFIGURATION}").glob("fold_0/benchmark_result.json")
     [measured] = json.loads(file.read_text()).values()
     return float(measured["fastest_epoch"])

@@ -8,11 +8,9 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from benchmarks.gpu.commands import CONFIGURATION, FOLD, fold_folder, preprocess, run, training_log
+from benchmarks.gpu.commands import FOLD, fold_folder, preprocess, run, short, training, training_log
 from benchmarks.gpu.settings import Contender, Settings
 from benchmarks.page import Row, Table
-from nnunetv2_gsp.engines import VARIABLE as ENGINE
-from nnunetv2_gsp.nnunet import dataset_id
 
 SEEDS, EPOCHS, ITERATIONS = (0, 1, 2), 5, 50
 TRAINERS = {"GSP": "nnUNetTrainerGSPBench", "stock": "nnUNetTrainerBench"}
@@ -53,26 +51,13 @@ def _train(asked: tuple[Contender, int], dataset: str, n_runs: int, settings: Se
     """Train and validate fold 0; return nnU-Net's log, and the Dice of whole cases."""
     contender, seed = asked
     results = Path(os.environ["nnUNet_results"], f"{contender.engine}_{seed}")
-    epochs, iterations = _length(settings)
     n_loaders = max(1, (os.cpu_count() or 1) // n_runs)
     run(
-        [
-            "nnUNetv2_train",
-            dataset_id(dataset),
-            CONFIGURATION,
-            FOLD,
-            "-tr",
-            TRAINERS[contender.kind],
-            "-device",
-            settings.device,
-        ],
+        training(dataset, TRAINERS[contender.kind], settings),
         {
-            "nnUNet_results": str(results),
-            ENGINE: contender.engine,
+            **short(contender, results, *_length(settings)),
             "nnUNet_compile": "false",
             "nnUNet_n_proc_DA": str(n_loaders),
-            "GSP_BENCH_EPOCHS": str(epochs),
-            "GSP_BENCH_ITERATIONS": str(iterations),
             "GSP_BENCH_SEED": str(seed),
         },
     )
