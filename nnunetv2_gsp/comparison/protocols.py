@@ -15,12 +15,14 @@ class TrainingProtocol:
         patch_size: size of a patch in voxels along each axis.
         batch_size: patches in a batch, as the plans have it.
         epochs: number of trained epochs, one entry for each fold.
+        learning_rates: the highest learning rate, one entry for each fold.
         devices: names of the GPUs or devices that trained, as nnU-Net's debug.json has them.
     """
 
     patch_size: tuple[int, ...] | None = None
     batch_size: int | None = None
     epochs: tuple[int, ...] | None = None
+    learning_rates: tuple[float, ...] | None = None
     devices: tuple[str, ...] | None = None
 
 
@@ -39,6 +41,7 @@ def differences(protocols: Mapping[str, TrainingProtocol]) -> list[str]:
         ("patch_size", "with different patch sizes"),
         ("batch_size", "with different batch sizes"),
         ("epochs", "for different numbers of epochs"),
+        ("learning_rates", "at different learning rates"),
         ("devices", "on different devices"),
     ):
         values = {contender: getattr(protocol, name) for contender, protocol in protocols.items()}

@@ -30,7 +30,7 @@ class TrainedModel:
 
     Attributes:
         cost: what the model costs in parameters, time and memory.
-        protocol: patch size, batch size, epochs and devices of its training.
+        protocol: patch size, batch size, epochs, learning rate and devices of its training.
         curves: losses and pseudo Dice over epochs, an entry for each fold that logged them.
     """
 
@@ -231,11 +231,13 @@ def _training_images(dataset_name: str) -> Path | None:
 def _protocol(planned: Mapping[str, Any], logs: Sequence[records.Log], folders: Sequence[Path]) -> TrainingProtocol:
     patch_size = planned.get("patch_size")
     epochs = tuple(filter(None, map(records.n_epochs, logs)))
+    learning_rates = tuple(filter(None, map(records.learning_rate, logs)))
     devices = tuple(dict.fromkeys(filter(None, map(records.training_device, folders))))
     return TrainingProtocol(
         tuple(patch_size) if isinstance(patch_size, list) else None,
         planned.get("batch_size"),
         epochs or None,
+        learning_rates or None,
         devices or None,
     )
 

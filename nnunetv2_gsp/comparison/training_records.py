@@ -93,6 +93,19 @@ def n_epochs(log: Log) -> int:
     return len(_logged(log, "train_losses"))
 
 
+def learning_rate(log: Log) -> float | None:
+    """Return the highest learning rate of a training; None if the log does not hold it.
+
+    Args:
+        log: nnU-Net's log of a fold's training.
+
+    Examples:
+        >>> learning_rate({"lrs": [0.01, 0.0055]})
+        0.01
+    """
+    return max(_logged(log, "lrs"), default=None)
+
+
 def epoch_seconds(log: Log) -> float | None:
     """Return the median duration of an epoch in seconds; None if the log does not hold it.
 

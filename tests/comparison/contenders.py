@@ -36,7 +36,7 @@ def write_predictions(folder, noise, cases=range(N_CASES)):
         write(tumour(case, noise), folder / f"case_{case:02d}.nii.gz", (2.0, 1.0, 1.0))
 
 
-def write_model(results, trainer, noise, folds, batch_size=2, n_epochs=N_EPOCHS):
+def write_model(results, trainer, noise, folds, batch_size=2, n_epochs=N_EPOCHS, learning_rate=0.01):
     """Write what nnU-Net leaves of a trained model; `folds` gives each one's validation cases."""
     model = results / DATASET / f"{trainer}__nnUNetPlans__{CONFIGURATION}"
     model.mkdir(parents=True)
@@ -56,6 +56,7 @@ def write_model(results, trainer, noise, folds, batch_size=2, n_epochs=N_EPOCHS)
         log = {
             "train_losses": [1 / (epoch + 1) for epoch in range(n_epochs)],
             "val_losses": [0.5] * n_epochs,
+            "lrs": [learning_rate * (1 - epoch / n_epochs) ** 0.9 for epoch in range(n_epochs)],
             "ema_fg_dice": [np.float64(0.1 * epoch) for epoch in range(n_epochs)],
             "epoch_start_timestamps": starts,
             "epoch_end_timestamps": [start + EPOCH_S for start in starts],

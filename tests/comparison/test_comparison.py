@@ -129,10 +129,11 @@ def test_trained_on_the_cases_they_are_compared_on(comparison, trained):
 
 
 def test_other_training_is_a_caveat(trained):
-    write_model(trained / "results", "nnUNetTrainer_long", 0.05, [range(7), range(7, N_CASES)], 4, 8)
+    write_model(trained / "results", "nnUNetTrainer_long", 0.05, [range(7), range(7, N_CASES)], 4, 8, 0.03)
     pairing = paired_models(["nnUNetTrainer", "nnUNetTrainer_long"])
     assert Comparison(pairing, DEFINITIONS["directed"], {}, []).caveats == [
         "Trained with different batch sizes: nnUNetTrainer 2, nnUNetTrainer_long 4.",
         "Trained for different numbers of epochs: nnUNetTrainer 4, nnUNetTrainer_long 8.",
+        "Trained at different learning rates: nnUNetTrainer 0.01, nnUNetTrainer_long 0.03.",
         "So a difference between them is not due to the network alone.",
     ]

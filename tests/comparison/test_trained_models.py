@@ -47,7 +47,7 @@ def test_costs_are_what_nnunets_files_say(trained):
         None,
         (model / "fold_0" / "checkpoint_final.pth").stat().st_size,
     )
-    assert read.protocol == TrainingProtocol((8, 16, 16), 2, (N_EPOCHS, N_EPOCHS), ("cpu",))
+    assert read.protocol == TrainingProtocol((8, 16, 16), 2, (N_EPOCHS, N_EPOCHS), (0.01, 0.01), ("cpu",))
     assert [each.fold for each in read.curves] == ["0", "1"]
     assert read.curves[0].pseudo_dice == pytest.approx([0, 0.1, 0.2, 0.3])
 

@@ -29,6 +29,11 @@ def test_curves_are_those_of_a_whole_log():
     assert records.n_epochs({"train_losses": None}) == 0
 
 
+def test_a_learning_rate_is_the_highest_as_it_may_warm_up():
+    assert records.learning_rate({"lrs": [0.001, 0.01, 0.005]}) == 0.01
+    assert records.learning_rate({}) is None
+
+
 def test_an_epochs_duration_is_the_median():
     log = {"epoch_start_timestamps": [0, 10, 20, 30], "epoch_end_timestamps": [1, 13, 22]}
     assert records.epoch_seconds(log) == 2
