@@ -192,7 +192,9 @@ def _predict(
             except InputError as error:
                 yield f"{case.name}: {error.told()}"
                 continue
-            except (RuntimeError, MemoryError) as error:  # most likely for want of memory, which others need not lack
+            except OSError:
+                raise
+            except Exception as error:  # for want of memory, or in nnU-Net's writers: of this case alone
                 _log.debug("%s", case.name, exc_info=True)
                 yield _told(case.name, error)
                 continue

@@ -57,6 +57,8 @@ class Watched:
     def write_segmentation(self, case, *_):
         self.wrote.append(case.name)
 
+    write_with_probabilities = write_segmentation
+
 
 def kept(references, thing):
     references.append(weakref.ref(thing))
@@ -67,10 +69,10 @@ def alive(references):
     return sum(reference() is not None for reference in references)
 
 
-def predict(watched, monkeypatch, cases=CASES):
-    for name in ("preprocessed", "segmentation_of", "write_segmentation"):
+def predict(watched, monkeypatch, cases=CASES, save_probabilities=False):
+    for name in ("preprocessed", "segmentation_of", "write_segmentation", "write_with_probabilities"):
         monkeypatch.setattr(predicting, name, getattr(watched, name))
-    return list(predicting._predict(cases, watched, Path("out"), False))
+    return list(predicting._predict(cases, watched, Path("out"), save_probabilities))
 
 
 def test_at_most_two_images_one_case_s_logits_and_two_cases_labels_are_in_memory(monkeypatch):
@@ -128,25 +130,31 @@ def test_of_no_cases_none_is_read(monkeypatch):
     assert watched.read == []
 
 
-def test_an_error_of_the_writer_is_not_lost(monkeypatch):
+@pytest.mark.parametrize("save_probabilities", [False, True])
+def test_an_error_of_the_writer_is_not_lost(save_probabilities, monkeypatch):
     class Full(Watched):
         def write_segmentation(self, case, *_):
             raise OSError("No space left on device")
 
+        write_with_probabilities = write_segmentation
+
     watched = Full()
     with pytest.raises(OSError, match="No space"):
-        predict(watched, monkeypatch)
+        predict(watched, monkeypatch, save_probabilities=save_probabilities)
     assert len(watched.counts) <= 3  # it stops
 
 
-def test_a_case_that_cannot_be_written_is_named_and_the_others_are_written(monkeypatch):
+@pytest.mark.parametrize("save_probabilities", [False, True])
+def test_a_case_that_cannot_be_written_is_named_and_the_others_are_written(save_probabilities, monkeypatch):
     class Fails(Watched):
         def write_segmentation(self, case, *_):
             assert case.name not in ("case1", "case5"), "more axes than it writes\nand more"
             super().write_segmentation(case)
 
+        write_with_probabilities = write_segmentation
+
     watched = Fails()
-    problems = predict(watched, monkeypatch)
+    problems = predict(watched, monkeypatch, save_probabilities=save_probabilities)
     assert problems == [f"{name}: AssertionError: more axes than it writes" for name in ("case1", "case5")]
     assert watched.wrote == ["case0", "case2", "case3", "case4"]
 
