@@ -10,6 +10,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from tempfile import mkdtemp
 
@@ -22,9 +23,9 @@ HERE = "benchmarks.gpu"
 ALONE = [
     Section("device", f"{HERE}.device:tables", 60),
     Section("training", f"{HERE}.training:tables", 150),
-    Section("engines", f"{HERE}.engines:tables", 350),
     Section("prediction", f"{HERE}.prediction:tables", 150),
     Section("pieces", f"{HERE}.pieces:tables", 60),
+    Section("engines", f"{HERE}.engines:tables", 350),
     Section("files", f"{HERE}.files:tables", 400),
     Section("epochs", f"{HERE}.epochs:tables", 400),
 ]
@@ -33,13 +34,15 @@ BESIDE = [
     [Section("checks", f"{HERE}.checks:tables", 120), Section("constant", f"{HERE}.checks:constant_tables", 60)],
     [Section("tests", f"{HERE}.commands:test_tables", 300)],
     [Section("commands", f"{HERE}.commands:tables", 240)],
+    [Section("asked", f"{HERE}.engines:errors", 200)],
+    [Section("losses", f"{HERE}.losses:tables", 600)],
 ]
-LOSSES = Section("losses", f"{HERE}.losses:tables", 600)
-SECTIONS = [section.name for section in [*ALONE, *(section for group in BESIDE for section in group), LOSSES]]
+SECTIONS = [section.name for section in [*ALONE, *(section for group in BESIDE for section in group)]]
+ASKED, TAKE_ASKED = "asked", {"prediction", "pieces", "engines", "files", "epochs"}  # which try it before
 COMPILED = {  # before they are timed
     "training": ("gsp", "stock"),
     "prediction": ("gsp", "triton", "stock"),
-    "engines": ("triton", "checkpointed", "stock", "errors"),
+    "engines": ("triton", "checkpointed", "stock"),
 }
 ON_REQUEST = ("losses", "files", "epochs")  # which take long
 SHORT = ("device", "training", "prediction", "checks")
@@ -67,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     scratch = Path(mkdtemp(prefix="gsp_bench"))
     try:
         _set_environment(scratch)
-        _measure(asked, settings, began + asked.budget - LAST_WORDS_S, tell)
+        _measure(asked, settings, began + asked.budget - LAST_WORDS_S, tell, results)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     print(f"\n{results.short(SHORT)}\n{time.monotonic() - began:.0f} s in all; {results.page}", flush=True)
@@ -75,10 +78,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(f"did not finish: {', '.join(results.failures())}")
 
 
-def _measure(asked: argparse.Namespace, settings: Settings, until: float, tell: Callable[[News], None]) -> None:
-    """First all that is not timed, then the rest."""
-    alone = [section for section in ALONE if section.name in asked.only]
-    beside = [[section for section in group if section.name in asked.only] for group in [*BESIDE, [LOSSES]]]
+def _measure(
+    asked: argparse.Namespace, settings: Settings, until: float, tell: Callable[[News], None], results: Results
+) -> None:
+    """First all that is not timed, then the rest, without the engine on request if that has failed."""
+    names = {*asked.only, *([ASKED] if settings.on_gpu and TAKE_ASKED.intersection(asked.only) else [])}
+    alone = [section for section in ALONE if section.name in names]
+    beside = [[section for section in group if section.name in names] for group in BESIDE]
     share = PART_BESIDE if alone else 1.0
     log = asked.out / "gpu.log"
     run(
@@ -88,7 +94,7 @@ def _measure(asked: argparse.Namespace, settings: Settings, until: float, tell: 
         time.monotonic() + share * (until - time.monotonic()),
         tell,
     )
-    run([alone], settings, log, until, tell)
+    run([alone], replace(settings, takes_asked=ASKED not in results.failures()), log, until, tell)
 
 
 def _warm_ups(alone: Sequence[Section], settings: Settings) -> list[list[Section]]:

@@ -54,13 +54,13 @@ def constant_tables(settings: Settings) -> Iterator[Table]:
             }
             for noise in NOISES
         ]
-    yield Table(
-        "A patch of one value",
-        rows,
-        f"Standard deviation of a class's logits over the patch, as a part of the largest logit; the largest "
-        f"of the values {', '.join(f'{value:g}' for value in CONSTANTS)} and two patches. Stock, whose "
-        f"convolutions pad with zeros, without 16 voxels at its border. Random weights.",
-    )
+        yield Table(
+            "A patch of one value",
+            list(rows),
+            f"Standard deviation of a class's logits over the patch, as a part of the largest logit; the largest "
+            f"of the values {', '.join(f'{value:g}' for value in CONSTANTS)} and two patches. Stock, whose "
+            f"convolutions pad with zeros, without 16 voxels at its border. Random weights.",
+        )
 
 
 @contextmanager

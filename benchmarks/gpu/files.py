@@ -24,7 +24,7 @@ from nnunetv2_gsp.plugin.startup import EXT_TRAINER_FOLDER, VARIABLE
 from nnunetv2_gsp.wording import times
 
 NNUNETS, OURS = "nnUNetv2_predict_from_modelfolder", "nnUNetv2_gsp predict"
-AGREEMENT = 0.99  # of labels by both commands: near ties of untrained networks fall either way in fp16
+AGREEMENT = 0.97  # of labels by both commands and engines: near ties of untrained networks fall either way in fp16
 
 
 def tables(settings: Settings) -> Iterator[Table]:
@@ -62,7 +62,11 @@ def tables(settings: Settings) -> Iterator[Table]:
 
 def contenders(settings: Settings) -> list[tuple[str, Contender]]:
     """Return commands and whom they predict with; the first of all is compared with."""
-    return [(NNUNETS, STOCK), (NNUNETS, GSP), (OURS, GSP), (OURS, Contender("GSP", settings.asked_engine))]
+    return [
+        (NNUNETS, STOCK),
+        *((command, GSP) for command in (NNUNETS, OURS)),
+        *((OURS, each) for each in settings.contenders[2:]),
+    ]
 
 
 def _write_case(folder: Path, settings: Settings) -> None:

@@ -95,7 +95,8 @@ def _pieces(x: Tensor, settings: Settings) -> dict[str, Piece]:
     }
     if settings.on_gpu:
         pieces["a layer, compiled"] = Piece(torch.compile(layer), x, 4)
-        pieces["a layer, Triton"] = _triton_layer(x)
+        if settings.takes_asked:
+            pieces["a layer, Triton"] = _triton_layer(x)
     return pieces
 
 

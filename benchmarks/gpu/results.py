@@ -33,16 +33,19 @@ class Results:
         self.json, self.page, self.order = folder / "gpu.json", folder / "gpu.md", list(order)
         self.sections: dict[str, Any] = json.loads(self.json.read_text()) if self.json.exists() else {}
         self._of_this_run: set[str] = set()
+        self._has_tables: set[str] = set()
 
     def take(self, news: News) -> None:
         """Record a table or the end of a section, and write both files."""
         name = news.section.name
+        section = self.sections.setdefault(name, {"measured": {}, "tables": []})
         if name not in self._of_this_run:
             self._of_this_run.add(name)
-            self.sections[name] = {"measured": {}, "tables": []}
-        section = self.sections[name]
-        section["measured"] = news.measured or section["measured"]
+            section.pop("failure", None)
         if news.table is not None:
+            if name not in self._has_tables:  # only now, as a section may fail before it has any
+                self._has_tables.add(name)
+                section["tables"], section["measured"] = [], news.measured
             _put(section["tables"], json.loads(json.dumps(asdict(news.table))))
         if news.failure:
             section["failure"] = news.failure

@@ -35,12 +35,14 @@ class Settings:
         is_tiny: if True, patches have a few voxels, to see that everything runs.
         raw: folder of an nnU-Net raw dataset for the section that trains, or None.
         code: state of the code that is measured, a git description.
+        takes_asked: whether the engine on request is compared, too; not where it has failed.
     """
 
     device: str = "cuda"
     is_tiny: bool = False
     raw: Path | None = None
     code: str = "unknown"
+    takes_asked: bool = True
 
     @property
     def on_gpu(self) -> bool:
@@ -84,8 +86,8 @@ class Settings:
 
     @property
     def contenders(self) -> tuple[Contender, ...]:
-        """Whom predictions and trainings compare: what users get, GSP by the engine on request, and stock."""
-        return GSP, Contender("GSP", self.asked_engine), STOCK
+        """Whom predictions and trainings compare: what users get, stock, and last GSP by the engine on request."""
+        return GSP, STOCK, *([Contender("GSP", self.asked_engine)] if self.takes_asked else [])
 
     def rounds(self, wanted: int) -> int:
         """Return the number of rounds: those wanted, or 2 in a tiny run."""

@@ -1,8 +1,10 @@
 """The bench of the GPU, tiny and on the CPU: sections that fail are given up, and its figures mean what they say."""
 
+import argparse
 import json
 import pkgutil
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -94,6 +96,39 @@ def test_what_the_budget_does_not_reach_is_named(tmp_path):
     assert failures == {"measured": "no time was left"}
 
 
+def test_a_section_without_a_table_keeps_those_of_an_earlier_run(tmp_path):
+    table, failed = Table("Steps", [{"": "compiled"}]), Section("training", "", 1)
+    Results(tmp_path, SECTIONS).take(News(failed, table, {"GPU": "A"}))
+    results = Results(tmp_path, SECTIONS)
+    results.take(News(failed, failure="no time was left"))
+    page = (tmp_path / "gpu.md").read_text()
+    assert "## Steps" in page
+    assert "Measured on GPU A." in page
+    assert "**Not finished: training**, no time was left" in page
+    assert results.failures() == ["training"]
+    Results(tmp_path, SECTIONS).take(News(failed, table, {"GPU": "B"}))
+    assert "Not finished" not in (tmp_path / "gpu.md").read_text()
+
+
+@pytest.mark.parametrize("failure", ["", "RuntimeError: illegal address"])
+def test_an_engine_on_request_that_fails_when_tried_is_not_timed(failure, tmp_path, monkeypatch):
+    seen = []
+
+    def run(groups, settings, log, until, tell):
+        of_all = [each for group in groups for each in group]
+        seen.append(([each.name for each in of_all], settings.takes_asked))
+        for each in of_all:
+            tell(News(each, failure=failure if each.name == "asked" else ""))
+
+    monkeypatch.setattr(bench, "run", run)
+    results = Results(tmp_path, SECTIONS)
+    asked = argparse.Namespace(only=["pieces"], out=tmp_path)
+    bench._measure(asked, Settings("cuda"), time.monotonic() + 1, results.take, results)
+    assert seen == [(["asked"], True), (["pieces"], not failure)]
+    settings = Settings("cuda", takes_asked=not failure)
+    assert [each.engine for each in settings.contenders] == ["auto", "auto", *([] if failure else ["triton"])]
+
+
 def test_a_page_names_the_machine_once_and_what_did_not_finish(tmp_path):
     first, second = (Section(name, "", 1) for name in ("device", "training"))
     old = Results(tmp_path, SECTIONS)
@@ -135,6 +170,7 @@ Measured on GPU A.
         device.tables,
         training.tables,
         engines.tables,
+        engines.errors,
         prediction.tables,
         pieces.tables,
         checks.tables,
@@ -166,9 +202,9 @@ def test_fewest_bytes_are_those_of_the_maps_that_convolutions_make():
 
 def test_every_section_and_every_warm_up_is_there():
     warm_ups = bench._warm_ups(bench.ALONE, Settings("cuda"))
-    assert len(warm_ups) == 9
+    assert len(warm_ups) == 8
     assert not bench._warm_ups(bench.ALONE, TINY)  # nothing is compiled on a CPU
-    for group in [bench.ALONE, [bench.LOSSES], *bench.BESIDE, *warm_ups]:
+    for group in [bench.ALONE, *bench.BESIDE, *warm_ups]:
         for each in group:
             assert callable(pkgutil.resolve_name(each.tables))
 
@@ -249,9 +285,10 @@ def test_a_command_whose_labels_are_other_ones_is_told(nnunet_folders, monkeypat
 
 def test_epochs_are_those_of_nnunets_benchmark(nnunet_folders, monkeypatch):
     """Its trainer asks for a GPU, so here stands what it leaves, and the plans that it would have read."""
-    seconds = iter([8.0, 2.0, 1.0])
+    seconds = iter([8.0, 2.0, 1.0, "Training has ended due to an error"])
 
     def left(command, variables):
+        assert variables["nnUNet_compile"] == "false"  # on a CPU
         trainer, plans = command[command.index("-tr") + 1], command[command.index("-p") + 1]
         name = json.loads((nnunet_folders / "nnUNet_preprocessed" / "Dataset900_Bench" / f"{plans}.json").read_text())[
             "plans_name"
@@ -264,17 +301,26 @@ def test_epochs_are_those_of_nnunets_benchmark(nnunet_folders, monkeypatch):
     *_, table = epochs.tables(TINY)
     assert [row[""] for row in table.rows] == [
         "stock, `-p nnUNetPlans`",
-        "GSP by plain, `-p nnUNetGSPPlans`",
         "GSP, `-p nnUNetGSPPlans`",
+        "GSP by plain, `-p nnUNetGSPPlans`",
     ]
     assert [row["GSP / stock"] for row in table.rows] == [1, 0.25, 0.125]
+    for folder in (nnunet_folders / "nnUNet_results" / "epochs", nnunet_folders / "nnUNet_preprocessed"):
+        shutil.rmtree(folder)
+    with pytest.raises(WrongError, match="stock: Training has ended due to an error"):
+        next(epochs.tables(TINY))
 
 
 def test_tests_of_a_gpu_are_found_by_why_they_are_skipped(monkeypatch):
-    monkeypatch.setattr(commands, "output_of", lambda command, _: f"{command[-1]}\n=== 3 passed in 1.0s ===\n")
-    [table] = commands.test_tables(TINY)
-    assert "`tests/ops/test_group_shift.py`" in table.rows[0][""]
-    assert table.rows[0]["outcome"] == "3 passed in 1.0s"
+    ends = iter(["=== 3 passed in 1.0s ===", "=== 1 failed, 2 passed in 1.0s ==="])
+    monkeypatch.setattr(commands, "output_of", lambda command, _, allowed: f"{command[-1]}\n{next(ends)}\n")
+    found = []
+    with pytest.raises(WrongError, match=r"^1 failed, 2 passed in 1\.0s$"):
+        found.extend(commands.test_tables(TINY))
+    first, second = found[-1].rows
+    assert "`tests/ops/test_group_shift.py`" in first[""]
+    assert first["outcome"] == "3 passed in 1.0s"
+    assert second[""] == "`tests/engines/test_triton.py`, `tests/ops/test_gpu_layer.py`"
 
 
 def test_the_command_writes_page_json_and_log_and_prints_a_table_last(tmp_path):
