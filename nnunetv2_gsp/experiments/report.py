@@ -2,6 +2,7 @@
 
 import csv
 import io
+import math
 from collections.abc import Mapping, Sequence
 from statistics import mean, stdev
 from typing import Any
@@ -68,7 +69,10 @@ def as_csv(table: Sequence[Cells]) -> str:
 
 
 def _over_folds(table: Sequence[Cells], runs: Sequence[TrainingRun]) -> list[Cells]:
-    """Return mean ± sample SD over the finished folds of each network with several folds."""
+    """Return mean ± sample SD over the finished folds of each network with several folds.
+
+    A cell is blank where a fold has no figure; of a label that no case of a fold has, nnU-Net's is NaN.
+    """
     folds_of: dict[str, list[Cells]] = {}
     for run, cells in zip(runs, table, strict=True):
         if run.row.network is not None and cells["mDice"] is not None:
@@ -83,7 +87,7 @@ def _over_folds(table: Sequence[Cells], runs: Sequence[TrainingRun]) -> list[Cel
                     **{
                         name: f"{mean(each):.1f} ± {stdev(each):.1f}"
                         for name, each in values.items()
-                        if None not in each
+                        if not any(value is None or math.isnan(value) for value in each)
                     },
                 }
             )
