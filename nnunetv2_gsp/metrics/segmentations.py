@@ -1,5 +1,6 @@
 """Reads a segmentation from its file: the label of every voxel, and the image geometry."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,13 +9,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from nnunetv2_gsp.errors import ConflictingInputError, InputError
+from nnunetv2_gsp.errors import ConflictingInputError, DamagedFileError, InputError
 from nnunetv2_gsp.metrics.label_conventions import check_not_raw
 from nnunetv2_gsp.metrics.overlap import Mask
 from nnunetv2_gsp.metrics.region_labels import RegionLabels
 
 LabelMap = npt.NDArray[np.integer[Any]]
 _SitkImage = Any  # its methods have no types
+_TIFF = (".tif", ".tiff")
 
 
 @dataclass(frozen=True)
@@ -136,7 +138,21 @@ def _read(file: Path) -> _SitkImage:
         )
     if file.name.endswith(NIFTI) and not nifti_is_finite(file):
         raise _not_whole_numbers(file)
+    if file.suffix.lower() in _TIFF and image.GetDimension() == 3:
+        image.SetSpacing(_tiff_spacing_mm(file)[::-1])
     return image
+
+
+def _tiff_spacing_mm(file: Path) -> tuple[float, float, float]:
+    """Return the spacing (D, H, W) of a TIFF, which nnU-Net keeps in a file beside it; without one it is 1."""
+    beside = file.with_suffix(".json")
+    if not beside.is_file():
+        return 1.0, 1.0, 1.0
+    try:
+        d, h, w = map(float, json.loads(beside.read_text(encoding="utf-8"))["spacing"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise DamagedFileError("a spacing of three axes, as nnU-Net keeps it", "none", where=beside) from error
+    return d, h, w
 
 
 def _as_segmentation(image: _SitkImage, file: Path) -> Segmentation:

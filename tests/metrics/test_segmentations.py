@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from nnunetv2.imageio.tif_reader_writer import Tiff3DIO
 
 from nnunetv2_gsp.errors import InputError
 from nnunetv2_gsp.metrics.region_labels import RegionLabels
@@ -103,3 +104,16 @@ def test_an_unknown_label_is_refused(files):
         r"prediction.*: expected labels among \[0, 1, 2, 3\] \(labels of dataset.json\), got \[4\]; check "
         r"that the file belongs to this dataset, or change dataset_json\.",
     )
+
+
+def test_the_spacing_of_a_tiff_is_nnunets(tmp_path):
+    file = tmp_path / "case.tif"
+    Tiff3DIO().write_seg(tumour(2).astype(np.uint8), str(file), {"spacing": SPACING_MM})
+    segmentation = read_segmentation(file)
+    assert np.array_equal(segmentation.labels, tumour(2))
+    assert segmentation.spacing_mm == SPACING_MM
+    file.with_suffix(".json").write_text('{"spacing": [1, 2]}')
+    with pytest.raises(InputError, match=r"case\.json: expected a spacing of three axes"):
+        read_segmentation(file)
+    file.with_suffix(".json").unlink()
+    assert read_segmentation(file).spacing_mm == (1, 1, 1) == tuple(Tiff3DIO().read_seg(str(file))[1]["spacing"])
