@@ -4,8 +4,10 @@ The names of nnU-Net's files and folders stand here and in training_records.py.
 """
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -193,6 +195,15 @@ def _validation_cases(
             where=splits_file,
             parameters=["folds"],
         ) from error
+    twice = sorted(case for case, n in Counter(chain(*expected.values())).items() if n > 1)
+    if twice:
+        raise ConflictingInputError(
+            "folds that validate each case once",
+            f"several predictions of {first_few(twice)}",
+            where=splits_file,
+            remedy="compare fold by fold",
+            parameters=["folds"],
+        )
     missing = frozenset().union(*expected.values()) - set(references)
     if missing:
         raise MissingInputError(

@@ -15,6 +15,7 @@ from nnunetv2_gsp.errors import DamagedFileError
 
 _PREDICTING = re.compile(r"^(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:\.\d+)?): predicting (\S+)", re.MULTILINE)
 _GPU_MEMORY = re.compile(r"(?:GPU|CUDA) memory\D{0,40}?(\d+(?:\.\d+)?) ?(GiB|GB|MiB|MB)", re.IGNORECASE)
+_STATISTICS = ("running_mean", "running_var")  # of a BatchNorm, not learnt
 _GIB = {"gib": 1.0, "gb": 1e9 / 2**30, "mib": 1 / 1024, "mb": 1e6 / 2**30}
 
 Log = Mapping[str, Any]  # as nnU-Net keeps it in a checkpoint: lists with an entry an epoch
@@ -53,8 +54,8 @@ def read_checkpoint(file: Path) -> tuple[int, dict[str, Any]]:
         # nnU-Net's blocks register a convolution under two names, but its storage is one; integers are settings.
         sizes = {
             weight.data_ptr(): weight.numel()
-            for weight in checkpoint["network_weights"].values()
-            if weight.is_floating_point()
+            for name, weight in checkpoint["network_weights"].items()
+            if weight.is_floating_point() and not name.endswith(_STATISTICS)
         }
         log = checkpoint.get("logging")
     except Exception as error:  # torch names no exception for a broken pickle

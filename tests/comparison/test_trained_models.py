@@ -55,7 +55,7 @@ def test_costs_are_what_nnunets_files_say(trained):
 def test_macs_are_blank_where_the_checkpoint_holds_another_network(trained):
     model = write_model(trained / "results", "nnUNetTrainerOwnNetwork", 0, [range(1)])
     checkpoint = torch.load(model / "fold_0" / "checkpoint_final.pth", weights_only=False)
-    checkpoint["network_weights"]["more"] = torch.ones(5)
+    checkpoint["network_weights"].update(more=torch.ones(5), **{"norm.running_mean": torch.ones(3)})
     torch.save(checkpoint, model / "fold_0" / "checkpoint_final.pth")
     cost = read_trained_model(model, CONFIGURATION, ["0"]).cost
     assert cost.macs is None
@@ -156,6 +156,15 @@ def test_folder_variables_that_are_empty_are_not_set(trained, monkeypatch, tmp_p
 def test_what_was_not_trained_is_refused(choices, match, trained):
     with pytest.raises(InputError, match=match):
         paired_models(**choices)
+
+
+def test_folds_that_validate_the_same_case_are_refused(trained):
+    splits = trained / "preprocessed" / DATASET / "splits_final.json"
+    folds = json.loads(splits.read_text())
+    folds[1]["val"].append(folds[0]["val"][3])
+    splits.write_text(json.dumps(folds))
+    with pytest.raises(InputError, match=r"each case once, got several predictions of case_03; .*fold by fold"):
+        paired_models()
 
 
 def test_plans_that_differ_stand_in_the_names(trained):
