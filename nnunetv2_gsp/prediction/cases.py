@@ -108,7 +108,7 @@ def preprocessed(case: Case, predictor: Predictor) -> Preprocessed:
         if case.previous and not case.previous.is_file():
             raise MissingInputError("a segmentation by the previous stage", "no such file", where=case.previous)
         files = [*case.images, *([case.previous] if case.previous else [])]
-        _check_shapes(files)
+        _check_shapes(files, predictor.plans_manager.image_reader_writer_class)
         with _read_to_their_ends(files):
             return _preprocessed(case, predictor)
     except (InputError, MemoryError):
@@ -133,16 +133,20 @@ def _read_to_their_ends(files: Sequence[Path]) -> Iterator[None]:
             list(shapes)
 
 
-def _check_shapes(files: Sequence[Path]) -> None:
+def _check_shapes(files: Sequence[Path], reader: type) -> None:
     """Check the shapes of NIfTI files: beside 4D images nnU-Net writes nothing."""
     shapes = {file: _shape(file) for file in files if file.name.endswith(NIFTI)}
     for file, shape in shapes.items():
         if len(shape) > 3:
             raise _four_axes(file)
-        if shape != shapes[files[0]]:
-            raise ConflictingInputError(
-                f"{times(shapes[files[0]])} voxels as in {files[0].name}", times(shape), where=file
-            )
+        first = shapes[files[0]]
+        if shape != first and not (sorted(shape) == sorted(first) and _turns_images(reader)):
+            raise ConflictingInputError(f"{times(first)} voxels as in {files[0].name}", times(shape), where=file)
+
+
+def _turns_images(reader: type) -> bool:
+    """Tell whether a reader of nnU-Net's turns all images to one orientation, whatever the order of their axes."""
+    return reader.__name__.endswith("WithReorient")
 
 
 def _four_axes(file: Path) -> InputError:

@@ -10,7 +10,7 @@ import pytest
 import SimpleITK
 import torch
 from nnunetv2.imageio.natural_image_reader_writer import NaturalImage2DIO
-from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
+from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO, SimpleITKIOWithReorient
 from nnunetv2.preprocessing.preprocessors.default_preprocessor import DefaultPreprocessor
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 
@@ -104,6 +104,22 @@ def test_headers_are_refused_before_nnunet_reads_voxels(shapes, sentence, tmp_pa
     predictor.configuration_manager.preprocessor_class.assert_not_called()
 
 
+def predictor_with(run_case, reader=SimpleITKIO, n_channels=1):
+    predictor = mock.Mock(dataset_json={"channel_names": {str(number): "MR" for number in range(n_channels)}})
+    predictor.plans_manager.image_reader_writer_class = reader
+    predictor.configuration_manager.preprocessor_class = mock.Mock(return_value=mock.Mock(run_case=run_case))
+    return predictor
+
+
+def test_axes_in_another_order_are_read_by_a_reader_that_turns_them(tmp_path):
+    read = np.zeros((2, 6, 5, 4)), None, {"sitk_stuff": {"spacing": (1.0, 1.0, 1.0)}}
+    case, run_case = niftis(tmp_path, (4, 5, 6), (6, 4, 5)), mock.Mock(return_value=read)
+    preprocessed(case, predictor_with(run_case, SimpleITKIOWithReorient, n_channels=2))
+    run_case.assert_called_once()
+    with pytest.raises(ConflictingInputError, match=r"expected 4×5×6 voxels .*, got 6×4×5"):
+        preprocessed(case, predictor_with(run_case, n_channels=2))
+
+
 @pytest.mark.parametrize("reads", [True, False])
 def test_a_file_that_was_cut_off_is_refused_whether_nnunet_reads_it_or_not(reads, tmp_path):
     case = niftis(tmp_path, (4, 5, 6))
@@ -111,11 +127,8 @@ def test_a_file_that_was_cut_off_is_refused_whether_nnunet_reads_it_or_not(reads
     content = gzip.decompress(file.read_bytes())
     file.write_bytes(gzip.compress(content[:-20]))
     run_case = mock.Mock(side_effect=None if reads else ValueError("too short"), return_value=(None, None, {}))
-    preprocessor = mock.Mock(return_value=mock.Mock(run_case=run_case))
-    predictor = mock.Mock(dataset_json={"channel_names": {"0": "MR"}})
-    predictor.configuration_manager.preprocessor_class = preprocessor
     with pytest.raises(DamagedFileError, match=f"{len(content) - 20} of {len(content)} bytes"):
-        preprocessed(case, predictor)
+        preprocessed(case, predictor_with(run_case))
     run_case.assert_called_once()
 
 
