@@ -6,7 +6,7 @@ from pathlib import Path
 from nnunetv2_gsp.errors import ConflictingInputError, MissingInputError
 from nnunetv2_gsp.wording import first_few
 
-ENDINGS = (".nii.gz", ".nii", ".mha", ".mhd", ".nrrd", ".png", ".tif", ".tiff", ".bmp")
+ENDINGS = (".nii.gz", ".nii", ".mha", ".mhd", ".nrrd", ".gipl", ".png", ".tif", ".tiff", ".bmp")
 
 
 def find_segmentations(folder: Path, parameters: Sequence[str] = ()) -> dict[str, Path]:
@@ -31,10 +31,10 @@ def find_segmentations(folder: Path, parameters: Sequence[str] = ()) -> dict[str
         raise MissingInputError("a folder of segmentations", "none", where=folder, parameters=parameters)
     files: dict[str, Path] = {}
     for file in sorted(folder.iterdir()):
-        ending = next((ending for ending in ENDINGS if file.name.endswith(ending)), None)
+        ending = next((ending for ending in ENDINGS if file.name.lower().endswith(ending)), None)
         if ending is None or file.name.startswith(".") or not file.is_file():
             continue
-        case = file.name.removesuffix(ending)
+        case = file.name[: -len(ending)]
         if case in files:
             raise ConflictingInputError(
                 "one file for each case", f"{files[case].name} and {file.name}", where=folder, remedy="move one away"

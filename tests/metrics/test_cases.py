@@ -8,10 +8,14 @@ from tests.metrics.folders import CASES
 
 
 def test_a_case_is_a_files_name_without_its_ending(tmp_path):
-    for name in ("a.nii.gz", "b.v2.mha", ".hidden.nii", "notes.txt"):
+    for name in ("a.nii.gz", "b.v2.mha", "D.PNG", ".hidden.nii", "notes.txt"):
         (tmp_path / name).touch()
     (tmp_path / "c.nii").mkdir()
-    assert find_segmentations(tmp_path) == {"a": tmp_path / "a.nii.gz", "b.v2": tmp_path / "b.v2.mha"}
+    assert find_segmentations(tmp_path) == {
+        "a": tmp_path / "a.nii.gz",
+        "b.v2": tmp_path / "b.v2.mha",
+        "D": tmp_path / "D.PNG",
+    }
 
 
 def test_folders_that_are_empty_or_not_there_are_refused(tmp_path):
