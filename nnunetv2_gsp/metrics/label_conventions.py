@@ -50,7 +50,7 @@ def check_same_labels(scores: Iterable[Mapping[str, Scores]], labels: RegionLabe
         labels: the regions that were scored.
 
     Raises:
-        ConflictingInputError: one side has label 4 and never 3, and the other one 3 and never 4, in all cases.
+        ConflictingInputError: in all cases one side has 4 and otherwise 1 and 2 alone, the other one 3 and these.
 
     Examples:
         >>> both = [{"4": {"reference_mm3": 9.0, "prediction_mm3": 2.0}}]
@@ -59,13 +59,9 @@ def check_same_labels(scores: Iterable[Mapping[str, Scores]], labels: RegionLabe
     if labels.regions is not None:
         return
     cases = list(scores)
-    has = {
-        (side, label): any(case[label][side] > 0 for case in cases if label in case)
-        for side in VOLUMES
-        for label in ("3", "4")
-    }
+    found = {side: {label for case in cases for label in case if case[label][side] > 0} for side in VOLUMES}
     for raw, converted in (VOLUMES, VOLUMES[::-1]):
-        if has[raw, "4"] and not has[raw, "3"] and has[converted, "3"] and not has[converted, "4"]:
+        if "4" in found[raw] <= {"1", "2", "4"} and "3" in found[converted] <= {"1", "2", "3"}:
             names = {VOLUMES[0]: "references", VOLUMES[1]: "predictions"}
             raise _raw_labels(
                 f"the same labels in both folders, such as 3 for enhancing tumour in the {names[converted]}",

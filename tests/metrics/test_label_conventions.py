@@ -9,7 +9,7 @@ from nnunetv2_gsp.errors import ConflictingInputError
 from nnunetv2_gsp.metrics.case_scores import score_cases
 from nnunetv2_gsp.metrics.cases import find_segmentations, pair
 from nnunetv2_gsp.metrics.definitions import DEFINITIONS
-from nnunetv2_gsp.metrics.label_conventions import check_not_raw
+from nnunetv2_gsp.metrics.label_conventions import check_not_raw, check_same_labels
 from nnunetv2_gsp.metrics.region_labels import RegionLabels
 from tests.metrics.drawings import write
 from tests.metrics.folders import CASES, SPACING_MM, tumour
@@ -19,6 +19,10 @@ KNOWN = {0, 1, 2, 3}
 
 def scored(folders, labels):
     return score_cases(pair(*map(find_segmentations, folders)), labels, DEFINITIONS["captk"], processes=1)
+
+
+def found(reference, prediction):
+    return {"reference_mm3": reference, "prediction_mm3": prediction}
 
 
 def write_raw(folder):
@@ -53,4 +57,5 @@ def test_raw_labels_on_both_sides_and_a_resection_cavity_are_no_conflict(folders
     assert len(scored(folders, RegionLabels())) == 9
     write(tumour(1) + (tumour(1) == 0), folders[0] / "BraTS_002.nii.gz", SPACING_MM)  # 3 and 4 occur on one side
     check_not_raw({1, 2, 3, 4}, {0, 1, 2, 3, 4}, Path("glioma2024.nii.gz"))
+    check_same_labels([{"4": found(1, 0), "3": found(0, 1), "7": found(1, 1)}], RegionLabels())  # no labels of BraTS
     check_not_raw({1, 2, 5}, KNOWN, Path("another.nii.gz"))
