@@ -146,15 +146,17 @@ def _write_model_folder(bundle: Bundle, model: Model, folder: Path) -> None:
             check_weights(network, weights)
         axes = about["inference_allowed_mirroring_axes"]
         (folder / f"fold_{fold}").mkdir()
-        torch.save(
-            {
-                "network_weights": with_aliases(network, weights),
-                "trainer_name": model.trainer,
-                "init_args": {"configuration": model.configuration},
-                "inference_allowed_mirroring_axes": None if axes is None else tuple(map(int, axes)),
-            },
-            folder / f"fold_{fold}" / bundle.manifest["checkpoint"],
-        )
+        checkpoint = {
+            "network_weights": with_aliases(network, weights),
+            "trainer_name": model.trainer,
+            "init_args": {"configuration": model.configuration},
+            "inference_allowed_mirroring_axes": None if axes is None else tuple(map(int, axes)),
+        }
+        file = folder / f"fold_{fold}" / bundle.manifest["checkpoint"]
+        try:
+            torch.save(checkpoint, file)
+        except RuntimeError as error:  # torch raises no other type on a full disk
+            raise OSError(f"{file}: expected to write weights, got an error, most likely for want of space") from error
 
 
 def _write_json(file: Path, content: dict[str, Any]) -> None:

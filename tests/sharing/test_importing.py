@@ -6,6 +6,7 @@ import shlex
 import shutil
 import stat
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import torch
@@ -96,6 +97,13 @@ def test_imported_weights_are_pretrained_weights_but_no_training_to_continue(mod
     assert torch.equal(trainer.network.state_dict()[name], parameters_of(model_folder)[name])
     with pytest.raises(KeyError, match="current_epoch"):
         trainer.load_checkpoint(str(checkpoint))
+
+
+def test_a_full_disk_is_an_error_of_the_system(bundle, results, monkeypatch):
+    monkeypatch.setattr(torch, "save", mock.Mock(side_effect=RuntimeError("PytorchStreamWriter failed writing file")))
+    with pytest.raises(OSError, match=r"checkpoint_final\.pth: expected to write weights, .* for want of space"):
+        import_model(bundle)
+    assert list(results.rglob("*")) == []
 
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
