@@ -17,19 +17,21 @@ from nnunetv2_gsp.errors import ConflictingInputError, DamagedFileError, InputEr
 TOLERANCE = 1e-3  # mm, or of a direction's cosine: headers hold float32, and .nii.gz alone is off by 3e-6
 _ORIGIN_TOLERANCE = 1e-3  # of a voxel
 NIFTI = (".nii.gz", ".nii")
+_HEADERS, _VOXELS = (".mhd", ".nhdr"), (".raw", ".zraw", ".raw.gz", ".img", ".img.gz")
 _MOST_OF_A_BYTE = 1032  # that gzip makes of one
 
 
-def read_image(file: Path) -> sitk.Image:
+def read_image(file: Path, *, must_be_finite: bool = True) -> sitk.Image:
     """Read a 3D image of one channel.
 
     Args:
         file: image file in any format that SimpleITK reads.
+        must_be_finite: False takes NaN and infinity as SimpleITK reads them: as 0 from NIfTI files.
 
     Raises:
         MissingInputError: the file does not exist.
         DamagedFileError: it is truncated or damaged.
-        InputError: it has another number of axes or channels, or voxels that are no finite numbers.
+        InputError: it has another number of axes or channels, or voxels that have to be finite numbers and are not.
 
     Examples:
         >>> from tempfile import TemporaryDirectory
@@ -45,7 +47,7 @@ def read_image(file: Path) -> sitk.Image:
             f"{image.GetDimension()}D with {image.GetNumberOfComponentsPerPixel()} channels",
             where=file,
         )
-    if not _is_finite(image, file):
+    if must_be_finite and not _is_finite(image, file):
         raise InputError(
             "finite numbers in every voxel", "NaN or infinity", where=file, remedy="give those voxels a value"
         )
@@ -108,7 +110,7 @@ def nifti_is_finite(file: Path) -> bool:
     import nibabel
 
     with _refusing(file):
-        image = nibabel.Nifti1Image.from_filename(file)  # the header alone, until the voxels are asked for
+        image: Any = nibabel.load(file)  # the header alone, until the voxels are asked for
         if image.get_data_dtype().kind not in "fc":
             return True
         return bool(np.isfinite(np.asanyarray(image.dataobj)).all())
@@ -206,6 +208,22 @@ def write_image(image: sitk.Image, file: Path, *, compressed: bool) -> None:
             f"{file}: expected to write an image, got an error, most likely for want of space or permission; "
             f"free some space and run again."
         ) from error
+
+
+def parts_of(file: Path) -> list[Path]:
+    """Return an image's file, and those beside its header that may hold the voxels.
+
+    Examples:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     for name in ("case.mhd", "case.raw", "case.json"):
+        ...         Path(folder, name).touch()
+        ...     [part.name for part in parts_of(Path(folder, "case.mhd"))]
+        ['case.mhd', 'case.raw']
+    """
+    if file.suffix not in _HEADERS:
+        return [file]
+    return [file, *(part for ending in _VOXELS if (part := file.with_suffix(ending)).is_file())]
 
 
 def visible_files(folder: Path, pattern: str) -> list[Path]:

@@ -120,12 +120,13 @@ class Ensemble:
     def _readable(self, images: Sequence[Path], work: Path) -> list[Path]:
         """Check the images, and return files in the models' format, which are the images themselves where they can be.
 
-        nnU-Net reads a truncated image without a word, and only prints that two channels lie in different places.
+        nnU-Net reads a truncated image without a word, and only prints that two channels lie in different places. NaN
+        counts as what nnU-Net's reader makes of it.
         """
         ending = self.dataset_json["file_ending"]
-        reference, files = read_image(images[0]), []
+        reference, files = read_image(images[0], must_be_finite=False), []
         for channel, file in enumerate(images):
-            image = read_image(file) if channel else reference
+            image = read_image(file, must_be_finite=False) if channel else reference
             check_same_geometry(image, file, reference, images[0])
             if not file.name.endswith(ending):
                 file = work / f"case_{channel:04d}{ending}"

@@ -136,7 +136,7 @@ class TrainedLabels(Results):
 
     def write(self, case: FoundCase, prediction: Path) -> None:
         """Write the segmentation in the format of the image."""
-        image, segmentation = read_image(case.images[0]), read_image(prediction)
+        image, segmentation = read_image(case.images[0], must_be_finite=False), read_image(prediction)
         check_same_geometry(segmentation, prediction, image, case.images[0])
         voxels = sitk.GetArrayFromImage(segmentation)
         result = sitk.GetImageFromArray(voxels.astype(np.uint8 if max(self._labels) < 256 else np.uint16))
@@ -148,7 +148,7 @@ class TrainedLabels(Results):
         """Check labels and geometry of the result."""
         file = self._output / case.result
         result = read_image(file)
-        check_same_geometry(result, file, read_image(case.images[0]), case.images[0])
+        check_same_geometry(result, file, read_image(case.images[0], must_be_finite=False), case.images[0])
         check_labels(sitk.GetArrayViewFromImage(result), self._labels, file)
 
 

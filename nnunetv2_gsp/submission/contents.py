@@ -166,7 +166,7 @@ def _meta_image_violations(archive: zipfile.ZipFile, rules: Rules, entry: Archiv
         ]
     if raw not in archive.namelist():
         return [f"Expected {raw!r} beside {entry.name!r}, got none."]
-    image = read_image(entry.image) if entry.image else None
+    image = read_image(entry.image, must_be_finite=False) if entry.image else None
     size = tuple(int(length) for length in fields["DimSize"][0].split())
     if violations := _size_violations(size, image, entry):
         return violations

@@ -205,7 +205,7 @@ def _convert(rules: Rules, et_threshold: int, case: PredictedCase) -> ConvertedC
 def _read(rules: Rules, et_threshold: int, case: PredictedCase) -> tuple[sitk.Image, np.ndarray, tuple[str, ...]]:
     """Return the image (the prediction if it is not known), the challenge's labels, uint8 (Z, Y, X), and notes."""
     prediction = read_image(case.prediction)
-    image = read_image(case.image) if case.image else prediction
+    image = read_image(case.image, must_be_finite=False) if case.image else prediction
     moved = check_same_geometry(prediction, case.prediction, image, case.image or case.prediction)
     mapping = inverse(rules.of.labels)
     inside, scaled = whole_labels(sitk.GetArrayFromImage(prediction))

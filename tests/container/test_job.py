@@ -133,6 +133,19 @@ def move(folder):
     sitk.WriteImage(image, brats_images(folder)[3])
 
 
+def test_nan_in_a_case_of_brats_is_what_nnunets_reader_makes_of_it(brats_container, brats_input, tmp_path):
+    image = nibabel.load(brats_images(brats_input / CASES[0])[0])
+    labels = []
+    for value in (0, np.nan):
+        changed = image.get_fdata(dtype=np.float32)
+        changed[2, 3, 1] = value
+        nibabel.save(nibabel.Nifti1Image(changed, image.affine), image.get_filename())
+        assert run(brats_container, brats_input, tmp_path / f"{value}") == 0
+        labels.append(voxels(next((tmp_path / f"{value}").glob("*00005*.nii.gz"))))
+    assert labels[0].any()
+    assert np.array_equal(*labels)
+
+
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
