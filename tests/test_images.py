@@ -80,6 +80,7 @@ def test_nifti_2_is_read_as_well(tmp_path):
     file = tmp_path / "image.nii.gz"
     nibabel.save(nibabel.Nifti2Image(np.zeros((4, 5, 6), np.int16), np.eye(4)), file)
     assert nifti_shape(file) == (4, 5, 6)
+    assert nifti_is_finite(file)
     content = gzip.decompress(file.read_bytes())
     file.write_bytes(gzip.compress(content[:-20]))
     with pytest.raises(DamagedFileError, match=f"{len(content) - 20} of {len(content)} bytes"):

@@ -16,6 +16,7 @@ from nnunetv2_gsp.datasets.case_conversion import convert_case
 from nnunetv2_gsp.datasets.source import TEST, TRAINING, Case, DatasetFormat, SkippedCase, Survey, folder_of
 from nnunetv2_gsp.errors import ConflictingInputError, InputError, MissingInputError, SeveralProblemsError
 from nnunetv2_gsp.files import beside, check_target, write_json
+from nnunetv2_gsp.images import parts_of
 from nnunetv2_gsp.nnunet import nnunet_folder
 from nnunetv2_gsp.parallel import in_parallel
 
@@ -182,7 +183,8 @@ def _convert_cases(survey: Survey, unfinished: Path, processes: int) -> list[_Ou
 def _convert_unless_finished(dataset_format: DatasetFormat, dataset: Path, case: Case) -> _Outcome:
     """Convert a case unless it was finished and has not changed since."""
     file = dataset / _WORK / f"{case.name}.json"
-    state = [[str(each), each.stat().st_size, each.stat().st_mtime_ns] for each in case.files]
+    parts = [(part, part.stat()) for each in case.files for part in parts_of(each)]
+    state = [[str(part), about.st_size, about.st_mtime_ns] for part, about in parts]
     content: dict[str, Any] = {"part": case.part, "files": state}
     if file.is_file():
         finished = json.loads(file.read_text())

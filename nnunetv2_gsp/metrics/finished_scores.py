@@ -11,8 +11,6 @@ from nnunetv2_gsp.metrics.definitions import Definition
 from nnunetv2_gsp.metrics.region_labels import RegionLabels
 from nnunetv2_gsp.metrics.scoring import Scores
 
-_DATA_OF_HEADERS = (".raw", ".zraw", ".raw.gz", ".img", ".img.gz")  # a header may have its voxels beside
-
 
 class FinishedScores:
     """Scores of finished cases in a file of a line each; what was scored otherwise or from other files is not taken.
@@ -76,9 +74,9 @@ def _read(file: Path) -> Mapping[str, dict[str, Any]]:
 
 def _contents(file: Path) -> str:
     """Return a digest of a file and of the voxels beside it; of one that is missing, what no other file has."""
-    stem = file.name.partition(".mhd")[0].partition(".nhdr")[0]
-    beside = [file.with_name(stem + ending) for ending in _DATA_OF_HEADERS] if stem != file.name else []
-    return _digest(b"".join(each.read_bytes() for each in (file, *beside) if each.is_file()))
+    from nnunetv2_gsp.images import parts_of
+
+    return _digest(b"".join(part.read_bytes() for part in parts_of(file) if part.is_file()))
 
 
 def _digest(content: bytes) -> str:

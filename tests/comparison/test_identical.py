@@ -33,6 +33,16 @@ def test_identical_predictions_are_named_so(base):
     assert verdict(result) == "The predictions of b and a are identical in 3 cases."
 
 
+def test_headers_that_are_equal_are_not_yet_identical_predictions(base):
+    shutil.rmtree(base / "gt")
+    for case in range(3):
+        write(0 * tumour(case), base / "gt" / f"case_{case:02d}.nii.gz", SPACING)
+        for folder, labels in (("a", tumour(case)), ("b", tumour(case)[::-1].copy() if case else tumour(case))):
+            (base / folder / f"case_{case:02d}.nii.gz").unlink()
+            write(labels, base / folder / f"case_{case:02d}.mhd", SPACING)
+    assert dict(compared(base, "nnunet").identical) == {("a", "b"): 1}
+
+
 def test_equal_scores_are_not_yet_identical_predictions(base):
     shutil.rmtree(base / "gt")
     for case in range(3):

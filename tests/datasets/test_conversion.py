@@ -1,7 +1,9 @@
 """What all challenges share: going on after an interruption, and where a dataset may lie."""
 
+import os
 import shutil
 from functools import partial
+from unittest import mock
 
 import pytest
 
@@ -41,7 +43,7 @@ def interrupted(source, dataset, monkeypatch):
     return dataset.with_name(f"unfinished_{dataset.name}")
 
 
-def converted(source, dataset, monkeypatch):
+def converted(source, dataset, monkeypatch, convert=convert_brats):
     """Convert, and return which cases were done."""
     cases = []
 
@@ -50,7 +52,7 @@ def converted(source, dataset, monkeypatch):
         return case_conversion.convert_case(dataset_format, folder, scratch, case)
 
     monkeypatch.setattr(conversion, "convert_case", record)
-    convert_brats(source, dataset)
+    convert(source, dataset)
     return cases
 
 
@@ -72,6 +74,17 @@ def test_what_changed_or_went_since_the_interruption_is_not_kept(interrupted, so
     assert [file.name for file in (dataset / "labelsTr").iterdir()] == ["BraTS2021_00002.nii.gz"]
     assert sum(file.name.startswith("BraTS2021_00002") for file in (dataset / "imagesTr").iterdir()) == 4
     assert len(list((dataset / "imagesTr").iterdir())) == 4
+
+
+def test_voxels_beside_a_header_that_changed_since_the_interruption_are_not_kept(dataset, tmp_path, monkeypatch):
+    source = write_promise12(tmp_path / "promise12")
+    with monkeypatch.context() as patch:
+        patch.setattr(conversion, "_report", mock.Mock(side_effect=KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            convert_promise12(source, dataset)
+    [voxels] = (source / "training_data").glob("Case01.*raw")
+    os.utime(voxels, (1, 1))
+    assert converted(source, dataset, monkeypatch, convert_promise12) == ["Case01"]
 
 
 @pytest.mark.parametrize("name", ["{}", "unfinished_{}", "replaced_{}"])
