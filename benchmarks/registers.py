@@ -43,7 +43,7 @@ class Compiled:
         """Return what a launch calls."""
         return self._launch
 
-    def _launch(self, *arguments: Any, num_warps: int = 4, **constants: int) -> None:
+    def _launch(self, *arguments: Any, num_warps: int = 4, **constants: Any) -> None:
         names = self.kernel.arg_names
         types = ["*" + NAMES[each.dtype] if isinstance(each, Tensor) else "fp32" for each in arguments]
         key = num_warps, *types, *constants.items()
@@ -57,7 +57,7 @@ class Compiled:
             target=GPUTarget("cuda", CAPABILITY, 32),
             options={"num_warps": num_warps},
         )
-        sizes = [constants[name] for name in ("CI", "CO", "V", "CS", "PW", "BV", "RUN") if name in constants]
+        sizes = _sizes(**constants)
         widths = Counter(re.findall(r"(?:ld|st)\.global[\w.:]*?((?:\.v\d)?\.[bu]\d+)", built.asm["ptx"]))
         print(
             f"{self.kernel.fn.__name__:20}",
@@ -68,6 +68,13 @@ class Compiled:
             dict(widths),
             flush=True,
         )
+
+
+def _sizes(MAP: Any = None, TILES: Any = None, CO: int = 0, V: int = 0, **_: Any) -> tuple[int, ...]:  # noqa: N803
+    """Return what tells the launches of a kernel apart."""
+    if MAP is None:
+        return (V,) if V else ()
+    return MAP.channels, CO, TILES.voxels, MAP.access.shift_channels, MAP.access.pool_w, TILES.size, MAP.run
 
 
 def main(dtype_name: str = "float16") -> None:

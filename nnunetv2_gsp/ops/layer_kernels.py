@@ -33,6 +33,61 @@ _LOW_VOXELS = 256  # of a program that gathers the gradient of a map that was in
 _TINY = tl.constexpr(torch.finfo(torch.float32).tiny)
 
 
+class _Map(NamedTuple):
+    """What a kernel is compiled for of the map that a product reads, (N, channels, D, H, W), D being 1 in 2D.
+
+    Attributes:
+        channels, d, h, w: its size.
+        access: how it is read.
+        first_axis: the first that a local shift moves along: 0, or 1 in 2D.
+        channels_a_way: how many channels of a local shift move along one axis in one direction.
+        run: how many voxels of a tile are neighbours, if a tile is rows within one spatial group; else 0.
+        align: how many addresses lie together wherever they are loaded.
+    """
+
+    channels: int
+    d: int
+    h: int
+    w: int
+    access: Access
+    first_axis: int
+    channels_a_way: int
+    run: int
+    align: int
+
+
+class _Tiles(NamedTuple):
+    """What a kernel is compiled for of the voxels of a product.
+
+    Attributes:
+        voxels: of a sample and channel.
+        size: voxels of a tile.
+        a_program: tiles of a program.
+        align: how many addresses of the product lie together wherever they are stored.
+    """
+
+    voxels: int
+    size: int
+    a_program: int
+    align: int
+
+    @property
+    def parts(self) -> int:
+        """Programs a sample and block of channels."""
+        return _ceil(self.voxels, self.size * self.a_program)
+
+
+class _Low(NamedTuple):
+    """What a kernel is compiled for of a map (D, H, W) that is interpolated, by which factors."""
+
+    d: int
+    h: int
+    w: int
+    f_d: int
+    f_h: int
+    f_w: int
+
+
 def product(
     y: Tensor,
     affine: Affine | None,
@@ -63,11 +118,11 @@ def product(
     n_blocks = _ceil(channels_out, block_out)
     is_interpolated = low is not None and low.shape != z.shape
     most_voxels = (32 if channels_in <= block_in else 16) if access.is_pooled else 128 if is_narrow else 64
-    tiling = _tiling(
+    map_, tiles = _tiling(
         y, z, access, most_voxels // 2 if is_interpolated else most_voxels, n_blocks, has_one_tile=access.is_pooled
     )
-    parts = torch.empty(2, n, channels_out, tiling.parts * has_moments, dtype=torch.float32, device=y.device).unbind()
-    _product[(tiling.parts * n_blocks, n)](
+    parts = torch.empty(2, n, channels_out, tiles.parts * has_moments, dtype=torch.float32, device=y.device).unbind()
+    _product[(tiles.parts * n_blocks, n)](
         y,
         *(affine or (y, y, y)),
         weight,
@@ -78,12 +133,13 @@ def product(
         NORM=affine is not None,
         ADDED=low is not None,
         MOMENTS=has_moments,
+        MAP=map_,
+        LOW=_interpolation(*(tuple(each.shape[2:]) for each in (z if low is None else low, z))),
+        TILES=tiles,
         CO=channels_out,
         BCI=block_in,
         BCO=block_out,
         STAGES=3 if is_narrow and not access.is_pooled else 1,
-        **tiling.constants,
-        **_interpolation(*(tuple(each.shape[2:]) for each in (z if low is None else low, z))),
         num_warps=8 if is_interpolated else 4,
     )
     if not has_moments:
@@ -93,10 +149,10 @@ def product(
         *parts,
         mean,
         variance,
-        V=math.prod(z.shape[2:]),
-        PARTS=tiling.parts,
-        COUNT=tiling.voxels_a_part,
-        BLOCK=_power_of_two(tiling.parts),
+        V=tiles.voxels,
+        PARTS=tiles.parts,
+        COUNT=tiles.size * tiles.a_program,
+        BLOCK=_power_of_two(tiles.parts),
     )
     return z, mean, variance
 
@@ -159,11 +215,11 @@ def gradients(
     block_in, block_out = _block(channels_in), _block(channels_out)
     is_one_kernel = channels_in <= block_in and channels_out <= block_out
     is_half, n_blocks = dz.element_size() == 2, _ceil(channels_in, block_in)
-    tiling = _tiling(y, dz, access, 16 if access.is_pooled else 64 if is_half else 32, n_blocks)
+    map_, tiles = _tiling(y, dz, access, 16 if access.is_pooled else 64 if is_half else 32, n_blocks)
     dy, dhigh = torch.empty_like(y), torch.empty_like(dz) if factors else dz.new_empty(0)
-    daffine = torch.empty(2, n, channels_in, tiling.parts, dtype=torch.float32, device=y.device)
-    dweight = y.new_empty(n * tiling.parts if is_one_kernel else 0, channels_out, channels_in, dtype=torch.float32)
-    _gradients[(tiling.parts * n_blocks, n)](
+    daffine = torch.empty(2, n, channels_in, tiles.parts, dtype=torch.float32, device=y.device)
+    dweight = y.new_empty(n * tiles.parts if is_one_kernel else 0, channels_out, channels_in, dtype=torch.float32)
+    _gradients[(tiles.parts * n_blocks, n)](
         y,
         *(affine or (y, y, y)),
         weight,
@@ -178,12 +234,13 @@ def gradients(
         ADDED=len(factors) > 0,
         MOMENTS=through is not None,
         WEIGHT=is_one_kernel,
+        MAP=map_,
+        TILES=tiles,
         CO=channels_out,
         BCI=block_in,
         BCO=block_out,
-        FENCE=_is_fenced(dz),
         STAGES=3 if is_half and max(block_in, block_out) <= 32 and not access.is_pooled else 1,
-        **tiling.constants,
+        FENCE=_is_fenced(dz),
         num_warps=8 if min(block_in, block_out) >= 64 else 4,
     )
     dweight = dweight.sum(0) if is_one_kernel else gradient_of_weight(dz, through, y, affine, weight, slope, access)
@@ -197,9 +254,9 @@ def gradient_of_weight(
     n, channels_in, channels_out = y.shape[0], y.shape[1], weight.shape[0]
     block_in, block_out = _block(channels_in), _block(channels_out)
     n_blocks = _ceil(channels_in, block_in) * _ceil(channels_out, block_out)
-    tiling = _tiling(y, dz, access, 16 if access.is_pooled else 64, n_blocks, leaves_weights=True)
-    dweight = y.new_empty(n * tiling.parts, channels_out, channels_in, dtype=torch.float32)
-    _gradient_of_weight[(tiling.parts * n_blocks, n)](
+    map_, tiles = _tiling(y, dz, access, 16 if access.is_pooled else 64, n_blocks, leaves_weights=True)
+    dweight = y.new_empty(n * tiles.parts, channels_out, channels_in, dtype=torch.float32)
+    _gradient_of_weight[(tiles.parts * n_blocks, n)](
         y,
         *(affine or (y, y, y)),
         dz,
@@ -208,12 +265,13 @@ def gradient_of_weight(
         slope,
         NORM=affine is not None,
         MOMENTS=through is not None,
+        MAP=map_,
+        TILES=tiles,
         CO=channels_out,
         BCI=block_in,
         BCO=block_out,
-        FENCE=_is_fenced(dz),
         STAGES=1,
-        **tiling.constants,
+        FENCE=_is_fenced(dz),
         num_warps=4,
     )
     return dweight.sum(0)
@@ -229,17 +287,9 @@ def _gradient_of_low(dhigh: Tensor, factors: Sequence[int]) -> Tensor:
     n, channels, *size = dhigh.shape
     dlow = dhigh.new_empty(n, channels, *map(floordiv, size, factors))
     _low_gradient[(_ceil(dlow[0].numel(), _LOW_VOXELS), n)](
-        dhigh, dlow, C=channels, BLOCK=_LOW_VOXELS, **_interpolation(tuple(dlow.shape[2:]), tuple(size))
+        dhigh, dlow, LOW=_interpolation(tuple(dlow.shape[2:]), tuple(size)), C=channels, BLOCK=_LOW_VOXELS
     )
     return dlow
-
-
-class _Tiling(NamedTuple):
-    """How the voxels of a product are shared out among programs, and what kernels have to know of sizes."""
-
-    parts: int  # programs a sample and block of channels
-    voxels_a_part: int
-    constants: dict[str, int]
 
 
 def _tiling(
@@ -250,7 +300,7 @@ def _tiling(
     n_blocks: int,
     leaves_weights: bool = False,
     has_one_tile: bool = False,
-) -> _Tiling:
+) -> tuple[_Map, _Tiles]:
     """Choose tiles of at most so many voxels for the product z, of so many blocks of channels."""
     # the same for every step, and no short computation beside a launch
     return _tiling_of(
@@ -273,32 +323,33 @@ def _tiling_of(
     n_blocks: int,
     enough: int,
     most_tiles: int,
-) -> _Tiling:
+) -> tuple[_Map, _Tiles]:
     n_samples, channels, *size = shape
     n_axes, voxels = len(size), math.prod(size_out)
     tile = max(_LEAST_EDGE, min(most_voxels, _power_of_two(voxels)))
-    size = [1] * (3 - n_axes) + size
+    d, h, w = size = [1] * (3 - n_axes) + size
     if access.shift_channels == access.local_channels == 0 and not access.is_pooled:
-        size = [1, 1, voxels]  # nothing moves: any shape does, and equal numbers of voxels are compiled once
+        d, h, w = size = [1, 1, voxels]  # nothing moves: any shape does, and equal numbers of voxels are compiled once
     run = _run(size, access, tile)
-    tiles = _ceil(voxels, tile)
     # a power of two, so that few kernels are compiled
-    tiles_a_part = min(most_tiles, 1 << max((tiles * n_samples * n_blocks // enough).bit_length() - 1, 0))
+    tiles_of_all = _ceil(voxels, tile) * n_samples * n_blocks
+    a_program = min(most_tiles, 1 << max((tiles_of_all // enough).bit_length() - 1, 0))
     moves_within_rows = access.is_pooled or access.local_channels > 0
-    together = voxels if access.shift_channels == 0 else run or size[2] // access.g_w
-    constants = {
-        **dict(zip(("CI", "D", "H", "W"), (channels, *size), strict=True)),
-        **dict(zip(("GD", "GH", "GW", "CS", "FIRST", "CL", "PD", "PH", "PW"), access, strict=True)),
-        "AXIS": 3 - n_axes,
-        "PART": max(access.local_channels // (2 * n_axes), 1),
-        "V": voxels,
-        "RUN": run,
-        "BV": tile,
-        "TILES": tiles_a_part,
-        "ALIGN": 1 if moves_within_rows else math.gcd(8, together, voxels),
-        "ALIGN_OUT": math.gcd(8, voxels, run or tile),
-    }
-    return _Tiling(_ceil(tiles, tiles_a_part), tile * tiles_a_part, constants)
+    together = voxels if access.shift_channels == 0 else run or w // access.g_w
+    return (
+        _Map(
+            channels,
+            d,
+            h,
+            w,
+            access,
+            first_axis=3 - n_axes,
+            channels_a_way=max(access.local_channels // (2 * n_axes), 1),
+            run=run,
+            align=1 if moves_within_rows else math.gcd(8, together, voxels),
+        ),
+        _Tiles(voxels, tile, a_program, align=math.gcd(8, voxels, run or tile)),
+    )
 
 
 def _run(size: list[int], access: Access, tile: int) -> int:
@@ -310,10 +361,9 @@ def _run(size: list[int], access: Access, tile: int) -> int:
 
 
 @lru_cache(maxsize=1000)
-def _interpolation(low: tuple[int, ...], size: tuple[int, ...]) -> dict[str, int]:
-    """Return the size of the map that is interpolated, and by which factors."""
-    one, factors = (1,) * (3 - len(size)), interpolation_factors(low, size)
-    return dict(zip(("LD", "LH", "LW", "FD", "FH", "FW"), (*one, *low, *one, *factors), strict=True))
+def _interpolation(low: tuple[int, ...], size: tuple[int, ...]) -> _Low:
+    one = (1,) * (3 - len(size))
+    return _Low(*one, *low, *one, *interpolation_factors(low, size))
 
 
 def _block(channels: int) -> int:
@@ -382,61 +432,66 @@ def _per_channel(values, n, c, C: tl.constexpr):
 
 
 @triton.jit
-def _voxels(tile, W: tl.constexpr, RUN: tl.constexpr, BV: tl.constexpr):
+def _norm_of(mean, scale, offset, n, c, NORM: tl.constexpr, C: tl.constexpr):
+    """Load the norm of channels c as three columns, if there is one."""
+    m, s, o = 0.0, 0.0, 0.0
+    if NORM:
+        m, s, o = _per_channel(mean, n, c, C), _per_channel(scale, n, c, C), _per_channel(offset, n, c, C)
+    return m, s, o
+
+
+@triton.jit
+def _weight_of(weight, co, c, MAP: tl.constexpr, CO: tl.constexpr):
+    """Load a block of the weight, or where co is a row and c a column, of its transpose."""
+    return tl.load(weight + co * MAP.channels + c, mask=(co < CO) & (c < MAP.channels), other=0.0)
+
+
+@triton.jit
+def _voxels(tile, MAP: tl.constexpr, TILES: tl.constexpr):
     """Return the first voxel of a tile, and all of them."""
-    i = tl.arange(0, BV)
-    if RUN == 0:
-        first = tile * BV
+    i = tl.arange(0, TILES.size)
+    if MAP.run == 0:
+        first = tile * TILES.size
         v = first + i
     else:
-        RUNS: tl.constexpr = W // RUN
-        first = tile // RUNS * (BV // RUN) * W + tile % RUNS * RUN
-        v = first + i // RUN * W + i % RUN
+        RUNS: tl.constexpr = MAP.w // MAP.run
+        first = tile // RUNS * (TILES.size // MAP.run) * MAP.w + tile % RUNS * MAP.run
+        v = first + i // MAP.run * MAP.w + i % MAP.run
     return first, v
 
 
 @triton.jit
-def _sources(
-    c,
-    v,
-    first,
-    ok,
-    D: tl.constexpr,
-    H: tl.constexpr,
-    W: tl.constexpr,
-    GD: tl.constexpr,
-    GH: tl.constexpr,
-    GW: tl.constexpr,
-    CS: tl.constexpr,
-    FIRST: tl.constexpr,
-    CL: tl.constexpr,
-    AXIS: tl.constexpr,
-    PART: tl.constexpr,
-    RUN: tl.constexpr,
-    ALIGN: tl.constexpr,
-):
+def _sources(c, v, first, ok, MAP: tl.constexpr):
     """Return where in its sample channel c of the shifted map finds voxel v, and whether there is something.
 
     What a local shift would read outside of the map is 0. Its address is then that of the voxel that nobody reads, so
     that the addresses are a permutation all the same, and a backward pass writes each voxel once.
     """
+    D: tl.constexpr = MAP.d
+    H: tl.constexpr = MAP.h
+    W: tl.constexpr = MAP.w
+    ACCESS: tl.constexpr = MAP.access
     at = c[:, None] * (D * H * W) + v[None, :]
-    if CS > 0:
+    if ACCESS.shift_channels > 0:
+        GD: tl.constexpr = ACCESS.g_d
+        GH: tl.constexpr = ACCESS.g_h
+        G: tl.constexpr = GD * GH * ACCESS.g_w
         BD: tl.constexpr = D // GD
         BH: tl.constexpr = H // GH
-        BW: tl.constexpr = W // GW
-        G: tl.constexpr = GD * GH * GW
-        here = v[None, :] if RUN == 0 else first
+        BW: tl.constexpr = W // ACCESS.g_w
+        CS: tl.constexpr = ACCESS.shift_channels
+        here = v[None, :] if MAP.run == 0 else first
         gd, gh, gw = here // (H * W) // BD, here // W % H // BH, here % W // BW
         source = gd + gh * GD + gw * (GD * GH) - tl.where(c < CS, c // (CS // G), 0)[:, None]  # Eq. 2-4
         source = tl.where(source < 0, source + G, source)
         at += (
             (source % GD - gd) * (BD * H * W) + (source // GD % GH - gh) * (BH * W) + (source // (GD * GH) - gw) * BW
         )  # Eq. 5-7
-    if CL > 0:
-        moves = (c >= FIRST) & (c < FIRST + CL)
-        way = tl.where(moves, (c - FIRST) // PART, 0)
-        axis = tl.where(moves, way // 2 + AXIS, -1)[:, None]
+    if ACCESS.local_channels > 0:
+        nth = c - ACCESS.first_local
+        moves = (nth >= 0) & (nth < ACCESS.local_channels)
+        way = tl.where(moves, nth // MAP.channels_a_way, 0)
+        axis = tl.where(moves, way // 2 + MAP.first_axis, -1)[:, None]
         step = (1 - way % 2 * 2)[:, None]  # the source of an even direction lies ahead
         d, h, w = (v // (H * W))[None, :], (v // W % H)[None, :], (v % W)[None, :]
         to_d, to_h, to_w = (
@@ -446,44 +501,21 @@ def _sources(
         )
         ok = ok & (to_d >= 0) & (to_d < D) & (to_h >= 0) & (to_h < H) & (to_w >= 0) & (to_w < W)
         at += ((to_d + D) % D - d) * (H * W) + ((to_h + H) % H - h) * W + (to_w + W) % W - w
-    return _aligned(at, ALIGN), ok
+    return _aligned(at, MAP.align), ok
 
 
 @triton.jit
-def _load(
-    y,
-    c,
-    v,
-    first,
-    ok,
-    mean,
-    scale,
-    offset,
-    i,
-    NORM: tl.constexpr,
-    D: tl.constexpr,
-    H: tl.constexpr,
-    W: tl.constexpr,
-    GD: tl.constexpr,
-    GH: tl.constexpr,
-    GW: tl.constexpr,
-    CS: tl.constexpr,
-    FIRST: tl.constexpr,
-    CL: tl.constexpr,
-    AXIS: tl.constexpr,
-    PART: tl.constexpr,
-    PD: tl.constexpr,
-    PH: tl.constexpr,
-    PW: tl.constexpr,
-    RUN: tl.constexpr,
-    ALIGN: tl.constexpr,
-):
+def _load(y, c, v, first, ok, mean, scale, offset, i, NORM: tl.constexpr, MAP: tl.constexpr):
     """Load voxel i of the pooling windows: its address, whether it is there, its value without mean, and normalised."""
+    PD: tl.constexpr = MAP.access.pool_d
+    PH: tl.constexpr = MAP.access.pool_h
+    PW: tl.constexpr = MAP.access.pool_w
     if PD * PH * PW > 1:
-        HO: tl.constexpr = H // PH
-        WO: tl.constexpr = W // PW
-        v = ((v // (HO * WO) * PD + i // (PH * PW)) * H + v // WO % HO * PH + i // PW % PH) * W + v % WO * PW + i % PW
-    at, is_there = _sources(c, v, first, ok, D, H, W, GD, GH, GW, CS, FIRST, CL, AXIS, PART, RUN, ALIGN)
+        HO: tl.constexpr = MAP.h // PH
+        WO: tl.constexpr = MAP.w // PW
+        d, h, w = v // (HO * WO) * PD + i // (PH * PW), v // WO % HO * PH + i // PW % PH, v % WO * PW + i % PW
+        v = (d * MAP.h + h) * MAP.w + w
+    at, is_there = _sources(c, v, first, ok, MAP)
     value = tl.load(y + at, mask=is_there, other=0.0).to(tl.float32)
     normalised = value
     if NORM:
@@ -493,103 +525,23 @@ def _load(
 
 
 @triton.jit
-def _activated(normalised, is_there, slope, CL: tl.constexpr):
+def _activated(normalised, is_there, slope, MAP: tl.constexpr):
     x = tl.where(normalised > 0, normalised, normalised * slope)
-    if CL > 0:
+    if MAP.access.local_channels > 0:
         x = tl.where(is_there, x, 0.0)
     return x
 
 
 @triton.jit
-def _input(
-    y,
-    c,
-    v,
-    first,
-    ok,
-    mean,
-    scale,
-    offset,
-    slope,
-    NORM: tl.constexpr,
-    D: tl.constexpr,
-    H: tl.constexpr,
-    W: tl.constexpr,
-    GD: tl.constexpr,
-    GH: tl.constexpr,
-    GW: tl.constexpr,
-    CS: tl.constexpr,
-    FIRST: tl.constexpr,
-    CL: tl.constexpr,
-    AXIS: tl.constexpr,
-    PART: tl.constexpr,
-    PD: tl.constexpr,
-    PH: tl.constexpr,
-    PW: tl.constexpr,
-    RUN: tl.constexpr,
-    ALIGN: tl.constexpr,
-):
+def _input(y, c, v, first, ok, mean, scale, offset, slope, NORM: tl.constexpr, MAP: tl.constexpr):
     """Return what a product multiplies, which voxel of each window that was, and how the first was loaded."""
-    at, is_there, value, normalised = _load(
-        y,
-        c,
-        v,
-        first,
-        ok,
-        mean,
-        scale,
-        offset,
-        0,
-        NORM,
-        D,
-        H,
-        W,
-        GD,
-        GH,
-        GW,
-        CS,
-        FIRST,
-        CL,
-        AXIS,
-        PART,
-        PD,
-        PH,
-        PW,
-        RUN,
-        ALIGN,
-    )
-    x = _activated(normalised, is_there, slope, CL)
+    WINDOW: tl.constexpr = MAP.access.pool_d * MAP.access.pool_h * MAP.access.pool_w
+    at, is_there, value, normalised = _load(y, c, v, first, ok, mean, scale, offset, 0, NORM, MAP)
+    x = _activated(normalised, is_there, slope, MAP)
     which = at * 0
-    for i in tl.static_range(1, PD * PH * PW):
-        _, there, _, other = _load(
-            y,
-            c,
-            v,
-            first,
-            ok,
-            mean,
-            scale,
-            offset,
-            i,
-            NORM,
-            D,
-            H,
-            W,
-            GD,
-            GH,
-            GW,
-            CS,
-            FIRST,
-            CL,
-            AXIS,
-            PART,
-            PD,
-            PH,
-            PW,
-            RUN,
-            ALIGN,
-        )
-        other = _activated(other, there, slope, CL)
+    for i in tl.static_range(1, WINDOW):
+        _, there, _, other = _load(y, c, v, first, ok, mean, scale, offset, i, NORM, MAP)
+        other = _activated(other, there, slope, MAP)
         is_larger = (other > x) | (other != other)  # the first of equal ones counts, and what is not a number stays
         x, which = tl.where(is_larger, other, x), tl.where(is_larger, i, which)
     return x, which, at, is_there, value, normalised
@@ -597,29 +549,18 @@ def _input(
 
 @triton.jit
 def _whole_gradient(
-    dz,
-    z,
-    mean,
-    dmean,
-    dvariance,
-    n,
-    co,
-    v,
-    MOMENTS: tl.constexpr,
-    CO: tl.constexpr,
-    V: tl.constexpr,
-    OF_PART: tl.constexpr,
-    ALIGN_OUT: tl.constexpr,
+    dz, z, mean, dmean, dvariance, n, co, v, MOMENTS: tl.constexpr, TILES: tl.constexpr, CO: tl.constexpr
 ):
     """Return what reaches z in all, directly and through its moments, in fp32."""
+    V: tl.constexpr = TILES.voxels
     ok = (co < CO)[:, None] & (v < V)[None, :]
-    at = _aligned(co[:, None] * V + v[None, :], ALIGN_OUT)
+    at = _aligned(co[:, None] * V + v[None, :], TILES.align)
     sample = n.to(tl.int64) * CO * V
     e = tl.load(dz + sample + at, mask=ok, other=0.0).to(tl.float32)
     if MOMENTS:
         deviation = tl.load(z + sample + at, mask=ok, other=0.0).to(tl.float32) - _per_channel(mean, n, co, CO)
         e += _per_channel(dmean, n, co, CO) / V + _per_channel(dvariance, n, co, CO) * (2.0 / V) * deviation
-        if V % OF_PART != 0:
+        if V % (TILES.size * TILES.a_program) != 0:
             e = tl.where(ok, e, 0.0)
     return e
 
@@ -644,22 +585,16 @@ def _along_w(low, at, near, far, part, ok, F: tl.constexpr):
 
 
 @triton.jit
-def _interpolated(
-    low,
-    co,
-    v,
-    ok,
-    LD: tl.constexpr,
-    LH: tl.constexpr,
-    LW: tl.constexpr,
-    FD: tl.constexpr,
-    FH: tl.constexpr,
-    FW: tl.constexpr,
-    ALIGN_OUT: tl.constexpr,
-):
+def _interpolated(low, co, v, ok, LOW: tl.constexpr, ALIGN: tl.constexpr):
     """Load what a map of lower resolution comes to at voxels v."""
+    LD: tl.constexpr = LOW.d
+    LH: tl.constexpr = LOW.h
+    LW: tl.constexpr = LOW.w
+    FD: tl.constexpr = LOW.f_d
+    FH: tl.constexpr = LOW.f_h
+    FW: tl.constexpr = LOW.f_w
     if FD * FH * FW == 1:
-        x = tl.load(low + _aligned(co[:, None] * (LD * LH * LW) + v[None, :], ALIGN_OUT), mask=ok, other=0.0)
+        x = tl.load(low + _aligned(co[:, None] * (LD * LH * LW) + v[None, :], ALIGN), mask=ok, other=0.0)
         x = x.to(tl.float32)
     else:
         near_w, far_w, part_w = _between(v % (LW * FW), LW, FW)
@@ -697,141 +632,58 @@ def _product(
     NORM: tl.constexpr,
     ADDED: tl.constexpr,
     MOMENTS: tl.constexpr,
-    CI: tl.constexpr,
+    MAP: tl.constexpr,
+    LOW: tl.constexpr,
+    TILES: tl.constexpr,
     CO: tl.constexpr,
-    V: tl.constexpr,
-    D: tl.constexpr,
-    H: tl.constexpr,
-    W: tl.constexpr,
-    GD: tl.constexpr,
-    GH: tl.constexpr,
-    GW: tl.constexpr,
-    CS: tl.constexpr,
-    FIRST: tl.constexpr,
-    CL: tl.constexpr,
-    AXIS: tl.constexpr,
-    PART: tl.constexpr,
-    PD: tl.constexpr,
-    PH: tl.constexpr,
-    PW: tl.constexpr,
-    RUN: tl.constexpr,
-    ALIGN: tl.constexpr,
-    ALIGN_OUT: tl.constexpr,
-    BV: tl.constexpr,
     BCI: tl.constexpr,
     BCO: tl.constexpr,
-    TILES: tl.constexpr,
     STAGES: tl.constexpr,
-    LD: tl.constexpr,
-    LH: tl.constexpr,
-    LW: tl.constexpr,
-    FD: tl.constexpr,
-    FH: tl.constexpr,
-    FW: tl.constexpr,
 ):
     """Compute a block of channels of some tiles, and their moments around the mean of the first, so nothing cancels."""
+    CI: tl.constexpr = MAP.channels
+    V: tl.constexpr = TILES.voxels
+    OF_PART: tl.constexpr = TILES.size * TILES.a_program
     BLOCKS: tl.constexpr = (CO + BCO - 1) // BCO
     # blocks of the same tiles are neighbours: they share their input
     part, parts, n = tl.program_id(0) // BLOCKS, tl.num_programs(0) // BLOCKS, tl.program_id(1)
     c, co = tl.arange(0, BCI), tl.program_id(0) % BLOCKS * BCO + tl.arange(0, BCO)
-    m, s, o = 0.0, 0.0, 0.0
-    if NORM:
-        m, s, o = _per_channel(mean, n, c, CI), _per_channel(scale, n, c, CI), _per_channel(offset, n, c, CI)
+    m, s, o = _norm_of(mean, scale, offset, n, c, NORM, CI)
     dtype = z.dtype.element_ty
-    w = tl.load(weight + co[:, None] * CI + c[None, :], mask=(co < CO)[:, None] & (c < CI)[None, :], other=0.0)
-    w = w.to(dtype)
-    y += n.to(tl.int64) * CI * (D * H * W)
+    w = _weight_of(weight, co[:, None], c[None, :], MAP, CO).to(dtype)
+    y += n.to(tl.int64) * CI * (MAP.d * MAP.h * MAP.w)
     sample = n.to(tl.int64) * CO * V
     centre = tl.full((BCO,), 0.0, tl.float32)
     s1, s2 = tl.full((BCO,), 0.0, tl.float32), tl.full((BCO,), 0.0, tl.float32)
-    for turn in tl.range(0, TILES, num_stages=STAGES):
-        first, v = _voxels(part * TILES + turn, W, RUN, BV)
-        x, _, _, _, _, _ = _input(
-            y,
-            c,
-            v,
-            first,
-            (c < CI)[:, None] & (v < V)[None, :],
-            m,
-            s,
-            o,
-            slope,
-            NORM,
-            D,
-            H,
-            W,
-            GD,
-            GH,
-            GW,
-            CS,
-            FIRST,
-            CL,
-            AXIS,
-            PART,
-            PD,
-            PH,
-            PW,
-            RUN,
-            ALIGN,
-        )
-        acc = _dot(w, x.to(dtype), tl.full((BCO, BV), 0.0, tl.float32))
+    for turn in tl.range(0, TILES.a_program, num_stages=STAGES):
+        first, v = _voxels(part * TILES.a_program + turn, MAP, TILES)
+        is_real = (v < V)[None, :]
+        x, _, _, _, _, _ = _input(y, c, v, first, (c < CI)[:, None] & is_real, m, s, o, slope, NORM, MAP)
+        acc = _dot(w, x.to(dtype), tl.full((BCO, TILES.size), 0.0, tl.float32))
         for block in range(1, (CI + BCI - 1) // BCI):
             k = block * BCI + c
-            km, ks, ko = 0.0, 0.0, 0.0
-            if NORM:
-                km, ks = _per_channel(mean, n, k, CI), _per_channel(scale, n, k, CI)
-                ko = _per_channel(offset, n, k, CI)
-            x, _, _, _, _, _ = _input(
-                y,
-                k,
-                v,
-                first,
-                (k < CI)[:, None] & (v < V)[None, :],
-                km,
-                ks,
-                ko,
-                slope,
-                NORM,
-                D,
-                H,
-                W,
-                GD,
-                GH,
-                GW,
-                CS,
-                FIRST,
-                CL,
-                AXIS,
-                PART,
-                PD,
-                PH,
-                PW,
-                RUN,
-                ALIGN,
-            )
-            kw = tl.load(weight + co[:, None] * CI + k[None, :], mask=(co < CO)[:, None] & (k < CI)[None, :], other=0.0)
-            acc = _dot(kw.to(dtype), x.to(dtype), acc)
-        ok = (co < CO)[:, None] & (v < V)[None, :]
-        at = _aligned(co[:, None] * V + v[None, :], ALIGN_OUT)
+            km, ks, ko = _norm_of(mean, scale, offset, n, k, NORM, CI)
+            x, _, _, _, _, _ = _input(y, k, v, first, (k < CI)[:, None] & is_real, km, ks, ko, slope, NORM, MAP)
+            acc = _dot(_weight_of(weight, co[:, None], k[None, :], MAP, CO).to(dtype), x.to(dtype), acc)
+        ok = (co < CO)[:, None] & is_real
+        at = _aligned(co[:, None] * V + v[None, :], TILES.align)
         if ADDED:
-            acc += _interpolated(
-                low + n.to(tl.int64) * CO * (LD * LH * LW), co, v, ok, LD, LH, LW, FD, FH, FW, ALIGN_OUT
-            )
+            acc += _interpolated(low + n.to(tl.int64) * CO * (LOW.d * LOW.h * LOW.w), co, v, ok, LOW, TILES.align)
         rounded = acc.to(dtype)
         tl.store(z + sample + at, rounded, mask=ok)
         if MOMENTS:
             values = rounded.to(tl.float32)
-            if V % BV != 0:
+            if V % TILES.size != 0:
                 values = tl.where(ok, values, 0.0)
             if turn == 0:
-                centre = _sum(values, 1) / tl.minimum(V - part * (TILES * BV), BV)
+                centre = _sum(values, 1) / tl.minimum(V - part * OF_PART, TILES.size)
             off = values - centre[:, None]
-            if V % (TILES * BV) != 0:
+            if V % OF_PART != 0:
                 off = tl.where(ok, off, 0.0)
             d1, d2 = _sums(off, off * off)
             s1, s2 = s1 + d1, s2 + d2
     if MOMENTS:
-        count = tl.minimum(V - part * (TILES * BV), TILES * BV)
+        count = tl.minimum(V - part * OF_PART, OF_PART)
         at = (n * CO + co) * parts + part
         tl.store(part_mean + at, centre + s1 / count, mask=co < CO)
         tl.store(part_m2 + at, s2 - s1 * s1 / count, mask=co < CO)
@@ -911,138 +763,56 @@ def _gradients(
     ADDED: tl.constexpr,
     MOMENTS: tl.constexpr,
     WEIGHT: tl.constexpr,
-    CI: tl.constexpr,
+    MAP: tl.constexpr,
+    TILES: tl.constexpr,
     CO: tl.constexpr,
-    V: tl.constexpr,
-    D: tl.constexpr,
-    H: tl.constexpr,
-    W: tl.constexpr,
-    GD: tl.constexpr,
-    GH: tl.constexpr,
-    GW: tl.constexpr,
-    CS: tl.constexpr,
-    FIRST: tl.constexpr,
-    CL: tl.constexpr,
-    AXIS: tl.constexpr,
-    PART: tl.constexpr,
-    PD: tl.constexpr,
-    PH: tl.constexpr,
-    PW: tl.constexpr,
-    RUN: tl.constexpr,
-    ALIGN: tl.constexpr,
-    ALIGN_OUT: tl.constexpr,
-    BV: tl.constexpr,
     BCI: tl.constexpr,
     BCO: tl.constexpr,
-    TILES: tl.constexpr,
     STAGES: tl.constexpr,
     FENCE: tl.constexpr,
 ):
     """Compute what a block of channels of y gets from some tiles, and parts of what weight, scale and offset get."""
+    CI: tl.constexpr = MAP.channels
+    V: tl.constexpr = TILES.voxels
+    WINDOW: tl.constexpr = MAP.access.pool_d * MAP.access.pool_h * MAP.access.pool_w
     BLOCKS: tl.constexpr = (CI + BCI - 1) // BCI
     part, parts, n = tl.program_id(0) // BLOCKS, tl.num_programs(0) // BLOCKS, tl.program_id(1)
     c, co = tl.program_id(0) % BLOCKS * BCI + tl.arange(0, BCI), tl.arange(0, BCO)
-    real = c < CI
-    is_first = tl.program_id(0) % BLOCKS == 0  # programs of the other blocks have the same e
-    m, s, o = 0.0, 0.0, 0.0
-    if NORM:
-        m, s, o = _per_channel(mean, n, c, CI), _per_channel(scale, n, c, CI), _per_channel(offset, n, c, CI)
+    # programs of the other blocks of channels have the same e
+    real, is_first = c < CI, tl.program_id(0) % BLOCKS == 0
+    m, s, o = _norm_of(mean, scale, offset, n, c, NORM, CI)
     dtype = dz.dtype.element_ty
-    wt = tl.load(weight + co[None, :] * CI + c[:, None], mask=(co < CO)[None, :] & real[:, None], other=0.0).to(dtype)
-    y += n.to(tl.int64) * CI * (D * H * W)
-    dy += n.to(tl.int64) * CI * (D * H * W)
+    wt = _weight_of(weight, co[None, :], c[:, None], MAP, CO).to(dtype)
+    y += n.to(tl.int64) * CI * (MAP.d * MAP.h * MAP.w)
+    dy += n.to(tl.int64) * CI * (MAP.d * MAP.h * MAP.w)
+    dhigh += n.to(tl.int64) * CO * V
     dw = tl.full((BCO, BCI), 0.0, tl.float32)
     ds, do = tl.full((BCI,), 0.0, tl.float32), tl.full((BCI,), 0.0, tl.float32)
-    for turn in tl.range(0, TILES, num_stages=STAGES):
-        first, v = _voxels(part * TILES + turn, W, RUN, BV)
+    for turn in tl.range(0, TILES.a_program, num_stages=STAGES):
+        first, v = _voxels(part * TILES.a_program + turn, MAP, TILES)
         ok = real[:, None] & (v < V)[None, :]
-        e = _whole_gradient(dz, z, z_mean, dmean, dvariance, n, co, v, MOMENTS, CO, V, BV * TILES, ALIGN_OUT).to(dtype)
+        e = _whole_gradient(dz, z, z_mean, dmean, dvariance, n, co, v, MOMENTS, TILES, CO).to(dtype)
         if FENCE:
             e = _fence(e)
         if ADDED:
-            tl.store(
-                dhigh + n.to(tl.int64) * CO * V + _aligned(co[:, None] * V + v[None, :], ALIGN_OUT),
-                e,
-                mask=(co < CO)[:, None] & (v < V)[None, :] & is_first,
-            )
-        x, which, at, is_there, value, normalised = _input(
-            y,
-            c,
-            v,
-            first,
-            ok,
-            m,
-            s,
-            o,
-            slope,
-            NORM,
-            D,
-            H,
-            W,
-            GD,
-            GH,
-            GW,
-            CS,
-            FIRST,
-            CL,
-            AXIS,
-            PART,
-            PD,
-            PH,
-            PW,
-            RUN,
-            ALIGN,
-        )
+            _store_once(dhigh, e, co, v, is_first, TILES, CO)
+        x, which, at, is_there, value, normalised = _input(y, c, v, first, ok, m, s, o, slope, NORM, MAP)
         if WEIGHT:
             dw = _dot(e, tl.trans(x.to(dtype)), dw)
-        g = _dot(wt, e, tl.full((BCI, BV), 0.0, tl.float32))
+        g = _dot(wt, e, tl.full((BCI, TILES.size), 0.0, tl.float32))
         for block in range(1, (CO + BCO - 1) // BCO):
             k = block * BCO + co
-            e = _whole_gradient(dz, z, z_mean, dmean, dvariance, n, k, v, MOMENTS, CO, V, BV * TILES, ALIGN_OUT).to(
-                dtype
-            )
+            e = _whole_gradient(dz, z, z_mean, dmean, dvariance, n, k, v, MOMENTS, TILES, CO).to(dtype)
             if ADDED:
-                tl.store(
-                    dhigh + n.to(tl.int64) * CO * V + _aligned(k[:, None] * V + v[None, :], ALIGN_OUT),
-                    e,
-                    mask=(k < CO)[:, None] & (v < V)[None, :] & is_first,
-                )
-            kw = tl.load(weight + k[None, :] * CI + c[:, None], mask=(k < CO)[None, :] & real[:, None], other=0.0)
-            g = _dot(kw.to(dtype), e, g)
-        with_value, alone = tl.full((BCI, BV), 0.0, tl.float32), tl.full((BCI, BV), 0.0, tl.float32)
-        for i in tl.static_range(PD * PH * PW):
+                _store_once(dhigh, e, k, v, is_first, TILES, CO)
+            g = _dot(_weight_of(weight, k[None, :], c[:, None], MAP, CO).to(dtype), e, g)
+        with_value, alone = tl.full((BCI, TILES.size), 0.0, tl.float32), tl.full((BCI, TILES.size), 0.0, tl.float32)
+        for i in tl.static_range(WINDOW):
             mine = g
-            if PD * PH * PW > 1:
+            if WINDOW > 1:
                 mine = tl.where(which == i, g, 0.0)
-                at, is_there, value, normalised = _load(
-                    y,
-                    c,
-                    v,
-                    first,
-                    ok,
-                    m,
-                    s,
-                    o,
-                    i,
-                    NORM,
-                    D,
-                    H,
-                    W,
-                    GD,
-                    GH,
-                    GW,
-                    CS,
-                    FIRST,
-                    CL,
-                    AXIS,
-                    PART,
-                    PD,
-                    PH,
-                    PW,
-                    RUN,
-                    ALIGN,
-                )
-            if CL > 0:
+                at, is_there, value, normalised = _load(y, c, v, first, ok, m, s, o, i, NORM, MAP)
+            if MAP.access.local_channels > 0:
                 mine = tl.where(is_there, mine, 0.0)
             mine = tl.where(normalised > 0, mine, mine * slope)
             tl.store(dy + at, (mine * s if NORM else mine).to(dy.dtype.element_ty), mask=ok)
@@ -1062,6 +832,13 @@ def _gradients(
 
 
 @triton.jit
+def _store_once(dhigh, e, co, v, is_first, TILES: tl.constexpr, CO: tl.constexpr):
+    """Store what reaches z, for what was added to it."""
+    at = _aligned(co[:, None] * TILES.voxels + v[None, :], TILES.align)
+    tl.store(dhigh + at, e, mask=(co < CO)[:, None] & (v < TILES.voxels)[None, :] & is_first)
+
+
+@triton.jit
 def _gradient_of_weight(
     y,
     mean,
@@ -1076,78 +853,32 @@ def _gradient_of_weight(
     slope,
     NORM: tl.constexpr,
     MOMENTS: tl.constexpr,
-    CI: tl.constexpr,
+    MAP: tl.constexpr,
+    TILES: tl.constexpr,
     CO: tl.constexpr,
-    V: tl.constexpr,
-    D: tl.constexpr,
-    H: tl.constexpr,
-    W: tl.constexpr,
-    GD: tl.constexpr,
-    GH: tl.constexpr,
-    GW: tl.constexpr,
-    CS: tl.constexpr,
-    FIRST: tl.constexpr,
-    CL: tl.constexpr,
-    AXIS: tl.constexpr,
-    PART: tl.constexpr,
-    PD: tl.constexpr,
-    PH: tl.constexpr,
-    PW: tl.constexpr,
-    RUN: tl.constexpr,
-    ALIGN: tl.constexpr,
-    ALIGN_OUT: tl.constexpr,
-    BV: tl.constexpr,
     BCI: tl.constexpr,
     BCO: tl.constexpr,
-    TILES: tl.constexpr,
     STAGES: tl.constexpr,
     FENCE: tl.constexpr,
 ):
     """Compute a part of a block of the weight's gradient, from some tiles."""
+    CI: tl.constexpr = MAP.channels
     BLOCKS: tl.constexpr = (CI + BCI - 1) // BCI
     ALL_BLOCKS: tl.constexpr = BLOCKS * ((CO + BCO - 1) // BCO)
     part, parts, n = tl.program_id(0) // ALL_BLOCKS, tl.num_programs(0) // ALL_BLOCKS, tl.program_id(1)
     c = tl.program_id(0) % BLOCKS * BCI + tl.arange(0, BCI)
     co = tl.program_id(0) % ALL_BLOCKS // BLOCKS * BCO + tl.arange(0, BCO)
-    m, s, o = 0.0, 0.0, 0.0
-    if NORM:
-        m, s, o = _per_channel(mean, n, c, CI), _per_channel(scale, n, c, CI), _per_channel(offset, n, c, CI)
+    m, s, o = _norm_of(mean, scale, offset, n, c, NORM, CI)
     dtype = dz.dtype.element_ty
-    y += n.to(tl.int64) * CI * (D * H * W)
+    y += n.to(tl.int64) * CI * (MAP.d * MAP.h * MAP.w)
     dw = tl.full((BCO, BCI), 0.0, tl.float32)
-    for turn in tl.range(0, TILES, num_stages=STAGES):
-        first, v = _voxels(part * TILES + turn, W, RUN, BV)
-        e = _whole_gradient(dz, z, z_mean, dmean, dvariance, n, co, v, MOMENTS, CO, V, BV * TILES, ALIGN_OUT).to(dtype)
+    for turn in tl.range(0, TILES.a_program, num_stages=STAGES):
+        first, v = _voxels(part * TILES.a_program + turn, MAP, TILES)
+        e = _whole_gradient(dz, z, z_mean, dmean, dvariance, n, co, v, MOMENTS, TILES, CO).to(dtype)
         if FENCE:
             e = _fence(e)
-        x, _, _, _, _, _ = _input(
-            y,
-            c,
-            v,
-            first,
-            (c < CI)[:, None] & (v < V)[None, :],
-            m,
-            s,
-            o,
-            slope,
-            NORM,
-            D,
-            H,
-            W,
-            GD,
-            GH,
-            GW,
-            CS,
-            FIRST,
-            CL,
-            AXIS,
-            PART,
-            PD,
-            PH,
-            PW,
-            RUN,
-            ALIGN,
-        )
+        ok = (c < CI)[:, None] & (v < TILES.voxels)[None, :]
+        x, _, _, _, _, _ = _input(y, c, v, first, ok, m, s, o, slope, NORM, MAP)
         dw = _dot(e, tl.trans(x.to(dtype)), dw)
     tl.store(
         dweight + (n * parts + part) * (CO * CI) + co[:, None] * CI + c[None, :],
@@ -1168,30 +899,26 @@ def _share(low, step, L: tl.constexpr, F: tl.constexpr):
 
 
 @triton.jit
-def _low_gradient(
-    dhigh,
-    dlow,
-    C: tl.constexpr,
-    BLOCK: tl.constexpr,
-    LD: tl.constexpr,
-    LH: tl.constexpr,
-    LW: tl.constexpr,
-    FD: tl.constexpr,
-    FH: tl.constexpr,
-    FW: tl.constexpr,
-):
+def _low_gradient(dhigh, dlow, LOW: tl.constexpr, C: tl.constexpr, BLOCK: tl.constexpr):
     """Gather what some voxels of one sample get from those that are interpolated from them."""
+    LD: tl.constexpr = LOW.d
+    LH: tl.constexpr = LOW.h
+    LW: tl.constexpr = LOW.w
+    FD: tl.constexpr = LOW.f_d
+    FH: tl.constexpr = LOW.f_h
+    FW: tl.constexpr = LOW.f_w
     V: tl.constexpr = LD * LH * LW
+    IN_ROW: tl.constexpr = 2 * FW - FW % 2  # as many voxels of an axis as the low one has a part in
     at, n = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK), tl.program_id(1).to(tl.int64)
     channel, low, ok = at // V, at % V, at < C * V
     dhigh += n * (C * V * FD * FH * FW)
     total = tl.full((BLOCK,), 0.0, tl.float32)
-    for i in range(2 * FD - FD % 2):  # as many voxels of an axis as the low one has a part in
+    for i in range(2 * FD - FD % 2):
         d, is_d, part_d = _share(low // (LH * LW), i - FD // 2, LD, FD)
         for j in range(2 * FH - FH % 2):
             h, is_h, part_h = _share(low // LW % LH, j - FH // 2, LH, FH)
             row = ((channel * (LD * FD) + d) * (LH * FH) + h) * (LW * FW)
-            for k in tl.static_range(2 * FW - FW % 2):
+            for k in tl.static_range(IN_ROW):
                 w, is_w, part_w = _share(low % LW, k - FW // 2, LW, FW)
                 e = tl.load(dhigh + row + w, mask=ok & is_d & is_h & is_w, other=0.0).to(tl.float32)
                 total += part_d * part_h * part_w * e

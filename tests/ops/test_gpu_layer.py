@@ -209,7 +209,7 @@ def test_runs_of_addresses_lie_together_as_the_compiler_is_told(kernels, monkeyp
 
 def test_tiles_of_rows_are_taken_where_they_fit(kernels):
     runs = {
-        name: kernels._tiling(each.tensors[0], each.upstream[0], each.settings[1], 64, 1).constants["RUN"]
+        name: kernels._tiling(each.tensors[0], each.upstream[0], each.settings[1], 64, 1)[0].run
         for name, each in TILED.items()
     }
     assert runs == {
