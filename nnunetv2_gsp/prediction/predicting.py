@@ -316,13 +316,13 @@ def labels_of(logits: Logits, predictor: Predictor, properties: dict[str, Any]) 
     if predictor.all_on_device:
         with suppress(OutOfMemoryError):
             return segmentation_of(in_one_slab(whole.to(predictor.device)), *described)
-    return segmentation_of(in_one_slab(whole), *described)
+    return segmentation_of(in_one_slab(whole.cpu()), *described)
 
 
 def _exported_with_probabilities(
     predictor: Predictor, output: Path, case: Case, logits: Logits, properties: dict[str, Any]
 ) -> Callable[[], None]:
-    write_with_probabilities(case, logits.whole(), properties, predictor, output)
+    write_with_probabilities(case, logits.whole().cpu(), properties, predictor, output)
     return lambda: None
 
 

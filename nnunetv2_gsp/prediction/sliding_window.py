@@ -92,19 +92,19 @@ class Predictor:
         Raises:
             InputError: the network makes numbers of the image that are not finite.
         """
-        return self.logits_of(image).whole()
+        return self.logits_of(image).whole().cpu()
 
     def logits_of(self, image: Tensor) -> Logits:
         """Return the same, computed when it is asked for: on the CPU a slab for each row of windows.
 
         Sums are in memory of as many slices as a window has, or of some for a 2d model. Another device gives all logits
-        at once.
+        at once, and keeps them if there is one fold, and `all_on_device`, and memory for it.
 
         Raises:
             InputError: as above, when a slab is asked for.
         """
         shape = (self.label_manager.num_segmentation_heads, *image.shape[1:])
-        return Logits(shape, self._slabs(image) if self._nnunets is None else _nnunets_slab(self._nnunets, image))
+        return Logits(shape, self._slabs(image) if self._nnunets is None else self._nnunets_slab(image))
 
     @torch.inference_mode()
     def _slabs(self, image: Tensor) -> Iterator[Slab]:
@@ -129,6 +129,22 @@ class Predictor:
             index: Window = (_ALL, slice(first - row.first + 1, stop - row.first + 1), *inside)
             yield Slab(first - inside_d.start, _finite(logits[index]))
             sums.move(end - row.first)
+
+    def _nnunets_slab(self, image: Tensor) -> Iterator[Slab]:
+        """Let nnU-Net's predictor predict; the network has the weights of a single fold already."""
+        nnunets: Any = self._nnunets
+        predict = (
+            nnunets.predict_logits_from_preprocessed_data
+            if len(self.fold_weights) > 1
+            else nnunets.predict_sliding_window_return_logits
+        )
+        try:
+            logits: Tensor = predict(image)
+        except RuntimeError as error:
+            if not str(error).startswith("Encountered inf"):  # which nnU-Net finds, but no NaN
+                raise
+            raise _not_finite() from error
+        yield Slab(0, _finite(logits))
 
     def _rows(self, size: Sequence[int]) -> "list[_Row]":
         """Return nnU-Net's windows in an image of this size (D, H, W), in rows that begin at the same slice.
@@ -254,17 +270,6 @@ class _Sums:
             some = slice(first, min(first + n, n_left))
             self._all[:, some] = self._all[:, some.start + n : some.stop + n]
         self._all[:, n_left:] = 0
-
-
-def _nnunets_slab(nnunets: Any, image: Tensor) -> Iterator[Slab]:
-    """Let nnU-Net's predictor predict."""
-    try:
-        logits: Tensor = nnunets.predict_logits_from_preprocessed_data(image)
-    except RuntimeError as error:
-        if not str(error).startswith("Encountered inf"):  # which nnU-Net finds, but no NaN
-            raise
-        raise _not_finite() from error
-    yield Slab(0, _finite(logits))
 
 
 def _finite(logits: Tensor) -> Tensor:

@@ -181,7 +181,7 @@ def test_an_image_with_nan_is_refused():
 
 
 def test_another_device_is_left_to_nnunet():
-    with mock.patch.object(nnUNetPredictor, "predict_logits_from_preprocessed_data", autospec=True) as asked:
+    with mock.patch.object(nnUNetPredictor, "predict_sliding_window_return_logits", autospec=True) as asked:
         asked.return_value = torch.ones(CLASSES, 1, 8, 8)
         predictor = predictor_of((8, 8), 0.9, device=torch.device("meta"), all_on_device=False)
         assert predictor.predict_logits_from_preprocessed_data(image := image_of((1, 8, 8))) is asked.return_value
@@ -191,6 +191,17 @@ def test_another_device_is_left_to_nnunet():
     assert not nnunets.perform_everything_on_device
     assert nnunets.allowed_mirroring_axes == (0, 1)
     assert nnunets.network is predictor.network
+
+
+@pytest.mark.parametrize("n_folds", [1, 2])
+def test_another_device_averages_folds_as_nnunet_does(n_folds):
+    ours, nnunets = predictor_of((8, 8, 8)), nnunets_predictor_of((8, 8, 8))
+    folds = [network_of(3).state_dict(), {name: -2 * weight for name, weight in network_of(3).state_dict().items()}]
+    ours.fold_weights = nnunets.list_of_parameters = folds[:n_folds]
+    ours._nnunets = ours._nnunets_predictor()
+    image = image_of((12, 9, 10))
+    expected = nnunets.predict_logits_from_preprocessed_data(image)
+    assert torch.equal(ours.predict_logits_from_preprocessed_data(image), expected)
 
 
 @pytest.mark.parametrize("patch_size", [(8, 8), (8, 8, 8)])
@@ -221,7 +232,7 @@ def test_what_a_device_lacks_is_told_with_the_first_image():
 )
 def test_what_another_device_makes_is_finite(found, raised):
     kind, words = raised
-    with mock.patch.object(nnUNetPredictor, "predict_logits_from_preprocessed_data", autospec=True, **found):
+    with mock.patch.object(nnUNetPredictor, "predict_sliding_window_return_logits", autospec=True, **found):
         predictor = predictor_of((8, 8), device=torch.device("meta"))
         with pytest.raises(kind, match=words):
             predictor.predict_logits_from_preprocessed_data(image_of((1, 8, 8)))
