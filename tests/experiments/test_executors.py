@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -11,6 +12,8 @@ from nnunetv2_gsp.experiments import executors
 from nnunetv2_gsp.experiments.executors import slurm_states
 from nnunetv2_gsp.experiments.runs import RunState, SubmittedJob, TrainingRun
 from nnunetv2_gsp.experiments.tables import TableRow
+from nnunetv2_gsp.slurm import SlurmResources
+from tests.fake_slurm import options_and_srun, put_command, put_sbatch
 
 
 @pytest.fixture
@@ -49,6 +52,22 @@ def test_trainings_take_turns_on_the_gpus_or_share_the_cores(monkeypatch):
     assert executors._share("cpu", 0, at_a_time=9) == {"OMP_NUM_THREADS": "1", "nnUNet_n_proc_DA": "5"}
 
 
+@pytest.mark.parametrize(("device", "gpus"), [("cpu", set()), ("cuda", {"--gpus-per-node=1"})])
+def test_runs_are_one_array_of_slurm_and_remember_their_jobs(device, gpus, runs, tmp_path, monkeypatch):
+    pytest.importorskip("submitit")
+    sbatch = put_sbatch(tmp_path, monkeypatch)
+    ids = ["7_0", "7_1", "7_2"]
+    on_device = [replace(run, device=device) for run in runs]
+    assert executors.submit_to_slurm(on_device, 2, SlurmResources("night")) == ids
+    options, _ = options_and_srun(sbatch)
+    assert {"--partition=night", "--array=0-2%2"} <= options
+    assert {option for option in options if "gpu" in option} == gpus
+    [log] = [option.removeprefix("--output=") for option in options if option.startswith("--output=")]
+    assert [(run.job().executor, run.job().id, run.job().log) for run in runs] == [
+        ("slurm", id, log.replace("%A_%a", id)) for id in ids
+    ]
+
+
 def test_slurm_that_is_not_there_is_one_sentence(runs, monkeypatch):
     runs[0].remember(SubmittedJob("slurm", "7_0", "log", "outcome"))
     monkeypatch.setenv("PATH", "/nowhere")
@@ -58,15 +77,8 @@ def test_slurm_that_is_not_there_is_one_sentence(runs, monkeypatch):
 
 @pytest.fixture
 def squeue(tmp_path, monkeypatch):
-    """Return a function that puts a squeue on PATH, and the words that it was called with."""
-
-    def put(script):
-        (tmp_path / "squeue").write_text(f"#!/bin/sh\necho $* > {tmp_path / 'asked'}\n{script}\n")
-        (tmp_path / "squeue").chmod(0o755)
-        monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
-        return tmp_path / "asked"
-
-    return put
+    """Return a function that puts a squeue on PATH, as `put_command`."""
+    return partial(put_command, "squeue", folder=tmp_path, monkeypatch=monkeypatch)
 
 
 def test_slurm_is_asked_once_for_all_jobs_of_an_array(runs, squeue):
