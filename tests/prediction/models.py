@@ -8,6 +8,7 @@ import torch
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
 from nnunetv2_gsp.architectures.from_plans import gsp_architecture
+from nnunetv2_gsp.nnunet import FINAL_CHECKPOINT
 from nnunetv2_gsp.trainers import nnUNetTrainerGSP
 from tests.architectures.networks import isotropic, stock_architecture
 from tests.prediction.cases import LINEAR
@@ -17,7 +18,7 @@ PATCH = (8, 8, 8)
 SHAPES = {"a": (9, 12, 14), "b": (7, 5, 9), "c": (12, 11, 10)}  # (D, H, W)
 
 
-def write_model(nnunet_folders, patch_size=PATCH, trainer_class=nnUNetTrainerGSP, previous_stage=None):
+def write_model(nnunet_folders, patch_size=PATCH, trainer_class=nnUNetTrainerGSP, previous_stage=None, folds=(0,)):
     dim = len(patch_size)
     architecture = stock_architecture((8, 12), isotropic(2, dim))
     if issubclass(trainer_class, nnUNetTrainerGSP):
@@ -26,7 +27,7 @@ def write_model(nnunet_folders, patch_size=PATCH, trainer_class=nnUNetTrainerGSP
     plans["configurations"]["basis"]["resampling_fn_probabilities_kwargs"] = LINEAR
     plans["configurations"]["basis"]["previous_stage"] = previous_stage
     plans["foreground_intensity_properties_per_channel"] = {"0": {}}
-    return write_model_folder(nnunet_folders, plans, trainer_class=trainer_class)
+    return write_model_folder(nnunet_folders, plans, folds, trainer_class)
 
 
 def write_images(folder):
@@ -47,12 +48,19 @@ def array_of(file):
 
 
 def nnunets_predictions(
-    model_folder, images, output, save_probabilities=False, folds=(0,), previous_stage=None, **settings
+    model_folder,
+    images,
+    output,
+    save_probabilities=False,
+    folds=(0,),
+    checkpoint_name=FINAL_CHECKPOINT,
+    previous_stage=None,
+    **settings,
 ):
     """Let nnU-Net predict, but sum up windows in fp32: near ties its fp16 decides at random."""
     output.mkdir()
     predictor = nnUNetPredictor(device=torch.device("cpu"), allow_tqdm=False, **settings)
-    predictor.initialize_from_trained_model_folder(str(model_folder), folds)
+    predictor.initialize_from_trained_model_folder(str(model_folder), folds, checkpoint_name)
     with mock.patch.object(torch, "half", torch.float):
         predictor.predict_from_files_sequential(
             [[str(images / f"{name}_0000.nii.gz")] for name in SHAPES],
