@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import signal
 from dataclasses import replace
 
 import pytest
@@ -86,6 +87,23 @@ def test_a_job_whose_command_fails_ends_with_an_error(run, monkeypatch):
     monkeypatch.setattr(TrainingRun, "command", lambda _: ["python", "-c", "raise SystemExit(3)"])
     with pytest.raises(RuntimeError, match="training stopped with exit code 3"):
         TrainingJob(run, {})()
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR2])
+def test_a_job_that_is_stopped_from_outside_waits_for_submitit_and_is_no_failure(sent, run, monkeypatch):
+    """Submitit writes down an error of any Exception, and within the wait its handler requeues the job."""
+    waited_s = []
+    monkeypatch.setattr(TrainingRun, "command", lambda _: ["sh", "-c", f"kill -{sent:d} $$"])
+    monkeypatch.setattr(runs.time, "sleep", waited_s.append)
+    with pytest.raises(SystemExit, match="the training was stopped from outside"):
+        TrainingJob(run, {})()
+    assert sum(waited_s) > 0
+
+
+def test_a_job_that_slurm_requeues_trains_the_same_run(run):
+    pytest.importorskip("submitit")
+    job = TrainingJob(run, {"OMP_NUM_THREADS": "2"})
+    assert job.checkpoint().function is job
 
 
 def test_a_job_holds_its_lock_and_its_variables_while_it_trains(run, monkeypatch):
