@@ -1,15 +1,19 @@
 """A folder's cases are shared by jobs; what is there stays, and the same call goes on."""
 
 import json
+import os
 import pickle
 import shutil
 import subprocess
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import SimpleITK as sitk
 
 from nnunetv2_gsp.errors import InputError
+from nnunetv2_gsp.nnunet import find_trainer
 from nnunetv2_gsp.prediction import submitting
 from nnunetv2_gsp.prediction.submitting import submit_predictions
 from nnunetv2_gsp.slurm import SlurmResources
@@ -86,6 +90,26 @@ def test_jobs_share_the_cases_and_the_same_call_goes_on(model_folder, images, tm
     nnunets = nnunets_predictions(model_folder, images, tmp_path / "nnunet", use_mirroring=False)
     for name in ("b", "c"):
         assert (array_of(out / f"{name}.nii.gz") == array_of(nnunets / f"{name}.nii.gz")).all()
+
+
+def test_a_job_needs_neither_the_working_directory_nor_the_variables_it_was_submitted_with(
+    nnunet_folders, images, tmp_path, slurm, monkeypatch
+):
+    trainer = find_trainer("nnUNetTrainerGSPFewIterations")  # which nnUNet_extTrainer names, as a user's own
+    last = write_model(nnunet_folders, trainer_class=trainer, previous_stage="3d_lowres")
+    first, elsewhere = tmp_path / "first", tmp_path / "elsewhere"
+    for folder in (first, elsewhere):
+        folder.mkdir()
+    for name in SHAPES:
+        image = sitk.ReadImage(images / f"{name}_0000.nii.gz")
+        sitk.WriteImage(sitk.Cast(image > 5, sitk.sitkUInt8), first / f"{name}.nii.gz")
+    monkeypatch.chdir(tmp_path)
+    given = [Path(os.path.relpath(path)) for path in (images, tmp_path / "out", last)]
+    submit_predictions(*given, device="cpu", previous_stage=Path("first"), mirroring=False)
+    monkeypatch.chdir(elsewhere)
+    monkeypatch.delenv("nnUNet_extTrainer")
+    slurm.run("7_0")
+    assert predicted(tmp_path / "out") == list(SHAPES)
 
 
 def test_a_gpu_is_asked_for_where_the_device_is_one(model_folder, images, tmp_path, slurm):
