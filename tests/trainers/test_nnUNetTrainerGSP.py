@@ -348,6 +348,26 @@ def test_planned_templates_train_under_both_trainers_to_the_same_outputs(planned
     assert not torch.equal(logits[0], logits[2])  # two trainings
 
 
+def test_the_log_says_what_becomes_of_residual_blocks(planned):
+    told = "each stage of the GSP network has two convolutions instead"
+    for plans_name, is_told in (("nnUNetPlans", False), (plan_experiments([ID], "nnUNetPlannerResEncM"), True)):
+        trainer = new_trainer("nnUNetTrainerGSPNoMirroring", plans_name)
+        trainer.initialize()
+        stages = [*trainer.network.encoder.stages, *trainer.network.decoder.stages]
+        assert {len(stage.convs) for stage in stages} == {2}
+        assert (told in Path(trainer.log_file).read_text()) is is_told
+
+
+@pytest.mark.parametrize("is_ddp", [True, False])
+def test_on_several_gpus_torch_does_not_split_a_compiled_network(planned, is_ddp, monkeypatch):
+    monkeypatch.setattr(nnUNetTrainer, "initialize", lambda _: None)  # which needs the GPUs
+    trainer = new_trainer("nnUNetTrainerGSPNoMirroring")
+    trainer.is_ddp = is_ddp
+    with torch._dynamo.config.patch(optimize_ddp=True):
+        trainer.initialize()
+        assert torch._dynamo.config.optimize_ddp is not is_ddp
+
+
 def test_building_does_not_change_the_plans(planned):
     plans = json.loads((planned / "nnUNet_preprocessed" / DATASET / "nnUNetPlans.json").read_text())
     before = deepcopy(plans)
