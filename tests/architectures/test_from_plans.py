@@ -119,3 +119,13 @@ def test_table_says_what_the_network_does():
     assert located(architecture)["shift_channels"] == list(
         gsp_unet((14, 14, 14), (32, 98), [(1, 1, 1), (2, 2, 2)]).shift_settings.shift_channels
     )
+
+
+def test_table_says_how_many_channels_move_by_single_voxels():
+    entry = gsp_architecture(
+        stock_architecture((16, 32), isotropic(2, dim=2)), (16, 16), ShiftRequest(local_shift_ratio=0.25)
+    )
+    _, header, *stages = describe(read_architecture(entry, (16, 16)), (16, 16)).splitlines()
+    assert header.split()[-3:] == ["shifted", "channels", "locally"]
+    assert [line.split()[-2:] for line in stages] == [["8", "4"], ["16", "8"]]  # a half and a quarter
+    assert {len(line) for line in stages} == {len(header)}
