@@ -66,6 +66,16 @@ def test_other_normalisation_means_other_data_and_templates_share_them():
     assert effective(same, "3d_fullres")["data_identifier"] == "nnUNetPlans_3d_fullres"
 
 
+@pytest.mark.parametrize(("planned", "added"), [([True, False], "_unmasked_norm"), ([False, False], "")])
+def test_normalisation_without_the_mask_means_other_data_unless_it_was_planned_so(planned, added):
+    stock = stock_plans()
+    stock["configurations"]["3d_fullres"]["use_mask_for_norm"] = planned
+    plans = gsp_plans(stock, "mine", load_template("default", {"use_mask_for_norm": False}), ["3d_fullres"])
+    unmasked = effective(plans, "3d_fullres")
+    assert unmasked["use_mask_for_norm"] == [False, False]
+    assert unmasked["data_identifier"] == f"nnUNetPlans_3d_fullres{added}"
+
+
 def test_widths_are_multiples_of_the_planned_ones_and_stages_share_groups():
     settings = {"width_multiplier": 1.4, "spatial_groups": [2, 2, 2]}
     plans = gsp_plans(stock_plans(), "mine", load_template("default", settings), ["3d_fullres"])
