@@ -4,9 +4,12 @@ import numpy as np
 import pytest
 import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from nnunetv2.training.nnUNetTrainer.variants.data_augmentation.nnUNetTrainerNoMirroring import (
+    nnUNetTrainer_onlyMirror01,
+)
 from nnunetv2.training.nnUNetTrainer.variants.network_architecture.nnUNetTrainerBN import nnUNetTrainerBN
 
-from nnunetv2_gsp.trainers import nnUNetTrainerGSP
+from nnunetv2_gsp.trainers import nnUNetTrainerGSP, nnUNetTrainerGSPNoMirroring
 from tests.cli.commands import exit_code
 from tests.conftest import set_nnunet_folders
 from tests.prediction.models import SHAPES, array_of, nnunets_predictions, write_images, write_model
@@ -15,6 +18,8 @@ KINDS = {
     "2d": {"patch_size": (8, 8)},
     "stock": {"trainer_class": nnUNetTrainer},
     "stock in 2d": {"trainer_class": nnUNetTrainer, "patch_size": (8, 8)},
+    "without mirroring": {"trainer_class": nnUNetTrainerGSPNoMirroring},
+    "mirrored along two axes": {"trainer_class": nnUNetTrainer_onlyMirror01},
     "a network of its trainer's": {"trainer_class": nnUNetTrainerBN},
 }
 

@@ -47,6 +47,7 @@ def nnunets_predictor_of(patch_size, step_size=0.5, mirroring=True):
 
 
 def described(patch_size, mirroring):
+    """Return what a predictor is made of; `mirroring` is True for all axes, or some of them."""
     n_axes = len(patch_size)
     network = network_of(n_axes)
     return {
@@ -58,7 +59,7 @@ def described(patch_size, mirroring):
         "trainer_name": "nnUNetTrainer",
         "network": network,
         "fold_weights": [network.state_dict()],
-        "mirroring_axes": tuple(range(n_axes)) if mirroring else (),
+        "mirroring_axes": tuple(range(n_axes)) if mirroring is True else mirroring,
     }
 
 
@@ -72,7 +73,7 @@ def in_fp32(monkeypatch):
     monkeypatch.setattr(torch, "half", torch.float)
 
 
-@pytest.mark.parametrize("settings", [{}, {"mirroring": False}, {"step_size": 0.9}])
+@pytest.mark.parametrize("settings", [{}, {"mirroring": ()}, {"mirroring": (1,)}, {"step_size": 0.9}])
 @pytest.mark.parametrize(
     ("patch_size", "shape"),
     [
@@ -94,8 +95,13 @@ def test_they_are_nnunets(patch_size, shape, settings, in_fp32):
     assert torch.allclose(ours, nnunets, rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("mirroring", [True, False])
-@pytest.mark.parametrize(("patch_size", "shape"), [((8, 16, 8), (13, 16, 20)), ((16, 16), (2, 20, 19))])
+@pytest.mark.parametrize(
+    ("patch_size", "shape", "mirroring"),
+    [
+        *(((8, 16, 8), (13, 16, 20), axes) for axes in (True, (), (0, 2))),
+        *(((16, 16), (2, 20, 19), axes) for axes in (True, (), (1,))),
+    ],
+)
 def test_they_are_nnunets_of_a_gsp_network_too(patch_size, shape, mirroring, in_fp32):
     found = []
     for kind in (predictor_of, nnunets_predictor_of):
