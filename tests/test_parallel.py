@@ -2,7 +2,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -10,15 +9,23 @@ from nnunetv2_gsp.errors import InputError
 from nnunetv2_gsp.parallel import in_parallel
 
 SLEEPERS = """
-import os, time
+import os, sys, time
+from multiprocessing.context import SpawnProcess
 from nnunetv2_gsp.parallel import in_parallel
 
-def sleep(_):
+def sleep(_=None):
     os.write(1, b"asleep\\n")  # two processes share this pipe, and unbuffered a print writes its line's end apart
     time.sleep(60)
 
+def start_and_sleep(process, start=SpawnProcess.start):
+    start(process)
+    time.sleep(60)
+
 if __name__ == "__main__":
-    list(in_parallel(sleep, range(4), 2, "Sleep"))
+    initializer = None
+    if sys.argv[1] == "amid a start":
+        SpawnProcess.start, initializer = start_and_sleep, sleep
+    list(in_parallel(sleep, range(4), 2, "Sleep", initializer))
 """
 
 
@@ -56,19 +63,17 @@ def test_a_killed_process_is_one_sentence():
         list(in_parallel(die, range(4), 2, "Die"))
 
 
-@pytest.mark.parametrize("asleep", [True, False], ids=["at work", "while it starts"])
+@pytest.mark.parametrize(("when", "n_asleep"), [("at work", 2), ("amid a start", 1)])
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGKILL])
-def test_an_interruption_leaves_no_process(sent, asleep, tmp_path):
+def test_an_interruption_leaves_no_process(sent, when, n_asleep, tmp_path):
     """Once the command and all that it started are gone, nobody holds the other end of the pipe."""
     script = tmp_path / "sleepers.py"
     script.write_text(SLEEPERS)
     with subprocess.Popen(
-        [sys.executable, script], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True
+        [sys.executable, script, when], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True
     ) as command:
-        if asleep:
+        for _ in range(n_asleep):
             assert command.stdout.readline() == b"asleep\n"
-        else:
-            time.sleep(0.6)
         os.kill(command.pid, sent) if sent == signal.SIGKILL else os.killpg(command.pid, sent)
         try:
             command.communicate(timeout=20)
