@@ -13,13 +13,29 @@ from benchmarks.measuring import WrongError
 TOLD = "case: 4×5×6 voxels; 1.5 s waited for the image, 6.0 s in the network, 0.5 s to labels"
 
 
-def test_a_command_is_measured_with_its_processes(tmp_path):
-    # the child takes 100 MB for half a second
-    child = "import time; held = bytearray(100_000_000); time.sleep(0.5)"
-    code = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}]); print('done')"
+def test_a_command_is_measured_with_its_processes(tmp_path, monkeypatch):
+    held, measured, memory_bytes = tmp_path / "held", tmp_path / "measured", case._memory_bytes
+
+    def measure(process):
+        is_held = held.exists()
+        found = memory_bytes(process)
+        if is_held:
+            measured.touch()
+        return found
+
+    monkeypatch.setattr(case, "_memory_bytes", measure)
+    # the child holds 100 MB until they are measured
+    child = (
+        "import os, time; held, end = bytearray(100_000_000), time.monotonic() + 60\n"
+        f"open({str(held)!r}, 'w').close()\n"
+        f"while not os.path.exists({str(measured)!r}) and time.monotonic() < end: time.sleep(0.01)"
+    )
+    code = (
+        "import subprocess, sys, time; begin = time.perf_counter()\n"
+        f"subprocess.run([sys.executable, '-c', {child!r}]); print(time.perf_counter() - begin)"
+    )
     run = case._measured([sys.executable, "-c", code], tmp_path, poll_s=0.02)
-    assert run.said == "done\n"
-    assert run.seconds >= 0.5
+    assert 0 < float(run.said) < run.seconds
     assert 0 < run.cpu_seconds < run.seconds * 4
     assert 100 < run.peak_mb < 200
 
