@@ -95,7 +95,7 @@ def submit_array(
         jobs: picklable functions without arguments, one for each job.
         logs: folder for the output of the jobs; it is made where it is missing.
         resources: GPUs, cores, time and partition of each job.
-        at_a_time: largest number of jobs that run at once; None leaves it to Slurm.
+        at_a_time: largest number of jobs that run at once; None: as many as submitit allows, 256.
         on_gpu: True asks for a GPU for each job, unless the resources say what to ask for.
 
     Returns:
