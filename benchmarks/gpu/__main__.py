@@ -26,8 +26,8 @@ ALONE = [
     Section("prediction", f"{HERE}.prediction:tables", 150),
     Section("pieces", f"{HERE}.pieces:tables", 60),
     Section("engines", f"{HERE}.engines:tables", 350),
-    Section("files", f"{HERE}.files:tables", 400),
     Section("epochs", f"{HERE}.epochs:tables", 400),
+    Section("files", f"{HERE}.files:tables", 400),
 ]
 # groups, the sections of one in one process
 BESIDE = [
@@ -38,7 +38,7 @@ BESIDE = [
     [Section("losses", f"{HERE}.losses:tables", 600)],
 ]
 SECTIONS = [section.name for section in [*ALONE, *(section for group in BESIDE for section in group)]]
-ASKED, TAKE_ASKED = "asked", {"prediction", "pieces", "engines", "files", "epochs"}  # which try it before
+ASKED, TAKE_ASKED = "asked", {"prediction", "pieces", "engines", "epochs", "files"}  # before which it is tried
 COMPILED = {  # before they are timed
     "training": ("gsp", "stock"),
     "prediction": ("gsp", "triton", "stock"),
@@ -70,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     scratch = Path(mkdtemp(prefix="gsp_bench"))
     try:
         _set_environment(scratch)
-        _measure(asked, settings, began + asked.budget - LAST_WORDS_S, tell, results)
+        _measure(asked, settings, began + asked.budget - LAST_WORDS_S, tell)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     print(f"\n{results.short(SHORT)}\n{time.monotonic() - began:.0f} s in all; {results.page}", flush=True)
@@ -78,10 +78,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(f"did not finish: {', '.join(results.failures())}")
 
 
-def _measure(
-    asked: argparse.Namespace, settings: Settings, until: float, tell: Callable[[News], None], results: Results
-) -> None:
-    """First all that is not timed, then the rest, without the engine on request if that has failed."""
+def _measure(asked: argparse.Namespace, settings: Settings, until: float, tell: Callable[[News], None]) -> None:
+    """First all that is not timed, then the rest, without the engine on request if that was wrong."""
+    wrong: list[str] = []
+
+    def tell_and_note(news: News) -> None:
+        tell(news)
+        if news.is_wrong and news.section.name.endswith((ASKED, ", triton")):  # tried, or compiled for what is timed
+            wrong.append(news.section.name)
+
     names = {*asked.only, *([ASKED] if settings.on_gpu and TAKE_ASKED.intersection(asked.only) else [])}
     alone = [section for section in ALONE if section.name in names]
     beside = [[section for section in group if section.name in names] for group in BESIDE]
@@ -92,9 +97,9 @@ def _measure(
         settings,
         log,
         time.monotonic() + share * (until - time.monotonic()),
-        tell,
+        tell_and_note,
     )
-    run([alone], replace(settings, takes_asked=ASKED not in results.failures()), log, until, tell)
+    run([alone], replace(settings, takes_asked=not wrong), log, until, tell)
 
 
 def _warm_ups(alone: Sequence[Section], settings: Settings) -> list[list[Section]]:

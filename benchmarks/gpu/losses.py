@@ -27,9 +27,12 @@ def tables(settings: Settings) -> Iterator[Table]:
     cores = os.cpu_count() or 1
     preprocess(dataset, cores)
     runs = list(product(settings.contenders, SEEDS[:1] if settings.is_tiny else SEEDS))
+    found: dict[tuple[Contender, int], dict[str, Any]] = {}
     with ThreadPoolExecutor(min(len(runs), max(1, cores // 2))) as pool:
-        found = dict(zip(runs, pool.map(lambda each: _train(each, dataset, len(runs), settings), runs), strict=True))
-    yield _table(dataset, found, settings)
+        logs = pool.map(lambda each: _train(each, dataset, len(runs), settings), runs)
+        for each, log in zip(runs, logs, strict=True):
+            found[each] = log
+            yield _table(dataset, found, settings)
 
 
 def _link_raw(settings: Settings) -> str:

@@ -58,11 +58,11 @@ class Results:
         write_text(page(self.sections), self.page)
 
     def short(self, sections: Sequence[str]) -> str:
-        """Return the first tables of some sections, and a line for each section of this run that did not finish."""
-        found = [self.sections[name] for name in sections if name in self._of_this_run]
+        """Return the first tables of some sections, and a line for each section that did not finish; of this run."""
+        found = [self.sections[name] for name in sections if name in self._has_tables]
         return "\n".join(
             [
-                *(markdown(section["tables"][0]) for section in found if section["tables"]),
+                *(markdown(section["tables"][0]) for section in found),
                 *(_unfinished(name, self.sections[name]) for name in self.failures()),
             ]
         )

@@ -14,7 +14,7 @@ from pathlib import Path
 from benchmarks.gpu.settings import Settings
 from benchmarks.page import Cell, Table
 
-NO_TIME = "no time was left"
+NO_TIME, STOPPED = "no time was left", "it was stopped after"
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,11 @@ class News:
         """Whether the section has ended, finished or failed."""
         return self.table is None
 
+    @property
+    def is_wrong(self) -> bool:
+        """Whether the section failed by itself, and not for want of time."""
+        return bool(self.failure) and not self.failure.startswith((NO_TIME, STOPPED))
+
 
 def run(
     groups: Sequence[Sequence[Section]], settings: Settings, log: Path, until: float, tell: Callable[[News], None]
@@ -74,7 +79,7 @@ def run(
                 if worker.news in ready:
                     failure = worker.listen(tell)
                 elif time.monotonic() >= worker.deadline(until):
-                    failure = f"it was stopped after {time.monotonic() - worker.started:.0f} s"
+                    failure = f"{STOPPED} {time.monotonic() - worker.started:.0f} s"
                 if failure or worker.has_failed or not worker.sections:
                     worker.stop()
                     workers.remove(worker)

@@ -106,27 +106,39 @@ def test_a_section_without_a_table_keeps_those_of_an_earlier_run(tmp_path):
     assert "Measured on GPU A." in page
     assert "**Not finished: training**, no time was left" in page
     assert results.failures() == ["training"]
+    assert "Steps" not in results.short(["training"])  # which is of this run
     Results(tmp_path, SECTIONS).take(News(failed, table, {"GPU": "B"}))
     assert "Not finished" not in (tmp_path / "gpu.md").read_text()
 
 
-@pytest.mark.parametrize("failure", ["", "RuntimeError: illegal address"])
-def test_an_engine_on_request_that_fails_when_tried_is_not_timed(failure, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("failing", "failure", "is_timed"),
+    [
+        ("asked", "", True),
+        ("asked", "it was stopped after 140 s", True),
+        ("asked", "RuntimeError: illegal address", False),
+        ("compiling for prediction, triton", "RuntimeError: illegal address", False),
+        ("compiling for prediction, gsp", "RuntimeError: illegal address", True),
+    ],
+)
+def test_an_engine_on_request_that_fails_when_tried_is_not_timed(failing, failure, is_timed, tmp_path, monkeypatch):
     seen = []
 
     def run(groups, settings, log, until, tell):
         of_all = [each for group in groups for each in group]
         seen.append(([each.name for each in of_all], settings.takes_asked))
         for each in of_all:
-            tell(News(each, failure=failure if each.name == "asked" else ""))
+            tell(News(each, failure=failure if each.name == failing else ""))
 
     monkeypatch.setattr(bench, "run", run)
-    results = Results(tmp_path, SECTIONS)
-    asked = argparse.Namespace(only=["pieces"], out=tmp_path)
-    bench._measure(asked, Settings("cuda"), time.monotonic() + 1, results.take, results)
-    assert seen == [(["asked"], True), (["pieces"], not failure)]
-    settings = Settings("cuda", takes_asked=not failure)
-    assert [each.engine for each in settings.contenders] == ["auto", "auto", *([] if failure else ["triton"])]
+    asked = argparse.Namespace(only=["prediction"], out=tmp_path)
+    bench._measure(asked, Settings("cuda"), time.monotonic() + 1, lambda _: None)
+    (beside, takes_asked), last = seen
+    assert takes_asked
+    assert {"asked", "compiling for prediction, triton"} <= set(beside)
+    assert last == (["prediction"], is_timed)
+    settings = Settings("cuda", takes_asked=is_timed)
+    assert [each.engine for each in settings.contenders] == ["auto", "auto", *(["triton"] if is_timed else [])]
 
 
 def test_a_page_names_the_machine_once_and_what_did_not_finish(tmp_path):
@@ -280,7 +292,7 @@ def test_a_command_whose_labels_are_other_ones_is_told(nnunet_folders, monkeypat
     found = []
     with pytest.raises(WrongError, match=r"nnUNetv2_gsp predict gives 25.00% of the labels"):
         found.extend(files.tables(TINY))
-    assert [row["s"] for row in found[-1].rows] == [8.0, 8.0]
+    assert [row["labels as nnU-Net's"] for row in found[-1].rows] == [1, 1, 0.25]
 
 
 def test_epochs_are_those_of_nnunets_benchmark(nnunet_folders, monkeypatch):
@@ -312,14 +324,19 @@ def test_epochs_are_those_of_nnunets_benchmark(nnunet_folders, monkeypatch):
 
 
 def test_tests_of_a_gpu_are_found_by_why_they_are_skipped(monkeypatch):
-    ends = iter(["=== 3 passed in 1.0s ===", "=== 1 failed, 2 passed in 1.0s ==="])
-    monkeypatch.setattr(commands, "output_of", lambda command, _, allowed: f"{command[-1]}\n{next(ends)}\n")
+    ends = iter([(1, "=== 3 passed, 1 error in 1.0s ==="), (0, "=== 2 passed in 1.0s ===")])
+
+    def outcome_of(command, _):
+        code, end = next(ends)
+        return code, f"{command[-1]}\n{end}\n"
+
+    monkeypatch.setattr(commands, "outcome_of", outcome_of)
     found = []
-    with pytest.raises(WrongError, match=r"^1 failed, 2 passed in 1\.0s$"):
+    with pytest.raises(WrongError, match=r"^exit code 1: 3 passed, 1 error in 1\.0s$"):
         found.extend(commands.test_tables(TINY))
     first, second = found[-1].rows
     assert "`tests/ops/test_group_shift.py`" in first[""]
-    assert first["outcome"] == "3 passed in 1.0s"
+    assert [row["outcome"] for row in (first, second)] == ["3 passed, 1 error in 1.0s", "2 passed in 1.0s"]
     assert second[""] == "`tests/engines/test_triton.py`, `tests/ops/test_gpu_layer.py`"
 
 
