@@ -21,6 +21,16 @@ _HEADERS, _VOXELS = (".mhd", ".nhdr"), (".raw", ".zraw", ".raw.gz", ".img", ".im
 _MOST_OF_A_BYTE = 1032  # that gzip makes of one
 
 
+def is_nifti(file: Path) -> bool:
+    """Tell by its ending, in any case, whether a file is a NIfTI image.
+
+    Examples:
+        >>> [is_nifti(Path(name)) for name in ("case.NII.GZ", "case.mha")]
+        [True, False]
+    """
+    return file.name.lower().endswith(NIFTI)
+
+
 def read_image(file: Path, *, must_be_finite: bool = True) -> sitk.Image:
     """Read a 3D image of one channel.
 
@@ -57,11 +67,7 @@ def read_image(file: Path, *, must_be_finite: bool = True) -> sitk.Image:
 def _is_finite(image: sitk.Image, file: Path) -> bool:
     if image.GetPixelID() not in (sitk.sitkFloat32, sitk.sitkFloat64):
         return True
-    return (
-        nifti_is_finite(file)
-        if file.name.endswith(NIFTI)
-        else bool(np.isfinite(sitk.GetArrayViewFromImage(image)).all())
-    )
+    return nifti_is_finite(file) if is_nifti(file) else bool(np.isfinite(sitk.GetArrayViewFromImage(image)).all())
 
 
 def read_whole(file: Path) -> sitk.Image:
@@ -84,7 +90,7 @@ def read_whole(file: Path) -> sitk.Image:
         nnunetv2_gsp.errors.DamagedFileError: ...image.nii.gz: expected a whole image, got one that...
     """
     with _refusing(file):
-        if file.name.endswith(NIFTI):
+        if is_nifti(file):
             _header(file)
         return sitk.ReadImage(file)
 
@@ -221,7 +227,7 @@ def parts_of(file: Path) -> list[Path]:
         ...     [part.name for part in parts_of(Path(folder, "case.mhd"))]
         ['case.mhd', 'case.raw']
     """
-    if file.suffix not in _HEADERS:
+    if file.suffix.lower() not in _HEADERS:
         return [file]
     return [file, *(part for ending in _VOXELS if (part := file.with_suffix(ending)).is_file())]
 
@@ -265,7 +271,8 @@ def _header(file: Path, reads_to_its_end: bool = True) -> Any:
     """
     import nibabel
 
-    opened: Any = gzip.open if file.name.endswith(".gz") else open
+    is_compressed = file.suffix.lower() == ".gz"
+    opened: Any = gzip.open if is_compressed else open
     with opened(file, "rb") as stream:
         is_nifti2 = stream.read(4) == (540).to_bytes(4, "little")  # bytes of its header
         stream.seek(0)
@@ -275,7 +282,7 @@ def _header(file: Path, reads_to_its_end: bool = True) -> Any:
         if reads_to_its_end:
             found = stream.tell() + _n_bytes(stream)  # to its end, where gzip keeps the checksum
         else:
-            found = file.stat().st_size * (_MOST_OF_A_BYTE if file.name.endswith(".gz") else 1)
+            found = file.stat().st_size * (_MOST_OF_A_BYTE if is_compressed else 1)
     if found < expected:
         raise EOFError(f"{found} of {expected} bytes")
     return header
@@ -302,7 +309,7 @@ def _reason(error: Exception, file: Path) -> tuple[str, str]:
 
 def _missing_voxels(header: Path) -> str | None:
     """Return the name of the file that a MetaImage header keeps its voxels in, if it is not there."""
-    if header.suffix != ".mhd":
+    if header.suffix.lower() != ".mhd":
         return None
     found = re.search(rb"^ElementDataFile\s*=\s*(\S[^\r\n]*)", header.read_bytes()[:100_000], re.MULTILINE)
     name = found[1].decode(errors="replace").strip() if found else "LOCAL"

@@ -50,7 +50,8 @@ def check_same_labels(scores: Iterable[Mapping[str, Scores]], labels: RegionLabe
         labels: the regions that were scored.
 
     Raises:
-        ConflictingInputError: in all cases one side has 4 and otherwise 1 and 2 alone, the other one 3 and these.
+        ConflictingInputError: over all cases one side has label 4, and beside it at most 1 and 2, the other one 3 and
+            at most these.
 
     Examples:
         >>> both = [{"4": {"reference_mm3": 9.0, "prediction_mm3": 2.0}}]

@@ -69,7 +69,11 @@ def read_pair(reference_file: Path, prediction_file: Path, labels: RegionLabels)
     """
     from nnunetv2_gsp.images import check_same_geometry
 
-    images = {file: _read(file) for file in (reference_file, prediction_file)}
+    files = reference_file, prediction_file
+    images = {file: _read(file) for file in files}
+    for file, other in (files, files[::-1]):
+        if _is_volume_in_tiff(images[file], file) and not file.with_suffix(".json").is_file():
+            images[file].SetSpacing(images[other].GetSpacing())  # nnU-Net's gt_segmentations are without theirs
     check_same_geometry(images[prediction_file], prediction_file, images[reference_file], reference_file)
     read = {file: _as_segmentation(image, file) for file, image in images.items()}
     for file, segmentation in read.items():
@@ -126,7 +130,7 @@ def _check_labels(segmentation: Segmentation, labels: RegionLabels, file: Path) 
 
 
 def _read(file: Path) -> _SitkImage:
-    from nnunetv2_gsp.images import NIFTI, nifti_is_finite, read_whole
+    from nnunetv2_gsp.images import is_nifti, nifti_is_finite, read_whole
 
     image: _SitkImage = read_whole(file)
     if image.GetDimension() not in (2, 3) or image.GetNumberOfComponentsPerPixel() != 1:
@@ -136,11 +140,15 @@ def _read(file: Path) -> _SitkImage:
             where=file,
             remedy="convert it",
         )
-    if file.name.endswith(NIFTI) and not nifti_is_finite(file):
+    if is_nifti(file) and not nifti_is_finite(file):
         raise _not_whole_numbers(file)
-    if file.suffix.lower() in _TIFF and image.GetDimension() == 3:
+    if _is_volume_in_tiff(image, file):
         image.SetSpacing(_tiff_spacing_mm(file)[::-1])
     return image
+
+
+def _is_volume_in_tiff(image: _SitkImage, file: Path) -> bool:
+    return file.suffix.lower() in _TIFF and image.GetDimension() == 3
 
 
 def _tiff_spacing_mm(file: Path) -> tuple[float, float, float]:
@@ -151,7 +159,7 @@ def _tiff_spacing_mm(file: Path) -> tuple[float, float, float]:
     try:
         d, h, w = map(float, json.loads(beside.read_text(encoding="utf-8"))["spacing"])
     except (ValueError, KeyError, TypeError) as error:
-        raise DamagedFileError("a spacing of three axes, as nnU-Net keeps it", "none", where=beside) from error
+        raise DamagedFileError("a spacing of three axes, as nnU-Net keeps it", "another one", where=beside) from error
     return d, h, w
 
 

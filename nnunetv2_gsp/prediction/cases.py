@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nnunetv2_gsp.errors import ConflictingInputError, DamagedFileError, InputError, MissingInputError
-from nnunetv2_gsp.images import NIFTI, nifti_shape
+from nnunetv2_gsp.images import is_nifti, nifti_shape
 from nnunetv2_gsp.nnunet import channel_names
 from nnunetv2_gsp.prediction.labels import Labels
 from nnunetv2_gsp.prediction.resampling import resampled_image
@@ -126,7 +126,7 @@ def _read_to_their_ends(files: Sequence[Path]) -> Iterator[None]:
     What a file lacks explains any error of the block.
     """
     with ThreadPoolExecutor(1) as checker:
-        shapes = checker.map(nifti_shape, (file for file in files if file.name.endswith(NIFTI)))
+        shapes = checker.map(nifti_shape, filter(is_nifti, files))
         try:
             yield
         finally:
@@ -135,7 +135,7 @@ def _read_to_their_ends(files: Sequence[Path]) -> Iterator[None]:
 
 def _check_shapes(files: Sequence[Path], reader: type) -> None:
     """Check the shapes of NIfTI files: beside 4D images nnU-Net writes nothing."""
-    shapes = {file: _shape(file) for file in files if file.name.endswith(NIFTI)}
+    shapes = {file: _shape(file) for file in filter(is_nifti, files)}
     for file, shape in shapes.items():
         if len(shape) > 3:
             raise _four_axes(file)

@@ -8,13 +8,14 @@ from tests.metrics.folders import CASES
 
 
 def test_a_case_is_a_files_name_without_its_ending(tmp_path):
-    for name in ("a.nii.gz", "b.v2.mha", "D.PNG", ".hidden.nii", "notes.txt"):
+    for name in ("a.nii.gz", "b.v2.mha", "D.NII.GZ", "e.gipl", ".hidden.nii", "notes.txt"):
         (tmp_path / name).touch()
     (tmp_path / "c.nii").mkdir()
     assert find_segmentations(tmp_path) == {
         "a": tmp_path / "a.nii.gz",
         "b.v2": tmp_path / "b.v2.mha",
-        "D": tmp_path / "D.PNG",
+        "D": tmp_path / "D.NII.GZ",
+        "e": tmp_path / "e.gipl",
     }
 
 

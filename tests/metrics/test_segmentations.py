@@ -57,12 +57,12 @@ def test_another_size_is_refused(files):
     refused(files, r"size \(15, 19, 17\) of .*reference.*\(15, 19\)")
 
 
-@pytest.mark.parametrize("ending", [".nii.gz", ".nii", ".mha"])
+@pytest.mark.parametrize("ending", [".nii.gz", ".nii", ".NII", ".mha"])
 def test_a_truncated_file_is_refused(ending, files, tmp_path):
     """Of NIfTI, ITK would read what is missing as zeros."""
-    file = tmp_path / f"prediction{ending}"
-    write(tumour(5), file, SPACING_MM)
-    file.write_bytes(file.read_bytes()[:-100])
+    whole, file = tmp_path / f"whole{ending.lower()}", tmp_path / f"prediction{ending}"
+    write(tumour(5), whole, SPACING_MM)
+    file.write_bytes(whole.read_bytes()[:-100])
     refused((files[0], file), rf"prediction{ending}")
 
 
@@ -116,4 +116,7 @@ def test_the_spacing_of_a_tiff_is_nnunets(tmp_path):
     with pytest.raises(InputError, match=r"case\.json: expected a spacing of three axes"):
         read_segmentation(file)
     file.with_suffix(".json").unlink()
+    Tiff3DIO().write_seg(tumour(5).astype(np.uint8), str(tmp_path / "other.tif"), {"spacing": SPACING_MM})
+    pair = read_pair(file, tmp_path / "other.tif", LABELS)  # as nnU-Net copies references without it
+    assert [each.spacing_mm for each in pair] == [SPACING_MM] * 2
     assert read_segmentation(file).spacing_mm == (1, 1, 1) == tuple(Tiff3DIO().read_seg(str(file))[1]["spacing"])
