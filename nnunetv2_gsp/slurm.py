@@ -153,13 +153,13 @@ def jobs_in_slurm(ids: Sequence[str]) -> dict[str, str]:
     return {id: states[id] for id in ids if id in states}
 
 
-def nnunet_variables() -> dict[str, str]:
+def job_variables() -> dict[str, str]:
     """Return nnU-Net's folders and settings, and ours, for a cluster whose jobs do not inherit the environment.
 
     Examples:
         >>> from nnunetv2_gsp.nnunet import environment_with
         >>> with environment_with({"nnUNet_raw": "/data/raw", "NNUNETV2_GSP_ENGINE": "plain"}):
-        ...     [nnunet_variables()[name] for name in ("nnUNet_raw", "NNUNETV2_GSP_ENGINE")]
+        ...     [job_variables()[name] for name in ("nnUNet_raw", "NNUNETV2_GSP_ENGINE")]
         ['/data/raw', 'plain']
     """
     settings = {name: value for name, value in os.environ.items() if name.startswith(("nnUNet_", "NNUNETV2_GSP_"))}

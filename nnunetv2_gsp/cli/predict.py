@@ -90,7 +90,7 @@ def add(verbs: Verbs) -> None:
     predict.add_argument("-c", metavar="CONFIGURATION", help="nnU-Net configuration, such as 3d_fullres; with -d")
     predict.add_argument("-tr", default="nnUNetTrainer", metavar="TRAINER", help="trainer (default: %(default)s)")
     predict.add_argument("-p", default="nnUNetPlans", metavar="PLANS", help="plans (default: %(default)s)")
-    predict.add_argument("-f", nargs="+", metavar="FOLD", help="folds (default: the trained ones; all if alone)")
+    predict.add_argument("-f", nargs="+", metavar="FOLD", help="folds (default: all numbered ones, or fold all)")
     predict.add_argument("-chk", default=FINAL_CHECKPOINT, metavar="NAME", help="checkpoint (default: %(default)s)")
     predict.add_argument(
         "-step_size",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from nnunetv2_gsp.experiments.runs import RunState, SubmittedJob, TrainingJob, TrainingRun
 from nnunetv2_gsp.progress import progress_bar
-from nnunetv2_gsp.slurm import SlurmResources, jobs_in_slurm, nnunet_variables, submit_array
+from nnunetv2_gsp.slurm import SlurmResources, job_variables, jobs_in_slurm, submit_array
 
 if TYPE_CHECKING:
     import submitit
@@ -64,7 +64,7 @@ def submit_to_slurm(runs: Sequence[TrainingRun], at_a_time: int | None, resource
 
     Args:
         runs: runs to train, one job each.
-        at_a_time: largest number of jobs that run at once; None leaves it to Slurm.
+        at_a_time: largest number of jobs that run at once; None: as many as submitit allows, 256.
         resources: GPUs, cores, time and partition of each job.
 
     Returns:
@@ -74,7 +74,7 @@ def submit_to_slurm(runs: Sequence[TrainingRun], at_a_time: int | None, resource
         InputError: Slurm refused the array.
     """
     jobs = submit_array(
-        [TrainingJob(run, nnunet_variables()) for run in runs],
+        [TrainingJob(run, job_variables()) for run in runs],
         runs[0].experiments / "logs",
         resources,
         at_a_time,
@@ -131,7 +131,7 @@ def _start(run: TrainingRun, environment: dict[str, str], folder: Path) -> "subm
 
     executor = submitit.LocalExecutor(folder)
     executor.update_parameters(timeout_min=_UNLIMITED_MIN, stderr_to_stdout=True)
-    job = executor.submit(TrainingJob(run, {**nnunet_variables(), **environment}))
+    job = executor.submit(TrainingJob(run, {**job_variables(), **environment}))
     run.remember(_job("local", job))
     return job
 

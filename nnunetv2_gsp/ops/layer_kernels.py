@@ -78,7 +78,7 @@ class _Tiles(NamedTuple):
 
 
 class _Low(NamedTuple):
-    """What a kernel is compiled for of a map (D, H, W) that is interpolated, by which factors."""
+    """What a kernel is compiled for of a map that is interpolated: its size (D, H, W), and by which factors."""
 
     d: int
     h: int
@@ -301,7 +301,7 @@ def _tiling(
     leaves_weights: bool = False,
     has_one_tile: bool = False,
 ) -> tuple[_Map, _Tiles]:
-    """Choose tiles of at most so many voxels for the product z, of so many blocks of channels."""
+    """Return how y is read, and tiles of at most so many voxels for the product z, of so many blocks of channels."""
     # the same for every step, and no short computation beside a launch
     return _tiling_of(
         tuple(y.shape),

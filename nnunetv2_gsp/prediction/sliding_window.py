@@ -98,7 +98,7 @@ class Predictor:
         """Return the same, computed when it is asked for: on the CPU a slab for each row of windows.
 
         Sums are in memory of as many slices as a window has, or of some for a 2d model. Another device gives all logits
-        at once, and keeps them if there is one fold, and `all_on_device`, and memory for it.
+        at once. They stay there if there is one fold, `all_on_device` is True and they fit.
 
         Raises:
             InputError: as above, when a slab is asked for.

@@ -13,7 +13,7 @@ from nnunetv2_gsp.nnunet import FINAL_CHECKPOINT, environment_with
 from nnunetv2_gsp.prediction.cases import cases_in, is_predicted
 from nnunetv2_gsp.prediction.model import load_predictor
 from nnunetv2_gsp.prediction.predicting import check_stage, predict_folder
-from nnunetv2_gsp.slurm import SlurmResources, check_executor, jobs_in_slurm, nnunet_variables, submit_array
+from nnunetv2_gsp.slurm import SlurmResources, check_executor, job_variables, jobs_in_slurm, submit_array
 
 _JOBS, LOGS = "slurm_jobs.json", "logs"  # in the folder of predictions
 
@@ -127,7 +127,7 @@ def submit_predictions(
             "continue_prediction": True,
             "n_parts": n_jobs,
         }
-        jobs = [PredictionJob({**asked, "part": part}, nnunet_variables()) for part in due]
+        jobs = [PredictionJob({**asked, "part": part}, job_variables()) for part in due]
         submitted = submit_array(jobs, output / LOGS, slurm or SlurmResources(), on_gpu=device == "cuda")
         ids = [job.job_id for job in submitted]
         write_json(ids, output / _JOBS)

@@ -193,7 +193,7 @@ def slurm_training(at_a_time: int | None, resources: SlurmResources) -> Train:
     """Return a function that submits runs to Slurm, those apart that it has already, and waits for all of them.
 
     Args:
-        at_a_time: largest number of jobs that run at once, from 1 on; None leaves it to Slurm.
+        at_a_time: largest number of jobs that run at once, from 1 on; None: as many as submitit allows, 256.
         resources: resources of each job.
     """
 
