@@ -59,6 +59,19 @@ def set_nnunet_folders(tmp_path_factory):
         yield base
 
 
+@pytest.fixture
+def planned(tmp_path, monkeypatch):
+    """Write stock plans into an nnUNet_preprocessed of its own; returns the dataset's folder."""
+    from tests.planned_dataset import write_stock_plans
+
+    return write_stock_plans(tmp_path, monkeypatch)
+
+
+def listing(folder):
+    """Return the content of each file below a folder by its path."""
+    return {str(file): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
 @contextmanager
 def torch_threads(number):
     """PyTorch works with so many threads; afterwards with as many as before, whatever was set meanwhile."""

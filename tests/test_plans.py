@@ -7,13 +7,7 @@ from nnunetv2_gsp.architectures.from_plans import GSP_NETWORK, gsp_architecture
 from nnunetv2_gsp.errors import InputError, TargetExistsError
 from nnunetv2_gsp.plans import gsp_plans, load_dataset_json, summary, write_gsp_plans
 from nnunetv2_gsp.plans_templates import load_template
-from tests.planned_dataset import DATASET, effective, stock_plans, write_stock_plans
-
-
-@pytest.fixture
-def planned(tmp_path, monkeypatch):
-    """Write stock plans into an nnUNet_preprocessed of its own; returns the dataset's folder."""
-    return write_stock_plans(tmp_path, monkeypatch)
+from tests.planned_dataset import DATASET, effective, stock_plans
 
 
 def test_every_configuration_names_a_resolved_gsp_network_and_nothing_else_changes():

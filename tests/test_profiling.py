@@ -28,7 +28,6 @@ from tests.architectures.networks import isotropic, stock_architecture
 from tests.conftest import torch_threads
 
 DATASET = "Dataset905_Profile"
-FLOAT32 = 4
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -15,6 +15,7 @@ from nnunetv2_gsp.architectures import GSPUNet
 from nnunetv2_gsp.architectures.from_plans import gsp_architecture
 from nnunetv2_gsp.cli import main
 from tests.architectures.networks import isotropic, located, stock_architecture
+from tests.conftest import listing
 from tests.host_in_process import extract_fingerprint
 from tests.raw_dataset import write_raw_dataset
 
@@ -125,10 +126,6 @@ def write_plans(base):
     yield write
     (folder / f"{PLANS}.json").unlink(missing_ok=True)
     assert listing(base) == before
-
-
-def listing(folder):
-    return {str(file): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
 
 
 def words_of_the_constructor(changes):

@@ -9,7 +9,8 @@ pytest.importorskip("openvino")
 from benchmarks import runtimes
 from benchmarks.measuring import WrongError
 from nnunetv2_gsp.prediction.model import load_predictor
-from tests.prediction.models import PATCH, array_of, write_images, write_model
+from tests.datasets.sources import voxels
+from tests.prediction.models import PATCH, write_images, write_model
 
 
 @pytest.fixture
@@ -57,7 +58,7 @@ def test_of_regions_the_last_one_counts():
 def test_patches_are_the_middle_of_images_and_small_ones_are_padded(model_folder, images):
     patches = runtimes.central_patches(load_predictor(model_folder), images, 2)
     assert [patch.shape for patch in patches] == [(1, 1, *PATCH)] * 2
-    assert array_of(images / "b_0000.nii.gz").shape == (7, 5, 9)
+    assert voxels(images / "b_0000.nii.gz").shape == (7, 5, 9)
     assert not patches[1][0, 0, 7:].any()
     assert not patches[1][0, 0, :, 5:].any()
     assert patches[1].any()

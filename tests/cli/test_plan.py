@@ -5,13 +5,7 @@ import json
 import pytest
 
 from tests.cli.commands import exit_code
-from tests.planned_dataset import effective, stock_plans, write_stock_plans
-
-
-@pytest.fixture
-def planned(tmp_path, monkeypatch):
-    """Write stock plans into an nnUNet_preprocessed of its own; returns the dataset's folder."""
-    return write_stock_plans(tmp_path, monkeypatch)
+from tests.planned_dataset import effective, stock_plans
 
 
 def preprocessed_by(command, monkeypatch):

@@ -14,7 +14,8 @@ from nnunetv2.inference import predict_from_raw_data
 from nnunetv2_gsp.sharing import export_model
 from tests.cli.commands import exit_code
 from tests.cli.verbs import verbs
-from tests.prediction.models import SHAPES, array_of, nnunets_predictions, write_images, write_model
+from tests.datasets.sources import voxels
+from tests.prediction.models import SHAPES, nnunets_predictions, write_images, write_model
 from tests.sharing.models import DATASET
 
 BESIDE = {"dataset.json", "plans.json", "predict_from_raw_data_args.json"}
@@ -55,7 +56,7 @@ def test_a_model_folder_predicts_as_with_nnunet(model_folder, images, nnunets, t
     assert predict(images, tmp_path / "new" / "out", model_folder) == 0
     out = tmp_path / "new" / "out"
     assert_same(out, nnunets)
-    assert len(np.unique(array_of(out / "a.nii.gz"))) > 1
+    assert len(np.unique(voxels(out / "a.nii.gz"))) > 1
     assert {file.name for file in out.iterdir()} == {f"{name}.nii.gz" for name in SHAPES} | BESIDE
     assert capsys.readouterr().out == f"Wrote 3 predictions into {out}.\n"
 
@@ -87,7 +88,7 @@ def test_flags_change_what_is_predicted_as_in_nnunet(flags, settings, model_fold
     assert predict(images, tmp_path / "ours", model_folder, *flags) == 0
     assert_same(tmp_path / "ours", nnunets_predictions(model_folder, images, tmp_path / "nnunets", **settings))
     usual, ours = (
-        np.concatenate([array_of(folder / f"{name}.nii.gz").ravel() for name in SHAPES])
+        np.concatenate([voxels(folder / f"{name}.nii.gz").ravel() for name in SHAPES])
         for folder in (nnunets, tmp_path / "ours")
     )
     assert (usual != ours).any()  # or the flag would show nothing

@@ -13,7 +13,7 @@ from nnunetv2_gsp.container.__main__ import main
 from nnunetv2_gsp.container.results import ChallengeResults, TrainedLabels
 from nnunetv2_gsp.prediction.sliding_window import Predictor
 from tests.container.models import CASES, MODALITIES, SPACING_MM, container, noise, write_brats_case
-from tests.datasets.sources import write_image
+from tests.datasets.sources import truncate, voxels, write_image
 from tests.sharing.models import CPU
 
 
@@ -44,10 +44,6 @@ def probabilities(model_folder, images):
 
 def brats_images(folder):
     return [folder / f"{folder.name}-{modality}.nii.gz" for modality in MODALITIES]
-
-
-def voxels(file):
-    return sitk.GetArrayFromImage(sitk.ReadImage(file))
 
 
 def check_labels(file, manager, expected):
@@ -119,8 +115,7 @@ def test_meningioma_before_radiotherapy_has_an_underscore(brats_container, tmp_p
 
 
 def cut_off(folder):
-    image = brats_images(folder)[2]
-    image.write_bytes(image.read_bytes()[:2000])
+    truncate(brats_images(folder)[2])
 
 
 def take_away(folder):
@@ -228,10 +223,6 @@ def test_a_defect_on_one_case_costs_no_other_its_result(brats_container, brats_i
     assert "RuntimeError: out of luck" in capsys.readouterr().err
 
 
-def cut_off(file):
-    file.write_bytes(file.read_bytes()[:50])
-
-
 def smaller(file):
     sitk.WriteImage(sitk.ReadImage(file)[1:], file)
 
@@ -252,7 +243,7 @@ def change_results(results, change, monkeypatch):
     monkeypatch.setattr(results, "write", write_and_change)
 
 
-@pytest.mark.parametrize(("change", "said"), [(cut_off, "Expected a whole image"), (smaller, "voxels")])
+@pytest.mark.parametrize(("change", "said"), [(truncate, "Expected a whole image"), (smaller, "voxels")])
 def test_a_result_that_changed_after_it_was_written_is_found(
     change, said, brats_container, brats_input, tmp_path, monkeypatch, capsys
 ):

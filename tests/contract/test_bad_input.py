@@ -21,7 +21,7 @@ from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
 from nnunetv2.run.run_training import get_trainer_from_args, maybe_load_checkpoint, run_training
 
 from nnunetv2_gsp.cli import main
-from tests.conftest import largest_file
+from tests.conftest import largest_file, listing
 from tests.contract.conftest import CPU, DATASET, ID, TRAINER, plan, predictor_of
 from tests.contract.generated import write_dataset
 
@@ -234,10 +234,6 @@ def predict(model_folder, images, output, overwrite=True):
 
 def read(images):
     return SimpleITKIO().read_images([str(images / f"case4_{channel:04d}.nii.gz") for channel in range(2)])
-
-
-def listing(folder):
-    return {str(file): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
 
 
 @contextmanager

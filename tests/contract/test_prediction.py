@@ -11,6 +11,7 @@ from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
 from nnunetv2.inference import predict_from_raw_data
 
 from tests.contract.conftest import DATASET, TRAINER, predictor_of
+from tests.datasets.sources import voxels
 
 IDENTITY = (1, 0, 0, 0, 1, 0, 0, 0, 1)
 OBLIQUE = (0.96, 0.0, 0.28, 0.0, 1.0, 0.0, -0.28, 0.0, 0.96)
@@ -139,7 +140,7 @@ def test_an_array_is_predicted_as_its_file(images, predictions, model_folder):
         [str(images / f"{name}_{channel:04d}.nii.gz") for channel in range(2)]
     )
     segmentation = predictor_of(model_folder).predict_single_npy_array(image, properties)
-    assert np.array_equal(segmentation, sitk.GetArrayFromImage(sitk.ReadImage(predictions / f"{name}.nii.gz")))
+    assert np.array_equal(segmentation, voxels(predictions / f"{name}.nii.gz"))
 
 
 def run(monkeypatch, command, *arguments):

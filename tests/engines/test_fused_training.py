@@ -2,12 +2,10 @@
 
 import copy
 import gc
-import os
 import sys
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from pathlib import Path
 
 import pytest
 import torch
@@ -34,6 +32,7 @@ from tests.engines.networks import (
     small_network,
     with_random_parameters,
 )
+from tests.engines.test_memory import resident_bytes
 
 pytestmark = needs_build
 
@@ -302,10 +301,6 @@ def test_memory_is_used_again():
     del loss
     gc.collect()
     assert len(fused_training._kept.idle(network)) == 1
-
-
-def resident_bytes():
-    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="there is no /proc")

@@ -43,10 +43,6 @@ def write_images(folder):
     return folder
 
 
-def array_of(file):
-    return sitk.GetArrayFromImage(sitk.ReadImage(file))
-
-
 def nnunets_predictions(
     model_folder,
     images,

@@ -12,7 +12,8 @@ from nnunetv2.training.nnUNetTrainer.variants.network_architecture.nnUNetTrainer
 from nnunetv2_gsp.trainers import nnUNetTrainerGSP, nnUNetTrainerGSPNoMirroring
 from tests.cli.commands import exit_code
 from tests.conftest import set_nnunet_folders
-from tests.prediction.models import SHAPES, array_of, nnunets_predictions, write_images, write_model
+from tests.datasets.sources import voxels
+from tests.prediction.models import SHAPES, nnunets_predictions, write_images, write_model
 
 KINDS = {
     "2d": {"patch_size": (8, 8)},
@@ -39,7 +40,7 @@ def predict(images, output, model, *more):
 
 
 def labels_in(folder):
-    return [array_of(folder / f"{name}.nii.gz") for name in SHAPES]
+    return [voxels(folder / f"{name}.nii.gz") for name in SHAPES]
 
 
 def assert_same(ours, nnunets):

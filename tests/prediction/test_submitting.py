@@ -18,8 +18,9 @@ from nnunetv2_gsp.prediction import submitting
 from nnunetv2_gsp.prediction.submitting import submit_predictions
 from nnunetv2_gsp.slurm import SlurmResources
 from tests.cli.commands import exit_code
+from tests.datasets.sources import voxels
 from tests.experiments.test_slurm import slurm_answers
-from tests.prediction.models import SHAPES, array_of, nnunets_predictions, write_images, write_model
+from tests.prediction.models import SHAPES, nnunets_predictions, write_images, write_model
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +90,7 @@ def test_jobs_share_the_cases_and_the_same_call_goes_on(model_folder, images, tm
     assert submit() == (3, 3, (), ())
     nnunets = nnunets_predictions(model_folder, images, tmp_path / "nnunet", use_mirroring=False)
     for name in ("b", "c"):
-        assert (array_of(out / f"{name}.nii.gz") == array_of(nnunets / f"{name}.nii.gz")).all()
+        assert (voxels(out / f"{name}.nii.gz") == voxels(nnunets / f"{name}.nii.gz")).all()
 
 
 def test_a_job_needs_neither_the_working_directory_nor_the_variables_it_was_submitted_with(
