@@ -90,6 +90,16 @@ def test_promise12_scores_the_thirds(tmp_path):
     assert sum(entry["reference_mm3"] for entry in scores[1:]) == scores[0]["reference_mm3"]
 
 
+@pytest.mark.parametrize(("name", "edges"), [("promise12", SPACING_MM), ("brats2024-men-rt", (1, 1, 1))])
+def test_an_empty_prediction_costs_the_diagonal_of_the_whole_image(name, edges, tmp_path):
+    reference = tumour(2) > 0
+    for folder, labels in (("gt", reference), ("pred", 0 * reference)):
+        write(labels, tmp_path / folder / "case.nii.gz", SPACING_MM)
+    scores = scored((tmp_path / "gt", tmp_path / "pred"), name, RegionLabels())
+    diagonal = np.linalg.norm(np.multiply(reference.shape, edges))
+    assert [entry["HD95"] for entry in scores] == pytest.approx([diagonal] * len(scores))
+
+
 def test_2d_images(tmp_path):
     for folder in ("gt", "pred"):
         write(tumour(1)[8], tmp_path / folder / "slice.png", (1.0, 1.0))
