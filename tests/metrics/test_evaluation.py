@@ -3,13 +3,17 @@
 import csv
 import json
 import os
+import re
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from nnunetv2_gsp.errors import InputError, TargetExistsError
 from nnunetv2_gsp.metrics import case_scores
 from nnunetv2_gsp.metrics.definitions import DEFINITIONS
-from nnunetv2_gsp.metrics.evaluation import evaluate_folders, output_files
+from nnunetv2_gsp.metrics.evaluation import Evaluation, evaluate_folders, output_files
+from nnunetv2_gsp.metrics.region_labels import RegionLabels
 from tests.metrics.drawings import write_dataset_json
 from tests.metrics.folders import CASES, REGIONS
 
@@ -31,6 +35,26 @@ def test_means_leave_out_what_the_definition_leaves_out(folders):
     assert summary["Dice"]["left_out"] == summary["empty"]["both"] == 1
     assert summary["Dice"]["n"] == 2
     assert summary["Dice"]["mean"] == sum(there) / 2
+
+
+def test_means_deviations_and_medians_are_numpys():
+    names, n_cases, random = ("Dice", "HD95", "NSD at 1 mm", "ABD"), 3, np.random.default_rng(0)
+    scores = {region: random.random((n_cases, len(names))) for region in ("core", "edema")}
+    empty = {"core": ("reference", "prediction", "both"), "edema": ("", "both", "prediction")}
+    cases = [
+        {"case": str(case), "region": region, "empty": empty[region][case]}
+        | dict(zip(names, of_region[case], strict=True))
+        for case in range(n_cases)
+        for region, of_region in scores.items()
+    ]
+    evaluation = Evaluation(DEFINITIONS["captk"], RegionLabels(), Path("gt"), Path("pred"), cases)
+    header, *rows = (re.split("  +", line) for line in evaluation.text().splitlines()[2:5])
+    assert header == ["region", "Dice", "HD95 (mm)", "NSD at 1 mm", "ABD (mm)", "one empty"]
+    for row, (region, of_region), one_empty in zip(rows, scores.items(), ("2", "1"), strict=True):
+        pairs = zip(of_region.mean(0), of_region.std(0, ddof=1), strict=True)
+        assert row == [region, *(f"{mean:.3f} ± {deviation:.3f}" for mean, deviation in pairs), one_empty]
+        medians = [evaluation.summary()[region][name]["median"] for name in names]
+        assert medians == pytest.approx(np.median(of_region, 0).tolist())
 
 
 def test_notes_say_what_is_scored(folders):
