@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from nnunetv2_gsp.comparison.statistics import (
+    MOST_EXACT,
     bootstrap_interval,
     holm,
     holm_levels,
@@ -40,6 +41,15 @@ def test_p_with_pratts_zeros_is_what_scipy_1_17_finds():
 def test_p_without_ties_and_zeros_is_scipys(n):
     differences = np.random.default_rng(n).normal(0.3, 1, n)
     assert wilcoxon_p(differences) == pytest.approx(stats.wilcoxon(differences).pvalue)
+
+
+def test_p_of_more_pairs_than_are_counted_has_pratts_zeros():
+    differences = np.random.default_rng(0).integers(-3, 5, MOST_EXACT + 1).astype(float)
+    by_pratt, without_zeros = (
+        stats.wilcoxon(differences, zero_method=zeros, method="approx").pvalue for zeros in ("pratt", "wilcox")
+    )
+    assert wilcoxon_p(differences) == pytest.approx(by_pratt)
+    assert without_zeros != pytest.approx(by_pratt, rel=0.01)
 
 
 @settings(max_examples=25)
