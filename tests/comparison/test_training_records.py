@@ -63,6 +63,15 @@ def test_gpu_memory_is_the_largest_that_a_log_names(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("told", "gib"),
+    [("2048 MiB", 2), ("7.25 GiB", 7.25), ("8 GB", 8e9 / 2**30), ("512 MB", 512e6 / 2**30), ("8gb", 8e9 / 2**30)],
+)
+def test_gpu_memory_is_in_gib_whatever_its_unit(told, gib, tmp_path):
+    write_log(tmp_path, f"GPU memory: {told}")
+    assert records.gpu_memory_gib(tmp_path) == pytest.approx(gib)
+
+
+@pytest.mark.parametrize(
     ("content", "device"),
     [
         ('{"gpu_name": "A100", "device": "cuda"}', "A100"),
