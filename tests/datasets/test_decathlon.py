@@ -1,4 +1,5 @@
 import json
+import shutil
 from functools import partial
 
 import numpy as np
@@ -65,6 +66,25 @@ def test_bad_cases_are_named_and_the_rest_is_finished(tmp_path, dataset):
     assert "BRATS_001.nii.gz: expected a whole image, got one that is cut off" in first.reason
     assert "4D image with 2 channels" in third.reason
     assert report.training == ["BRATS_002"]
+
+
+def test_a_case_without_its_label_is_named_and_left_out(tmp_path, dataset):
+    source = write_msd(tmp_path / "task", *TASK05)
+    label = source / "labelsTr" / "BRATS_002.nii.gz"
+    label.unlink()
+    report = convert_msd(source, dataset)
+    [skipped] = report.skipped
+    assert (skipped.case, report.training, report.test) == ("BRATS_002", ["BRATS_001"], ["BRATS_003"])
+    assert f"expected the label {label}, got none" in skipped.reason
+
+
+def test_a_task_without_images_is_refused(tmp_path, dataset):
+    source = write_msd(tmp_path / "task", *TASK05)
+    for folder in ("imagesTr", "imagesTs"):
+        shutil.rmtree(source / folder)
+    with pytest.raises(InputError, match="imagesTr: expected images, got none; unpack the task's archive again"):
+        convert_msd(source, dataset)
+    assert not dataset.exists()
 
 
 def test_other_tasks_and_folders_are_refused(tmp_path, dataset):
