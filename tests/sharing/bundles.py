@@ -23,6 +23,17 @@ def write_zip(file, contents, compression=zipfile.ZIP_STORED):
     return file
 
 
+def change_zip(file, change):
+    """Let a function change the entries of a zip, and write its directory anew."""
+    with zipfile.ZipFile(file, "a") as archive:
+        change(archive)
+        archive._didModify = True
+
+
+def encrypted(archive):
+    archive.filelist[1].flag_bits |= 1
+
+
 def sealed(contents):
     """Return the contents with a manifest that has their checksums, as a stranger can make one."""
     manifest = json.loads(contents["manifest.json"])

@@ -8,7 +8,16 @@ import zipfile
 import pytest
 
 from nnunetv2_gsp.sharing import import_model
-from tests.sharing.bundles import assert_refused, assert_unsound, in_manifest, of_dataset, sealed, write_zip
+from tests.sharing.bundles import (
+    assert_refused,
+    assert_unsound,
+    change_zip,
+    encrypted,
+    in_manifest,
+    of_dataset,
+    sealed,
+    write_zip,
+)
 from tests.sharing.models import DATASET, MB, WEIGHTS, contents_of
 
 UNSOUND = {
@@ -73,10 +82,6 @@ def linked(archive):
     archive.filelist[1].external_attr = (stat.S_IFLNK | 0o777) << 16
 
 
-def encrypted(archive):
-    archive.filelist[1].flag_bits |= 1
-
-
 def counted_twice(archive):
     """Let two entries lie on the same bytes."""
     twin = zipfile.ZipInfo("fold_1/checkpoint.safetensors")
@@ -116,9 +121,7 @@ def a_folder(archive):
 )
 def test_tricks_with_the_zip(trick, said, bundle, results, tmp_path):
     file = shutil.copy(bundle, tmp_path / "model.zip")
-    with zipfile.ZipFile(file, "a") as archive:
-        trick(archive)
-        archive._didModify = True
+    change_zip(file, trick)
     assert_refused(file, results, said)
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from nnunetv2_gsp.errors import MissingInputError
 from nnunetv2_gsp.submission import check_submission
+from tests.sharing.bundles import change_zip, encrypted
 from tests.submission.archives import NAMES, check, nifti
 
 
@@ -52,6 +53,15 @@ def test_missing_cases_links_and_an_empty_archive_are_said(brats2021, contents):
     a_link, missing = check(brats2021, [*list(contents.items())[:2], (link(), b"/etc/passwd")])
     assert "a link" in a_link
     assert len(check(brats2021, [])) == 4
+
+
+def test_an_encrypted_file_is_said(brats2021, contents):
+    check(brats2021, contents.items())
+    change_zip(brats2021.file, encrypted)
+    assert check_submission(brats2021.file, "brats2021", brats2021.source) == [
+        f"Expected plain files without folders, got {NAMES[1]!r}, which is encrypted.",
+        "Expected a file for 00001, got none.",
+    ]
 
 
 def test_files_that_share_bytes_are_refused(brats2021, contents):
