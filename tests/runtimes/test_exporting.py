@@ -34,6 +34,13 @@ def run(file, image):
     return onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"]).run(None, {"image": image})[0]
 
 
+def run_openvino(file, image):
+    import openvino
+
+    core = openvino.Core()
+    return core.compile_model(core.read_model(file), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})(image)[0]
+
+
 def assert_close(got, expected):
     np.testing.assert_allclose(got, expected, atol=1e-4 * np.abs(expected).max())
 
@@ -84,12 +91,24 @@ def test_openvino(model_folder, tmp_path):
     openvino = pytest.importorskip("openvino")
     export_network(model_folder, tmp_path / "model.xml", "openvino", folds=[1])
     assert sorted(file.name for file in tmp_path.iterdir()) == ["model.bin", "model.xml", "pipeline.json"]
-    core = openvino.Core()
-    compiled = core.compile_model(core.read_model(tmp_path / "model.xml"), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     for batch in (1, 3):
-        assert_close(compiled(patches(batch))[0], logits(model_folder, (1,), patches(batch)))
-    noted = core.read_model(tmp_path / "model.xml").get_rt_info(["nnunetv2_gsp", "largest_logit_difference"])
+        assert_close(run_openvino(tmp_path / "model.xml", patches(batch)), logits(model_folder, (1,), patches(batch)))
+    model = openvino.Core().read_model(tmp_path / "model.xml")
+    noted = model.get_rt_info(["nnunetv2_gsp", "largest_logit_difference"])
     assert 0 <= float(noted.astype(str)) <= 1e-3
+
+
+@pytest.mark.parametrize(
+    ("format", "file", "run"), [("onnx", "model.onnx", run), ("openvino", "model.xml", run_openvino)]
+)
+def test_files_of_those_names_are_replaced_when_asked(format, file, run, model_folder, tmp_path):
+    pytest.importorskip(format)
+    for name in (file, "model.bin", "pipeline.json"):
+        (tmp_path / name).write_text("of another fold")
+    export_network(model_folder, tmp_path / file, format, folds=[1], overwrite=True)
+    assert_close(run(tmp_path / file, patches(1)), logits(model_folder, (1,), patches(1)))
+    networks = json.loads((tmp_path / "pipeline.json").read_text())["networks"]
+    assert networks == [{"file": file, "folds": ["1"]}]
 
 
 def assert_refused(folder, error, said, *arguments, **settings):
