@@ -12,7 +12,16 @@ from nnunetv2_gsp.challenges import CHALLENGES
 from nnunetv2_gsp.container.__main__ import main
 from nnunetv2_gsp.container.results import ChallengeResults, TrainedLabels
 from nnunetv2_gsp.prediction.sliding_window import Predictor
-from tests.container.models import CASES, MODALITIES, SPACING_MM, container, noise, write_brats_case
+from tests.container.models import (
+    CASES,
+    MODALITIES,
+    PLAIN,
+    SPACING_MM,
+    container,
+    noise,
+    write_brats_case,
+    write_model,
+)
 from tests.datasets.sources import truncate, voxels, write_image
 from tests.sharing.models import CPU
 
@@ -96,6 +105,17 @@ def test_grand_challenge_gets_an_mha_where_its_image_lies(plain_model, tmp_path)
     for what in ("Size", "Spacing", "Origin", "Direction"):
         assert getattr(found, f"Get{what}")() == getattr(image, f"Get{what}")()
     assert set(np.unique(voxels(result))) <= {0, 1, 2}
+
+
+def test_grand_challenges_inputs_are_the_channels_in_the_order_of_the_slugs(trained, tmp_path):
+    model = write_model(trained, {**PLAIN, "channel_names": {"0": "T2", "1": "ADC"}}, plans_name="pairPlans")
+    slugs = ("t2", "adc")
+    folder = container([model], tmp_path / "gc", "grand-challenge", input_slugs=slugs, output_slug="prostate")
+    images = [tmp_path / "in" / "images" / slug / "case.mha" for slug in slugs]
+    for seed, image in enumerate(images):
+        write_image(noise(seed), image, SPACING_MM)
+    assert run(folder, tmp_path / "in", tmp_path / "out") == 0
+    check_labels(tmp_path / "out" / "images" / "prostate" / "case.mha", *probabilities(model, images))
 
 
 def test_flare_gets_a_flat_folder_without_the_channel(plain_model, tmp_path):
