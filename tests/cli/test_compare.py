@@ -1,8 +1,13 @@
 """The verb compare: which arguments go together, what it prints and writes, and what one can type instead."""
 
+from pathlib import Path
+from types import SimpleNamespace
+
 import pytest
 
-from tests.cli.commands import exit_code
+from nnunetv2_gsp.comparison import report, verdict
+from nnunetv2_gsp.metrics.definitions import DEFINITIONS
+from tests.cli.commands import calls_of, exit_code
 from tests.comparison.contenders import write_predictions
 
 NAMES = ("gt", "poor", "good")
@@ -42,6 +47,43 @@ def test_it_replaces_files_only_when_asked(arguments, tmp_path):
     )
     assert (tmp_path / "out" / "comparison.md").read_text() == "mine"
     assert run(*arguments, "--overwrite") == 0
+
+
+def test_every_flag_is_passed_on(monkeypatch):
+    monkeypatch.setattr(verdict, "verdict", lambda comparison: "no difference")
+    of_models, of_folders = (
+        calls_of(monkeypatch, report, name, SimpleNamespace(caveats=[]))
+        for name in ("compare_trained_models", "compare_folders")
+    )
+    models, folders = "-d 1 -tr A B -c 2d -p P Q -f 0 2", "-pred poor good -gt gt -djfile d.json --images images"
+    for side in (models, folders):
+        assert run(*f"{side} -o out --definition captk --primary HD95 -np 3 --overwrite".split()) == 0
+    wishes = {
+        "output": Path("out"),
+        "definition": DEFINITIONS["captk"],
+        "primary": "HD95",
+        "processes": 3,
+        "overwrite": True,
+    }
+    assert of_models == [
+        {
+            **wishes,
+            "dataset": "1",
+            "trainers": ["A", "B"],
+            "configuration": "2d",
+            "plans_names": ["P", "Q"],
+            "folds": ["0", "2"],
+        }
+    ]
+    assert of_folders == [
+        {
+            **wishes,
+            "predictions": [Path("poor"), Path("good")],
+            "references": Path("gt"),
+            "dataset_json": Path("d.json"),
+            "images": Path("images"),
+        }
+    ]
 
 
 @pytest.mark.parametrize(

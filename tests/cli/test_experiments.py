@@ -30,35 +30,21 @@ def test_every_table_and_executor_is_listed_with_a_line(capsys):
 
 
 def test_wishes_are_passed_on(asked, capsys):
-    assert (
-        exit_code(
-            "experiments",
-            "table2",
-            "-d",
-            "137",
-            "--set",
-            "batch_size=2",
-            "-n",
-            "3",
-            "--executor",
-            "slurm",
-            "--gpus",
-            "a100:1",
-            "--time",
-            "60",
-            "--retry",
-        )
-        == 0
-    )
+    flags = "-d 137 -c 2d -p P -tr A B -f 0 2 --set batch_size=2 -device cpu -n 3 --dry-run"
+    of_slurm = "--executor slurm --partition gpu --gpus a100:1 --cpus 4 --time 60"
+    assert exit_code("experiments", "table2", *flags.split(), *of_slurm.split()) == 0
     assert (asked["table"], asked["dataset"], asked["settings"]) == ("table2", "137", {"batch_size": 2})
-    assert (asked["executor"], asked["at_a_time"], asked["retry"], asked["dry_run"]) == ("slurm", 3, True, False)
-    assert asked["slurm"] == SlurmResources(gpus="a100:1", time_min=60)
+    assert (asked["configuration"], asked["plans_name"], asked["trainers"]) == ("2d", "P", ["A", "B"])
+    assert (asked["folds"], asked["device"], asked["executor"]) == ([0, 2], "cpu", "slurm")
+    assert (asked["at_a_time"], asked["retry"], asked["dry_run"]) == (3, False, True)
+    assert asked["slurm"] == SlurmResources("gpu", "a100:1", 4, 60)
     assert capsys.readouterr().out == "a table\n"
 
 
 def test_nothing_is_asked_of_slurm_unless_it_is_wished_for(asked):
-    assert exit_code("experiments", "ratio", "-d", "1") == 0
+    assert exit_code("experiments", "ratio", "-d", "1", "--retry") == 0
     assert asked["slurm"] is None
+    assert (asked["retry"], asked["dry_run"]) == (True, False)
 
 
 def test_failed_runs_are_named_and_so_is_the_flag_that_trains_them_again(asked, capsys):

@@ -3,13 +3,16 @@
 import json
 import shlex
 import sys
+from pathlib import Path
 
 import pytest
 
+from nnunetv2_gsp import sharing
 from nnunetv2_gsp.architectures.from_plans import gsp_architecture
+from nnunetv2_gsp.runtimes import exporting
 from nnunetv2_gsp.web import writing
 from tests.architectures.networks import isotropic, stock_architecture
-from tests.cli.commands import exit_code
+from tests.cli.commands import calls_of, exit_code
 from tests.sharing.models import parameters_of, plans_of, write_model_folder
 from tests.web.pages import FILES
 
@@ -69,6 +72,25 @@ def test_the_format_follows_the_ending_or_is_named(model_folder, tmp_path, capsy
     assert exit_code("export", model_folder, "-o", tmp_path / "model.zip", "--format", "openvino").endswith(
         "Expected a file that ends with .xml, got model.zip; choose another with -o, or choose another with --format."
     )
+
+
+def test_every_flag_is_passed_on(monkeypatch):
+    networks = calls_of(monkeypatch, exporting, "export_network", [])
+    bundles, pages = calls_of(monkeypatch, sharing, "export_model"), calls_of(monkeypatch, writing, "write_page")
+    for line in (
+        "-o a.xml --separate-folds",
+        "-o a.onnx --overwrite",
+        "-o a.zip --overwrite",
+        "-o a --format web --libraries npm --overwrite",
+    ):
+        assert exit_code("export", "model", "-chk", "best.pth", "-f", "0", "all", *line.split()) == 0
+    wishes = {"model_folder": Path("model"), "folds": ["0", "all"], "checkpoint_name": "best.pth"}
+    assert networks == [
+        {**wishes, "output": Path("a.xml"), "format": "openvino", "separate_folds": True, "overwrite": False},
+        {**wishes, "output": Path("a.onnx"), "format": "onnx", "separate_folds": False, "overwrite": True},
+    ]
+    assert bundles == [{**wishes, "output": Path("a.zip"), "overwrite": True}]
+    assert pages == [{**wishes, "output": Path("a"), "libraries": Path("npm"), "overwrite": True}]
 
 
 def test_what_is_not_installed_is_named(model_folder, tmp_path, monkeypatch):

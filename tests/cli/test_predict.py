@@ -11,8 +11,10 @@ import torch
 from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
 from nnunetv2.inference import predict_from_raw_data
 
+from nnunetv2_gsp.prediction import predicting, submitting
 from nnunetv2_gsp.sharing import export_model
-from tests.cli.commands import exit_code
+from nnunetv2_gsp.slurm import SlurmResources
+from tests.cli.commands import calls_of, exit_code
 from tests.cli.verbs import verbs
 from tests.datasets.sources import voxels
 from tests.prediction.models import SHAPES, nnunets_predictions, write_images, write_model
@@ -92,6 +94,41 @@ def test_flags_change_what_is_predicted_as_in_nnunet(flags, settings, model_fold
         for folder in (nnunets, tmp_path / "ours")
     )
     assert (usual != ours).any()  # or the flag would show nothing
+
+
+def test_every_flag_is_passed_on(monkeypatch):
+    monkeypatch.setattr("nnunetv2_gsp.prediction.model.trained_model", lambda *named: named)
+    here = calls_of(monkeypatch, predicting, "predict_folder", predicting.Predictions(1, 0, ()))
+    in_jobs = calls_of(monkeypatch, submitting, "submit_predictions", submitting.Submission(1, 0, (), (), ()))
+    shared = (
+        "-i in -o out -d D -tr T -p P -c C -f 0 all -chk best.pth -step_size 0.7 --disable_tta --save_probabilities "
+        "-prev_stage_predictions before -device cpu --not_on_device --verbose --disable_progress_bar"
+    )
+    for line in (
+        "--continue_prediction -num_parts 3 -part_id 2",
+        "--executor slurm -n 4 --partition gpu --gpus a100:1 --cpus 4 --time 60",
+    ):
+        assert exit_code("predict", *shared.split(), *line.split()) == 0
+    wishes = {
+        "image_folder": Path("in"),
+        "output": Path("out"),
+        "model": ("D", "T", "P", "C"),
+        "folds": ["0", "all"],
+        "checkpoint_name": "best.pth",
+        "save_probabilities": True,
+        "previous_stage": Path("before"),
+        "device": "cpu",
+    }
+    settings = {
+        "step_size": 0.7,
+        "mirroring": False,
+        "all_on_device": False,
+        "tells_times": True,
+        "shows_progress": False,
+    }
+    assert here == [{**wishes, **settings, "continue_prediction": True, "n_parts": 3, "part": 2}]
+    slurm = SlurmResources("gpu", "a100:1", 4, 60)
+    assert in_jobs == [{**wishes, "settings": settings, "n_jobs": 4, "slurm": slurm}]
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,13 @@
 """`profile`: from the arguments to one call, and from what it returns to the screen and to files."""
 
 import json
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from tests.cli.commands import exit_code
+from nnunetv2_gsp import profiling
+from tests.cli.commands import calls_of, exit_code
 
 QUICK = ("--template", "brats18_csc_dec", "--patch", "32", "32", "32", "--rounds", "1")
 
@@ -33,6 +36,38 @@ def test_what_is_shown_is_written(tmp_path, capsys):
     assert "245.79 k" in printed
     assert "| parameters | 5.65 M | 245.79 k |" in files[1].read_text()
     assert sorted((tmp_path / "new").iterdir()) == files
+
+
+def test_channels_and_classes_are_those_of_the_network(tmp_path):
+    assert exit_code("profile", *QUICK, "--channels", 2, "--classes", 3, "--json", tmp_path / "cost.json") == 0
+    figures = json.loads((tmp_path / "cost.json").read_text())
+    assert (figures["input_channels"], figures["output_channels"]) == (2, 3)
+
+
+def test_every_flag_is_passed_on(monkeypatch):
+    calls = calls_of(monkeypatch, profiling, "profile", SimpleNamespace(table=str))
+    line = (
+        "-d 1 -c 2d -p P --template T --set shift_ratio=1 --patch 8 16 --channels 2 --classes 3 -device mps --rounds 7 "
+        "--json a.json --markdown a.md --overwrite"
+    )
+    assert exit_code("profile", *line.split()) == 0
+    assert calls == [
+        {
+            "dataset": "1",
+            "configuration": "2d",
+            "plans_name": "P",
+            "template": "T",
+            "settings": {"shift_ratio": 1},
+            "patch_size": [8, 16],
+            "input_channels": 2,
+            "classes": 3,
+            "device": "mps",
+            "rounds": 7,
+            "json_file": Path("a.json"),
+            "markdown_file": Path("a.md"),
+            "overwrite": True,
+        }
+    ]
 
 
 @pytest.mark.parametrize("flag", ["--json", "--markdown"])

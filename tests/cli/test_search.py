@@ -42,12 +42,14 @@ def test_without_wishes_the_defaults_are_asked_for(asked, capsys):
 
 
 def test_wishes_are_passed_on(asked):
-    flags = "-d 1 -c 2d -p P --budget-macs 1.5 --trials 9 -tr A B -f 0 2 --keep 0.3 --seed 4 -n 3 -o folder --dry-run"
-    assert exit_code("search", *flags.split(), "--executor", "slurm", "--gpus", "a100:1") == 0
+    flags = "-d 1 -c 2d -p P --budget-macs 1.5 --trials 9 -tr A B -f 0 2 --keep 0.3 --seed 4 -n 3 -o folder"
+    of_slurm = "--executor slurm --partition gpu --gpus a100:1 --cpus 4 --time 60"
+    assert exit_code("search", *flags.split(), *of_slurm.split(), "-device", "cpu", "--dry-run") == 0
     assert (asked["configuration"], asked["plans_name"], asked["budget_gmacs"]) == ("2d", "P", 1.5)
     assert (asked["n_trials"], asked["trainers"], asked["folds"]) == (9, ["A", "B"], [0, 2])
     assert (asked["kept"], asked["seed"], asked["at_a_time"], asked["output"]) == (0.3, 4, 3, Path("folder"))
-    assert (asked["executor"], asked["slurm"], asked["dry_run"]) == ("slurm", SlurmResources(gpus="a100:1"), True)
+    assert (asked["executor"], asked["slurm"]) == ("slurm", SlurmResources("gpu", "a100:1", 4, 60))
+    assert (asked["device"], asked["dry_run"]) == ("cpu", True)
     assert exit_code("search", "-d", "1", "--budget-ms", "20") == 0
     assert asked["budget_ms"] == 20
 
