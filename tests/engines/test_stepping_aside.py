@@ -1,5 +1,7 @@
 """Where PyTorch itself is wanted, or the network is no plain GSPUNet, the fused layers step aside."""
 
+from functools import partial
+
 import pytest
 import torch
 from dynamic_network_architectures.building_blocks.simple_conv_blocks import ConvDropoutNormReLU
@@ -8,7 +10,7 @@ from torch.nn.utils.parametrizations import weight_norm
 from torch.utils.flop_counter import FlopCounterMode
 
 from nnunetv2_gsp.ops import GroupShift, LocalShift, PointwiseConv3d
-from tests.engines.networks import PATCH, assert_close, plain, small_network, steps_aside
+from tests.engines.networks import PATCH, assert_close, needs_build, plain, small_network, steps_aside
 
 
 def unusual_networks():
@@ -78,12 +80,13 @@ class FirstFeatures(nn.Module):
         return features[0]
 
 
+@needs_build
 @pytest.mark.parametrize("network", [pytest.param(network, id=name) for name, network in unusual_networks()])
 def test_networks_that_are_left_to_pytorch(network):
-    image = torch.randn(1, 2, *PATCH, dtype=next(network.parameters()).dtype)
+    image = torch.randn(1, 2, *PATCH)
     with torch.no_grad():
-        assert steps_aside(network, image)
-        network(image)
+        assert not steps_aside(small_network(), image)
+        assert steps_aside(network, image.to(next(network.parameters()).dtype))
 
 
 @pytest.mark.parametrize("engine", ["auto", "plain"])
@@ -136,24 +139,45 @@ def broken_networks():
     yield "groups of a plane", lambda network: setattr(network.encoder.stages[1].shifts[0], "spatial_groups", (2, 2))
 
 
+def assert_says_what_pytorch_says(network, image):
+    said = []
+    for compute in (network, partial(plain, network)):
+        with torch.no_grad(), pytest.raises((RuntimeError, ValueError, AttributeError)) as refused:
+            compute(image)
+        said.append((refused.type, str(refused.value)))
+    assert said[0] == said[1]
+
+
+@needs_build
 @pytest.mark.parametrize("change", [pytest.param(change, id=name) for name, change in broken_networks()])
-def test_pytorch_says_what_is_wrong(change):
+def test_pytorch_says_what_is_wrong_with_a_network(change):
     network = small_network()
     change(network)
-    with torch.no_grad(), pytest.raises((RuntimeError, ValueError, AttributeError)):
-        network(torch.randn(1, 2, *PATCH))
+    assert_says_what_pytorch_says(network, torch.randn(1, 2, *PATCH))
 
 
+@needs_build
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(lambda image: image.double(), id="fp64"),
+        pytest.param(lambda image: image[:0], id="an empty batch"),
+        pytest.param(lambda image: image[..., :30], id="a size that groups do not divide"),
+        pytest.param(lambda image: image[:, :1], id="a channel too few"),
+    ],
+)
+def test_pytorch_says_what_is_wrong_with_an_image(change):
+    assert_says_what_pytorch_says(small_network(), change(torch.randn(1, 2, *PATCH)))
+
+
+@needs_build
 def test_calls_that_are_left_to_pytorch():
     network, image = small_network(), torch.randn(1, 2, *PATCH)
     assert steps_aside(network, image)  # gradients
     with torch.no_grad():
-        assert steps_aside(network, image.double())
-        assert steps_aside(network, image[:0])
+        assert not steps_aside(network, image)
         assert steps_aside(network, torch._efficientzerotensor(image.shape))  # it has no memory
         assert steps_aside(network, nn.Parameter(image))
-        assert steps_aside(network, image[..., :30])  # PyTorch says what is wrong
-        assert steps_aside(network, image[:, :1])
         with torch.autocast("cpu", torch.bfloat16):
             assert steps_aside(network, image)
         with FlopCounterMode(display=False) as counter:
