@@ -79,26 +79,30 @@ def assert_as_close(ours, plain, exact, allowed=0):
 def test_any_network_has_pytorch_s_gradients(network_and_image, n_threads):
     network, image = network_and_image
     with torch_threads(n_threads):
-        assert_gradients_are_right_for_one_of_three(network, image)
+        assert_gradients_are_right_off_kinks(network, image)
         first = gradients(network, image)
         torch.set_num_threads(n_threads % 3 + 1)
         for ours, again in zip(first, gradients(network, image), strict=True):
             assert all(a is b is None or torch.equal(a, b) for a, b in zip(ours, again, strict=True))
 
 
-def assert_gradients_are_right_for_one_of_three(network, image):
-    """One voxel in a few million changes sides of the leaky ReLU, or of a maximum, by its last digit."""
-    for _ in range(2):
+def assert_gradients_are_right_off_kinks(network, image):
+    """Move the image by a thousandth where a voxel changes sides of the leaky ReLU, or of a maximum, by its last digit.
+
+    One in a few million does; what is wrong for another reason is wrong beside, too.
+    """
+    moved = image
+    for _ in range(7):
         with suppress(AssertionError):
-            return assert_gradients_are_right(network, image)
-        image = torch.randn(image.shape)
-    return assert_gradients_are_right(network, image)
+            return assert_gradients_are_right(network, moved)
+        moved = image * (1 + 1e-3 * torch.randn_like(image))
+    return assert_gradients_are_right(network, moved)
 
 
 @pytest.mark.parametrize("position", SHIFT_POSITIONS)
 @pytest.mark.parametrize("location", SHIFT_LOCATIONS)
 def test_every_position_and_location(position, location):
-    assert_gradients_are_right_for_one_of_three(
+    assert_gradients_are_right_off_kinks(
         small_network(
             shift_position=position, shift_location=location, deep_supervision=True, local_shift_channels=[0, 6, 6]
         ).train(),
