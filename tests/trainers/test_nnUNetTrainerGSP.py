@@ -459,9 +459,10 @@ def test_the_papers_loss_leaves_ignored_voxels_out(planned, paper_trainer):
     assert trainer.loss(logits, target) == loss
 
 
-def test_fold_0_is_the_papers_split(planned, model_folder):
-    splits = json.loads((planned / "nnUNet_preprocessed" / DATASET / "splits_final.json").read_text())
-    assert (len(splits[0]["train"]), len(splits[0]["val"])) == (4, 1)  # 8:2 of five cases
+def test_the_folds_are_nnunets_and_the_first_is_the_papers_split(paper_trainer):
+    training, validation = paper_trainer.do_split()
+    assert (training, validation) == new_trainer("nnUNetTrainer").do_split()
+    assert (len(training), len(validation)) == (4, 1)  # 8:2 of five cases
 
 
 @pytest.mark.parametrize(("name", "axes"), [("nnUNetTrainerGSP", (0, 1, 2)), ("nnUNetTrainerGSPNoMirroring", None)])
