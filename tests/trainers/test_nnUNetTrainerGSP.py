@@ -3,12 +3,14 @@
 import json
 import os
 import pickle
+import re
 import shutil
 import signal
 import subprocess
 import sys
 from copy import deepcopy
 from pathlib import Path
+from statistics import median
 
 import numpy as np
 import pytest
@@ -29,8 +31,10 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 import nnunetv2_gsp.trainers
 from nnunetv2_gsp import plans
 from nnunetv2_gsp.architectures import GSPUNet, from_plans, request
+from nnunetv2_gsp.comparison.trained_models import read_trained_model
 from nnunetv2_gsp.ops import GroupShift
 from tests.conftest import largest_file
+from tests.contract.conftest import predictor_of
 from tests.host_in_process import extract_fingerprint
 from tests.raw_dataset import write_raw_dataset
 from tests.test_orphans import descendants, is_alive_after
@@ -116,6 +120,24 @@ def test_training_validated_every_case_of_the_fold(planned, model_folder):
     splits = json.loads((planned / "nnUNet_preprocessed" / DATASET / "splits_final.json").read_text())
     summary = json.loads((model_folder / "fold_0" / "validation" / "summary.json").read_text())
     assert len(summary["metric_per_case"]) == len(splits[0]["val"])
+
+
+def test_compare_reads_what_nnunet_says_of_a_training(model_folder):
+    log = min((model_folder / "fold_0").glob("training_log_*.txt")).read_text()
+
+    def said(name):
+        return [float(number) for number in re.findall(rf"{name}:? (\S+)", log)]
+
+    read = read_trained_model(model_folder, "3d_fullres", ["0"])
+    [curves] = read.curves
+    assert curves.training_loss == pytest.approx(said("train_loss"), abs=1e-4)
+    assert curves.validation_loss == pytest.approx(said("val_loss"), abs=1e-4)
+    assert max(curves.pseudo_dice) == pytest.approx(said("New best EMA pseudo Dice")[-1], abs=1e-4)
+    assert read.cost.epoch_s == pytest.approx(median(said("Epoch time")), abs=0.01)
+    assert read.cost.parameters == sum(each.numel() for each in predictor_of(model_folder).network.parameters())
+    assert read.protocol.epochs == (len(curves.pseudo_dice),) == (len(said("Epoch time")),)
+    assert read.protocol.learning_rates == (max(said("Current learning rate")),)
+    assert read.protocol.devices == (CPU.type,)
 
 
 def test_settings_outlive_a_change_of_the_rule(planned, model_folder, other_rule):
