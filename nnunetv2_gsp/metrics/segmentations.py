@@ -158,6 +158,8 @@ def _tiff_spacing_mm(file: Path) -> tuple[float, float, float]:
         return 1.0, 1.0, 1.0
     try:
         d, h, w = map(float, json.loads(beside.read_text(encoding="utf-8"))["spacing"])
+        if min(d, h, w) <= 0:
+            raise ValueError("a spacing is above 0")
     except (ValueError, KeyError, TypeError) as error:
         raise DamagedFileError("a spacing of three axes, as nnU-Net keeps it", "another one", where=beside) from error
     return d, h, w

@@ -112,9 +112,10 @@ def test_the_spacing_of_a_tiff_is_nnunets(tmp_path):
     segmentation = read_segmentation(file)
     assert np.array_equal(segmentation.labels, tumour(2))
     assert segmentation.spacing_mm == SPACING_MM
-    file.with_suffix(".json").write_text('{"spacing": [1, 2]}')
-    with pytest.raises(InputError, match=r"case\.json: expected a spacing of three axes"):
-        read_segmentation(file)
+    for other in ("[1, 2]", "[1, 0, 2]", "null"):
+        file.with_suffix(".json").write_text(f'{{"spacing": {other}}}')
+        with pytest.raises(InputError, match=r"case\.json: expected a spacing of three axes"):
+            read_segmentation(file)
     file.with_suffix(".json").unlink()
     Tiff3DIO().write_seg(tumour(5).astype(np.uint8), str(tmp_path / "other.tif"), {"spacing": SPACING_MM})
     pair = read_pair(file, tmp_path / "other.tif", LABELS)  # as nnU-Net copies references without it
