@@ -161,6 +161,13 @@ def test_nan_in_a_case_of_brats_is_what_nnunets_reader_makes_of_it(brats_contain
     assert np.array_equal(*labels)
 
 
+def test_nan_in_an_image_does_not_matter_to_its_geometry(plain_model, tmp_path):
+    image = noise(0)
+    image[2, 3, 1] = np.nan
+    write_image(image, tmp_path / "in" / "case_0000.nii.gz", SPACING_MM)
+    assert run(container([plain_model], tmp_path / "algorithm", "flare"), tmp_path / "in", tmp_path / "out") == 0
+
+
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
