@@ -113,7 +113,10 @@ def _without_ignored(reference: LabelMap, prediction: LabelMap, label: int | Non
     ignored = reference == label if label is not None else None
     if ignored is None or not ignored.any():
         return reference, prediction
-    return np.where(ignored, -1, reference), np.where(ignored, -1, prediction)
+    changed = [labels.astype(np.int64) for labels in (reference, prediction)]  # in most files there is no place for -1
+    for labels in changed:
+        labels[ignored] = -1
+    return changed[0], changed[1]
 
 
 def _cropped(reference: LabelMap, prediction: LabelMap) -> tuple[LabelMap, LabelMap]:
