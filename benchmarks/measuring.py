@@ -64,10 +64,15 @@ def check(
     """
     if output.shape != expected.shape:
         raise WrongError(f"{name} gives {tuple(output.shape)} instead of {tuple(expected.shape)}: no figures.")
-    error = (size(output - expected) / size(expected)).item()
+    error = relative_error(output, expected, size)
     if not error <= tolerance:
         raise WrongError(f"{name} is off by {error:.1e}, more than {tolerance:.0e}: no figures.")
     return error
+
+
+def relative_error(output: Tensor, expected: Tensor, size: Callable[[Tensor], Tensor] = largest) -> float:
+    """Return the size of the difference, as a part of the size of what is expected; arguments as in `check`."""
+    return float(size(output - expected) / size(expected))
 
 
 def check_labels(name: str, logits: Tensor, expected: Tensor) -> None:

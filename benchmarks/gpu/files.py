@@ -66,7 +66,7 @@ def contenders(settings: Settings) -> list[tuple[str, Contender]]:
     return [
         (NNUNETS, STOCK),
         *((command, GSP) for command in (NNUNETS, OURS)),
-        *((OURS, each) for each in settings.contenders[2:]),
+        *((OURS, each) for each in settings.contenders if each not in (GSP, STOCK)),
     ]
 
 

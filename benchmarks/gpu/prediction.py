@@ -11,7 +11,7 @@ from torch import Tensor
 from benchmarks.gpu.meters import allocated_bytes, free, peak_gibibytes
 from benchmarks.gpu.networks import CONFIGURATION, DATASET, TRAINERS, network_of, plans_of
 from benchmarks.gpu.settings import GSP, STOCK, Contender, Settings
-from benchmarks.measuring import WrongError, ratios
+from benchmarks.measuring import WrongError, ratios, relative_error
 from benchmarks.models import CHANNELS, CLASSES, Plan
 from benchmarks.page import Row, Table
 from nnunetv2_gsp.timing import Timing, interleaved
@@ -159,7 +159,7 @@ def _case_row(
         )
         predicted = logits.pop().float().cpu()
         first = expected.setdefault(name.kind, predicted)
-        errors[name] = float((predicted - first).norm() / first.norm())
+        errors[name] = relative_error(predicted, first, torch.linalg.vector_norm)
         if not errors[name] <= TOLERANCE:  # which NaN is not, either
             wrong.append(f"{name}, {way}, is off by {errors[name]}")
     timings = interleaved(
